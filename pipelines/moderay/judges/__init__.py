@@ -1,0 +1,1 @@
+"""Judges turn contents and a policy into verdicts: one file each."""

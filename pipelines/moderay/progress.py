@@ -1,0 +1,84 @@
+"""How far a run is: a bar on a terminal, a line an interval elsewhere, and the same as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from moderay.records import Status
+
+if TYPE_CHECKING:
+    from moderay.flow import UnitDone
+
+FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
+
+
+class Progress:
+    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines."""
+
+    def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
+        self._console, self._interval = console, interval
+        self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self.rows = self._total = self._flagged = self._failed = self._tokens = 0
+        self._began = self._told = time.monotonic()
+        self._first: float | None = None
+        self._first_rows = 0
+
+    def start(self, total: int) -> None:
+        """`total`: rows of the ranges that are left, before any selection."""
+        self._total, self._began = total, time.monotonic()
+        self._told = self._began
+        if self._console is not None and self._console.is_terminal and total:
+            text = TextColumn("{task.description}")
+            self._bar = Bar(text, BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
+            self._bar.start()
+            self._task = self._bar.add_task("starting engines", total=total)
+
+    def add(self, unit: UnitDone) -> None:
+        start, end = unit.rows
+        self.rows += unit.selected
+        self._flagged += unit.flagged
+        self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
+        self._tokens += sum(policy["prompt_tokens"] + policy["output_tokens"] for policy in unit.counts.values())
+        if self._first is None:
+            self._first, self._first_rows = time.monotonic(), self.rows
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=end - start, description=self._line())
+        if time.monotonic() - self._told >= self._interval:
+            self._tell()
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self.rows:
+            self._tell()
+        if self._log is not None:
+            self._log.close()
+
+    def rates(self) -> dict[str, float]:
+        """Rows and tokens a second since the engines were asked for, their start included."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        return {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens / seconds, 1)}
+
+    def state(self) -> Mapping[str, Any]:
+        return {"rows": self.rows, "of": self._total, **self.rates(), "flagged": self._flagged, "failed": self._failed}
+
+    def _line(self) -> str:
+        now = self.state()
+        return f"{now['rows_per_s']:.0f} rows/s  {now['tokens_per_s']:.0f} tokens/s  {now['flagged']} flagged  {now['failed']} failed"
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if self._log is not None:
+            print(json.dumps({"time": round(time.time(), 1), **self.state()}), file=self._log, flush=True)
+        if self._console is not None and self._bar is None:
+            print(f"{self.rows}/{self._total} rows  {self._line()}", file=sys.stderr, flush=True)

@@ -1,0 +1,192 @@
+"""Policy + content -> harmony token ids; the one file that knows a vocabulary (and imports openai_harmony).
+
+A prompt is built as ids, never as a string that is tokenised again: content is encoded as ordinary text, so what a
+user typed can never become a control token. The policy's prefix is rendered once per policy and effort, which is also
+what the engine's prefix cache shares. There is no date in it: a new day must not change the prompt.
+
+The layout is OpenAI's harmony format (github.com/openai/harmony), byte for byte what its own renderer makes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from moderay.policy import Policy
+
+Effort = Literal["low", "medium", "high"]
+
+# Part of every judge key: raise it when the text below changes, since verdicts may then change too.
+PROMPT_FORMAT = 1
+
+START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL = (
+    "<|start|>",
+    "<|end|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|return|>",
+    "<|constrain|>",
+    "<|call|>",
+)
+CONTROL_TOKENS = (START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL)
+
+SYSTEM = (
+    "You are ChatGPT, a large language model trained by OpenAI.\n"
+    "Knowledge cutoff: 2024-06\n\n"
+    "Reasoning: {effort}\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message."
+)
+
+
+class Vocabulary(Protocol):
+    """Text <-> token ids. `control` maps the spelling of each harmony control token to its id."""
+
+    @property
+    def control(self) -> Mapping[str, int]: ...
+
+    @property
+    def longest_token(self) -> int:
+        """Bytes of the longest token: what bounds the number of tokens of a text from below."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ordinary text only: the spelling of a control token gives ordinary ids."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Never raises: bytes that are no UTF-8 become U+FFFD."""
+        ...
+
+
+class HarmonyVocabulary:
+    """The vocabulary of the real models (o200k_harmony, embedded in oss-harmony: no network)."""
+
+    # Bytes of the longest entry of o200k_harmony (a run of blanks).
+    longest_token = 128
+
+    def __init__(self) -> None:
+        from openai_harmony import HarmonyEncodingName, load_harmony_encoding
+
+        self._encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
+        self.control: Mapping[str, int] = {
+            token: self._encoding.encode(token, allowed_special="all")[0] for token in CONTROL_TOKENS
+        }
+
+    def encode(self, text: str) -> list[int]:
+        return [token for piece in _pieces(text) for token in self._encoding.encode(piece, disallowed_special=())]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._encoding.decode(list(ids))
+
+
+class CheckpointVocabulary:
+    """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE of the `tokenizers`
+    library, without control tokens) and `control_tokens.json` (spelling -> id, above the BPE's ids)."""
+
+    def __init__(self, folder: str | Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._bpe = Tokenizer.from_file(str(Path(folder) / "vocabulary.json"))
+        control: dict[str, int] = json.loads((Path(folder) / "control_tokens.json").read_text(encoding="utf-8"))
+        self.control: Mapping[str, int] = control
+        self._spelling = {token_id: spelling for spelling, token_id in control.items()}
+        self.longest_token = max(len(token) for token in self._bpe.get_vocab())
+
+    def encode(self, text: str) -> list[int]:
+        return [token for piece in _pieces(text) for token in self._bpe.encode(piece, add_special_tokens=False).ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        parts: list[str] = []
+        ordinary: list[int] = []
+        for token in ids:
+            if (spelling := self._spelling.get(token)) is None:
+                ordinary.append(token)
+                continue
+            parts += [self._bpe.decode(ordinary, skip_special_tokens=False), spelling]
+            ordinary = []
+        return "".join([*parts, self._bpe.decode(ordinary, skip_special_tokens=False)])
+
+
+# Characters encoded at once. A run without a word boundary costs a tokeniser the square of its length (200,000 times one
+# CJK character: 112 s in oss-harmony 0.0.11, and 1,000,000 letters end its process with a stack overflow), and any
+# user can type one. Texts of up to this length are always encoded whole.
+PIECE = 4096
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a long text where every vocabulary of ours has a token boundary anyway: before the space between two
+    letters. Only where there is none within `PIECE` characters is a run cut hard."""
+    start = 0
+    while len(text) - start > PIECE:
+        cut = _boundary(text, start + 1, start + PIECE)
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
+
+
+def _boundary(text: str, low: int, high: int) -> int:
+    cut = text.rfind(" ", low, high)
+    while cut > low and not (text[cut - 1].isalpha() and text[cut + 1].isalpha()):
+        cut = text.rfind(" ", low, cut)
+    return cut if cut > low else high
+
+
+@functools.cache
+def vocabulary(source: str | None = None) -> Vocabulary:
+    """The vocabulary of a model: a local checkpoint's own where it brings one, else harmony's."""
+    if source is not None and (Path(source) / "vocabulary.json").is_file():
+        return CheckpointVocabulary(source)
+    return HarmonyVocabulary()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The ids around the content: `prefix + content + suffix` is what the model is given for one policy."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+    def render(self, content: Sequence[int]) -> list[int]:
+        return [*self.prefix, *content, *self.suffix]
+
+
+def prompt(policy: Policy, effort: Effort, vocab: Vocabulary) -> Prompt:
+    """Render what stands before and after the content."""
+
+    def message(role: str, text: str) -> list[int]:
+        return [*_opened(role), *vocab.encode(text), vocab.control[END]]
+
+    def _opened(role: str) -> list[int]:
+        return [vocab.control[START], *vocab.encode(role), vocab.control[MESSAGE]]
+
+    system = message("system", SYSTEM.format(effort=effort))
+    developer = message("developer", f"# Instructions\n\n{instructions(policy)}")
+    prefix = (*system, *developer, *_opened("user"))
+    suffix = (vocab.control[END], vocab.control[START], *vocab.encode("assistant"))
+    return Prompt(prefix, suffix)
+
+
+def instructions(policy: Policy) -> str:
+    """The policy's text with the answer format added below its title and again before its examples."""
+    form = answer_format(policy)
+    title, _, body = policy.text.partition("\n") if policy.text.startswith("# ") else ("", "", policy.text)
+    head = f"{title}\n\n{form}\n\n" if title else f"{form}\n\n"
+    body = body.strip("\n")
+    examples = re.search(r"^#+ .*EXAMPLES.*$", body, re.MULTILINE | re.IGNORECASE)
+    if examples is None:
+        return f"{head}{body}\n\n{form}"
+    return f"{head}{body[: examples.start()].rstrip()}\n\n{form}\n\n{body[examples.start() :]}"
+
+
+def answer_format(policy: Policy) -> str:
+    """How the model is told to answer: the label alone, or JSON with the label first."""
+    labels = ", ".join(f"{name} ({label.title})" if label.title else name for name, label in policy.labels.items())
+    if policy.answer == "label":
+        return f"## ANSWER FORMAT\nAnswer with exactly one label and nothing else. Labels: {labels}."
+    shape = '{"label": "<label>", "rationale": "<one or two sentences>"}'
+    return f"## ANSWER FORMAT\nAnswer with this JSON object and nothing else: {shape}. Labels: {labels}."

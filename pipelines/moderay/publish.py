@@ -1,0 +1,195 @@
+"""Publishing: saved units -> one label file per shard, complete or absent; each task idempotent.
+
+Check that the units tile the shard and that the input is unchanged; stream the carried columns beside the verdicts in
+row order into a local file; verify it; put it; then the marker; then drop the units. A task that dies at any point is
+simply run again.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moderay.decide import decide, flagged, redecide, summary
+from moderay.errors import ModerayError
+from moderay.policy import Policy
+from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields
+from moderay.shards import Shard
+from moderay.state import Layout, Range, assert_epoch, gaps
+from moderay.storage import filesystem, put_file, version
+
+# Input bytes held at once while a shard is written.
+BATCH_BYTES = 64 * 2**20
+
+
+class ShardFailed(ModerayError):
+    """This shard cannot be published; the others can."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What publishing a shard needs; picklable. `columns`: carried input fields. `epoch`: of the driver's lease."""
+
+    layout: Layout
+    shard: Shard
+    key: str
+    decision: str
+    policies: tuple[Policy, ...]
+    columns: pa.Schema
+    reasoning: str
+    epoch: int
+    storage: Mapping[str, Any]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([*self.columns, *label_fields([policy.id for policy in self.policies])])
+
+
+def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the marker's content."""
+    if missing := gaps(work.shard.rows, units):
+        raise ShardFailed(f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit")
+    assert_unchanged(work)
+    return _write(work, _labelled(work, units), units, old)
+
+
+def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Decide a published shard again under other thresholds, from its own probabilities."""
+    return _write(work, _redecided(work), (), old)
+
+
+def assert_unchanged(work: Publication) -> None:
+    fs, path = filesystem(work.shard.url, work.storage)
+    fs.invalidate_cache(fs._parent(path))
+    info = fs.info(path)
+    if (int(info["size"]), version(info)) != (work.shard.size, work.shard.version):
+        raise ShardFailed(f"{work.shard.name} changed while it was judged: run the same command again")
+
+
+def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    layout, fs = work.layout, work.layout.fs
+    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
+        file = Path(folder) / "labels.parquet"
+        rows, counts, flags = _to_local(file, work, batches)
+        _verify(file, work, rows)
+        assert_epoch(layout, work.epoch)
+        put_file(fs, str(file), layout.label(work.shard.name), layout.private("tmp"))
+    marker = {
+        "shard": work.shard.name,
+        "identity": work.shard.identity,
+        "input_rows": work.shard.rows,
+        "rows": rows,
+        "flagged": flags,
+        "policies": counts,
+        "thresholds": {policy.id: policy.threshold for policy in work.policies},
+        "run": work.epoch,
+    }
+    layout.write(layout.marker(work.shard.name, work.key, work.decision), json.dumps(marker, indent=1).encode())
+    drop(work, units, old)
+    return marker
+
+
+def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> None:
+    """Remove what the published shard no longer needs: its units and the markers it had before."""
+    fs = work.layout.fs
+    paths = [work.layout.unit(work.shard.name, rows, work.key) for rows in units]
+    paths += [work.layout.marker(work.shard.name, *name) for name in old if name != (work.key, work.decision)]
+    for path in paths:
+        if fs.exists(path):
+            fs.rm_file(path)
+
+
+def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table]) -> tuple[int, dict[str, dict[str, int]], int]:
+    rows = flags = 0
+    counts: dict[str, dict[str, int]] = {policy.id: {} for policy in work.policies}
+    # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an exception leaves a
+    # valid file with the rows so far.
+    with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
+        for table in batches:
+            writer.write_table(table)
+            rows += len(table)
+            flags += pc.sum(table.column(FLAGGED.name)).as_py() or 0
+            for policy in work.policies:
+                for chunk in table.column(policy.id).chunks:
+                    for name, count in summary(chunk).items():
+                        counts[policy.id][name] = counts[policy.id].get(name, 0) + count
+    return rows, counts, flags
+
+
+def _verify(file: Path, work: Publication, rows: int) -> None:
+    """Read back what was written: as many rows, their positions rising, in the schema that was promised."""
+    with pq.ParquetFile(file) as written:
+        positions = written.read(columns=[ROW.name]).column(0).to_numpy()
+        if not written.schema_arrow.equals(work.schema) or len(positions) != rows or (rows and not np.all(np.diff(positions) > 0)):
+            raise ShardFailed(f"{work.shard.name}: the written file is not what was meant to be written; run the same command again")
+
+
+def _labelled(work: Publication, units: Sequence[Range]) -> Iterator[pa.Table]:
+    """Label rows in input order: carried columns beside decisions, for one batch of input after the other."""
+    held: list[pa.Table] = []
+    waiting = list(units)
+    for start, end, carried in _carried(work):
+        while waiting and waiting[0][0] < end:
+            held.append(_read_unit(work, waiting.pop(0)))
+        verdicts = pa.concat_tables(held) if held else None
+        if verdicts is None:
+            continue
+        positions = verdicts.column(ROW.name).to_numpy()
+        count = int(np.searchsorted(positions, end))
+        if count:
+            wanted = carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
+            yield _rows(work, wanted, verdicts.slice(0, count))
+        held = [verdicts.slice(count)]
+
+
+def _rows(work: Publication, carried: pa.Table, verdicts: pa.Table) -> pa.Table:
+    decisions = [decide(_whole(verdicts.column(policy.id)), policy, work.reasoning) for policy in work.policies]
+    columns = [*carried.columns, verdicts.column(ROW.name), verdicts.column(CONTENT_HASH.name), flagged(decisions), *decisions]
+    return pa.Table.from_arrays(columns, schema=work.schema)
+
+
+def _redecided(work: Publication) -> Iterator[pa.Table]:
+    fs, path = work.layout.fs, work.layout.label(work.shard.name)
+    with pq.ParquetFile(fs.open(path, "rb")) as file:
+        for batch in file.iter_batches(batch_size=8192):
+            table = pa.Table.from_batches([batch])
+            decisions = [redecide(_whole(table.column(policy.id)), policy) for policy in work.policies]
+            table = table.set_column(table.schema.get_field_index(FLAGGED.name), FLAGGED, flagged(decisions))
+            for policy, decision in zip(work.policies, decisions, strict=True):
+                index = table.schema.get_field_index(policy.id)
+                table = table.set_column(index, work.schema.field(policy.id), decision)
+            yield table.cast(work.schema)
+
+
+def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
+    """(first row, end, the carried columns of these rows)."""
+    shard = work.shard
+    if not len(work.columns):
+        yield 0, shard.rows, pa.table({})
+        return
+    step = max(1, min(65536, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
+    fs, path = filesystem(shard.url, work.storage)
+    with fs.open(path, "rb", cache_type="none") as source, pq.ParquetFile(source, pre_buffer=True) as file:
+        start = 0
+        for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
+            table = pa.Table.from_batches([batch]).select(work.columns.names)
+            yield start, start + len(table), table.cast(work.columns)
+            start += len(table)
+
+
+def _read_unit(work: Publication, rows: Range) -> pa.Table:
+    with work.layout.fs.open(work.layout.unit(work.shard.name, rows, work.key), "rb") as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def _whole(column: pa.ChunkedArray) -> pa.StructArray:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

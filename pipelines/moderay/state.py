@@ -1,0 +1,197 @@
+"""The labels are the state: where every file of an output lies, what is there already, and who may write.
+
+There is no database. Listing the output tells what is done; a unit's name is its row range, so that saved ranges are
+kept and only the gaps are cut again, whatever the unit size is now.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moderay.errors import ModerayError, TryAgain
+from moderay.identity import digest
+from moderay.shards import Shard
+from moderay.storage import create, filesystem, find, put_bytes, read
+
+Range = tuple[int, int]
+
+# A driver renews its lease this often; one that has not for LEASE_S seconds is taken for dead. Between the two lies what
+# a slow store and the clocks of two machines may differ by.
+RENEW_S, LEASE_S = 10.0, 60.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one output; picklable, workers have it too."""
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fs(self) -> Any:
+        return filesystem(self.url, self.options)[0]
+
+    @property
+    def root(self) -> str:
+        return filesystem(self.url, self.options)[1].rstrip("/")
+
+    def label(self, shard: str) -> str:
+        return f"{self.root}/{shard}"
+
+    def private(self, name: str) -> str:
+        return f"{self.root}/_moderay/{name}"
+
+    def unit(self, shard: str, rows: Range, key: str) -> str:
+        return self.private(f"units/{shard}/{rows[0]}-{rows[1]}-{key}.arrow")
+
+    def marker(self, shard: str, key: str, decision: str) -> str:
+        return self.private(f"shards/{shard}-{key}-{decision}.json")
+
+    def write(self, path: str, data: bytes) -> None:
+        put_bytes(self.fs, path, data, self.private("tmp"))
+
+
+@dataclass(frozen=True)
+class State:
+    """What an output holds. `units`: saved ranges by (shard, key). `markers`: (key, decision) by published shard."""
+
+    units: Mapping[tuple[str, str], tuple[Range, ...]]
+    markers: Mapping[str, tuple[tuple[str, str], ...]]
+
+
+def list_state(layout: Layout) -> State:
+    """Two listings; the cost grows with files, never with rows."""
+    units: dict[tuple[str, str], list[Range]] = {}
+    markers: dict[str, list[tuple[str, str]]] = {}
+    fs = layout.fs
+    for path in find(fs, layout.private("units")):
+        if match := re.fullmatch(r"(.+)/(\d+)-(\d+)-([0-9a-f]{16})\.arrow", _below(path, layout.private("units"))):
+            units.setdefault((match[1], match[4]), []).append((int(match[2]), int(match[3])))
+    for path in find(fs, layout.private("shards")):
+        if match := re.fullmatch(r"(.+)-([0-9a-f]{16})-([0-9a-f]{16})\.json", _below(path, layout.private("shards"))):
+            markers.setdefault(match[1], []).append((match[2], match[3]))
+    return State({key: tiling(ranges) for key, ranges in units.items()}, {shard: tuple(found) for shard, found in markers.items()})
+
+
+def tiling(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Ranges in order without overlaps: of two that overlap (two drivers once wrote at the same time) the earlier counts."""
+    kept: list[Range] = []
+    for start, end in sorted(ranges):
+        if end > start and (not kept or start >= kept[-1][1]):
+            kept.append((start, end))
+    return tuple(kept)
+
+
+def gaps(rows: int, saved: Sequence[Range]) -> list[Range]:
+    """What of 0..rows no saved range covers."""
+    edges = [0, *[edge for part in saved for edge in part], rows]
+    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
+
+
+def shard_key(shard: Shard, cascade: str, selection: str) -> str:
+    return digest({"shard": shard.identity, "cascade": cascade, "selection": selection})
+
+
+def _below(path: str, folder: str) -> str:
+    return path.split(folder.lstrip("/") + "/", 1)[1]
+
+
+class LeaseLost(ModerayError):
+    """Another driver has taken over; this one writes nothing more."""
+
+    exit_status = 3
+
+
+class Lease:
+    """One driver at a time: `lease.json`, renewed by a thread, with an epoch that grows with every driver.
+
+    A driver that takes over first claims the next epoch by creating a file of that name, which a store lets only one
+    do. Writers compare their epoch with the lease's before they publish. Raises `TryAgain` where another driver lives.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._stop = threading.Event()
+        self.epoch = self._take()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if current_epoch(self._layout) == self.epoch:
+            self._write(released=True)
+            self._layout.fs.rm_file(self._layout.private(f"epoch-{self.epoch}"))
+
+    def _take(self) -> int:
+        held = _lease(self._layout)
+        if held is not None and not _over(held):
+            raise TryAgain(
+                f"{self._layout.url} is being written by process {held['pid']} on {held['host']} (renewed "
+                f"{time.time() - held['renewed']:.0f} s ago): wait for it, or try again {LEASE_S:.0f} s after it has ended"
+            )
+        epoch = 0 if held is None else held["epoch"] + 1
+        if not create(self._layout.fs, self._layout.private(f"epoch-{epoch}"), self._holder(epoch)):
+            raise TryAgain(f"{self._layout.url} has just been taken by another driver: try again {LEASE_S:.0f} s after it has ended")
+        if epoch and self._layout.fs.exists(self._layout.private(f"epoch-{epoch - 1}")):
+            self._layout.fs.rm_file(self._layout.private(f"epoch-{epoch - 1}"))
+        self.epoch = epoch
+        self._write()
+        return epoch
+
+    def _write(self, released: bool = False) -> None:
+        self._layout.write(self._layout.private("lease.json"), self._holder(self.epoch, released))
+
+    def _holder(self, epoch: int, released: bool = False) -> bytes:
+        holder = {"epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time(), "released": released}
+        return json.dumps(holder).encode()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_S):
+            if current_epoch(self._layout) != self.epoch:
+                return  # taken over: publishing notices by the epoch
+            self._write()
+
+
+def current_epoch(layout: Layout) -> int | None:
+    held = _lease(layout)
+    return None if held is None else int(held["epoch"])
+
+
+def assert_epoch(layout: Layout, epoch: int) -> None:
+    """Raises `LeaseLost` where another driver has taken over."""
+    if (now := current_epoch(layout)) != epoch:
+        raise LeaseLost(f"{layout.url} was taken over by another driver (epoch {now}, this run's is {epoch})")
+
+
+def _lease(layout: Layout) -> dict[str, Any] | None:
+    data = read(layout.fs, layout.private("lease.json"))
+    return None if data is None else json.loads(data)
+
+
+def _over(held: Mapping[str, Any]) -> bool:
+    """Released, not renewed for long, or its process on this machine is gone."""
+    if held["released"] or time.time() - held["renewed"] > LEASE_S:
+        return True
+    return bool(held["host"] == socket.gethostname() and not _alive(held["pid"]))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,133 @@
+"""Shared by the tests: golden texts, small corpora, a scripted job, one real engine, an S3 server."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SCRIPT = {
+    "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here.", "p": 0.9},
+    "rules": [
+        {"content": "prize", "answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize.", "p": 0.8},
+        {"content": "shop", "answer": '{"label": "SP2", "rationale": "A shop."}', "reasoning": "A shop.", "p": 0.6},
+        {"content": "broken", "output": "<|channel|>analysis<|message|>never ends"},
+        {"content": "failing", "fail": "request"},
+        {"content": "hanging", "fail": "hang"},
+    ],
+}
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a text with tests/golden/<name>.txt; MODERAY_GOLDEN=write rewrites the file."""
+
+    def compare(name: str, text: str) -> None:
+        file = ROOT / "tests" / "golden" / f"{name}.txt"
+        if os.environ.get("MODERAY_GOLDEN") == "write":
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8")
+
+    return compare
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., Path]:
+    """Write a job over tmp_path/in with a scripted engine; keyword arguments replace whole sections."""
+
+    def write(script: dict[str, Any] | None = None, **sections: Any) -> Path:
+        (tmp_path / "script.yaml").write_text(yaml.safe_dump(script or SCRIPT))
+        data = {
+            "name": "test",
+            "input": {"path": "in", "content": "text"},
+            "output": {"path": "out", "reasoning": "all"},
+            "policies": [str(ROOT / "policies" / "spam")],
+            "model": {"source": "scripted:script.yaml"},
+            "unit": {"rows": 10},
+            **sections,
+        }
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(data, sort_keys=False))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Three shards of 35 rows, one of them in a hive folder."""
+    folder = tmp_path / "in"
+    (folder / "day=2").mkdir(parents=True)
+    words = ["hello there", "claim your prize", "visit my shop", "a quiet day", None, "  "]
+    for number, name in enumerate(("a.parquet", "b.parquet", "day=2/c.parquet")):
+        rows = [{"id": f"{number}-{i}", "text": None if (w := words[i % 6]) is None else f"{w} {i if w.strip() else ''}", "n": i} for i in range(35)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema([("id", pa.string()), ("text", pa.string()), ("n", pa.int64())])), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `moderay` as a person does: a process of its own."""
+
+    def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "moderay.cli", *map(str, args)]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"} | env, timeout=500)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """A local S3 server with a bucket `data`; its environment variables."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    env = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": url}
+    try:
+        for _ in range(150):
+            try:
+                urllib.request.urlopen(url, timeout=1)
+                break
+            except OSError:
+                time.sleep(0.2)
+        import s3fs
+
+        s3fs.S3FileSystem(key="test", secret="test-secret", endpoint_url=url).mkdir("data")
+        yield env
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def labels(folder: Path) -> dict[str, pa.Table]:
+    """Every label file of an output on disk."""
+    return {str(f.relative_to(folder)): pq.read_table(f, partitioning=None) for f in sorted(folder.rglob("*.parquet")) if "_moderay" not in f.parts}
+
+
+def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
+    """The columns in which two runs are compared; the probability to three digits."""
+    names = ("status", "violates", "label", "rationale", "reasoning", "decided_by", "forced", "windows")
+    return [(*[v[n] for n in names], None if v["probability"] is None else round(v["probability"], 3)) for v in table.column(policy).to_pylist()]
+
+
+def plain(text: str, folder: Path) -> str:
+    """A message without what differs from machine to machine."""
+    return re.sub(re.escape(str(folder)), "<tmp>", text).replace(str(ROOT), "<root>")

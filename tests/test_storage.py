@@ -1,0 +1,113 @@
+"""The same job from and to an S3 server; publishing is all or nothing; bytes read."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import compared, labels
+
+from moderay import check, publish, run, units
+from moderay.plan import make_plan
+from moderay.publish import Publication
+from moderay.storage import create, filesystem
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    yield f"s3://data/{tmp_path.name}"
+
+
+def test_job_on_s3_equals_the_job_on_disk(job, corpus: Path, bucket: str, tmp_path: Path, cli, s3) -> None:  # type: ignore[no-untyped-def]
+    fs, path = filesystem(bucket)
+    fs.put(str(corpus), f"{path}/in", recursive=True)
+    assert cli("run", job(output={"path": "out"})).returncode == 0
+    said = cli("run", job(input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"}), **s3)
+    assert said.returncode == 0, said.stderr
+    for name, table in labels(tmp_path / "out").items():
+        on_s3 = pq.read_table(fs.open(f"{path}/out/{name}", "rb"))
+        assert compared(on_s3, "spam") == compared(table, "spam") and on_s3.column("id").equals(table.column("id"))
+    assert "nothing to do" in cli("run", job(input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"}), **s3).stdout
+
+
+def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  # type: ignore[no-untyped-def]
+    for path, env, status in (
+        ("s3://no-such-bucket/x", s3, 2),
+        ("s3://data/x", {**s3, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 3),
+        ("nothing://x", {}, 2),
+    ):
+        said = cli("run", job(input={"path": path, "content": "text"}), **env)
+        assert said.returncode == status and "Traceback" not in said.stderr and len(said.stderr.strip().splitlines()) <= 4, said.stderr
+
+
+def test_second_writer_cannot_create_what_the_first_created(bucket: str, tmp_path: Path) -> None:
+    for url in (bucket, str(tmp_path)):
+        fs, path = filesystem(url)
+        results: list[bool] = []
+        threads = [threading.Thread(target=lambda f=fs, p=path: results.append(create(f, f"{p}/epoch-1", b"x"))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(results) == [False, False, False, True]
+
+
+def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    checked = check.check(job(output={"path": f"{bucket}/planted"}))
+    plan = make_plan(checked)
+    work = plan.todo[0]
+    plan.layout.write(plan.layout.private("lease.json"), b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}')
+    publication = Publication(plan.layout, work.shard, work.key, plan.decision, checked.policies, checked.scan.columns, "all", 0, {})
+
+    def half(*_: object):  # type: ignore[no-untyped-def]
+        yield publication.schema.empty_table()
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(publish, "_labelled", half)
+    with pytest.raises(RuntimeError, match="planted"):
+        publish.publish(publication, [(0, 35)], [])
+    assert [f for f in plan.layout.fs.find(plan.layout.root) if not f.endswith("lease.json")] == []
+
+
+class _Counting:
+    """A file that counts the bytes read from it."""
+
+    def __init__(self, file) -> None:  # type: ignore[no-untyped-def]
+        self.file, self.total, self.closed = file, 0, False
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self.file.read(size)
+        self.total += len(data)
+        return data
+
+    def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
+        return getattr(self.file, name)
+
+
+def test_a_million_rows_in_one_row_group_are_read_once(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    numbers = np.random.default_rng(0).integers(0, 10**12, 1_000_000)
+    table = pa.table({"text": pa.array(numbers.astype(str)), "other": numbers, "more": numbers[::-1]})
+    pq.write_table(table, tmp_path / "in/a.parquet", row_group_size=1_000_000)
+    checked = check.check(job(input={"path": "in", "content": "text", "sample": 0.001}, unit={"rows": 1000}))
+    shard = checked.scan.shards[0]
+    group = pq.read_metadata(tmp_path / "in/a.parquet").row_group(0)
+    counting = _Counting(open(tmp_path / "in/a.parquet", "rb"))
+
+    class _Files:
+        def open(self, *_: object, **__: object) -> _Counting:
+            return counting
+
+    monkeypatch.setattr(units, "filesystem", lambda *_: (_Files(), ""))
+    from moderay import tiny
+    from moderay.prompt import vocabulary
+
+    spans = units.spans(shard, [(0, shard.rows)], checked.job.unit)
+    read = [rows for span in spans for rows, _ in units.read_span(span, checked.job, vocabulary(str(tiny.FOLDER)))]
+    assert len(read) == 1000 and read[-1] == (999_000, 1_000_000)
+    assert counting.total <= 1.2 * group.column(0).total_compressed_size
+    assert run is not None
