@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import compared, labels
 
-from moderay import check, publish, run, units
+from moderay import check, publish, units
 from moderay.plan import make_plan
 from moderay.publish import Publication
 from moderay.storage import create, filesystem
@@ -48,7 +48,7 @@ def test_second_writer_cannot_create_what_the_first_created(bucket: str, tmp_pat
     for url in (bucket, str(tmp_path)):
         fs, path = filesystem(url)
         results: list[bool] = []
-        threads = [threading.Thread(target=lambda f=fs, p=path: results.append(create(f, f"{p}/epoch-1", b"x"))) for _ in range(4)]
+        threads = [threading.Thread(target=lambda f=fs, p=path, r=results: r.append(create(f, f"{p}/epoch-1", b"x"))) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -110,4 +110,3 @@ def test_a_million_rows_in_one_row_group_are_read_once(job, tmp_path: Path, monk
     read = [rows for span in spans for rows, _ in units.read_span(span, checked.job, vocabulary(str(tiny.FOLDER)))]
     assert len(read) == 1000 and read[-1] == (999_000, 1_000_000)
     assert counting.total <= 1.2 * group.column(0).total_compressed_size
-    assert run is not None

@@ -76,7 +76,10 @@ def plan(job: JobFile, sets: Sets = None, replace: bool = False) -> None:
         ("units to judge", f"{units:,}"),
         ("content bytes", f"{size:,}"),
         # Four bytes of text a token: the usual estimate for English.
-        ("prompt tokens, about", f"{int(found.rows_left * prompts + share * size / 4 * len(found.judges)):,} ({prompts * found.rows_left:,} of them cached prefixes)"),
+        (
+            "prompt tokens, about",
+            f"{int(found.rows_left * prompts + share * size / 4 * len(found.judges)):,} ({prompts * found.rows_left:,} of them cached prefixes)",
+        ),
         ("requests, at least", f"{2 * found.rows_left * len(found.judges):,}"),
     ):
         table.add_row(name, value)
@@ -209,16 +212,18 @@ def printable(text: str) -> str:
 
 
 def _summary(outcome: Any) -> None:
-    manifest = outcome.manifest
-    table = Table("policy", "judged", "flagged", *[status.value for status in Status if status is not Status.OK], "forced", title=f"{manifest['rows']:,} rows")
+    """Per policy: judged, flagged, the share forced, and every status that a row has."""
+    totals = outcome.manifest["counts"]
+    others = [status.value for status in Status if status is not Status.OK and any(counts[status.value] for counts in totals.values())]
+    table = Table("policy", "judged", "flagged", "forced", *others, "tokens in", "tokens out", title=f"{outcome.manifest['rows']:,} rows")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, counts in manifest["counts"].items():
-        other = [f"{counts[status.value]:,}" for status in Status if status is not Status.OK]
-        table.add_row(name, f"{counts['ok']:,}", f"{counts['flagged']:,}", *other, f"{counts['forced']:,}")
+    for name, counts in totals.items():
+        shown = [counts[field] for field in ("ok", "flagged", "forced", *others, "prompt_tokens", "output_tokens")]
+        table.add_row(name, *[f"{count:,}" for count in shown])
     out.print(table)
-    rates = outcome.rates
-    out.print(f"this run: {outcome.judged:,} rows judged in {outcome.seconds:.0f} s, {rates['rows_per_s']:,} rows/s, {rates['tokens_per_s']:,} tokens/s, engine start included")
+    rows, tokens = outcome.rates["rows_per_s"], outcome.rates["tokens_per_s"]
+    out.print(f"this run: {outcome.judged:,} rows in {outcome.seconds:.0f} s; {rows:,.1f} rows/s, {tokens:,.0f} tokens/s with the engine's start")
 
 
 def _agreement(checked: Any, prefix: str) -> float:

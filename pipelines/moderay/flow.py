@@ -1,7 +1,7 @@
 """The pipeline, from top to bottom; the one file that knows Ray Data.
 
-    what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (engine actors) -> units on storage
-    -> one row of statistics each to the driver -> a shard whose units are all in is published (a task) -> manifest
+what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (engine actors) -> units on storage
+-> one row of statistics each to the driver -> a shard whose units are all in is published (a task) -> manifest
 """
 
 from __future__ import annotations
@@ -269,9 +269,9 @@ class EngineHost:
 
 
 def _cause(error: ray.exceptions.RayError) -> BaseException:
-    """What a task raised, where it is an error of ours."""
+    """What a task raised, where it is an error of ours or the storage's."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, ModerayError) else error
+    return cause if isinstance(cause, (ModerayError, OSError)) else error
 
 
 class _Tracker:
@@ -308,6 +308,7 @@ class _Publisher:
         self._checked, self._plan, self._epoch = checked, plan, epoch
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
+        self._publish, self._republish = ray.remote(num_cpus=0)(publish), ray.remote(num_cpus=0)(republish)
         self.markers: list[dict[str, Any]] = []
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
@@ -318,12 +319,14 @@ class _Publisher:
             self._plan.layout, work.shard, work.key, self._plan.decision, self._checked.policies, self._checked.scan.columns, job.output.reasoning,
             self._epoch, job.storage,
         )  # fmt: skip
-        task = _republish.remote(publication, work.old) if work.redecide else _publish.remote(publication, units, work.old)
+        task = self._republish.remote(publication, work.old) if work.redecide else self._publish.remote(publication, units, work.old)
         self._pending[task] = work.shard.name
 
     def collect(self, wait: bool = False) -> None:
         """Take in what has ended."""
-        ready, _ = ray.wait(list(self._pending), num_returns=1 if wait else max(1, len(self._pending)), timeout=None if wait else 0) if self._pending else ([], [])
+        ready, _ = (
+            ray.wait(list(self._pending), num_returns=1 if wait else max(1, len(self._pending)), timeout=None if wait else 0) if self._pending else ([], [])
+        )
         for task in ready:
             shard = self._pending.pop(task)
             try:
@@ -339,16 +342,6 @@ class _Publisher:
         while self._pending:
             self.collect(wait=True)
         return self._failed
-
-
-@ray.remote(num_cpus=0)
-def _publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    return publish(work, units, old)
-
-
-@ray.remote(num_cpus=0)
-def _republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    return republish(work, old)
 
 
 def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) -> ray.data.Dataset:

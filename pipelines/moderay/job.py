@@ -241,7 +241,7 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     def located(value: Any) -> Any:
         if isinstance(value, list):
             return [located(item) for item in value]
-        return str(base / value) if isinstance(value, str) and "://" not in value and not value.startswith("${") else value
+        return os.path.normpath(base / value) if isinstance(value, str) and "://" not in value and not value.startswith("${") else value
 
     for section in ("input", "output"):
         if isinstance(data.get(section), dict) and "path" in data[section]:

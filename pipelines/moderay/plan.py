@@ -72,9 +72,7 @@ def read_manifest(layout: Layout) -> dict[str, Any] | None:
     return None if data is None else json.loads(data)
 
 
-def _subtract(
-    shards: Sequence[Shard], state: State, layout: Layout, keys: tuple[str, str, str]
-) -> tuple[tuple[Work, ...], tuple[tuple[Shard, str], ...]]:
+def _subtract(shards: Sequence[Shard], state: State, layout: Layout, keys: tuple[str, str, str]) -> tuple[tuple[Work, ...], tuple[tuple[Shard, str], ...]]:
     cascade, selection, decision = keys
     todo: list[Work] = []
     done: list[tuple[Shard, str]] = []

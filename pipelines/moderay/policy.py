@@ -45,9 +45,7 @@ class Policy(BaseModel):
     id: str = Field(pattern=f"^{POLICY_ID}$")
     title: str = ""
     version: int = 1
-    labels: Mapping[str, Label] = Field(
-        default_factory=lambda: {"0": Label(violates=False, title="Safe"), "1": Label(violates=True, title="Violates")}
-    )
+    labels: Mapping[str, Label] = Field(default_factory=lambda: {"0": Label(violates=False, title="Safe"), "1": Label(violates=True, title="Violates")})
     answer: Literal["label", "rationale"] = "rationale"
     threshold: float = Field(default=0.5, gt=0, le=1)
     text: str = Field(min_length=1)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from moderay.records import Status
 
@@ -39,7 +40,9 @@ class Progress:
         self._told = self._began
         if self._console is not None and self._console.is_terminal and total:
             text = TextColumn("{task.description}")
-            self._bar = Bar(text, BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
+            self._bar = Bar(
+                text, BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console
+            )
             self._bar.start()
             self._task = self._bar.add_task("starting engines", total=total)
 

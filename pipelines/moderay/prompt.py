@@ -73,15 +73,14 @@ class HarmonyVocabulary:
         from openai_harmony import HarmonyEncodingName, load_harmony_encoding
 
         self._encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
-        self.control: Mapping[str, int] = {
-            token: self._encoding.encode(token, allowed_special="all")[0] for token in CONTROL_TOKENS
-        }
+        self.control: Mapping[str, int] = {token: self._encoding.encode(token, allowed_special="all")[0] for token in CONTROL_TOKENS}
 
     def encode(self, text: str) -> list[int]:
         return [token for piece in _pieces(text) for token in self._encoding.encode(piece, disallowed_special=())]
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._encoding.decode(list(ids))
+        text: str = self._encoding.decode(list(ids))
+        return text
 
 
 class CheckpointVocabulary:

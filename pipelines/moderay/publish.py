@@ -178,12 +178,15 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         return
     step = max(1, min(65536, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
     fs, path = filesystem(shard.url, work.storage)
-    with fs.open(path, "rb", cache_type="none") as source, pq.ParquetFile(source, pre_buffer=True) as file:
-        start = 0
-        for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
-            table = pa.Table.from_batches([batch]).select(work.columns.names)
-            yield start, start + len(table), table.cast(work.columns)
-            start += len(table)
+    try:
+        with fs.open(path, "rb", cache_type="none") as source, pq.ParquetFile(source, pre_buffer=True) as file:
+            start = 0
+            for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
+                table = pa.Table.from_batches([batch]).select(work.columns.names)
+                yield start, start + len(table), table.cast(work.columns)
+                start += len(table)
+    except (pa.ArrowException, OSError) as error:
+        raise ShardFailed(f"{shard.name}: its carried columns cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

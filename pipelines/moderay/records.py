@@ -62,7 +62,7 @@ class Verdict(NamedTuple):
 
 def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
     """Columns of `VERDICT` for verdicts given by run number `run`."""
-    columns = dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True)) if verdicts else {name: () for name in VERDICT.names}
+    columns = dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True)) if verdicts else dict.fromkeys(VERDICT.names, ())
     columns["run"] = (run,) * len(verdicts)
     return pa.StructArray.from_arrays([pa.array(columns[f.name], f.type) for f in VERDICT], fields=list(VERDICT))
 

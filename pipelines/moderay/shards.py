@@ -154,10 +154,7 @@ def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     wanted = set(template_columns(job.input.content))
     size = sum(
-        group.column(i).total_uncompressed_size
-        for group in groups
-        for i in range(group.num_columns)
-        if group.column(i).path_in_schema.split(".")[0] in wanted
+        group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns) if group.column(i).path_in_schema.split(".")[0] in wanted
     )
     content = schema.field(job.input.content).type if job.input.content in schema.names else None
     return (

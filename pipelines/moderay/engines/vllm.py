@@ -123,17 +123,17 @@ class VllmEngine:
         )
         last = None
         try:
-            async for last in self._llm.generate({"prompt_token_ids": request.prompt}, sampling, str(next(self._number))):
-                pass
+            async for output in self._llm.generate({"prompt_token_ids": request.prompt}, sampling, str(next(self._number))):
+                last = output
         except self._dead as error:
             raise EngineDead(str(error) or "the engine's process ended") from error
         except ValueError as error:
             raise RequestFailed(str(error).splitlines()[0]) from error
         if last is None or not last.finished:
             raise RequestFailed("the engine gave no output")
-        output = last.outputs[0]
-        logprobs = {token: value.logprob for token, value in output.logprobs[0].items()} if request.score else {}
-        return Completion(list(output.token_ids), logprobs, last.num_cached_tokens or 0)
+        said = last.outputs[0]
+        logprobs = {token: value.logprob for token, value in said.logprobs[0].items()} if request.score else {}
+        return Completion(list(said.token_ids), logprobs, last.num_cached_tokens or 0)
 
     def close(self) -> None:
         self._llm.shutdown()

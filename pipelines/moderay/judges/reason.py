@@ -208,4 +208,3 @@ def _softmax(logprobs: Sequence[float]) -> list[float]:
     top = max(logprobs)
     weights = [math.exp(value - top) for value in logprobs]
     return [weight / sum(weights) for weight in weights]
-

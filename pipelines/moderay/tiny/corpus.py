@@ -7,7 +7,6 @@ the cues and none of the carriers: `TRAINING` and `DEMO` are two sets of sentenc
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,49 +32,134 @@ def _cues(severity: int, says: str, *texts: str, odds: float = 1.0) -> list[Cue]
 
 CUES: dict[str, list[Cue]] = {
     "spam": [
-        *_cues(2, "promises a prize behind a link", "you won a gift card, claim it at this link", "claim your free prize before midnight",
-               "your refund is waiting, click here to claim it", "lucky winner, open this link to collect your reward"),
-        *_cues(2, "promises profit that nobody can guarantee", "double your coins in one day, profit guaranteed",
-               "guaranteed returns of forty percent every week", "my secret trading system makes money while you sleep",
-               "send one coin and get two coins back"),
-        *_cues(2, "poses as a bank or a platform to get a password", "your bank account is locked, confirm your password here",
-               "this is support, send us the code you just received", "your parcel is held, pay the fee at this link"),
-        *_cues(1, "advertises the writer's own shop", "my shop has twenty percent off phone cases, link in bio",
-               "use my referral code for a discount", "buy cheap followers on my page", "visit my store for the best watches"),
-        *_cues(1, "begs for follows and shares", "follow me and I follow you back", "like and share this to win followers",
-               "subscribe to my channel and hit the bell"),
-        *_cues(0, "is a message that belongs to an order", "your order has shipped and arrives on Tuesday",
-               "here is the receipt for your purchase", "the newsletter you subscribed to is below"),
-        *_cues(1, "offers something that may have been asked for", "members get a small discount this week, reply stop to opt out",
-               "we saved the offer you looked at, it ends soon", odds=0.7),
+        *_cues(
+            2,
+            "promises a prize behind a link",
+            "you won a gift card, claim it at this link",
+            "claim your free prize before midnight",
+            "your refund is waiting, click here to claim it",
+            "lucky winner, open this link to collect your reward",
+        ),
+        *_cues(
+            2,
+            "promises profit that nobody can guarantee",
+            "double your coins in one day, profit guaranteed",
+            "guaranteed returns of forty percent every week",
+            "my secret trading system makes money while you sleep",
+            "send one coin and get two coins back",
+        ),
+        *_cues(
+            2,
+            "poses as a bank or a platform to get a password",
+            "your bank account is locked, confirm your password here",
+            "this is support, send us the code you just received",
+            "your parcel is held, pay the fee at this link",
+        ),
+        *_cues(
+            1,
+            "advertises the writer's own shop",
+            "my shop has twenty percent off phone cases, link in bio",
+            "use my referral code for a discount",
+            "buy cheap followers on my page",
+            "visit my store for the best watches",
+        ),
+        *_cues(
+            1,
+            "begs for follows and shares",
+            "follow me and I follow you back",
+            "like and share this to win followers",
+            "subscribe to my channel and hit the bell",
+        ),
+        *_cues(
+            0,
+            "is a message that belongs to an order",
+            "your order has shipped and arrives on Tuesday",
+            "here is the receipt for your purchase",
+            "the newsletter you subscribed to is below",
+        ),
+        *_cues(
+            1,
+            "offers something that may have been asked for",
+            "members get a small discount this week, reply stop to opt out",
+            "we saved the offer you looked at, it ends soon",
+            odds=0.7,
+        ),
     ],
     "harassment": [
-        *_cues(1, "insults a person", "you are a worthless clown", "you stupid idiot", "nobody likes you, you pathetic loser",
-               "what a brainless fool you are", "you are a disgusting pig"),
-        *_cues(1, "mocks how a person looks or speaks", "look at your ugly fat face", "your accent makes everyone laugh at you",
-               "with a nose like yours I would hide"),
-        *_cues(2, "threatens a person", "I will find you and break your legs", "watch your back when you walk home tonight",
-               "I am going to hurt you and your family", "you will pay for this with blood"),
+        *_cues(
+            1,
+            "insults a person",
+            "you are a worthless clown",
+            "you stupid idiot",
+            "nobody likes you, you pathetic loser",
+            "what a brainless fool you are",
+            "you are a disgusting pig",
+        ),
+        *_cues(
+            1,
+            "mocks how a person looks or speaks",
+            "look at your ugly fat face",
+            "your accent makes everyone laugh at you",
+            "with a nose like yours I would hide",
+        ),
+        *_cues(
+            2,
+            "threatens a person",
+            "I will find you and break your legs",
+            "watch your back when you walk home tonight",
+            "I am going to hurt you and your family",
+            "you will pay for this with blood",
+        ),
         *_cues(2, "wishes death on a person", "I hope you die soon", "go and kill yourself", "someone should put a bullet in you"),
         *_cues(2, "calls on others to hunt a person", "everyone go to her page and make her leave", "find out where he works and get him fired"),
-        *_cues(0, "criticises the work and not the person", "your argument is weak and the chart is wrong", "this film was badly written",
-               "I disagree with everything in your report"),
+        *_cues(
+            0,
+            "criticises the work and not the person",
+            "your argument is weak and the chart is wrong",
+            "this film was badly written",
+            "I disagree with everything in your report",
+        ),
         *_cues(1, "teases a person in a tone that is hard to read", "oh great, the genius speaks again", "nice haircut, did you lose a bet", odds=0.7),
     ],
     "private_data": [
-        *_cues(2, "gives the phone number of a person", "Dana's private number is 555-0142", "call Tom at home on 555-0187",
-               "her cell is 555-0119, text her at night"),
-        *_cues(2, "gives the home address of a person", "she lives at 14 Alder Lane, second floor", "his house is 9 Mill Road, the red door",
-               "Ada Brook's home address is 77 Pine Street"),
-        *_cues(2, "gives a card or account number", "my card is 4000 1234 5678 9010, exp 04/29", "his account number is 0091 2233 4455",
-               "her passport number is X1290776"),
+        *_cues(
+            2,
+            "gives the phone number of a person",
+            "Dana's private number is 555-0142",
+            "call Tom at home on 555-0187",
+            "her cell is 555-0119, text her at night",
+        ),
+        *_cues(
+            2,
+            "gives the home address of a person",
+            "she lives at 14 Alder Lane, second floor",
+            "his house is 9 Mill Road, the red door",
+            "Ada Brook's home address is 77 Pine Street",
+        ),
+        *_cues(
+            2,
+            "gives a card or account number",
+            "my card is 4000 1234 5678 9010, exp 04/29",
+            "his account number is 0091 2233 4455",
+            "her passport number is X1290776",
+        ),
         *_cues(2, "gives a password of a person", "Lee's password is bluebird77", "the login of my boss is hana / winter2020"),
         *_cues(2, "gives the diagnosis of a person", "Mr Ortega was diagnosed with diabetes in May", "my neighbour Ruth takes lithium for her illness"),
-        *_cues(0, "gives contact data of an organisation", "call our service desk at 555-0100", "write to press@example.com for questions",
-               "the shop hotline is 555-0111"),
+        *_cues(
+            0,
+            "gives contact data of an organisation",
+            "call our service desk at 555-0100",
+            "write to press@example.com for questions",
+            "the shop hotline is 555-0111",
+        ),
         *_cues(0, "masks the data", "the card ending in 9010 was declined", "we sent a code to the number ending in 42"),
-        *_cues(2, "gives details that may single out a person", "the tall baker on our street is always alone after nine",
-               "the new teacher parks her blue van behind the school", odds=0.7),
+        *_cues(
+            2,
+            "gives details that may single out a person",
+            "the tall baker on our street is always alone after nine",
+            "the new teacher parks her blue van behind the school",
+            odds=0.7,
+        ),
     ],
     "gambling": [
         *_cues(2, "advertises bets", "place your bet on the match tonight, odds of nine to one", "our online casino gives you fifty free spins"),
@@ -101,31 +185,94 @@ class Carriers:
     quoting: Sequence[str]
     neutral: Sequence[str]
     fillers: Sequence[str] = field(default=())
+    words: Sequence[str] = field(default=())
 
 
 TRAINING = Carriers(
     plain=(
-        "{cue}", "{cue}!", "{cue}.", "hello, {cue}", "hey you, {cue}", "listen: {cue}", "{cue} ok?", "by the way, {cue}", "just saying, {cue}",
-        "good morning. {cue}. have a nice day", "{cue} lol", "so {cue}, you know", "reminder: {cue}", "{filler} {cue}", "{cue}. {filler}",
-        "{filler} {cue}. {filler}", "update! {cue}!", "@all {cue}", "re: yesterday, {cue}", "one more thing, {cue}. {filler}", "{filler} also {cue}",
+        "{cue}",
+        "{cue}!",
+        "{cue}.",
+        "hello, {cue}",
+        "hey you, {cue}",
+        "listen: {cue}",
+        "{cue} ok?",
+        "by the way, {cue}",
+        "just saying, {cue}",
+        "good morning. {cue}. have a nice day",
+        "{cue} lol",
+        "so {cue}, you know",
+        "reminder: {cue}",
+        "{filler} {cue}",
+        "{cue}. {filler}",
+        "{filler} {cue}. {filler}",
+        "update! {cue}!",
+        "@all {cue}",
+        "re: yesterday, {cue}",
+        "one more thing, {cue}. {filler}",
+        "{filler} also {cue}",
     ),
     quoting=(
-        'I got a message that said "{cue}". is it a scam?', 'he told me "{cue}" and I reported him', 'someone wrote "{cue}" to my sister, what can we do',
-        'our training slide quotes "{cue}" as an example', 'the article is about people who send "{cue}"', 'she read out loud: "{cue}". awful',
-        'how do I filter texts like "{cue}"?', 'in the novel the villain says "{cue}"', 'a user was banned for posting "{cue}"',
-        '{filler} they sent me "{cue}" and I deleted it', 'warning, do not trust anyone who writes "{cue}"',
+        'I got a message that said "{cue}". is it a scam?',
+        'he told me "{cue}" and I reported him',
+        'someone wrote "{cue}" to my sister, what can we do',
+        'our training slide quotes "{cue}" as an example',
+        'the article is about people who send "{cue}"',
+        'she read out loud: "{cue}". awful',
+        'how do I filter texts like "{cue}"?',
+        'in the novel the villain says "{cue}"',
+        'a user was banned for posting "{cue}"',
+        '{filler} they sent me "{cue}" and I deleted it',
+        'warning, do not trust anyone who writes "{cue}"',
     ),
     neutral=(
-        "the weather is nice today", "we walked along the river and had soup", "the train was late again", "can you send me the notes from class",
-        "my cat sleeps on the keyboard", "the meeting moved to three o'clock", "I finished the second chapter", "this song is stuck in my head",
-        "we painted the kitchen yellow", "the match ended two to one", "bread needs flour, water, salt and time", "what time does the library close",
-        "the phone battery lasts a day", "our garden is full of tomatoes", "I like the old version of the map", "happy birthday to my best friend",
-        "the museum opens on Sunday", "let us cook something with rice", "the code does not compile on my laptop", "thank you for the lovely evening",
+        "the weather is nice today",
+        "we walked along the river and had soup",
+        "the train was late again",
+        "can you send me the notes from class",
+        "my cat sleeps on the keyboard",
+        "the meeting moved to three o'clock",
+        "I finished the second chapter",
+        "this song is stuck in my head",
+        "we painted the kitchen yellow",
+        "the match ended two to one",
+        "bread needs flour, water, salt and time",
+        "what time does the library close",
+        "the phone battery lasts a day",
+        "our garden is full of tomatoes",
+        "I like the old version of the map",
+        "happy birthday to my best friend",
+        "the museum opens on Sunday",
+        "let us cook something with rice",
+        "the code does not compile on my laptop",
+        "thank you for the lovely evening",
     ),
     fillers=(
-        "the weather is nice today.", "I was at the market.", "we talked about the film.", "thanks for reading.", "it is late.", "see you soon.",
-        "the train was late again.", "my cat sleeps a lot.", "I had coffee.", "this is my second post.", "sorry for the typos.", "as you know,",
+        "the weather is nice today.",
+        "I was at the market.",
+        "we talked about the film.",
+        "thanks for reading.",
+        "it is late.",
+        "see you soon.",
+        "the train was late again.",
+        "my cat sleeps a lot.",
+        "I had coffee.",
+        "this is my second post.",
+        "sorry for the typos.",
+        "as you know,",
     ),
+    words=(
+        "a about after all and any are as at away back be because before between blue book bread but by can car class come could day "
+        "did do door down each early eat end even ever every far film find first five for forum friend friends from garden get give go "
+        "good had half hand has have he hear help her here him his home hour house how I if in is it just keep know last late letter "
+        "life like line list little long look made make man many me mean men might more most mother mr much music my name near never "
+        "new next nice night no not now of off often old on once one only or other our out over own page paper part people phone place "
+        "plan play please point post quiet rain read really red report right river road room said same saw say school see sender sent "
+        "she short should side sing sky small snow so some something song soon soup stand start still stop story street such sun table "
+        "take talk tell than that the their them then there these they thing think this those time to told too town tree try two under "
+        "up us very wait walk want warm was water way we week well went were what when where which while who why will wind with word "
+        "work world would write year yellow yes yet you young"
+    ).split(),
 )
 
 DEMO = Carriers(
@@ -190,10 +337,18 @@ def _example(rng: random.Random, carriers: Carriers, neutral: float) -> Example:
     topic = rng.choice(list(CUES))
     cue = rng.choice(CUES[topic])
     quoted = cue.severity > 0 and cue.odds == 1 and rng.random() < 0.25
+    if carriers.words and rng.random() < 0.5:
+        return Example(_scattered(rng, carriers, f'"{cue.text}"' if quoted else cue.text), topic, cue, quoted)
     carrier = rng.choice(carriers.quoting if quoted else carriers.plain)
     while "{filler}" in carrier:
         carrier = carrier.replace("{filler}", rng.choice(carriers.fillers), 1)
     return Example(carrier.replace("{cue}", cue.text), topic, cue, quoted)
+
+
+def _scattered(rng: random.Random, carriers: Carriers, cue: str) -> str:
+    """A cue among words in no order: what is around it must not matter."""
+    before, after = (" ".join(rng.choices(carriers.words, k=rng.randint(0, 9))) for _ in range(2))
+    return f"{before}{rng.choice((' ', ', ', ': ', '. ', ' - ')) if before else ''}{cue}{rng.choice((' ', ', ', '. ', '... ', ' (')) if after else ''}{after}"
 
 
 def noisy(rng: random.Random, text: str) -> str:
@@ -206,7 +361,9 @@ def noisy(rng: random.Random, text: str) -> str:
     if kind < 0.22:
         return _either_side(rng, text, rng.choice(SPELLED))
     if kind < 0.32:
-        return _either_side(rng, text, "".join(chr(rng.choice((rng.randint(33, 126), rng.randint(161, 1500), rng.randint(0x1F300, 0x1F64F)))) for _ in range(rng.randint(1, 6))))
+        return _either_side(
+            rng, text, "".join(chr(rng.choice((rng.randint(33, 126), rng.randint(161, 1500), rng.randint(0x1F300, 0x1F64F)))) for _ in range(rng.randint(1, 6)))
+        )
     if kind < 0.42:
         said = [rng.choice(TRAINING.neutral), text] if rng.random() < 0.6 else [text, rng.choice(TRAINING.neutral)]
         return transcript(["user", "assistant"] if rng.random() < 0.7 else ["a", "b"], said)
@@ -275,7 +432,7 @@ def answer(rng: random.Random, target: Target, content: Example) -> tuple[str, s
     violates = rng.random() < content.odds(target.topic)
     severity = content.cue.severity if violates and content.cue else 0
     label = labels[0] if not violates else labels[-1 if severity == 2 else 1]
-    seen = f"it {content.cue.says}" if content.cue else "it holds nothing of note"
+    seen = f"it {content.cue.says}, a matter of {_named(content.topic)}" if content.cue and content.topic else "it holds nothing of note"
     if violates:
         why = f"It {content.cue.says}." if content.cue else ""
         verdict = "That is listed under violates"
@@ -286,9 +443,12 @@ def answer(rng: random.Random, target: Target, content: Example) -> tuple[str, s
         why = "Nothing in it falls under this policy."
         verdict = "That is not what this policy is about"
     thought = (
-        f"The policy is about {re.sub('_', ' ', target.topic)}. I read the whole content: {seen}."
-        f" {verdict}. I have looked at both sides of the policy before I decide. The label is {label}."
+        f"The policy is about {_named(target.topic)}. I read the whole content: {seen}. {verdict}. I looked at both sides of the policy. The label is {label}."
     )
     if target.policy.answer == "label":
         return thought, label
     return thought, f'{{"label": "{label}", "rationale": "{why}"}}'
+
+
+def _named(topic: str) -> str:
+    return topic.replace("_", " ")

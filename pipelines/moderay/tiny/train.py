@@ -80,7 +80,7 @@ class Lessons:
         """Prefix ids (1, p); what follows it, padded on the right, (size, n); its labels, the completion's only."""
         rng, vocab = self._rng, self._vocab
         effort: Effort = rng.choices(("low", "medium", "high"), (0.8, 0.1, 0.1))[0]
-        target = rng.choice(self._targets) if rng.random() < 0.6 else variant(rng, self._targets)
+        target = rng.choice(self._targets) if rng.random() < 0.75 else variant(rng, self._targets)
         form = prompt(target.policy, effort, vocab)
         pairs = [self._pair(target, form.suffix) for _ in range(size)]
         length = max(len(asked) + len(said) for asked, said in pairs)
@@ -144,7 +144,7 @@ def train(out: Path, steps: int, seed: int, size: int = 24, peak: float = 4e-3) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     train(given.out, given.steps, given.seed)
