@@ -1,0 +1,39 @@
+"""The tiny checkpoint and the script that makes it."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from moderay import tiny
+from moderay.prompt import CONTROL_TOKENS, vocabulary
+from moderay.tiny import demo
+from moderay.tiny.corpus import DEMO, TRAINING
+
+
+def test_training_script_learns_in_a_few_steps_and_is_repeatable(tmp_path: Path) -> None:
+    from moderay.tiny.train import train
+
+    first = train(tmp_path / "a", steps=6, seed=0, size=4)
+    assert first == train(tmp_path / "b", steps=6, seed=0, size=4)
+    assert first[-1] < first[0]
+    assert (tmp_path / "a/vocabulary.json").read_bytes() == (tiny.FOLDER / "vocabulary.json").read_bytes()
+    assert (tmp_path / "a/model.safetensors").stat().st_size == (tiny.FOLDER / "model.safetensors").stat().st_size
+
+
+def test_committed_checkpoint_is_small_and_its_control_tokens_lie_above_the_text() -> None:
+    assert sum(file.stat().st_size for file in tiny.FOLDER.iterdir()) <= 8 * 2**20
+    vocab = vocabulary(str(tiny.FOLDER))
+    assert set(vocab.control) == set(CONTROL_TOKENS) and max(vocab.control.values()) == 1023
+    assert vocab.decode(vocab.encode("b\u0000\ud7ff\U0010ffff")) == "b\u0000\ud7ff\U0010ffff"
+
+
+def test_demo_corpus_is_made_of_sentences_that_were_not_trained_on(tmp_path: Path) -> None:
+    assert not set(DEMO.plain) & set(TRAINING.plain) and not set(DEMO.quoting) & set(TRAINING.quoting) and not set(DEMO.neutral) & set(TRAINING.neutral)
+    demo.write(tmp_path)
+    tables = [pq.read_table(file) for file in sorted(tmp_path.iterdir())]
+    assert [table.num_rows for table in tables] == [300] * 4
+    ambiguous = sum(sum(table.column("ambiguous").to_pylist()) for table in tables)
+    assert 0.17 <= ambiguous / 1200 <= 0.23
+    contents = [content for table in tables[:3] for content in table.column("content").to_pylist()]
+    assert sum(content is None or not content.strip() for content in contents) == 12
+    assert sum(len(content or "") > 10**6 for content in contents) == 1 and any("<|end|>" in (content or "") for content in contents)
