@@ -102,9 +102,7 @@ async def _plain(folder: Path, stop: int) -> None:
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    args = AsyncEngineArgs(
-        model=str(tiny.FOLDER), dtype="float32", skip_tokenizer_init=True, max_model_len=8192, max_num_batched_tokens=8192, max_num_seqs=256
-    )
+    args = AsyncEngineArgs(model=str(tiny.FOLDER), dtype="float32", skip_tokenizer_init=True, max_model_len=8192, max_num_batched_tokens=8192, max_num_seqs=256)
     engine = AsyncLLM.from_engine_args(args)
     sampling = SamplingParams(temperature=0, max_tokens=736, stop_token_ids=[stop], detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
 
@@ -121,4 +119,3 @@ async def _plain(folder: Path, stop: int) -> None:
 
 if __name__ == "__main__":
     asyncio.run(_plain(Path(sys.argv[1]), int(sys.argv[2])))
-

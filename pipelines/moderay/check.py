@@ -9,7 +9,7 @@ from pathlib import Path
 from moderay import tiny
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problems, UserError
-from moderay.job import SCRIPTED, Job, load_job
+from moderay.job import SCRIPTED, Job, read_job
 from moderay.judges.reason import Reason, reason_judges
 from moderay.policy import Policy
 from moderay.shards import Scan, scan
@@ -32,16 +32,13 @@ class Checked:
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
     """Read and check a job file, its policies and its input. Raises `Problems` with everything wrong, `UserError` or
     `TryAgain` where the storage does not answer."""
-    job, policies = load_job(file, sets)
-    return check_job(job, policies)
-
-
-def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
-    """The same for a job made in Python."""
+    job, policies, problems = read_job(file, sets)
+    if job is None:
+        raise Problems(problems)
     found = scan(job, [policy.id for policy in policies])
-    if found.problems:
-        raise Problems(found.problems)
-    return Checked(job, tuple(policies), found)
+    if problems or found.problems:
+        raise Problems([*problems, *found.problems])
+    return Checked(job, policies, found)
 
 
 def engine_and_judges(job: Job, policies: Sequence[Policy], gpus: int) -> tuple[EngineSpec, list[Reason]]:

@@ -155,7 +155,16 @@ class Job(_Spec):
 
 
 def load_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job, tuple[Policy, ...]]:
-    """Read a job file, fill in `${VAR}` and `--set key=value`, and its policies. Raises `Problems` with everything wrong."""
+    """`read_job`, raising `Problems` where anything is wrong."""
+    job, policies, problems = read_job(file, sets)
+    if problems or job is None:
+        raise Problems(problems)
+    return job, policies
+
+
+def read_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job | None, tuple[Policy, ...], list[Problem]]:
+    """Read a job file, fill in `${VAR}` and `--set key=value`, and its policies: what could be read, and every problem.
+    Raises `Problems` where the file is no YAML at all."""
     path = Path(file)
     data, lines, problems = _read(path)
     for given in sets:
@@ -168,9 +177,7 @@ def load_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job, tuple[Pol
         problems += _validation_problems(error, path, lines)
     folders = [str(item) for item in data.get("policies") or [] if isinstance(item, str)] if isinstance(data.get("policies"), list) else []
     policies, wrong = _load_policies(folders, path, lines)
-    if (problems := problems + wrong) or job is None:
-        raise Problems(problems)
-    return job, policies
+    return job, policies, problems + wrong
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, int], list[Problem]]:

@@ -167,7 +167,7 @@ def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None
 def _check_columns(job: Job, good: Sequence[tuple[Shard, pa.Schema]], policy_ids: Sequence[str]) -> tuple[pa.Schema, list[Problem]]:
     reference = good[0][1]
     names = reference.names if job.output.columns == "all" else list(job.output.columns)
-    problems = [p for shard, schema in good for p in _content_problems(job, shard, schema)]
+    problems = list(_content_problems(job, good))
     for name in [name for name in names if name not in reference.names]:
         problems.append(job.problem("output.columns", f"output.columns: {good[0][0].name} has no column {name!r}", nearest(name, reference.names)))
     for name in [name for name in names if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}]:
@@ -186,15 +186,25 @@ def _check_columns(job: Job, good: Sequence[tuple[Shard, pa.Schema]], policy_ids
 _SCHEMA = "one output has one schema: leave the column out with output.columns, or label the files in two jobs"
 
 
-def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterable[Problem]:
+def _content_problems(job: Job, good: Sequence[tuple[Shard, pa.Schema]]) -> Iterable[Problem]:
+    """A problem for each kind of mistake, however many shards make it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for shard, schema in good:
+        for message in _content_mistakes(job, shard, schema):
+            found.setdefault(message, []).append(shard.name)
+    for (message, hint), names in found.items():
+        more = f" (and {len(names) - 1:,} more files)" if len(names) > 1 else ""
+        yield job.problem("input.content", f"{names[0]}{more} {message}", hint)
+
+
+def _content_mistakes(job: Job, shard: Shard, schema: pa.Schema) -> Iterable[tuple[str, str]]:
     available = {*schema.names, *dict(shard.partitions)}
     names = template_columns(job.input.content)
     for name in names:
         if name not in available:
-            yield job.problem("input.content", f"{shard.name} has no column {name!r}", nearest(name, available))
+            yield f"has no column {name!r}", nearest(name, available)
         elif name in schema.names and not (_is_text(kind := schema.field(name).type) or (names == [job.input.content] and _is_conversation(kind))):
-            hint = "text, bytes, or list<struct<role: string, content: string>>"
-            yield job.problem("input.content", f"{shard.name}: column {name!r} is {kind}", hint)
+            yield f"has a column {name!r} of type {kind}", "content is text, bytes, or list<struct<role: string, content: string>>"
 
 
 def _where_problems(job: Job, first: tuple[Shard, pa.Schema]) -> Iterable[Problem]:

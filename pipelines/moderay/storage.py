@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,25 +38,22 @@ def is_local(fs: Any) -> bool:
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
-    if _atomic(fs):
-        fs.pipe_file(path, data)
-        return
-    aside = f"{scratch}/{uuid.uuid4().hex}"
-    fs.makedirs(scratch, exist_ok=True)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.pipe_file(aside, data)
-    fs.mv(aside, path)
+    _placed(fs, path, scratch, lambda place: fs.pipe_file(place, data))
 
 
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to its place, where it appears as a whole."""
+    _placed(fs, path, scratch, lambda place: fs.put_file(local, place))
+
+
+def _placed(fs: Any, path: str, scratch: str, put: Callable[[str], object]) -> None:
     if _atomic(fs):
-        fs.put_file(local, path)
+        put(path)
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
     fs.makedirs(scratch, exist_ok=True)
     fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.put_file(local, aside)
+    put(aside)
     fs.mv(aside, path)
 
 
