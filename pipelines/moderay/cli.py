@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 out, err = Console(), Console(stderr=True)
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
-Sets = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels.")]  # noqa: UP045
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels.")]
 # What a terminal would obey instead of show. Content is printed without it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -91,9 +91,9 @@ def run(
     job: JobFile,
     sets: Sets = None,
     replace: Annotated[bool, typer.Option("--replace", help="Judge again what the output holds under another cascade.")] = False,
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="Judge only the first N rows, show them, and write nothing.")] = None,  # noqa: UP045
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Judge only the first N rows, show them, and write nothing.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the verdicts (with --limit).")] = False,
-    progress_file: Annotated[Optional[Path], typer.Option("--progress", help="Append progress as JSON lines to this file.")] = None,  # noqa: UP045
+    progress_file: Annotated[Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")] = None,
     reference: Annotated[str, typer.Option("--agreement", hidden=True, metavar="PREFIX", help="Compare with truth columns PREFIX<policy>.")] = "",
 ) -> None:
     """Label what is selected and not published yet."""
@@ -153,7 +153,7 @@ def render(
     policy: Annotated[Path, typer.Argument(help="Policy folder.")],
     content: Annotated[str, typer.Option("--content", help="The text to judge.")],
     effort: Annotated[str, typer.Option("--effort", help="low, medium or high.")] = "low",
-    model: Annotated[Optional[str], typer.Option("--model", help="tiny, or a checkpoint's folder; by default harmony's own vocabulary.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Option("--model", help="tiny, or a checkpoint's folder; by default harmony's own vocabulary.")] = None,
     ids: Annotated[bool, typer.Option("--ids", help="One JSON list of token ids.")] = False,
 ) -> None:
     """Show exactly what the model is given."""

@@ -190,8 +190,8 @@ def _content_problems(job: Job, good: Sequence[tuple[Shard, pa.Schema]]) -> Iter
     """A problem for each kind of mistake, however many shards make it."""
     found: dict[tuple[str, str], list[str]] = {}
     for shard, schema in good:
-        for message in _content_mistakes(job, shard, schema):
-            found.setdefault(message, []).append(shard.name)
+        for mistake in _content_mistakes(job, shard, schema):
+            found.setdefault(mistake, []).append(shard.name)
     for (message, hint), names in found.items():
         more = f" (and {len(names) - 1:,} more files)" if len(names) > 1 else ""
         yield job.problem("input.content", f"{names[0]}{more} {message}", hint)
