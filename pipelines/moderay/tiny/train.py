@@ -144,7 +144,7 @@ def train(out: Path, steps: int, seed: int, size: int = 24, peak: float = 4e-3) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=750)
+    parser.add_argument("--steps", type=int, default=650)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     train(given.out, given.steps, given.seed)
