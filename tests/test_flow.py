@@ -114,6 +114,19 @@ def test_conversations_templates_where_and_sample(job, tmp_path: Path) -> None:
     assert table.column("row").to_pylist() == table.column("n").to_pylist()
 
 
+def test_a_look_shows_the_first_selected_rows_of_any_kind_and_writes_nothing(job, tmp_path: Path, cli) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["visit my shop \x1b[2J", "x", "hello"], "n": [1, 0, 1]}), tmp_path / "in/a.parquet")
+    turn = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    pq.write_table(pa.table({"text": pa.array([[{"role": "user", "content": "prize"}]] * 9, turn), "n": [1] * 9}), tmp_path / "in/b.parquet")
+    file = job(input={"path": "in", "content": "text", "where": "n = 1"}, output={"path": "out", "columns": []}, model={"source": "scripted:script.yaml"})
+    said = cli("run", file, "--limit", "4", "--show")
+    assert said.returncode == 0 and "4 rows judged, nothing written" in said.stdout and not (tmp_path / "out").exists()
+    for text in ("visit my shop \ufffd[2J", "SP2 0.80", "hello", "SP0 0.05", "user:", "SP4 0.90"):
+        assert text in said.stdout, said.stdout
+    assert said.stdout.count("user:") == 2
+
+
 def test_unreadable_shard_is_named_and_the_others_are_labelled(job, corpus: Path, tmp_path: Path, cli) -> None:
     (corpus / "torn.parquet").write_bytes(b"PAR1 no parquet")
     data = bytearray((corpus / "b.parquet").read_bytes())

@@ -1,12 +1,19 @@
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import plain
+import yaml
+from conftest import ROOT, plain
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moderay.check import check
 from moderay.errors import Problems
+from moderay.job import job_schema, load_policies
+from moderay.yamlfile import Document, Origin, put
 
 WRONG = """\
 name: wrong
@@ -90,3 +97,64 @@ def test_set_and_environment_fill_in_the_job(job, corpus: Path, monkeypatch: pyt
     assert checked.job.output.path.endswith("/elsewhere/labels")
     assert (checked.job.model.effort, checked.job.unit.bytes) == ("high", 2048)
     assert [shard.name for shard in checked.scan.shards] == ["a.parquet", "b.parquet", "day=2/c.parquet"]
+
+
+def test_set_takes_the_place_of_a_variable_that_is_not_set(job, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MODERAY_TEST_UNSET", raising=False)
+    file = job(input={"path": "${MODERAY_TEST_UNSET}", "content": "text"})
+    assert "MODERAY_TEST_UNSET is not set" in problems(file)
+    assert check(file, ["input.path=in"]).scan.rows == 105
+
+
+def test_set_with_mistakes_names_set(job, corpus: Path, tmp_path: Path, golden) -> None:
+    sets = ["input.sample=3", "name", "name.first=x", "model.efort=low", "cascade.7.reason.budget=3", "unit.rows=${MODERAY_TEST_UNSET}"]
+    golden("set-wrong", plain(problems(job(), *sets), tmp_path))
+
+
+def test_set_reaches_list_items_and_empty_sections(job, corpus: Path) -> None:
+    checked = check(job(cascade=[{"reason": {"budget": 9}}], limits=None), ["cascade.0.reason.budget=7", "limits.request_s=3"])
+    assert (checked.job.budget, checked.job.limits.request_s) == (7, 3)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6))
+def test_set_puts_any_yaml_value_as_it_is(value: Any) -> None:
+    document = Document({"model": {"engine": 1}}, Origin("job.yaml", {"model": 1, "model.engine": 2}))
+    put(document, f"model.engine={yaml.safe_dump(value)}")
+    assert (document.data, document.problems) == ({"model": {"engine": value}}, [])
+    assert "model.engine" not in document.origin.lines
+
+
+@pytest.mark.parametrize("text", ["", "- a", "name: !tag x", "name: 2026-13-45", "name: \x00", "? [a, b]\n: c", "name: \xff"])
+def test_job_file_of_any_text_gives_problems_not_a_traceback(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes(text.encode("latin-1"))
+    assert problems(tmp_path / "job.yaml").startswith(f"{tmp_path}/job.yaml")
+    assert problems(tmp_path).startswith(f"{tmp_path}: cannot be read")
+
+
+def test_values_out_of_bounds_and_missing_models_are_reported(job, corpus: Path, tmp_path: Path, golden) -> None:
+    model = {"source": "./none", "sampling": {"temperature": float("inf"), "top_p": 0}, "replicas": {"min": 3, "max": 2}}
+    wrong = problems(job(model=model, storage="secret-word", cascade=[{"glance": {}}, {"reason": {"budget": 0}}], policies=[]))
+    assert "secret-word" not in wrong
+    later = problems(job(audit=0.1, reuse=[], filter={}, alarms={}, limits={"gpu_hours": 1, "until": "x"}, model={"source": "scripted:none.yaml"}))
+    golden("job-bounds", plain(wrong + later, tmp_path))
+
+
+def test_policies_of_one_id_are_refused_and_loaded_again_from_the_job(job, corpus: Path, tmp_path: Path) -> None:
+    checked = check(job())
+    assert load_policies(checked.job) == checked.policies
+    assert "two policies have the id 'spam'" in problems(job(policies=[checked.job.policies[0]] * 2))
+
+
+def test_job_survives_pickling_with_its_lines(job, corpus: Path) -> None:
+    loaded = check(job()).job
+    assert pickle.loads(pickle.dumps(loaded)).problem("input.content", "x").line == 4
+
+
+def test_schema_describes_every_key_with_its_unit() -> None:
+    schema = job_schema()
+    assert schema["additionalProperties"] is False
+    assert "64MiB" in schema["$defs"]["UnitSize"]["properties"]["bytes"]["description"]
+    assert {"type": "string"} in schema["$defs"]["UnitSize"]["properties"]["bytes"]["anyOf"]
+    Draft = pytest.importorskip("jsonschema").Draft202012Validator
+    for file in sorted((ROOT / "jobs").glob("*.yaml")):
+        assert not list(Draft(schema).iter_errors(yaml.safe_load(file.read_text())))

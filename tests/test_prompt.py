@@ -1,5 +1,6 @@
 import functools
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,11 @@ def test_a_run_without_any_boundary_is_encoded_in_linear_time() -> None:
     vocab = vocabulary()
     assert vocab.decode(vocab.encode(text)) == text
     assert vocab.decode(vocab.encode("\u4e2d" * 2 * PIECE)) == "\u4e2d" * 2 * PIECE
+
+
+def test_vocabularies_travel_to_other_processes() -> None:
+    for vocab in (vocabulary(), vocabulary(str(tiny.FOLDER))):
+        assert pickle.loads(pickle.dumps(vocab)).encode("a <|end|>") == vocab.encode("a <|end|>")
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from moderay import tiny
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
-from moderay.errors import Problems, UserError
-from moderay.job import SCRIPTED, Job, read_job
+from moderay.errors import Problem, Problems, TryAgain, UserError
+from moderay.job import SCRIPTED, Draft, Job, draft_job
 from moderay.judges.reason import Reason, reason_judges
 from moderay.policy import Policy
 from moderay.shards import Scan, scan
@@ -32,13 +32,30 @@ class Checked:
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
     """Read and check a job file, its policies and its input. Raises `Problems` with everything wrong, `UserError` or
     `TryAgain` where the storage does not answer."""
-    job, policies, problems = read_job(file, sets)
-    if job is None:
-        raise Problems(problems)
+    draft = draft_job(file, sets)
+    if draft.job is not None and not draft.problems:
+        return check_job(draft.job, draft.policies)
+    raise Problems([*draft.problems, *_input_problems(draft)])
+
+
+def _input_problems(draft: Draft) -> list[Problem]:
+    """What is wrong with the input of a job that cannot run anyway; a store that does not answer now is asked next time."""
+    if draft.job is None:
+        return []
+    try:
+        return list(scan(draft.job, [policy.id for policy in draft.policies]).problems)
+    except TryAgain:
+        return []
+    except UserError as error:
+        return [draft.job.problem("input.path", str(error))]
+
+
+def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
+    """The same for a job made in Python."""
     found = scan(job, [policy.id for policy in policies])
-    if problems or found.problems:
-        raise Problems([*problems, *found.problems])
-    return Checked(job, policies, found)
+    if found.problems:
+        raise Problems(found.problems)
+    return Checked(job, tuple(policies), found)
 
 
 def engine_and_judges(job: Job, policies: Sequence[Policy], gpus: int) -> tuple[EngineSpec, list[Reason]]:

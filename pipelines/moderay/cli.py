@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +24,8 @@ out, err = Console(), Console(stderr=True)
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels.")]
+# Characters of a content that `run --show` prints.
+SHOWN = 60
 # What a terminal would obey instead of show. Content is printed without it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -130,9 +133,11 @@ def label(
     effort: Annotated[str, typer.Option("--effort", help="low, medium or high.")] = "low",
 ) -> None:
     """Judge one text and print the verdict as JSON."""
-    from moderay.flow import label_here
+    from moderay.content import texts
+    from moderay.flow import judge_here
     from moderay.job import Job
     from moderay.policy import load_policy
+    from moderay.units import prepared
 
     _notice(model)
     job = Job.model_validate(
@@ -144,7 +149,8 @@ def label(
         }
     )
     spec = load_policy(policy)
-    found = label_here(pa.table({"content": [content]}), job, [spec]).column(spec.id)[0].as_py()
+    rows = prepared([0], texts(pa.chunked_array([[content]])), job, _vocabulary(model))
+    found = judge_here(job, [spec], rows).column(spec.id)[0].as_py()
     print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
@@ -158,9 +164,9 @@ def render(
 ) -> None:
     """Show exactly what the model is given."""
     from moderay.policy import load_policy
-    from moderay.prompt import prompt, vocabulary
+    from moderay.prompt import prompt
 
-    vocab = vocabulary(str(tiny.FOLDER) if model == "tiny" else model)
+    vocab = _vocabulary(model)
     rendered = prompt(load_policy(policy), _effort(effort), vocab).render(vocab.encode(content))
     print(json.dumps(rendered) if ids else vocab.decode(rendered))
 
@@ -171,6 +177,12 @@ def _effort(text: str) -> Any:
     return text
 
 
+def _vocabulary(source: str | None) -> Any:
+    from moderay.prompt import vocabulary
+
+    return vocabulary(str(tiny.FOLDER) if source == "tiny" else source)
+
+
 def _notice(source: str) -> None:
     if source == "tiny":
         print(f"note: {tiny.NOTICE}", file=sys.stderr)
@@ -178,24 +190,18 @@ def _notice(source: str) -> None:
 
 def _look(checked: Any, limit: int, show: bool) -> None:
     """Judge the first rows here and now, without the output."""
-    from moderay.flow import label_here
-    from moderay.shards import read_columns
-    from moderay.storage import filesystem
+    from moderay.flow import first_rows, judge_here
 
-    tables: list[pa.Table] = []
-    for shard in checked.scan.shards:
-        fs, path = filesystem(shard.url, checked.job.storage)
-        left = limit - sum(table.num_rows for table in tables)
-        if left > 0 and (not tables or not shard.conversation):
-            tables.append(pq.read_table(fs.open(path, "rb"), columns=read_columns(checked.job)).slice(0, left))
-    labelled = label_here(pa.concat_tables(tables).combine_chunks(), checked.job, checked.policies)
-    table = Table("row", "content", *[policy.id for policy in checked.policies])
-    for number, row in enumerate(labelled.to_pylist()):
-        said = [_verdict(row[policy.id]) for policy in checked.policies]
-        table.add_row(str(number), printable(str(row.get(checked.job.input.content, ""))[:60]), *said)
+    rows = first_rows(checked, limit)
+    judged = judge_here(checked.job, checked.policies, rows).to_pylist()
     if show:
+        vocab = _vocabulary(checked.job.model.source)
+        table = Table("row", "content", *[policy.id for policy in checked.policies])
+        for row in judged:
+            text = printable(vocab.decode((row["ids"] or [])[:SHOWN])[:SHOWN])
+            table.add_row(str(row["row"]), text, *[_verdict(row[policy.id]) for policy in checked.policies])
         out.print(table)
-    out.print(f"{labelled.num_rows} rows judged, nothing written")
+    out.print(f"{len(judged)} rows judged, nothing written")
 
 
 def _verdict(verdict: dict[str, Any]) -> str:
@@ -212,18 +218,17 @@ def printable(text: str) -> str:
 
 
 def _summary(outcome: Any) -> None:
-    """Per policy: judged, flagged, the share forced, and every status that a row has."""
+    """Per policy: judged, flagged, forced, every other status that a row has, and this run's rates."""
     totals = outcome.manifest["counts"]
     others = [status.value for status in Status if status is not Status.OK and any(counts[status.value] for counts in totals.values())]
-    table = Table("policy", "judged", "flagged", "forced", *others, "tokens in", "tokens out", title=f"{outcome.manifest['rows']:,} rows")
+    table = Table("policy", "judged", "flagged", "forced", *others, "rows/s", "tokens/s", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, counts in totals.items():
-        shown = [counts[field] for field in ("ok", "flagged", "forced", *others, "prompt_tokens", "output_tokens")]
-        table.add_row(name, *[f"{count:,}" for count in shown])
+        rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
+        table.add_row(name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates)
     out.print(table)
-    rows, tokens = outcome.rates["rows_per_s"], outcome.rates["tokens_per_s"]
-    out.print(f"this run: {outcome.judged:,} rows in {outcome.seconds:.0f} s; {rows:,.1f} rows/s, {tokens:,.0f} tokens/s with the engine's start")
+    out.print(f"{outcome.manifest['rows']:,} rows in {outcome.manifest['shards']:,} shards; this run judged {outcome.judged:,} in {outcome.seconds:.0f} s")
 
 
 def _agreement(checked: Any, prefix: str) -> float:

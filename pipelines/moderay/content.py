@@ -56,9 +56,9 @@ def conversations(column: pa.ChunkedArray) -> list[Content]:
 
 def content_hash(parts: Sequence[str]) -> str:
     """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts (as JSON, so that their
-    boundaries count)."""
-    data = parts[0] if len(parts) == 1 else json.dumps(parts, ensure_ascii=False)
-    return hashlib.blake2b(data.encode("utf-8"), digest_size=16).hexdigest()
+    boundaries count, and with another personalisation, so that no text has a conversation's hash)."""
+    data, kind = (parts[0], b"") if len(parts) == 1 else (json.dumps(parts, ensure_ascii=False), b"conversation")
+    return hashlib.blake2b(data.encode("utf-8"), digest_size=16, person=kind).hexdigest()
 
 
 def windows(ids: Sequence[int], size: int, overlap: int) -> list[Sequence[int]]:

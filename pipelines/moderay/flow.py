@@ -29,31 +29,32 @@ from moderay.content import contents
 from moderay.decide import decide, flagged, summary
 from moderay.engines import Engine, EngineDead, EngineSpec
 from moderay.errors import ModerayError, TryAgain, UserError
-from moderay.job import Job, Replicas
+from moderay.job import Job, Replicas, UnitSize
 from moderay.judges.reason import Reason
 from moderay.judges.unit import judge_unit
 from moderay.plan import Plan, Work, make_plan
 from moderay.policy import Policy
-from moderay.progress import Progress
+from moderay.progress import Progress, Rate
 from moderay.prompt import vocabulary
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.records import CONTENT_HASH
 from moderay.state import Layout, Lease, LeaseLost, Range, tiling
 from moderay.storage import plain_errors
-from moderay.units import Span, prepared, read_span, spans
+from moderay.units import PREPARED, Span, prepared, read_span, spans
 
 PUBLISHING = 4
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `manifest` is what the output now says of itself; None where there was nothing to do."""
+    """How a run ended. `manifest`: what the output now says of itself. `worked`: whether there was anything to do.
+    `judged`: rows; `seconds`: of the whole run, its start included; `rates`: by policy id."""
 
     manifest: Mapping[str, Any]
     worked: bool
     judged: int
     seconds: float
-    rates: Mapping[str, float]
+    rates: Mapping[str, Rate]
 
     @property
     def exit_status(self) -> int:
@@ -94,11 +95,12 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress) -> Outcom
     tracker.assert_complete()
     progress.stop()
     markers = [*manifests.read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
-    seconds = time.monotonic() - began
-    ending = {"status": "finished", "seconds": round(seconds, 1), "judged": progress.rows, **progress.rates()}
+    seconds, rates = time.monotonic() - began, progress.rates()
+    shown = {name: rate._asdict() for name, rate in rates.items()}
+    ending = {"status": "finished", "seconds": round(seconds, 1), "judged": progress.rows, "rates": shown}
     manifest = manifests.ended(manifest, markers, ending, _complete(checked, failed))
     manifests.write(plan.layout, manifest)
-    return Outcome(manifest, True, progress.rows, seconds, progress.rates())
+    return Outcome(manifest, True, progress.rows, seconds, rates)
 
 
 def _complete(checked: Checked, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -379,10 +381,22 @@ def add_verdicts(table: pa.Table, unit: pa.Table, judges: Sequence[Reason]) -> p
     return table
 
 
-def label_here(table: pa.Table, job: Job, policies: Sequence[Policy]) -> pa.Table:
-    """Judge a few rows in this process, without Ray: what `label` and `run --limit` show."""
+def first_rows(checked: Checked, count: int) -> pa.Table:
+    """The first selected rows of the input, as `units.PREPARED`."""
+    job, found = checked.job, PREPARED.empty_table()
+    vocab = vocabulary(engine_and_judges(job, checked.policies, gpus=0)[0].vocabulary_source)
+    for shard in checked.scan.shards:
+        for span in spans(shard, [(0, shard.rows)], UnitSize(rows=count)):
+            for _, rows in read_span(span, job, vocab):
+                found = pa.concat_tables([found, rows.slice(0, count - len(found))])
+                if len(found) == count:
+                    return found
+    return found
+
+
+def judge_here(job: Job, policies: Sequence[Policy], rows: pa.Table) -> pa.Table:
+    """Judge a few rows (`units.PREPARED`) in this process, without Ray: what `label` and `run --limit` show."""
     spec, judges = engine_and_judges(job, policies, gpus=0)
-    rows = prepared(range(table.num_rows), contents(table, job.input.content), job, vocabulary(spec.vocabulary_source))
 
     async def judged() -> pa.Table:
         host = EngineHost(spec)
@@ -391,4 +405,4 @@ def label_here(table: pa.Table, job: Job, policies: Sequence[Policy]) -> pa.Tabl
         finally:
             host.close()
 
-    return add_verdicts(table, asyncio.run(judged()), judges)
+    return add_verdicts(rows.drop_columns([CONTENT_HASH.name]), asyncio.run(judged()), judges)

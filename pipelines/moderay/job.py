@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import os
+import os.path
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from moderay import yamlfile
 from moderay.errors import Problem, Problems, nearest
 from moderay.policy import Policy, load_policy
 from moderay.prompt import Effort
+from moderay.yamlfile import Document, Found, Origin
 
 SCRIPTED = "scripted:"
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -31,17 +33,21 @@ def _bytes(value: object) -> object:
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The docstring under a field is its description in the JSON Schema that editors show.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Input(_Spec):
-    """`path`: file, directory, glob, or a list of them. `content`: a column of text, bytes or conversations, or a
-    template of columns. `where`: Polars SQL over input columns. `sample`: share of rows, chosen by content hash."""
+    """What is judged."""
 
-    path: str | list[str]
-    content: str
+    path: str | Annotated[list[str], Field(min_length=1)]
+    """File, directory (its *.parquet, at any depth), glob, or a list of them; any fsspec URL."""
+    content: str = Field(min_length=1)
+    """A column of text, bytes or conversations, or a template of text columns such as "{title}\\n\\n{body}"."""
     where: str | None = None
+    """Rows to judge: Polars SQL over input columns, true or false for each row by itself. Default: all rows."""
     sample: float | None = Field(default=None, gt=0, le=1)
+    """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows."""
 
     @property
     def paths(self) -> list[str]:
@@ -49,23 +55,32 @@ class Input(_Spec):
 
 
 class Output(_Spec):
-    """`columns`: input columns carried over. `reasoning`: whose reasoning is stored."""
+    """Where the labels go and what stands beside them."""
 
     path: str
+    """A folder, outside the input; one label file for each input file, of the same relative path."""
     columns: Literal["all"] | list[str] = "all"
+    """Input columns carried over. Default: all, so that the labels can be read without the input."""
     reasoning: Literal["all", "flagged", "none"] = "flagged"
+    """Whose reasoning is stored. Default: that of flagged rows, which people read; rationales are always stored."""
 
 
 class Sampling(_Spec):
-    """As published with gpt-oss-safeguard; 0 is greedy."""
+    """How tokens are drawn; each request is seeded from content hash and judge key."""
 
     temperature: float = Field(default=1.0, ge=0)
+    """Default: 1, as published with gpt-oss-safeguard; 0 is greedy."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Default: 1, as published."""
 
 
 class Replicas(_Spec):
+    """How many engines, between two bounds."""
+
     min: int = Field(default=1, ge=1)
+    """Engines the run begins with."""
     max: int = Field(default=1, ge=1)
+    """Engines it may grow to."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Replicas:
@@ -75,24 +90,32 @@ class Replicas(_Spec):
 
 
 class Model(_Spec):
-    """`source`: hub id, folder, `tiny`, or `scripted:FILE`. `replicas`: engines; by default one for each GPU (or tensor
-    parallel group), one without GPUs. `engine`: further vLLM engine arguments, passed through."""
+    """Who judges."""
 
     source: str = "tiny"
+    """Hub id, local folder, object-storage folder, `tiny` (embedded, for trying only), or `scripted:FILE` (tests)."""
     revision: str | None = None
+    """A commit of the hub's repository. Default: the newest one, which the manifest records."""
     effort: Effort = "low"
+    """Reasoning effort. Default: low, the cheapest."""
     sampling: Sampling = Sampling()
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Default: the checkpoint's own. Part of the judge key, never chosen by the machine."""
     quantization: str | None = None
+    """A vLLM method. Default: the checkpoint's own."""
     kv_cache_dtype: str = "auto"
+    """Default: the model's. fp8 only where the verdicts have been compared."""
     replicas: Annotated[int, Field(ge=1)] | Replicas | None = None
+    """Engines. Default: one for each GPU or tensor-parallel group, one without GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed through; max_num_seqs and max_num_batched_tokens among them."""
 
 
 class ReasonArgs(_Spec):
-    """`budget`: tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort before a cap."""
+    """The safeguard with its reasoning."""
 
     budget: int = Field(default=512, ge=1)
+    """Tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort before a cap."""
 
 
 class Step(_Spec):
@@ -102,11 +125,14 @@ class Step(_Spec):
 
 
 class Windows(_Spec):
-    """Long content: pieces of `tokens`, each sharing `overlap` with the one before, at most `max` of them."""
+    """Long content: pieces that overlap, each judged."""
 
     tokens: int = Field(default=8192, ge=16)
+    """Tokens of content in one piece."""
     overlap: int = Field(default=256, ge=0)
+    """Tokens a piece shares with the one before, so that nothing is cut where it matters; below `tokens`."""
     max: int = Field(default=32, ge=1)
+    """Pieces of one content; with more it is `too_long`, since one row should not cost as much as thousands."""
 
     @model_validator(mode="after")
     def _advances(self) -> Windows:
@@ -116,34 +142,40 @@ class Windows(_Spec):
 
 
 class UnitSize(_Spec):
-    """The grain of progress and resume: at most so many rows, and about so many bytes of content."""
+    """The grain of progress and resume: whichever of the two is reached first."""
 
     rows: int = Field(default=512, ge=1)
-    bytes: Annotated[int, BeforeValidator(_bytes)] = Field(default=64 * 2**20, ge=1)
+    """Rows: seconds to minutes of an engine's work."""
+    bytes: Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)] = Field(default=64 * 2**20, ge=1)
+    """Bytes of content, about; a number or such as 64MiB. Bounds what one unit holds in memory."""
 
 
 class Limits(_Spec):
-    """`request_s`: seconds one window may take, from the moment the engine is asked."""
+    """When to give up."""
 
     request_s: float = Field(default=120, gt=0)
+    """Seconds one window may take, from the moment the engine is asked."""
 
 
 class Job(_Spec):
     """What to label, under which policies, with which model, and where the labels go. All paths are absolute or URLs."""
 
     name: str = "job"
+    """For people: in reports and logs."""
     input: Input
     output: Output
     policies: list[str] = Field(min_length=1)
+    """Policy folders."""
     model: Model = Model()
     cascade: list[Step] = Field(default_factory=lambda: [Step()], min_length=1, max_length=1)
+    """Judges in order of cost."""
     windows: Windows = Windows()
     unit: UnitSize = UnitSize()
     limits: Limits = Limits()
     storage: dict[str, Any] = Field(default_factory=dict)
+    """fsspec options of stores that are not local, for all of them or by protocol; secrets belong in the environment."""
 
-    _file: str = PrivateAttr("job")
-    _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @property
     def budget(self) -> int:
@@ -151,95 +183,82 @@ class Job(_Spec):
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at the line of a dotted key."""
-        return Problem(self._file, self._lines.get(key), message, hint)
+        return self._origin.problem(key, message, hint)
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON Schema of a job file, for editors."""
+    return Job.model_json_schema()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job file with whatever is wrong in it. `job`: without problems the job; with some, what of it is needed to look
+    at the input, or None where the input itself is wrong. `policies`: those that can be read."""
+
+    job: Job | None
+    policies: tuple[Policy, ...]
+    problems: tuple[Problem, ...]
 
 
 def load_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job, tuple[Policy, ...]]:
-    """`read_job`, raising `Problems` where anything is wrong."""
-    job, policies, problems = read_job(file, sets)
-    if problems or job is None:
-        raise Problems(problems)
-    return job, policies
+    """Read a job file and its policies. Raises `Problems` with everything wrong."""
+    draft = draft_job(file, sets)
+    if draft.problems or draft.job is None:
+        raise Problems(draft.problems)
+    return draft.job, draft.policies
 
 
-def read_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job | None, tuple[Policy, ...], list[Problem]]:
-    """Read a job file, fill in `${VAR}` and `--set key=value`, and its policies: what could be read, and every problem.
-    Raises `Problems` where the file is no YAML at all."""
+def load_policies(job: Job) -> tuple[Policy, ...]:
+    """The job's policies. Raises `Problems` with everything wrong in them."""
+    policies, problems = _load_policies(job.policies, job._origin)
+    if problems:
+        raise Problems([problem for _, problem in problems])
+    return policies
+
+
+def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
+    """Read a job file: `--set key=value` first, then `${VAR}`, so that what is set needs no variable; then its policies.
+    Raises `Problems` only where there is no YAML to look at."""
     path = Path(file)
-    data, lines, problems = _read(path)
+    document = yamlfile.read(path)
     for given in sets:
-        problems += _set(data, given)
+        yamlfile.put(document, given)
+    yamlfile.fill(document)
+    data = _absolute(document.data, path.parent.resolve())
+    found = [*document.problems, *_source_problems(data, document.origin)]
     job: Job | None = None
     try:
-        job = Job.model_validate(_absolute(data, path.parent.resolve()))
-        job._file, job._lines = str(path), lines
+        job = Job.model_validate(data)
     except ValidationError as error:
-        problems += _validation_problems(error, path, lines)
-    folders = [str(item) for item in data.get("policies") or [] if isinstance(item, str)] if isinstance(data.get("policies"), list) else []
-    policies, wrong = _load_policies(folders, path, lines)
-    return job, policies, problems + wrong
+        found += _validation_problems(error, document)
+    folders = data.get("policies")
+    policies, wrong = _load_policies(folders if isinstance(folders, list) else [], document.origin)
+    found += wrong
+    if found:
+        job = _usable(data, {key for key, _ in found})
+    if job is not None:
+        job._origin = document.origin
+    problems = sorted(dict.fromkeys(problem for _, problem in found), key=lambda problem: (problem.file != str(path), problem.line or 0))
+    return Draft(job, policies, tuple(problems))
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, int], list[Problem]]:
-    """Data, line by dotted key, and the problems of the text itself."""
+def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
+    """The job without its wrong sections, where its input is right: the input can be checked all the same. Nothing is
+    carried over where the output is wrong, since what was meant is not known."""
+    sections = {key.partition(".")[0] for key in wrong}
+    if "input" in sections:
+        return None
+    kept = {name: value for name, value in data.items() if name in Job.model_fields and name not in sections}
+    kept["policies"] = ["none"]
+    if "output" in sections:
+        given = data.get("output")
+        path = given.get("path") if isinstance(given, dict) and "output.path" not in wrong else ""
+        kept["output"] = {"path": path if isinstance(path, str) else "", "columns": []}
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except FileNotFoundError:
-        raise Problems([Problem(str(path), None, "no such job file")]) from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise Problems([Problem(str(path), line, f"no YAML: {error.problem}")]) from None
-    if not isinstance(node, yaml.MappingNode):
-        raise Problems([Problem(str(path), 1, "a job file is keys and values", "begin with name:, input:, output:, policies:")])
-    lines: dict[str, int] = {}
-    problems: list[Problem] = []
-    return _plain(node, "", path, lines, problems), lines, problems
-
-
-def _plain(node: yaml.Node, key: str, path: Path, lines: dict[str, int], problems: list[Problem]) -> Any:
-    """A YAML node as Python data, with environment variables filled in and lines noted."""
-    line = node.start_mark.line + 1
-    lines.setdefault(key, line)
-    if isinstance(node, yaml.MappingNode):
-        out: dict[str, Any] = {}
-        for name, value in node.value:
-            below = f"{key}.{name.value}".lstrip(".")
-            if name.value in out:
-                problems.append(Problem(str(path), name.start_mark.line + 1, f"key {below!r} stands twice"))
-            lines[below] = name.start_mark.line + 1
-            out[name.value] = _plain(value, below, path, lines, problems)
-        return out
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, f"{key}.{i}", path, lines, problems) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode) and "${" in node.value:
-        return _fill(node.value, path, line, problems)
-    loader = yaml.SafeLoader("")
-    return loader.construct_object(node, deep=True)
-
-
-def _fill(text: str, path: Path, line: int, problems: list[Problem]) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            problems.append(Problem(str(path), line, f"environment variable {match[1]} is not set", f"{match[1]}=... before the command, or --set"))
-        return os.environ.get(match[1], match[0])
-
-    return re.sub(r"\$\{(\w+)\}", value, text)
-
-
-def _set(data: dict[str, Any], given: str) -> list[Problem]:
-    key, equals, value = given.partition("=")
-    if not equals:
-        return [Problem("--set", None, f"{given!r} is no key=value")]
-    *path, last = key.split(".")
-    for part in path:
-        data = data.setdefault(part, {})
-        if not isinstance(data, dict):
-            return [Problem("--set", None, f"{key!r}: {part!r} is no group of keys")]
-    try:
-        data[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        data[last] = value
-    return []
+        return Job.model_validate(kept)
+    except ValidationError:
+        return None
 
 
 def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -253,51 +272,93 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     for section in ("input", "output"):
         if isinstance(data.get(section), dict) and "path" in data[section]:
             data[section]["path"] = located(data[section]["path"])
-    data["policies"] = located(data.get("policies", []))
+    if "policies" in data:
+        data["policies"] = located(data["policies"])
     model = data.get("model")
     source = model.get("source") if isinstance(model, dict) else None
     if isinstance(model, dict) and isinstance(source, str):
         if source.startswith(SCRIPTED):
             model["source"] = SCRIPTED + str(base / source.removeprefix(SCRIPTED))
-        elif (base / source).is_dir() or source.startswith((".", "/")):
+        elif source != "tiny" and (source.startswith((".", "/")) or ("://" not in source and (base / source).is_dir())):
             model["source"] = str(base / source)
     return data
 
 
-def _load_policies(folders: Sequence[str], path: Path, lines: Mapping[str, int]) -> tuple[tuple[Policy, ...], list[Problem]]:
+def _source_problems(data: Mapping[str, Any], origin: Origin) -> list[Found]:
+    """A model that is a path must be there; a hub id or URL is looked up when the engine starts."""
+    model = data.get("model")
+    source = model.get("source") if isinstance(model, dict) else None
+    if not isinstance(source, str):
+        return []
+    script = Path(source.removeprefix(SCRIPTED))
+    if source.startswith(SCRIPTED) and not script.is_file():
+        return [("model.source", origin.problem("model.source", f"no such file of scripted answers: {script}"))]
+    if source.startswith("/") and not Path(source).is_dir():
+        return [("model.source", origin.problem("model.source", f"no such model folder: {source}", "a folder, a hub id, or tiny"))]
+    return []
+
+
+def _load_policies(folders: Sequence[Any], origin: Origin) -> tuple[tuple[Policy, ...], list[Found]]:
     policies: list[Policy] = []
-    problems: list[Problem] = []
+    found: list[Found] = []
     for number, folder in enumerate(folders):
-        line = lines.get(f"policies.{number}", lines.get("policies"))
+        key = f"policies.{number}"
+        if not isinstance(folder, str):
+            continue  # the job's own validation says so
         try:
             policy = load_policy(folder)
         except Problems as error:
-            problems += [Problem(str(path), line, f"policy {folder}: {p.message}", p.hint) if p.line is None else p for p in error.problems]
+            found += [(key, origin.problem(key, f"policy {folder}: {p.message}", p.hint) if p.line is None else p) for p in error.problems]
             continue
         if policy.id in {other.id for other in policies}:
-            problems.append(Problem(str(path), line, f"two policies have the id {policy.id!r}", "change the id in one policy.md"))
+            found.append((key, origin.problem(key, f"two policies have the id {policy.id!r}", "change the id in one policy.md")))
         policies.append(policy)
-    return tuple(policies), problems
+    return tuple(policies), found
 
 
-def _validation_problems(error: ValidationError, path: Path, lines: Mapping[str, int]) -> list[Problem]:
-    return list(dict.fromkeys(_validation_problem(item, path, lines) for item in error.errors()))
+def _validation_problems(error: ValidationError, document: Document) -> list[Found]:
+    """One problem for each key: where a value may be of several kinds, they are named together."""
+    kinds: dict[str, list[str]] = {}
+    values: dict[str, object] = {}
+    found: list[Found] = []
+    for item in error.errors():
+        where = _key(item["loc"], document.data, item["type"])
+        key = ".".join(where)
+        if item["type"] == "extra_forbidden":
+            found.append((key, document.origin.problem(key, f"unknown key {key!r}", _unknown_hint(where))))
+        elif item["type"] == "missing":
+            found.append((key, document.origin.problem(key, f"{key!r} is missing")))
+        else:
+            kinds.setdefault(key, []).append(_worded(item["msg"]))
+            values[key] = item["input"]
+    return found + [(key, document.origin.problem(key, f"{key}: {_either(said)}{_shown(key, values[key])}")) for key, said in kinds.items()]
 
 
-def _validation_problem(item: Any, path: Path, lines: Mapping[str, int]) -> Problem:
-    # Members of a union appear in the location as a type's name: not a key that a person wrote.
-    where = [str(part) for part in item["loc"] if isinstance(part, int) or re.fullmatch(r"[a-z_]\w*", part)]
-    where = [part for part in where if part not in ("int", "str", "constrained-int")]
-    key = ".".join(where)
-    line = next((lines[".".join(where[:n])] for n in range(len(where), 0, -1) if ".".join(where[:n]) in lines), None)
-    file = str(path) if line is not None or item["type"] == "missing" else "--set"
-    if item["type"] == "extra_forbidden":
-        return Problem(file, line, f"unknown key {key!r}", _unknown_hint(where))
-    if item["type"] == "missing":
-        return Problem(str(path), line, f"{key!r} is missing")
-    value = repr(item["input"])
-    message = item["msg"].removeprefix("Value error, ")
-    return Problem(file, line, f"{key}: {message}" + (f", not {value}" if len(value) < 60 else ""))
+def _worded(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input ").removesuffix(", unable to parse string as an integer")
+    return re.sub(r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message)
+
+
+def _either(said: Sequence[str]) -> str:
+    return " or ".join([said[0], *(more.removeprefix("should be ") for more in said[1:])])
+
+
+def _shown(key: str, value: object) -> str:
+    # Options of a store may be secrets.
+    short = not isinstance(value, dict | list) and len(repr(value)) < 60
+    return f", not {value!r}" if short and not key.startswith("storage") else ""
+
+
+def _key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
+    """The keys a person wrote: members of a union stand in pydantic's location as well, under a type's name."""
+    where: list[str] = []
+    for position, part in enumerate(loc):
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if inside:
+            data = data[part]
+        if inside or (kind == "missing" and position == len(loc) - 1):
+            where.append(str(part))
+    return where
 
 
 def _unknown_hint(where: Sequence[str]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
 
 
+class Rate(NamedTuple):
+    """Of one policy: rows judged a second, and tokens a second, prompts and answers together."""
+
+    rows_per_s: float
+    tokens_per_s: float
+
+
 class Progress:
     """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines."""
 
@@ -29,10 +37,9 @@ class Progress:
         self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self._total = self._flagged = self._failed = self._tokens = 0
+        self.rows = self._total = self._flagged = self._failed = 0
+        self._tokens: Counter[str] = Counter()
         self._began = self._told = time.monotonic()
-        self._first: float | None = None
-        self._first_rows = 0
 
     def start(self, total: int) -> None:
         """`total`: rows of the ranges that are left, before any selection."""
@@ -51,9 +58,7 @@ class Progress:
         self.rows += unit.selected
         self._flagged += unit.flagged
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
-        self._tokens += sum(policy["prompt_tokens"] + policy["output_tokens"] for policy in unit.counts.values())
-        if self._first is None:
-            self._first, self._first_rows = time.monotonic(), self.rows
+        self._tokens.update({name: policy["prompt_tokens"] + policy["output_tokens"] for name, policy in unit.counts.items()})
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
         if time.monotonic() - self._told >= self._interval:
@@ -67,13 +72,15 @@ class Progress:
         if self._log is not None:
             self._log.close()
 
-    def rates(self) -> dict[str, float]:
-        """Rows and tokens a second since the engines were asked for, their start included."""
+    def rates(self) -> dict[str, Rate]:
+        """By policy id, since the engines were asked for, their start included."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        return {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens / seconds, 1)}
+        return {name: Rate(round(self.rows / seconds, 1), round(tokens / seconds, 1)) for name, tokens in self._tokens.items()}
 
     def state(self) -> Mapping[str, Any]:
-        return {"rows": self.rows, "of": self._total, **self.rates(), "flagged": self._flagged, "failed": self._failed}
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rates = {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens.total() / seconds, 1)}
+        return {"rows": self.rows, "of": self._total, **rates, "flagged": self._flagged, "failed": self._failed}
 
     def _line(self) -> str:
         now = self.state()

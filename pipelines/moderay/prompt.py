@@ -75,6 +75,9 @@ class HarmonyVocabulary:
         self._encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
         self.control: Mapping[str, int] = {token: self._encoding.encode(token, allowed_special="all")[0] for token in CONTROL_TOKENS}
 
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return vocabulary, ()  # pickled by name: each process loads its own
+
     def encode(self, text: str) -> list[int]:
         return [token for piece in _pieces(text) for token in self._encoding.encode(piece, disallowed_special=())]
 
@@ -90,11 +93,15 @@ class CheckpointVocabulary:
     def __init__(self, folder: str | Path) -> None:
         from tokenizers import Tokenizer
 
+        self._folder = str(folder)
         self._bpe = Tokenizer.from_file(str(Path(folder) / "vocabulary.json"))
         control: dict[str, int] = json.loads((Path(folder) / "control_tokens.json").read_text(encoding="utf-8"))
         self.control: Mapping[str, int] = control
         self._spelling = {token_id: spelling for spelling, token_id in control.items()}
         self.longest_token = max(len(token) for token in self._bpe.get_vocab())
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return vocabulary, (self._folder,)
 
     def encode(self, text: str) -> list[int]:
         return [token for piece in _pieces(text) for token in self._bpe.encode(piece, add_special_tokens=False).ids]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import os.path
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moderay.columns import check_columns, is_conversation
+from moderay.columns import output_columns as output_columns
+from moderay.columns import read_columns as read_columns
+from moderay.columns import where_columns as where_columns
 from moderay.content import template_columns
-from moderay.errors import Problem, nearest
+from moderay.errors import Problem
 from moderay.job import Job
-from moderay.records import CONTENT_HASH, FLAGGED, ROW
-from moderay.storage import filesystem, find, is_local, plain_errors, version
+from moderay.storage import filesystem, find, is_local, place, plain_errors, version
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
+# Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
+TAIL, MIN_FILE = 2**16, 12
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def scan(job: Job, policy_ids: Sequence[str]) -> Scan:
     unreadable = tuple((shard.name, error) for shard, _, error in read if error is not None)
     carried = pa.schema([])
     if good:
-        carried, wrong = _check_columns(job, good, policy_ids)
+        carried, wrong = check_columns(job, good, policy_ids)
         problems += wrong
         if not sum(shard.rows for shard, _ in good):
             problems.append(job.problem("input.path", "the input has no rows"))
@@ -79,43 +82,40 @@ def scan(job: Job, policy_ids: Sequence[str]) -> Scan:
     return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems))
 
 
-def read_columns(job: Job) -> list[str]:
-    """The columns that judging reads: the content's, and those of `where`."""
-    return list(dict.fromkeys([*template_columns(job.input.content), *where_columns(job.input.where)]))
-
-
-def where_columns(where: str | None) -> list[str]:
-    """The columns an expression names. Raises a Polars error where it is none."""
-    return pl.sql_expr(where).meta.root_names() if where else []
-
-
 def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
-    found: dict[str, Shard] = {}
+    """Every file of every source, by name, without its footer."""
+    names: dict[str, Shard] = {}
+    urls: dict[str, Shard] = {}
     problems: list[Problem] = []
     for source in job.input.paths:
-        listed = _list(source, job)
+        listed, root = _list(source, job)
         if not listed:
             problems.append(job.problem("input.path", f"no Parquet files at {source}", "a file, a folder, or a glob such as data/*.parquet"))
         for shard in listed:
-            if shard.name in found and found[shard.name].url != shard.url:
-                problems.append(job.problem("input.path", f"{shard.url} and {found[shard.name].url} would share the label file {shard.name}"))
-            found[shard.name] = shard
-        if _inside(job.output.path, source):
-            problems.append(job.problem("output.path", f"the output {job.output.path} lies inside the input {source}", "write it elsewhere"))
-    return sorted(found.values(), key=lambda shard: shard.name), problems
+            named, located = names.setdefault(shard.name, shard), urls.setdefault(shard.url, shard)
+            if named.url != shard.url:
+                problems.append(job.problem("input.path", f"{named.url} and {shard.url} would share the label file {shard.name}", _ONE_ROOT))
+            if located.name != shard.name:
+                problems.append(job.problem("input.path", f"{shard.url} is in two sources, as {located.name} and as {shard.name}", _ONE_ROOT))
+        problems += _output_problems(job, source, root, listed)
+    return sorted(names.values(), key=lambda shard: shard.name), problems
 
 
-def _list(source: str, job: Job) -> list[Shard]:
+_ONE_ROOT = "name a folder above both"
+
+
+def _list(source: str, job: Job) -> tuple[list[Shard], str]:
+    """A source's files, and the folder (or the file) it begins at. A name that begins with `_` or `.` is no input."""
     fs, path = filesystem(source, job.storage)
     with plain_errors(source):
         fs.invalidate_cache()
-        if any(char in path for char in "*?["):
-            root = _glob_root(path)
+        if _is_glob(fs, path):
+            base = root = _glob_root(path)
             found = fs.glob(path, detail=True)
         elif fs.isfile(path):
-            root, found = fs._parent(path), {path: fs.info(path)}
+            base, root, found = path, fs._parent(path), {path: fs.info(path)}
         else:
-            root = path
+            base = root = path
             found = {name: info for name, info in find(fs, path).items() if name.endswith(".parquet")}
     shards = []
     for file, info in found.items():
@@ -124,7 +124,11 @@ def _list(source: str, job: Job) -> list[Shard]:
             url = file if is_local(fs) else fs.unstrip_protocol(file)
             partitions = tuple((key, value) for key, eq, value in (part.partition("=") for part in name.split("/")[:-1]) if eq)
             shards.append(Shard(url, name, int(info["size"]), version(info), partitions=partitions))
-    return shards
+    return shards, base if is_local(fs) else fs.unstrip_protocol(base)
+
+
+def _is_glob(fs: Any, path: str) -> bool:
+    return any(char in path for char in "*?[") and not (is_local(fs) and fs.exists(path))
 
 
 def _glob_root(path: str) -> str:
@@ -132,105 +136,56 @@ def _glob_root(path: str) -> str:
     return "/".join(parts[: next(i for i, part in enumerate(parts) if any(char in part for char in "*?["))]) or "/"
 
 
-def _inside(output: str, source: str) -> bool:
-    base = source if not any(char in source for char in "*?[") else _glob_root(source)
-    base = base.removesuffix(".parquet") if base.endswith(".parquet") else base
-    if "://" not in output and "://" not in base:
-        output, base = os.path.realpath(output), os.path.realpath(base)
-        if os.path.isfile(base + ".parquet"):
-            return False
-    return (output.rstrip("/") + "/").startswith(base.rstrip("/") + "/")
+def _output_problems(job: Job, source: str, root: str, shards: Sequence[Shard]) -> Iterator[Problem]:
+    """Labels must neither become input of the next run nor replace the input."""
+    if not job.output.path:
+        return
+    output = place(job.output.path, job.storage)
+    if output.startswith(place(root, job.storage)):
+        yield job.problem("output.path", f"the output {job.output.path} lies inside the input {source}", "write it elsewhere")
+        return
+    replaced = next((shard for shard in shards if place(shard.url, job.storage) == f"{output}{shard.name}/"), None)
+    if replaced is not None:
+        yield job.problem("output.path", f"the labels of {replaced.url} would replace the input file itself", "write them to another folder")
 
 
 def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None]:
-    """The shard with its rows, its schema; or why it is no Parquet file."""
+    """The shard with its rows, and its schema; or why it is no Parquet file. Raises `UserError` or `TryAgain` where the
+    store does not give it: that says nothing about the file."""
     fs, path = filesystem(shard.url, job.storage)
+    with plain_errors(shard.url):
+        tail = _tail(fs, path, shard.size)
+    if not tail:
+        return shard, None, "no Parquet footer at its end: truncated, or no Parquet file"
     try:
-        with fs.open(path, "rb", cache_type="readahead", block_size=2**16) as file:
-            metadata = pq.read_metadata(file)
-            schema = metadata.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError) as error:
-        return shard, None, str(error).splitlines()[0]
+        metadata = pq.read_metadata(pa.BufferReader(tail))
+        schema = metadata.schema.to_arrow_schema()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        return shard, None, (str(error).splitlines() or [type(error).__name__])[0]
+    content = schema.field(job.input.content).type if schema.names.count(job.input.content) == 1 else None
+    return _with_footer(shard, metadata, schema.names, template_columns(job.input.content), is_conversation(content)), schema, None
+
+
+def _tail(fs: Any, path: str, size: int) -> bytes:
+    """A file's end with the whole footer in it, in one request for all but the widest schemas; nothing where there is none."""
+    if size < MIN_FILE:
+        return b""
+    tail: bytes = fs.cat_file(path, start=max(0, size - TAIL), end=size)
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] not in (b"PAR1", b"PARE") or needed > size:
+        return b""
+    return tail if needed <= len(tail) else bytes(fs.cat_file(path, start=size - needed, end=size))
+
+
+def _with_footer(shard: Shard, metadata: Any, names: Sequence[str], content: Sequence[str], conversation: bool) -> Shard:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    wanted = set(template_columns(job.input.content))
-    size = sum(
-        group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns) if group.column(i).path_in_schema.split(".")[0] in wanted
+    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    wanted = [i for i, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in content)]
+    return replace(
+        shard,
+        row_groups=tuple(group.num_rows for group in groups),
+        content_bytes=sum(group.column(i).total_uncompressed_size for group in groups for i in wanted),
+        conversation=conversation,
+        # A column of the file counts, not the part of the path of the same name.
+        partitions=tuple((key, value) for key, value in shard.partitions if key not in names),
     )
-    content = schema.field(job.input.content).type if job.input.content in schema.names else None
-    return (
-        Shard(shard.url, shard.name, shard.size, shard.version, tuple(group.num_rows for group in groups), size, _is_conversation(content), shard.partitions),
-        schema,
-        None,
-    )
-
-
-def _check_columns(job: Job, good: Sequence[tuple[Shard, pa.Schema]], policy_ids: Sequence[str]) -> tuple[pa.Schema, list[Problem]]:
-    reference = good[0][1]
-    names = reference.names if job.output.columns == "all" else list(job.output.columns)
-    problems = list(_content_problems(job, good))
-    for name in [name for name in names if name not in reference.names]:
-        problems.append(job.problem("output.columns", f"output.columns: {good[0][0].name} has no column {name!r}", nearest(name, reference.names)))
-    for name in [name for name in names if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}]:
-        problems.append(job.problem("input.path", f"the input's column {name!r} has the name of an output column", "leave it out with output.columns"))
-    carried = pa.schema([reference.field(name).remove_metadata() for name in names if name in reference.names])
-    for shard, schema in good[1:]:
-        for wanted in carried:
-            if wanted.name not in schema.names:
-                problems.append(job.problem("input.path", f"{shard.name} has no column {wanted.name!r}, which {good[0][0].name} has", _SCHEMA))
-            elif schema.field(wanted.name).type != wanted.type:
-                found = schema.field(wanted.name).type
-                problems.append(job.problem("input.path", f"{shard.name}: column {wanted.name!r} is {found}, but {wanted.type} in {good[0][0].name}", _SCHEMA))
-    return carried, list(dict.fromkeys([*problems, *_where_problems(job, good[0])]))
-
-
-_SCHEMA = "one output has one schema: leave the column out with output.columns, or label the files in two jobs"
-
-
-def _content_problems(job: Job, good: Sequence[tuple[Shard, pa.Schema]]) -> Iterable[Problem]:
-    """A problem for each kind of mistake, however many shards make it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for shard, schema in good:
-        for mistake in _content_mistakes(job, shard, schema):
-            found.setdefault(mistake, []).append(shard.name)
-    for (message, hint), names in found.items():
-        more = f" (and {len(names) - 1:,} more files)" if len(names) > 1 else ""
-        yield job.problem("input.content", f"{names[0]}{more} {message}", hint)
-
-
-def _content_mistakes(job: Job, shard: Shard, schema: pa.Schema) -> Iterable[tuple[str, str]]:
-    available = {*schema.names, *dict(shard.partitions)}
-    names = template_columns(job.input.content)
-    for name in names:
-        if name not in available:
-            yield f"has no column {name!r}", nearest(name, available)
-        elif name in schema.names and not (_is_text(kind := schema.field(name).type) or (names == [job.input.content] and _is_conversation(kind))):
-            yield f"has a column {name!r} of type {kind}", "content is text, bytes, or list<struct<role: string, content: string>>"
-
-
-def _where_problems(job: Job, first: tuple[Shard, pa.Schema]) -> Iterable[Problem]:
-    """The expression is tried on an empty table of the first shard's columns."""
-    if not job.input.where:
-        return
-    shard, schema = first
-    try:
-        frame: Any = pl.from_arrow(schema.empty_table())
-        frame = frame.with_columns(pl.lit("").alias(key) for key, _ in shard.partitions)
-        kind = frame.select(pl.sql_expr(job.input.where).alias("where")).schema["where"]
-        if kind != pl.Boolean:
-            yield job.problem("input.where", f"where gives {kind}, not true or false")
-    except pl.exceptions.PolarsError as error:
-        yield job.problem("input.where", f"where: {str(error).splitlines()[0]}", f"columns: {', '.join(schema.names)}")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(test(kind) for test in tests)
-
-
-def _is_conversation(kind: pa.DataType | None) -> bool:
-    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return False
-    turn = kind.value_type
-    return pa.types.is_struct(turn) and all(turn.get_field_index(name) >= 0 and _is_text(turn.field(name).type) for name in ("role", "content"))

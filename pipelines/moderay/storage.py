@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,17 +20,39 @@ _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """The file system of a URL and the path in it. `options` (the job's `storage:`) go to file systems that are not
-    local; credentials and endpoint come from the store's usual environment variables. Raises `UserError`."""
+    local; those under a protocol's name, such as `s3: {...}`, to that protocol only. Credentials and endpoint come from
+    the store's usual environment variables. Raises `UserError`."""
     protocol = url.split("://", 1)[0] if "://" in url else "file"
-    given = {} if protocol == "file" else dict(options or {})
+    given = {} if protocol in ("file", "local") else _options(protocol, options or {})
     if protocol in ("s3", "s3a") and "endpoint_url" not in given:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         given |= {"endpoint_url": endpoint} if endpoint else {}
     try:
         fs, path = fsspec.core.url_to_fs(url, **given)
     except (ValueError, ImportError, TypeError) as error:
-        raise UserError(f"{url}: this kind of storage cannot be used ({_first_line(error)})") from None
+        raise UserError(f"{shown(url)}: this kind of storage cannot be used ({_first_line(error)})") from None
     return fs, path
+
+
+def _options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for every store, and over them those of this protocol."""
+    known = fsspec.available_protocols()
+    general = {name: value for name, value in options.items() if name not in known}
+    own = options.get(protocol)
+    return general | (dict(own) if isinstance(own, Mapping) else {})
+
+
+def place(url: str, options: Mapping[str, Any] | None = None) -> str:
+    """Where a URL points, in one form that ends in `/`: two URLs of the same folder or file have the same place."""
+    fs, path = filesystem(url, options)
+    kind = fs.protocol if isinstance(fs.protocol, str) else min(fs.protocol)
+    path = os.path.realpath(path) if is_local(fs) else path
+    return f"{kind}:{path.rstrip('/')}/"
+
+
+def shown(url: str) -> str:
+    """A URL as it may stand in a message: without a user's name or password."""
+    return re.sub(r"://[^/@]+@", "://", url)
 
 
 def is_local(fs: Any) -> bool:
@@ -38,22 +61,25 @@ def is_local(fs: Any) -> bool:
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
-    _placed(fs, path, scratch, lambda place: fs.pipe_file(place, data))
-
-
-def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
-    """Copy a finished local file to its place, where it appears as a whole."""
-    _placed(fs, path, scratch, lambda place: fs.put_file(local, place))
-
-
-def _placed(fs: Any, path: str, scratch: str, put: Callable[[str], object]) -> None:
     if _atomic(fs):
-        put(path)
+        fs.pipe_file(path, data)
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
     fs.makedirs(scratch, exist_ok=True)
     fs.makedirs(fs._parent(path), exist_ok=True)
-    put(aside)
+    fs.pipe_file(aside, data)
+    fs.mv(aside, path)
+
+
+def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
+    """Copy a finished local file to its place, where it appears as a whole."""
+    if _atomic(fs):
+        fs.put_file(local, path)
+        return
+    aside = f"{scratch}/{uuid.uuid4().hex}"
+    fs.makedirs(scratch, exist_ok=True)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    fs.put_file(local, aside)
     fs.mv(aside, path)
 
 
@@ -98,7 +124,9 @@ def version(info: Mapping[str, Any]) -> str:
 
 @contextmanager
 def plain_errors(url: str) -> Iterator[None]:
-    """Storage errors of the kinds a person can mend, as one sentence."""
+    """Storage errors of the kinds a person can mend, as one sentence without secrets: `UserError` for credentials, access and
+    names, `TryAgain` for a store that does not answer."""
+    url = shown(url)
     try:
         yield
     except ModerayError:

@@ -1,0 +1,186 @@
+"""The input's columns: which are read, which are carried, and whether every shard has them in the right type."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from moderay.content import template_columns
+from moderay.errors import Problem, nearest
+from moderay.job import Job
+from moderay.records import CONTENT_HASH, FLAGGED, ROW
+
+if TYPE_CHECKING:
+    from moderay.shards import Shard
+
+    File = tuple[Shard, pa.Schema]
+    Wrong = tuple[str, str, str]  # the job's key, what is wrong in a shard, a hint
+    Check = Callable[[Shard, pa.Schema], Iterator[Wrong]]
+
+# Shards named for one and the same problem; of the others only the number is told.
+NAMED = 3
+_SCHEMA = "one output has one schema: leave the column out with output.columns, or label the files in two jobs"
+_TOGETHER = re.compile(
+    r"(?<!\.list)(?<!\.arr)\.(mean|sum|min|max|first|last|count|median|quantile|std|var|n_unique|arg_\w+|shift|rank|cum_\w+|over|implode)\("
+    r"|\b(len|corr|cov|int_range)\(|\.int_range\("
+)
+_QUOTED = re.compile(r'"[^"]*"')
+_EACH_ROW = "it must be true or false for each row by itself, whatever rows are read with it"
+
+
+def read_columns(job: Job) -> list[str]:
+    """The columns that judging reads: the content's, and those of `where`."""
+    return list(dict.fromkeys([*template_columns(job.input.content), *where_columns(job.input.where)]))
+
+
+def where_columns(where: str | None) -> list[str]:
+    """The columns an expression names. Raises a Polars error where it is none."""
+    return list(dict.fromkeys(pl.sql_expr(where).meta.root_names())) if where else []
+
+
+def output_columns(job: Job, schema: pa.Schema) -> list[str]:
+    """Names of the input columns that are carried over, in order; those of the job that do not exist included."""
+    return list(schema.names) if job.output.columns == "all" else list(job.output.columns)
+
+
+def check_columns(job: Job, files: Sequence[File], policy_ids: Sequence[str]) -> tuple[pa.Schema, list[Problem]]:
+    """The carried fields, as they are in the first shard, and what is wrong in any shard. A field is
+    nullable where it is so in one of them."""
+    first, reference = files[0]
+    names, key = output_columns(job, reference), "input.path" if job.output.columns == "all" else "output.columns"
+    problems = _output_problems(job, first.name, reference, names, policy_ids, key)
+    fields = {name: reference.field(name).remove_metadata() for name in names if _once(reference, name)}
+    carried = pa.schema([field.with_nullable(any(_nullable(schema, name) for _, schema in files)) for name, field in fields.items()])
+    problems += _for_each(job, files, lambda shard, schema: _content_problems(job, shard, schema))
+    problems += _for_each(job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.name))
+    problems += _where_problems(job, files)
+    return carried, list(dict.fromkeys(problems))
+
+
+def is_conversation(kind: pa.DataType | None) -> bool:
+    """Whether a column holds list<struct<role, content>>; other fields of a turn do not matter."""
+    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    turn = kind.value_type
+    return pa.types.is_struct(turn) and all(turn.get_field_index(name) >= 0 and _is_text(turn.field(name).type) for name in ("role", "content"))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(test(kind) for test in tests)
+
+
+def _output_problems(job: Job, shard: str, schema: pa.Schema, names: Sequence[str], policy_ids: Sequence[str], key: str) -> list[Problem]:
+    problems = [
+        job.problem(key, f"output.columns names {name!r} twice") for name in dict.fromkeys(names) if job.output.columns != "all" and names.count(name) > 1
+    ]
+    for name in dict.fromkeys(names):
+        if name not in schema.names:
+            problems.append(job.problem(key, f"output.columns: {shard} has no column {name!r}", nearest(name, schema.names)))
+        elif not _once(schema, name):
+            problems.append(job.problem(key, f"{shard} has two columns named {name!r}", "leave them out with output.columns"))
+        if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}:
+            problems.append(job.problem(key, f"the input's column {name!r} has the name of an output column", "leave it out with output.columns"))
+    return problems
+
+
+def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem]:
+    """The problems of every shard: of each kind the first `NAMED` by the shard's name, the rest as a number."""
+    seen: Counter[Wrong] = Counter()
+    for shard, schema in files:
+        for wrong in dict.fromkeys(check(shard, schema)):
+            seen[wrong] += 1
+            if seen[wrong] <= NAMED:
+                yield job.problem(wrong[0], f"{shard.name}: {wrong[1]}", wrong[2])
+    for wrong, count in seen.items():
+        if count > NAMED:
+            yield job.problem(wrong[0], f"{count - NAMED:,} more shards: {wrong[1]}", wrong[2])
+
+
+def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
+    names = template_columns(job.input.content)
+    partitions = dict(shard.partitions)
+    for name in names:
+        if name not in schema.names and name not in partitions:
+            yield "input.content", f"no column {name!r}", nearest(name, {*schema.names, *partitions})
+        elif name not in schema.names:
+            if names == [job.input.content]:
+                yield "input.content", f"{name!r} is a part of the path, not a column", nearest(name, schema.names)
+        elif not _once(schema, name):
+            yield "input.content", f"two columns are named {name!r}", ""
+        elif not _is_text(kind := schema.field(name).type) and not (names == [job.input.content] and is_conversation(kind)):
+            yield "input.content", f"column {name!r} is {kind}", "text, bytes, or list<struct<role: string, content: string>>"
+
+
+def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iterator[Wrong]:
+    """Against the first shard, which gives the output its schema."""
+    for wanted in carried:
+        if wanted.name not in schema.names:
+            yield "input.path", f"no column {wanted.name!r}, which {first} has", _SCHEMA
+        elif not _once(schema, wanted.name):
+            yield "input.path", f"two columns are named {wanted.name!r}", _SCHEMA
+        elif (found := schema.field(wanted.name).type) != wanted.type:
+            yield "input.path", f"column {wanted.name!r} is {found}, but {wanted.type} in {first}", _SCHEMA
+
+
+def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
+    """The expression by itself, then on an empty table of every shard's columns."""
+    if not job.input.where:
+        return
+    try:
+        expression = pl.sql_expr(job.input.where)
+        names = where_columns(job.input.where)
+        alone = bool(names) and _row_by_row(expression)
+    except pl.exceptions.PolarsError as error:
+        yield job.problem("input.where", f"where: {_first_line(error)}")
+        return
+    if not alone:
+        yield job.problem("input.where", "where does not look at one row's columns", _EACH_ROW)
+        return
+    yield from _for_each(job, files, lambda shard, schema: _where_wrong(expression, names, shard, schema))
+
+
+def _where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
+    partitions = dict(shard.partitions)
+    if missing := [name for name in names if name not in schema.names and name not in partitions]:
+        for name in missing:
+            yield "input.where", f"no column {name!r}", nearest(name, {*schema.names, *partitions})
+        return
+    if twice := [name for name in names if name in schema.names and not _once(schema, name)]:
+        yield "input.where", f"two columns are named {twice[0]!r}", ""
+        return
+    fields = [schema.field(name) if name in schema.names else pa.field(name, pa.string()) for name in names]
+    try:
+        frame: Any = pl.from_arrow(pa.schema(fields).empty_table())
+        kind = frame.select(expression.alias("where")).schema["where"]
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        types = ", ".join(f"{field.name} is {field.type}" for field in fields)
+        yield "input.where", f"where: {_first_line(error)}", types
+        return
+    if kind != pl.Boolean:
+        yield "input.where", f"where gives {kind}, not true or false", _EACH_ROW
+
+
+def _row_by_row(expression: pl.Expr) -> bool:
+    """Whether no part of an expression draws rows together: an aggregate or a window would give another answer with
+    another unit size. Known by their names: Polars' own `is_row_separable` lets `n > AVG(n)` pass and fails on IN."""
+    return _TOGETHER.search(_QUOTED.sub("", str(expression))) is None
+
+
+def _once(schema: pa.Schema, name: str) -> bool:
+    return bool(schema.names.count(name) == 1)
+
+
+def _nullable(schema: pa.Schema, name: str) -> bool:
+    return not _once(schema, name) or bool(schema.field(name).nullable)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
