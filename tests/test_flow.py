@@ -122,9 +122,9 @@ def test_a_look_shows_the_first_selected_rows_of_any_kind_and_writes_nothing(job
     file = job(input={"path": "in", "content": "text", "where": "n = 1"}, output={"path": "out", "columns": []}, model={"source": "scripted:script.yaml"})
     said = cli("run", file, "--limit", "4", "--show")
     assert said.returncode == 0 and "4 rows judged, nothing written" in said.stdout and not (tmp_path / "out").exists()
-    for text in ("visit my shop \ufffd[2J", "SP2 0.80", "hello", "SP0 0.05", "user:", "SP4 0.90"):
+    for text in ("visit my shop \ufffd[2J", "SP2 0.80", "hello", "SP0 0.10", "user: prize", "SP4 0.90"):
         assert text in said.stdout, said.stdout
-    assert said.stdout.count("user:") == 2
+    assert said.stdout.count("user: prize") == 2
 
 
 def test_unreadable_shard_is_named_and_the_others_are_labelled(job, corpus: Path, tmp_path: Path, cli) -> None:
@@ -147,6 +147,27 @@ def test_output_of_another_cascade_is_refused_and_replaced_when_asked(job, corpu
     golden("another-cascade", plain(said.stderr, tmp_path))
     assert run(file, replace=True).exit_status == 0
     assert "nothing to do" in cli("run", file).stdout
+
+
+def test_output_of_another_input_is_refused_and_a_changed_file_is_not(job, corpus: Path, tmp_path: Path, cli, golden) -> None:
+    run(job())
+    corpus.rename(tmp_path / "before")
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"id": ["x"], "text": ["prize"], "n": pa.array([1], pa.int64())}), tmp_path / "in/a.parquet")
+    said = cli("run", job())
+    assert said.returncode == 0 and labels(tmp_path / "out")["a.parquet"].column("flagged").to_pylist() == [True]
+    said = cli("run", job(input={"path": "before", "content": "text"}))
+    assert said.returncode == 2
+    golden("another-input", plain(said.stderr, tmp_path))
+
+
+def test_other_columns_are_carried_without_judging_again(job, corpus: Path, tmp_path: Path) -> None:
+    run(job())
+    before = labels(tmp_path / "out")
+    outcome = run(job(output={"path": "out", "columns": ["n"], "reasoning": "all"}))
+    assert outcome.worked and outcome.judged == 0
+    for name, table in labels(tmp_path / "out").items():
+        assert table.equals(before[name].select(["n", "row", "content_hash", "flagged", "spam"]))
 
 
 def test_output_that_another_driver_writes_is_refused_with_its_name(job, corpus: Path, tmp_path: Path, cli) -> None:

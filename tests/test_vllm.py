@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import subprocess
@@ -18,17 +19,15 @@ from moderay.prompt import prompt, vocabulary
 from moderay.tiny import demo
 
 POLICIES = ("spam", "harassment", "private_data")
-ROWS = 40
+# Log-probabilities a plain engine is asked for at every token: the labels' are among the likeliest.
+LOGPROBS = 12
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, cli) -> Path:  # type: ignore[no-untyped-def]
-    """Forty rows of each demo shard, labelled in float32 at temperature 0 by `moderay run`."""
+    """The demo corpus, labelled in float32 at temperature 0 by `moderay run`."""
     folder = tmp_path_factory.mktemp("demo")
-    demo.write(folder / "whole")
-    (folder / "in").mkdir()
-    for file in (folder / "whole").iterdir():
-        pq.write_table(pq.read_table(file).slice(60, ROWS), folder / "in" / file.name)
+    demo.write(folder / "in")
     said = cli(
         "run",
         ROOT / "jobs/demo.yaml",
@@ -42,7 +41,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, cli) -> Path:  # type: ig
 
 def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
     found = labels(labelled / "out")
-    assert sum(table.num_rows for table in found.values()) == 4 * ROWS
+    assert sum(table.num_rows for table in found.values()) == 1200
     for name, table in found.items():
         source = pq.read_table(labelled / "in" / name)
         assert table.column("id").equals(source.column("id"))
@@ -52,37 +51,61 @@ def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
                 assert verdict["status"] == ("empty" if nothing else "too_long" if len(content) > 10**6 else "ok")
                 assert (verdict["violates"] is None) == (verdict["status"] != "ok")
     agreement = re.search(r"agreement (\d\.\d\d)", (labelled / "said.txt").read_text())
-    assert agreement is not None and float(agreement[1]) >= 0.85
+    assert agreement is not None and float(agreement[1]) >= 0.9
 
 
 def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_path: Path) -> None:
-    """The plain engine knows nothing of moderay but the prompts, and reads the answers its own simple way."""
+    """The plain engine knows nothing of moderay but the prompts, and its answers are read in another, simple way."""
     vocab = vocabulary(str(tiny.FOLDER))
+    forms = {name: prompt(load_policy(ROOT / "policies" / name), "low", vocab) for name in POLICIES}
     prompts, expected = [], []
     for name, table in labels(labelled / "out").items():
         contents = pq.read_table(labelled / "in" / name).column("content").to_pylist()
         for policy_id in POLICIES:
-            form = prompt(load_policy(ROOT / "policies" / policy_id), "low", vocab)
             for content, verdict in zip(contents, table.column(policy_id).to_pylist(), strict=True):
-                if verdict["status"] == "ok" and isinstance(content, str):
-                    prompts.append(form.render(vocab.encode(content)))
+                if verdict["status"] == "ok":
+                    text = content if isinstance(content, str) else "\n".join(f"{turn['role']}:\n  {turn['content']}" for turn in content)
+                    prompts.append(forms[policy_id].render(vocab.encode(text)))
                     expected.append((policy_id, verdict))
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     stop = vocab.control["<|return|>"]
     env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
-    subprocess.run([sys.executable, __file__, str(tmp_path), str(stop)], check=True, env=env, timeout=500)
+    subprocess.run([sys.executable, __file__, str(tmp_path), str(stop)], check=True, env=env, timeout=900)
     outputs = json.loads((tmp_path / "outputs.json").read_text())
-    for (policy_id, verdict), tokens in zip(expected, outputs, strict=True):
-        text = vocab.decode(tokens)
-        thought = re.fullmatch(r"<\|channel\|>analysis<\|message\|>(.*?)<\|end\|>.*", text, re.DOTALL)
-        final = re.search(r"<\|channel\|>final<\|message\|>(.*)<\|return\|>$", text, re.DOTALL)
-        if verdict["forced"]:
-            continue
-        assert thought is not None and final is not None and thought[1] == verdict["reasoning"]
-        written = final[1] if policy_id == "private_data" else json.loads(final[1])["label"]
-        assert written == (verdict["answer"] or verdict["label"])
-        assert policy_id == "private_data" or json.loads(final[1])["rationale"] == verdict["rationale"]
-    assert sum(not verdict["forced"] for _, verdict in expected) > len(expected) // 2
+    written = 0
+    for (policy_id, verdict), (tokens, logprobs) in zip(expected, outputs, strict=True):
+        plain = _read(policy_id, tokens, logprobs)
+        assert verdict["forced"] is (plain is None)
+        if plain is not None:
+            label, rationale, reasoning, probability = plain
+            assert (verdict["answer"] or verdict["label"], verdict["rationale"], verdict["reasoning"]) == (label, rationale, reasoning)
+            assert verdict["probability"] == pytest.approx(probability, abs=1e-3)
+            written += 1
+    assert written > 0.95 * len(expected)
+
+
+def _read(policy_id: str, tokens: list[int], logprobs: list[dict[str, float]]) -> tuple[str, str | None, str, float] | None:
+    """Label, rationale, reasoning and P(violates) of an answer in the expected form; None for any other."""
+    vocab, policy = vocabulary(str(tiny.FOLDER)), load_policy(ROOT / "policies" / policy_id)
+    text = vocab.decode(tokens)
+    found = re.fullmatch(r"<\|channel\|>analysis<\|message\|>([^|]*)<\|end\|><\|start\|>assistant<\|channel\|>final<\|message\|>([^|]*)<\|return\|>", text)
+    if found is None:
+        return None
+    try:
+        answer = {"label": found[2], "rationale": None} if policy.answer == "label" else json.loads(found[2])
+    except ValueError:
+        return None
+    if answer["label"] not in policy.labels:
+        return None
+    # Where the label's own text parts from the other labels': its last character, a token of its own.
+    names = policy.label_names
+    ends = {vocab.encode(name)[-1]: name for name in names}
+    opening = "" if policy.answer == "label" else '{"label": "'
+    body = len(tokens) - tokens[::-1].index(vocab.control["<|message|>"])
+    at = body + len(vocab.encode(opening + answer["label"])) - 1
+    weights = {name: math.exp(logprobs[at].get(str(token), -math.inf)) for token, name in ends.items()}
+    bad = sum(weights[name] for name in names if policy.labels[name].violates)
+    return answer["label"], answer["rationale"], found[1], bad / sum(weights.values())
 
 
 def test_label_prints_one_verdict(cli) -> None:  # type: ignore[no-untyped-def]
@@ -104,12 +127,14 @@ async def _plain(folder: Path, stop: int) -> None:
 
     args = AsyncEngineArgs(model=str(tiny.FOLDER), dtype="float32", skip_tokenizer_init=True, max_model_len=8192, max_num_batched_tokens=8192, max_num_seqs=256)
     engine = AsyncLLM.from_engine_args(args)
-    sampling = SamplingParams(temperature=0, max_tokens=736, stop_token_ids=[stop], detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+    sampling = SamplingParams(
+        temperature=0, max_tokens=736, stop_token_ids=[stop], detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, logprobs=LOGPROBS
+    )
 
-    async def one(number: int, ids: list[int]) -> list[int]:
+    async def one(number: int, ids: list[int]) -> tuple[list[int], list[dict[int, float]]]:
         async for output in engine.generate({"prompt_token_ids": ids}, sampling, str(number)):
-            tokens = list(output.outputs[0].token_ids)
-        return tokens
+            said = output.outputs[0]
+        return list(said.token_ids), [{token: value.logprob for token, value in step.items()} for step in said.logprobs]
 
     prompts = json.loads((folder / "prompts.json").read_text())
     outputs = await asyncio.gather(*[one(i, ids) for i, ids in enumerate(prompts)])

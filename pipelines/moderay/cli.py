@@ -190,15 +190,17 @@ def _notice(source: str) -> None:
 
 def _look(checked: Any, limit: int, show: bool) -> None:
     """Judge the first rows here and now, without the output."""
+    from moderay.check import engine_and_judges
     from moderay.flow import first_rows, judge_here
+    from moderay.prompt import vocabulary
 
-    rows = first_rows(checked, limit)
+    vocab = vocabulary(engine_and_judges(checked.job, checked.policies, gpus=0)[0].vocabulary_source)
+    rows = first_rows(checked, limit, vocab)
     judged = judge_here(checked.job, checked.policies, rows).to_pylist()
     if show:
-        vocab = _vocabulary(checked.job.model.source)
         table = Table("row", "content", *[policy.id for policy in checked.policies])
         for row in judged:
-            text = printable(vocab.decode((row["ids"] or [])[:SHOWN])[:SHOWN])
+            text = printable(" ".join(vocab.decode((row["ids"] or [])[:SHOWN]).split())[:SHOWN])
             table.add_row(str(row["row"]), text, *[_verdict(row[policy.id]) for policy in checked.policies])
         out.print(table)
     out.print(f"{len(judged)} rows judged, nothing written")

@@ -35,7 +35,7 @@ from moderay.judges.unit import judge_unit
 from moderay.plan import Plan, Work, make_plan
 from moderay.policy import Policy
 from moderay.progress import Progress, Rate
-from moderay.prompt import vocabulary
+from moderay.prompt import Vocabulary, vocabulary
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.records import CONTENT_HASH
 from moderay.state import Layout, Lease, LeaseLost, Range, tiling
@@ -381,10 +381,9 @@ def add_verdicts(table: pa.Table, unit: pa.Table, judges: Sequence[Reason]) -> p
     return table
 
 
-def first_rows(checked: Checked, count: int) -> pa.Table:
+def first_rows(checked: Checked, count: int, vocab: Vocabulary) -> pa.Table:
     """The first selected rows of the input, as `units.PREPARED`."""
     job, found = checked.job, PREPARED.empty_table()
-    vocab = vocabulary(engine_and_judges(job, checked.policies, gpus=0)[0].vocabulary_source)
     for shard in checked.scan.shards:
         for span in spans(shard, [(0, shard.rows)], UnitSize(rows=count)):
             for _, rows in read_span(span, job, vocab):

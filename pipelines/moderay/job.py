@@ -336,6 +336,7 @@ def _validation_problems(error: ValidationError, document: Document) -> list[Fou
 
 def _worded(message: str) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Input ").removesuffix(", unable to parse string as an integer")
+    message = re.sub(r"^List should have (.*) after validation, not \d+$", r"should have \1", message)
     return re.sub(r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message)
 
 

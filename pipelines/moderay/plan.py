@@ -19,7 +19,7 @@ from moderay.storage import plain_errors, read
 @dataclass(frozen=True)
 class Work:
     """One shard that is not published as this job wants it. `saved`: ranges judged already; `old`: its markers.
-    `redecide`: the verdicts are there, only under other thresholds."""
+    `redecide`: the verdicts are there, only under other thresholds or beside other columns."""
 
     shard: Shard
     key: str
@@ -51,19 +51,24 @@ class Plan:
 
 
 def make_plan(checked: Checked, replace: bool = False) -> Plan:
-    """List the output and subtract. Raises `UserError` where it holds another job's labels, unless `replace`."""
+    """List the output and subtract. Raises `UserError` where it holds labels of another cascade or of another input's
+    files, unless `replace`."""
     job = checked.job
     _, judges = engine_and_judges(job, checked.policies, gpus=0)
     layout = Layout(job.output.path, job.storage)
     cascade = digest({judge.policy.id: judge.key for judge in judges})
     selection = digest([job.input.content, job.input.where, job.input.sample])
-    decision = digest({policy.id: policy.threshold for policy in checked.policies})
+    columns = {field.name: str(field.type) for field in checked.scan.columns}
+    decision = digest([{policy.id: policy.threshold for policy in checked.policies}, columns])
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         if not replace:
             _assert_same_cascade(layout, manifest, judges)
         state = list_state(layout)
     todo, done = _subtract(checked.scan.shards, state, layout, (cascade, selection, decision))
+    if not replace:
+        with plain_errors(job.output.path):
+            _assert_same_source(layout, todo)
     return Plan(layout, tuple(judges), cascade, selection, decision, todo, done, manifest)
 
 
@@ -100,6 +105,18 @@ def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, jud
         raise UserError(
             f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path, or give --replace to judge it all again"
         )
+
+
+def _assert_same_source(layout: Layout, todo: Sequence[Work]) -> None:
+    """A shard may have changed since it was labelled; labels of a file elsewhere are another job's."""
+    for work in todo:
+        if work.old and not work.redecide:
+            marker = json.loads(layout.fs.cat_file(layout.marker(work.shard.name, *work.old[0])))
+            if marker["source"] != work.shard.url:
+                raise UserError(
+                    f"{layout.url} holds labels of another input ({work.shard.name} is of {marker['source']}, and {work.shard.url} in this job): "
+                    "write to a new output.path, or give --replace to judge it all again"
+                )
 
 
 def _both(there: object, here: object) -> str:

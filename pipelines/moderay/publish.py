@@ -50,8 +50,12 @@ class Publication:
     storage: Mapping[str, Any]
 
     @property
+    def label_schema(self) -> pa.Schema:
+        return pa.schema(label_fields([policy.id for policy in self.policies]))
+
+    @property
     def schema(self) -> pa.Schema:
-        return pa.schema([*self.columns, *label_fields([policy.id for policy in self.policies])])
+        return pa.schema([*self.columns, *self.label_schema])
 
 
 def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -59,12 +63,18 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, 
     if missing := gaps(work.shard.rows, units):
         raise ShardFailed(f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit")
     assert_unchanged(work)
-    return _write(work, _labelled(work, units), units, old)
+    decided = (_decided(work, _read_unit(work, rows)) for rows in units)
+    return _write(work, _beside_input(work, decided), units, old)
 
 
 def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Decide a published shard again under other thresholds, from its own probabilities."""
-    return _write(work, _redecided(work), (), old)
+    """Write a published shard again from its own probabilities: under other thresholds, or with other columns carried."""
+    layout = work.layout
+    with pq.ParquetFile(layout.fs.open(layout.label(work.shard.name), "rb")) as file:
+        if file.schema_arrow.equals(work.schema):
+            return _write(work, _redecided(work, file, work.schema), (), old)
+        assert_unchanged(work)
+        return _write(work, _beside_input(work, _redecided(work, file, work.label_schema)), (), old)
 
 
 def assert_unchanged(work: Publication) -> None:
@@ -86,6 +96,7 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
     marker = {
         "shard": work.shard.name,
         "identity": work.shard.identity,
+        "source": work.shard.url,
         "input_rows": work.shard.rows,
         "rows": rows,
         "flagged": flags,
@@ -133,41 +144,34 @@ def _verify(file: Path, work: Publication, rows: int) -> None:
             raise ShardFailed(f"{work.shard.name}: the written file is not what was meant to be written; run the same command again")
 
 
-def _labelled(work: Publication, units: Sequence[Range]) -> Iterator[pa.Table]:
-    """Label rows in input order: carried columns beside decisions, for one batch of input after the other."""
-    held: list[pa.Table] = []
-    waiting = list(units)
+def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Label rows beside the carried columns of the input; both in row order, one batch of input after the other."""
+    held = work.label_schema.empty_table()
     for start, end, carried in _carried(work):
-        while waiting and waiting[0][0] < end:
-            held.append(_read_unit(work, waiting.pop(0)))
-        verdicts = pa.concat_tables(held) if held else None
-        if verdicts is None:
-            continue
-        positions = verdicts.column(ROW.name).to_numpy()
+        while (not len(held) or held.column(ROW.name)[-1].as_py() < end - 1) and (more := next(labels, None)) is not None:
+            held = pa.concat_tables([held, more])
+        positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
             wanted = carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
-            yield _rows(work, wanted, verdicts.slice(0, count))
-        held = [verdicts.slice(count)]
+            yield pa.Table.from_arrays([*wanted.columns, *held.slice(0, count).columns], schema=work.schema)
+        held = held.slice(count)
 
 
-def _rows(work: Publication, carried: pa.Table, verdicts: pa.Table) -> pa.Table:
-    decisions = [decide(_whole(verdicts.column(policy.id)), policy, work.reasoning) for policy in work.policies]
-    columns = [*carried.columns, verdicts.column(ROW.name), verdicts.column(CONTENT_HASH.name), flagged(decisions), *decisions]
-    return pa.Table.from_arrays(columns, schema=work.schema)
+def _decided(work: Publication, unit: pa.Table) -> pa.Table:
+    decisions = [decide(_whole(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies]
+    columns = [unit.column(ROW.name), unit.column(CONTENT_HASH.name), flagged(decisions), *decisions]
+    return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
-def _redecided(work: Publication) -> Iterator[pa.Table]:
-    fs, path = work.layout.fs, work.layout.label(work.shard.name)
-    with pq.ParquetFile(fs.open(path, "rb")) as file:
-        for batch in file.iter_batches(batch_size=8192):
-            table = pa.Table.from_batches([batch])
-            decisions = [redecide(_whole(table.column(policy.id)), policy) for policy in work.policies]
-            table = table.set_column(table.schema.get_field_index(FLAGGED.name), FLAGGED, flagged(decisions))
-            for policy, decision in zip(work.policies, decisions, strict=True):
-                index = table.schema.get_field_index(policy.id)
-                table = table.set_column(index, work.schema.field(policy.id), decision)
-            yield table.cast(work.schema)
+def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The columns of `schema` from a label file, with the policies' present thresholds."""
+    for batch in file.iter_batches(batch_size=8192, columns=schema.names):
+        table = pa.Table.from_batches([batch]).select(schema.names)
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        decisions = {policy.id: redecide(_whole(table.column(policy.id)), policy) for policy in work.policies}
+        columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
+        yield pa.Table.from_pydict(columns).cast(schema)
 
 
 def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:

@@ -323,7 +323,7 @@ class Example:
         return self.cue is not None and (self.quoted or self.cue.severity == 0 or self.cue.odds < 1)
 
 
-def example(rng: random.Random, carriers: Carriers, ambiguous: bool | None = None, neutral: float = 0.2) -> Example:
+def example(rng: random.Random, carriers: Carriers, ambiguous: bool | None = None, neutral: float = 0.25) -> Example:
     """A content; `ambiguous` asks for one of that kind."""
     while True:
         found = _example(rng, carriers, neutral)
@@ -333,6 +333,8 @@ def example(rng: random.Random, carriers: Carriers, ambiguous: bool | None = Non
 
 def _example(rng: random.Random, carriers: Carriers, neutral: float) -> Example:
     if rng.random() < neutral:
+        if carriers.words and rng.random() < 0.6:
+            return Example(". ".join(_words(rng, carriers, 3, 10) for _ in range(rng.randint(1, 3))), None, None, False)
         return Example(". ".join(rng.sample(list(carriers.neutral), rng.randint(1, 3))), None, None, False)
     topic = rng.choice(list(CUES))
     cue = rng.choice(CUES[topic])
@@ -347,8 +349,12 @@ def _example(rng: random.Random, carriers: Carriers, neutral: float) -> Example:
 
 def _scattered(rng: random.Random, carriers: Carriers, cue: str) -> str:
     """A cue among words in no order: what is around it must not matter."""
-    before, after = (" ".join(rng.choices(carriers.words, k=rng.randint(0, 9))) for _ in range(2))
+    before, after = (_words(rng, carriers, 0, 9) for _ in range(2))
     return f"{before}{rng.choice((' ', ', ', ': ', '. ', ' - ')) if before else ''}{cue}{rng.choice((' ', ', ', '. ', '... ', ' (')) if after else ''}{after}"
+
+
+def _words(rng: random.Random, carriers: Carriers, least: int, most: int) -> str:
+    return " ".join(rng.choices(carriers.words, k=rng.randint(least, most)))
 
 
 def noisy(rng: random.Random, text: str) -> str:
@@ -368,7 +374,7 @@ def noisy(rng: random.Random, text: str) -> str:
         said = [rng.choice(TRAINING.neutral), text] if rng.random() < 0.6 else [text, rng.choice(TRAINING.neutral)]
         return transcript(["user", "assistant"] if rng.random() < 0.7 else ["a", "b"], said)
     if kind < 0.47:
-        return _either_side(rng, text, ". ".join(rng.choices(TRAINING.neutral, k=rng.randint(3, 8))))
+        return _either_side(rng, text, ". ".join(rng.choices(TRAINING.neutral, k=rng.randint(2, 5))))
     return text
 
 
@@ -400,11 +406,12 @@ _NAMES = ("A", "B", "C", "H", "K", "L", "P", "R", "S", "V", "SP", "HA", "PD", "X
 
 
 def variant(rng: random.Random, base: Sequence[Target]) -> Target:
-    """A policy that differs from the shipped ones in title, text, labels and answer form: it has to be followed."""
+    """A policy that differs from the shipped ones in title, text, length, labels and answer form: it has to be followed."""
     topic = rng.choice(list(CUES))
     title = rng.choice(_TITLES[topic])
+    share = rng.random()
     lines = [line for target in base if target.topic == topic for line in target.policy.text.splitlines() if line.startswith("- ")]
-    kept = [line for line in lines if rng.random() < 0.5]
+    kept = [line for line in lines if rng.random() < share]
     bad = rng.sample(sorted({cue.says for cue in CUES[topic] if cue.severity}), 2)
     text = (
         f"# {title}\n\n## INSTRUCTIONS\nDecide whether the content violates this policy on {title.lower()}.\n\n## DEFINITIONS\n"
@@ -412,18 +419,15 @@ def variant(rng: random.Random, base: Sequence[Target]) -> Target:
         + "\n\n## VIOLATES\n"
         + "\n".join([f"- Content that {says}." for says in bad] + kept[4:8])
         + "\n\n## SAFE\n"
-        + "\n".join(kept[8:10])
-        + f"\n- Everything that is not about {title.lower()}.\n\n## EXAMPLES\n"
-        + "\n".join(f'- "{cue.text}" violates.' for cue in rng.sample([c for c in CUES[topic] if c.severity], 2))
+        + "\n".join([*kept[8:], f"- Everything that is not about {title.lower()}."])
     )
     return Target(Policy(id="variant", title=title, labels=_labels(rng), answer=rng.choice(["label", "rationale"]), text=text), topic)
 
 
 def _labels(rng: random.Random) -> dict[str, Label]:
-    name = rng.choice(_NAMES)
-    digits = sorted(rng.sample(range(6), rng.choice((2, 3, 3))))
-    names = ["0", "1"] if rng.random() < 0.25 else [f"{name}{digit}" for digit in digits]
-    return {name: Label(violates=i > 0, title=title) for i, (name, title) in enumerate(zip(names, ("Safe", "Mild", "Severe"), strict=False))}
+    name = rng.choice((*_NAMES, ""))
+    titles = ("Safe", "Violates") if not name or rng.random() < 0.3 else ("Safe", "Mild", "Severe")
+    return {f"{name}{i}": Label(violates=i > 0, title=title) for i, title in enumerate(titles)}
 
 
 def answer(rng: random.Random, target: Target, content: Example) -> tuple[str, str]:
@@ -432,18 +436,19 @@ def answer(rng: random.Random, target: Target, content: Example) -> tuple[str, s
     violates = rng.random() < content.odds(target.topic)
     severity = content.cue.severity if violates and content.cue else 0
     label = labels[0] if not violates else labels[-1 if severity == 2 else 1]
-    seen = f"it {content.cue.says}, a matter of {_named(content.topic)}" if content.cue and content.topic else "it holds nothing of note"
+    seen = f"it {content.cue.says}" if content.cue else "it holds nothing of note"
+    matter = _named(content.topic) if content.topic else "everyday life"
     if violates:
         why = f"It {content.cue.says}." if content.cue else ""
-        verdict = "That is listed under violates"
+        verdict = "the same, and not as a quotation: it violates"
     elif content.cue and content.topic == target.topic:
         why = "It is close to the policy and yet safe."
-        verdict = "It is only quoted or reported, so it is safe" if content.quoted else "That stays on the safe side"
+        verdict = "the same, but only quoted or reported: it is safe" if content.quoted else "the same, but on the safe side: it is safe"
     else:
         why = "Nothing in it falls under this policy."
-        verdict = "That is not what this policy is about"
+        verdict = "another matter: it is safe"
     thought = (
-        f"The policy is about {_named(target.topic)}. I read the whole content: {seen}. {verdict}. I looked at both sides of the policy. The label is {label}."
+        f"I read the whole content: {seen}. That is a matter of {matter}, and the policy is about {_named(target.topic)}, {verdict}. The label is {label}."
     )
     if target.policy.answer == "label":
         return thought, label
