@@ -12,9 +12,11 @@ import logging
 import math
 import os
 import pickle
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +121,27 @@ def start_ray() -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's own C++ log on the user's terminal: what matters of it comes back as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an exception. That it is off is
+    # the one line it still prints.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with _no_stderr():
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """For code that is not Python's: file descriptor 2 goes nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)

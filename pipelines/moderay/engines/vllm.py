@@ -60,9 +60,12 @@ class VllmSpec:
         }
 
     def _cpu(self) -> dict[str, Any]:
-        """On a CPU a prompt is prefilled in one step: for a seeded request whose prefill is cut, vLLM 0.32 winds back
-        the random generator, which torch's CPU generator cannot do, and the engine dies."""
-        return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(self.max_num_batched_tokens, self.max_model_len)}
+        """What a CPU needs. A prompt is prefilled in one step: for a seeded request whose prefill is cut, vLLM 0.32 winds
+        back the random generator, which torch's CPU generator cannot do, and the engine dies. Small blocks: of 128
+        tokens, the default, much of a prompt's cached part is computed again. Not compiled: that takes a C++ compiler and
+        ten seconds of each start, and a model that fits a CPU gains little."""
+        whole = max(self.max_num_batched_tokens, self.max_model_len)
+        return {"enable_chunked_prefill": False, "max_num_batched_tokens": whole, "block_size": 32, "enforce_eager": True}
 
     async def build(self) -> VllmEngine:
         os.environ.update(QUIET)
@@ -84,6 +87,8 @@ class VllmSpec:
                     # Prompts are ids and answers are parsed as ids: vLLM needs no tokenizer, and has no string to mistake.
                     "skip_tokenizer_init": True,
                     "enable_prefix_caching": True,
+                    # Of sliding-window layers vLLM keeps a prompt's end only; the judge comes back for the reasoning behind it.
+                    "prefix_cache_retention_interval": None,
                     "enable_log_requests": False,
                     "disable_log_stats": True,
                     "seed": 0,
