@@ -12,6 +12,7 @@ from conftest import compared, labels
 from moderay import check, publish, units
 from moderay.plan import make_plan
 from moderay.publish import Publication
+from moderay.records import Status, Verdict, unit_schema, verdict_array
 from moderay.storage import create, filesystem
 
 
@@ -63,14 +64,26 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Pat
     plan.layout.write(plan.layout.private("lease.json"), b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}')
     publication = Publication(plan.layout, work.shard, work.key, plan.decision, checked.policies, checked.scan.columns, "all", 0, {})
 
-    def half(*_: object):  # type: ignore[no-untyped-def]
-        yield publication.schema.empty_table()
+    verdicts = verdict_array([Verdict(Status.EMPTY)] * 35, 0)
+    unit = pa.Table.from_arrays([pa.array(range(35)), pa.array([""] * 35), verdicts], schema=unit_schema(["spam"]))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, unit.schema) as writer:
+        writer.write_table(unit)
+    plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.key), sink.getvalue().to_pybytes())
+    before = set(plan.layout.fs.find(plan.layout.root))
+    write_table = pq.ParquetWriter.write_table
+
+    def then_fail(writer: pq.ParquetWriter, table: pa.Table) -> None:
+        write_table(writer, table)
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(publish, "_labelled", half)
-    with pytest.raises(RuntimeError, match="planted"):
-        publish.publish(publication, [(0, 35)], [])
-    assert [f for f in plan.layout.fs.find(plan.layout.root) if not f.endswith("lease.json")] == []
+    with monkeypatch.context() as planted:
+        planted.setattr(pq.ParquetWriter, "write_table", then_fail)
+        with pytest.raises(RuntimeError, match="planted"):
+            publish.publish(publication, [(0, 35)], [])
+    assert set(plan.layout.fs.find(plan.layout.root)) == before
+    assert publish.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
+    assert plan.layout.label("a.parquet").removeprefix("s3://") in plan.layout.fs.find(plan.layout.root)
 
 
 class _Counting:

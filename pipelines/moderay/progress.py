@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from moderay.records import Status
@@ -46,10 +46,9 @@ class Progress:
         self._total, self._began = total, time.monotonic()
         self._told = self._began
         if self._console is not None and self._console.is_terminal and total:
-            text = TextColumn("{task.description}")
-            self._bar = Bar(
-                text, BarColumn(), TextColumn("{task.completed}/{task.total} rows"), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console
-            )
+            # In this order and so short that 80 columns hold all of it.
+            columns = (TextColumn("{task.completed}/{task.total} rows"), BarColumn(bar_width=8), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Bar(*columns, console=self._console)
             self._bar.start()
             self._task = self._bar.add_task("starting engines", total=total)
 
@@ -84,7 +83,7 @@ class Progress:
 
     def _line(self) -> str:
         now = self.state()
-        return f"{now['rows_per_s']:.0f} rows/s  {now['tokens_per_s']:.0f} tokens/s  {now['flagged']} flagged  {now['failed']} failed"
+        return f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed"
 
     def _tell(self) -> None:
         self._told = time.monotonic()
