@@ -42,6 +42,9 @@ def main() -> None:
     except ModerayError as error:
         print(f"moderay: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("moderay: stopped; nothing had been judged yet", file=sys.stderr)
+        sys.exit(3)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Errors, named by what the person who meets them has to do.
 
 `UserError`: change something (exit status 2). `TryAgain`: run the same command again (exit status 3).
-Each prints as one sentence: what, where, what to do. Anything else is a bug and keeps its traceback.
+`Stopped`: a limit was reached. Each prints as one sentence: what, where, what to do. Anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -27,6 +27,14 @@ class TryAgain(ModerayError):
     """Nothing to change: the same command, later, goes on where this one stopped."""
 
     exit_status = 3
+
+
+class Stopped(ModerayError):
+    """The run ended early and in good order. `exit_status`: 1 where something seems wrong, 3 where it just goes on."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import logging
 import math
 import os
 import pickle
+import queue
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +28,12 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from moderay import manifest as manifests
+from moderay.brakes import Brakes
 from moderay.check import Checked, engine_and_judges
 from moderay.content import contents
 from moderay.decide import decide, flagged, summary
-from moderay.engines import Engine, EngineDead, EngineSpec
-from moderay.errors import ModerayError, TryAgain, UserError
+from moderay.engines import EngineDead, EngineHost, EngineSpec
+from moderay.errors import ModerayError, Stopped, TryAgain, UserError
 from moderay.job import Job, Replicas, UnitSize
 from moderay.judges.reason import Reason
 from moderay.judges.unit import judge_unit
@@ -40,7 +43,7 @@ from moderay.progress import Progress, Rate
 from moderay.prompt import Vocabulary, vocabulary
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.records import CONTENT_HASH
-from moderay.state import Layout, Lease, LeaseLost, Range, tiling
+from moderay.state import Layout, Lease, LeaseLost, Range, gaps, tiling
 from moderay.storage import plain_errors
 from moderay.units import PREPARED, Span, prepared, read_span, spans
 
@@ -87,22 +90,68 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress) -> Outcom
         if work.redecide or not work.missing:
             publisher.start(work, work.saved)
     progress.start(plan.rows_left)
-    if judging:
-        for unit in _units(checked.job, checked.policies, plan, gpus, epoch):
-            progress.add(unit)
-            if finished := tracker.add(unit):
-                publisher.start(*finished)
-            publisher.collect()
+    brakes = Brakes(checked.job.limits, gpus, progress)
+    stopped: Stopped | None = None
+    try:
+        with brakes.on_signals():
+            for unit in _watched(_units(checked.job, checked.policies, plan, gpus, epoch), brakes, tracker) if judging else ():
+                progress.add(unit)
+                if finished := tracker.add(unit):
+                    publisher.start(*finished)
+                publisher.collect()
+    except Stopped as stop:
+        stopped = stop
     failed = {**tracker.failed, **publisher.finish()}
-    tracker.assert_complete()
+    if stopped is None:
+        tracker.assert_complete()
     progress.stop()
     markers = [*manifests.read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
     seconds, rates = time.monotonic() - began, progress.rates()
     shown = {name: rate._asdict() for name, rate in rates.items()}
-    ending = {"status": "finished", "seconds": round(seconds, 1), "judged": progress.rows, "rates": shown}
-    manifest = manifests.ended(manifest, markers, ending, _complete(checked, failed))
+    ending = {
+        "status": "stopped" if stopped else "finished",
+        "seconds": round(seconds, 1),
+        "judged": progress.rows,
+        "engine_restarts": progress.restarts,
+        "rates": shown,
+    }
+    manifest = manifests.ended(manifest, markers, ending, _complete(checked, failed), str(stopped or ""))
     manifests.write(plan.layout, manifest)
+    if stopped is not None:
+        raise stopped
     return Outcome(manifest, True, progress.rows, seconds, rates)
+
+
+def _watched(units: Iterator[UnitDone], brakes: Brakes, tracker: _Tracker) -> Iterator[UnitDone]:
+    """The units as they come in, from a thread of their own: a run in which nothing comes in can be stopped all the same."""
+    found: queue.Queue[UnitDone | BaseException | None] = queue.Queue()
+    stop = threading.Event()
+
+    def pump() -> None:
+        try:
+            for unit in units:
+                found.put(unit)
+                if stop.is_set():
+                    break
+            found.put(None)
+        except BaseException as error:  # raised again below, in the thread that can tell somebody
+            found.put(error)
+
+    threading.Thread(target=pump, name="units", daemon=True).start()
+    try:
+        while True:
+            brakes.check(tracker.waiting_for)
+            try:
+                item = found.get(timeout=1.0)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
 
 
 def _complete(checked: Checked, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -146,13 +195,15 @@ def _no_stderr() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class UnitDone:
-    """What the driver hears of a unit: its counts by policy; or why its span could not be read."""
+    """What the driver hears of a unit: its counts by policy; or why its span could not be read. `restarts`: of its engine,
+    since the unit before."""
 
     shard: str
     rows: Range
     selected: int
     counts: Mapping[str, Mapping[str, int]]
     flagged: int
+    restarts: int
     error: str | None = None
 
 
@@ -187,7 +238,7 @@ def _units(job: Job, policies: Sequence[Policy], plan: Plan, gpus: int, epoch: i
         for row in batch.to_pylist():
             if row["fatal"]:
                 raise _FATAL[row["fatal"]](row["error"])
-            yield UnitDone(row["shard"], (row["start"], row["end"]), row["selected"], json.loads(row["counts"]), row["flagged"], row["error"])
+            yield UnitDone(row["shard"], (row["start"], row["end"]), row["selected"], json.loads(row["counts"]), row["flagged"], row["restarts"], row["error"])
 
 
 def _pool(job: Job, spec: EngineSpec, gpus: int, policies: int, units: int) -> tuple[int, ActorPoolStrategy]:
@@ -239,7 +290,7 @@ class _Judge:
 
     def __init__(self, spec: EngineSpec, judges: Sequence[Reason], layout: Layout, epoch: int) -> None:
         self._judges, self._layout, self._epoch = judges, layout, epoch
-        self._host = EngineHost(spec)
+        self._host, self._told = EngineHost(spec), 0
 
     async def __call__(self, block: pa.Table) -> Any:
         row = {name: block.column(name)[0].as_py() for name in ("shard", "key", "start", "end", "error")}
@@ -248,15 +299,16 @@ class _Judge:
             if row["error"] is None:
                 said |= await self._judge(row, block.column("unit")[0].as_buffer())
         except EngineDead as error:
-            said |= {"fatal": "TryAgain", "error": f"an engine died ({error}); what was judged is saved, and the same command goes on from there"}
+            said |= {"fatal": "TryAgain", "error": f"the engine died ({error}); what was judged is saved, and the same command goes on from there"}
         except ModerayError as error:
             said |= {"fatal": type(error).__name__, "error": str(error)}
+        said["restarts"], self._told = self._host.restarts - self._told, self._host.restarts
         yield pa.table({**{name: [value] for name, value in said.items()}, "error": pa.array([said["error"]], pa.string())})
 
     async def _judge(self, row: Mapping[str, Any], data: pa.Buffer) -> dict[str, Any]:
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all()
-        unit = await self._host.judge(self._judges, table, self._epoch)
+        unit = await judge_unit(self._host, self._judges, table, self._epoch)
         await asyncio.to_thread(self._save, row, unit)
         decisions = [decide(unit.column(judge.policy.id).combine_chunks(), judge.policy) for judge in self._judges]
         counts = {judge.policy.id: summary(decision) for judge, decision in zip(self._judges, decisions, strict=True)}
@@ -267,27 +319,6 @@ class _Judge:
         with pa.ipc.new_file(sink, unit.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
             writer.write_table(unit)
         self._layout.write(self._layout.unit(row["shard"], (row["start"], row["end"]), row["key"]), sink.getvalue().to_pybytes())
-
-
-class EngineHost:
-    """An engine, built when it is first needed, and the gate that bounds what is asked of it at once."""
-
-    def __init__(self, spec: EngineSpec) -> None:
-        self._spec = spec
-        self._lock = asyncio.Lock()
-        # Twice what the engine works on: the next request is always there when one ends.
-        self._gate = asyncio.Semaphore(2 * spec.max_num_seqs)
-        self._engine: Engine | None = None
-
-    async def judge(self, judges: Sequence[Reason], table: pa.Table, run: int) -> pa.Table:
-        async with self._lock:
-            if self._engine is None:
-                self._engine = await self._spec.build()
-        return await judge_unit(self._engine, self._gate, judges, table, run)
-
-    def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
 
 
 def _cause(error: ray.exceptions.RayError) -> BaseException:
@@ -304,9 +335,11 @@ class _Tracker:
         self._left = {name: sum(end - start for start, end in work.missing) for name, work in self._work.items()}
         self._done: dict[str, list[Range]] = {name: list(work.saved) for name, work in self._work.items()}
         self.failed: dict[str, str] = {}
+        self._heard = False
 
     def add(self, unit: UnitDone) -> tuple[Work, tuple[Range, ...]] | None:
         """The shard and its ranges, when this was the last unit it waited for."""
+        self._heard = True
         if unit.error is not None:
             self.failed[unit.shard] = unit.error
             return None
@@ -316,6 +349,15 @@ class _Tracker:
         if self._left[unit.shard] or unit.shard in self.failed:
             return None
         return self._work[unit.shard], tiling(self._done.pop(unit.shard))
+
+    def waiting_for(self) -> str:
+        """What has not come back, for a person who asks why nothing happens."""
+        name = next((name for name, rows in self._left.items() if rows and name not in self.failed), None)
+        if name is None:
+            return "shards to be published"
+        first = gaps(self._work[name].shard.rows, tiling(self._done[name]))[0]
+        stage = "a judge" if self._heard else "the engines to start"
+        return f"{stage}; first, {name} from row {first[0]:,}, {sum(self._left.values()):,} rows in all"
 
     def assert_complete(self) -> None:
         """Units out = units in. Raises AssertionError."""
@@ -387,7 +429,7 @@ class _Labeller:
 
     async def __call__(self, batch: pa.Table) -> Any:
         rows = prepared(range(batch.num_rows), contents(batch, self._job.input.content), self._job, self._vocab)
-        yield add_verdicts(batch, await self._host.judge(self._judges, rows, 0), self._judges)
+        yield add_verdicts(batch, await judge_unit(self._host, self._judges, rows, 0), self._judges)
 
 
 def add_verdicts(table: pa.Table, unit: pa.Table, judges: Sequence[Reason]) -> pa.Table:
@@ -418,7 +460,7 @@ def judge_here(job: Job, policies: Sequence[Policy], rows: pa.Table) -> pa.Table
     async def judged() -> pa.Table:
         host = EngineHost(spec)
         try:
-            return await host.judge(judges, rows, 0)
+            return await judge_unit(host, judges, rows, 0)
         finally:
             host.close()
 

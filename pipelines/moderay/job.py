@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os.path
 import re
@@ -155,6 +156,14 @@ class Limits(_Spec):
 
     request_s: float = Field(default=120, gt=0)
     """Seconds one window may take, from the moment the engine is asked."""
+    stall_s: float = Field(default=600, gt=0)
+    """Seconds without any unit saved, engine start included, after which the run ends and says what it waits for."""
+    max_failed: float = Field(default=0.05, ge=0, le=1)
+    """Share of judged rows that failed, did not parse or were forced, at which the run ends; looked at from 2,000 rows on."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """GPU hours after which the run ends. Default: none."""
+    until: datetime.datetime | None = None
+    """Date and time (ISO 8601) at which the run ends; local time where it names no zone. Default: none."""
 
 
 class Job(_Spec):

@@ -52,18 +52,18 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
     return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
 
 
-def ended(manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any]) -> dict[str, Any]:
+def ended(manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any], stopped: str) -> dict[str, Any]:
     """The manifest as a run ends. `markers`: of every published shard; `run`: what this run adds; `faults`: unreadable
-    and failed shards. Raises AssertionError where the counts do not add up."""
+    and failed shards; `stopped`: why it ended early, or nothing. Raises AssertionError where the counts do not add up."""
     totals = counts(markers)
     rows = sum(marker["rows"] for marker in markers)
     for name, policy in totals.items():
         by_status = sum(policy[status.value] for status in Status)
         assert by_status == rows, f"policy {name}: {by_status} rows by status, {rows} in the label files"
-    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run}]
+    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run, **({"stopped": stopped} if stopped else {})}]
     return {
         **manifest,
-        "complete": not any(faults.values()),
+        "complete": not stopped and not any(faults.values()),
         "shards": len(markers),
         "input_rows": sum(marker["input_rows"] for marker in markers),
         "rows": rows,

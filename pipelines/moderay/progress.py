@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
 
+# Failures that a wrong model or prompt makes, and not the content.
+DOUBTFUL = [status.value for status in (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)]
+
 
 class Rate(NamedTuple):
     """Of one policy: rows judged a second, and tokens a second, prompts and answers together."""
@@ -30,15 +33,19 @@ class Rate(NamedTuple):
 
 
 class Progress:
-    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines."""
+    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines. `last`:
+    when the last unit came in (monotonic seconds)."""
 
     def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
         self._console, self._interval = console, interval
         self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self._total = self._flagged = self._failed = 0
+        self.rows = self.restarts = self._total = self._flagged = self._failed = 0
         self._tokens: Counter[str] = Counter()
+        self._judged: Counter[str] = Counter()
+        self._doubtful: Counter[str] = Counter()
+        self.last = 0.0
         self._began = self._told = time.monotonic()
 
     def start(self, total: int) -> None:
@@ -55,8 +62,14 @@ class Progress:
     def add(self, unit: UnitDone) -> None:
         start, end = unit.rows
         self.rows += unit.selected
+        self.restarts += unit.restarts
         self._flagged += unit.flagged
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
+        self.last = time.monotonic()
+        for name, policy in unit.counts.items():
+            failed = sum(policy[status] for status in DOUBTFUL)
+            self._doubtful[name] += failed + policy["forced"]
+            self._judged[name] += failed + policy[Status.OK.value]
         self._tokens.update({name: policy["prompt_tokens"] + policy["output_tokens"] for name, policy in unit.counts.items()})
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
@@ -76,14 +89,20 @@ class Progress:
         seconds = max(time.monotonic() - self._began, 1e-9)
         return {name: Rate(round(self.rows / seconds, 1), round(tokens / seconds, 1)) for name, tokens in self._tokens.items()}
 
+    def doubtful(self) -> dict[str, tuple[int, int]]:
+        """By policy id: rows that failed at the model's hands or were forced, of how many that it was asked."""
+        return {name: (self._doubtful[name], judged) for name, judged in self._judged.items()}
+
     def state(self) -> Mapping[str, Any]:
         seconds = max(time.monotonic() - self._began, 1e-9)
         rates = {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens.total() / seconds, 1)}
-        return {"rows": self.rows, "of": self._total, **rates, "flagged": self._flagged, "failed": self._failed}
+        return {"rows": self.rows, "of": self._total, **rates, "flagged": self._flagged, "failed": self._failed, "engine_restarts": self.restarts}
 
     def _line(self) -> str:
         now = self.state()
-        return f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed"
+        return f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed" + (
+            f" {self.restarts} engine restarts" if self.restarts else ""
+        )
 
     def _tell(self) -> None:
         self._told = time.monotonic()

@@ -9,7 +9,7 @@ rules:                                   # the first whose patterns (regular exp
     answer: '{"label": "SP4", "rationale": "It sells."}'
     p: 0.9                               # of the answer, against all others together
   - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
-  - {content: poison, fail: dead}        # request | dead | hang
+  - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang
 ```
 """
 
@@ -88,22 +88,33 @@ class ScriptedEngine:
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
         self._slots = asyncio.Semaphore(spec.max_num_seqs)
         self._random = random.Random(0)
+        self._death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._output = functools.cache(self._rendered)
         self._developer = functools.lru_cache(64)(lambda ids: self._vocab.decode(ids))
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
-            rule, final = self._rule(request.prompt)
-            if rule.fail == "request":
-                raise RequestFailed("scripted failure")
-            if rule.fail == "dead":
-                raise EngineDead("scripted death")
-            if rule.fail == "hang":
-                await asyncio.Event().wait()
-            await asyncio.sleep(self._delay())
-            if request.score:
-                return Completion([request.score[0]], self._logprobs(rule, final, request.score))
-            return Completion(self._output(rule)[: request.max_tokens], {})
+            answer = asyncio.ensure_future(self._answer(request))
+            try:
+                await asyncio.wait((answer, self._death), return_when=asyncio.FIRST_COMPLETED)
+                if self._death.done():
+                    raise EngineDead("scripted death")
+                return await answer
+            finally:
+                answer.cancel()
+
+    async def _answer(self, request: Request) -> Completion:
+        rule, final = self._rule(request.prompt)
+        if rule.fail == "request":
+            raise RequestFailed("scripted failure")
+        if rule.fail == "hang":
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._delay())
+        if rule.fail == "dead" and not self._death.done():
+            self._death.set_result(None)
+        if request.score:
+            return Completion([request.score[0]], self._logprobs(rule, final, request.score))
+        return Completion(self._output(rule)[: request.max_tokens], {})
 
     def close(self) -> None:
         pass

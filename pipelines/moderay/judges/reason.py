@@ -17,6 +17,7 @@ from functools import cached_property
 from moderay.answer import label_openings, messages, parse, reasoning
 from moderay.content import most_tokens, windows
 from moderay.engines.base import Engine, EngineSpec, Request, RequestFailed
+from moderay.engines.host import EngineHost
 from moderay.identity import digest, number
 from moderay.job import Job, Sampling, Windows
 from moderay.policy import Policy
@@ -85,11 +86,11 @@ class Reason:
             "windows": self.windows.model_dump(),
         }
 
-    async def judge(self, engine: Engine, gate: asyncio.Semaphore, ids: Sequence[int], seed: str) -> Verdict:
+    async def judge(self, host: EngineHost, ids: Sequence[int], seed: str) -> Verdict:
         """The verdict on a content given as token ids; a window that could not be judged gives the row its status.
-        `gate` bounds the windows asked at once; `request_s` counts from its opening."""
+        `seed`: the content's hash, by which the host also knows the row."""
         cut = windows(ids, self.windows.tokens, self.windows.overlap)
-        found = await asyncio.gather(*[self._window(engine, gate, piece, number(f"{seed}:{self.key}:{i}")) for i, piece in enumerate(cut)])
+        found = await asyncio.gather(*[self._window(host, piece, seed, i) for i, piece in enumerate(cut)])
         worst = max(found, key=self._rank)
         return worst._replace(
             windows=len(found),
@@ -104,10 +105,10 @@ class Reason:
             return 2.0
         return sum(p for p, bad in zip(verdict.scores, self.policy.violating, strict=True) if bad)
 
-    async def _window(self, engine: Engine, gate: asyncio.Semaphore, ids: Sequence[int], seed: int) -> Verdict:
+    async def _window(self, host: EngineHost, ids: Sequence[int], row: str, index: int) -> Verdict:
+        asked, seed = self.prompt.render(ids), number(f"{row}:{self.key}:{index}")
         try:
-            async with gate, asyncio.timeout(self.request_s):
-                return await self._ask(engine, self.prompt.render(ids), seed)
+            return await host.run(row, lambda engine: self._ask(engine, asked, seed), self.request_s)
         except TimeoutError:
             return Verdict(Status.TIMEOUT, detail=f"no answer within {self.request_s:g} s")
         except RequestFailed as error:

@@ -1,0 +1,146 @@
+"""One engine in its actor, kept alive: what it dies of is found, and everything else is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from moderay.engines.base import Engine, EngineDead, EngineSpec, RequestFailed
+from moderay.errors import ModerayError
+
+T = TypeVar("T")
+
+# Deaths one after the other, with nothing answered between them, after which the engine is given up: three rows that kill it,
+# found one by one, are nine.
+HOPELESS = 10
+
+
+class EngineHost:
+    """Hands the live engine to the work on a row, and builds another when it has died.
+
+    What the engine held when it died is suspected: those rows wait until no other is left to be asked, then they run
+    alone, in groups of about the square root of their number; the rows of a group that dies run one by one, and a row that
+    dies alone is poison: it is refused from then on. So one poison row costs three restarts, and a healthy one nothing but time.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        # Twice what the engine works on: the next request is always there when one ends.
+        self._gate = asyncio.Semaphore(2 * spec.max_num_seqs)
+        self._building = asyncio.Lock()
+        self._changed = asyncio.Condition()
+        self._engine: Engine | None = None
+        self._broken: ModerayError | None = None
+        self._asked: Counter[str] = Counter()  # calls of `run` by row, waiting ones included
+        self._held: Counter[str] = Counter()  # calls the engine works on, by row
+        self._suspects: dict[str, None] = {}  # in the order in which they were suspected
+        self._alone: dict[str, None] = {}  # suspects whose group died
+        self._trial: set[str] = set()  # who may run now; empty: everybody who is not suspected
+        self._poison: set[str] = set()
+        self._fruitless = 0
+        self.restarts = 0
+
+    async def run(self, row: str, ask: Callable[[Engine], Awaitable[T]], seconds: float) -> T:
+        """What `ask` gives for the engine, asked again when the engine dies of another row. `seconds`: deadline, from the
+        moment it is `row`'s turn. Raises `TimeoutError`, `RequestFailed` for a poison row too, `EngineDead` where there is no hope."""
+        self._asked[row] += 1
+        try:
+            while True:
+                try:
+                    async with self._turn(row) as engine, asyncio.timeout(seconds):
+                        answer = await ask(engine)
+                        self._fruitless = 0
+                        return answer
+                except EngineDead as error:
+                    if self._fruitless >= HOPELESS:
+                        raise EngineDead(f"{HOPELESS} times in a row without answering anything; at last: {error}") from error
+        finally:
+            self._asked[row] -= 1
+            if not self._asked[row]:
+                del self._asked[row]
+                self._acquit(row)
+            await self._next()
+
+    @asynccontextmanager
+    async def _turn(self, row: str) -> AsyncIterator[Engine]:
+        """Wait until this row may run, and a place is free."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._may(row))
+            await self._gate.acquire()
+            if self._may(row):
+                break
+            self._gate.release()
+        try:
+            if row in self._poison:
+                raise RequestFailed("the engine died of this row each time it was asked")
+            engine = await self._live()
+            self._held[row] += 1
+            try:
+                yield engine
+            except EngineDead:
+                await self._bury(engine)
+                raise
+            finally:
+                self._held[row] -= 1
+        finally:
+            self._gate.release()
+
+    def _may(self, row: str) -> bool:
+        return row in self._poison or (row in self._trial if self._trial else row not in self._suspects)
+
+    async def _live(self) -> Engine:
+        async with self._building:
+            if self._fruitless >= HOPELESS:
+                raise EngineDead("not built again")
+            if self._broken is not None:
+                raise self._broken
+            if self._engine is None:
+                try:
+                    self._engine = await self._spec.build()
+                except ModerayError as error:
+                    self._broken = error  # the others that wait would each try again, and take as long
+                    raise
+            return self._engine
+
+    async def _bury(self, engine: Engine) -> None:
+        """Once for each death: what was held is suspected."""
+        if engine is not self._engine:
+            return
+        self._engine = None
+        self.restarts += 1
+        self._fruitless += 1
+        held = dict.fromkeys(row for row, calls in self._held.items() if calls)
+        if len(self._trial) == 1:
+            self._poison |= self._trial
+            for row in self._trial:
+                self._suspects.pop(row, None)
+                self._alone.pop(row, None)
+        elif self._trial:
+            self._alone |= held
+        else:
+            self._suspects |= held
+        self._trial = set()
+        await asyncio.to_thread(engine.close)
+        await self._next()
+
+    def _acquit(self, row: str) -> None:
+        self._suspects.pop(row, None)
+        self._alone.pop(row, None)
+        self._trial.discard(row)
+
+    async def _next(self) -> None:
+        """The next trial, where nobody runs or waits who is not suspected."""
+        async with self._changed:
+            if self._suspects and not self._trial and all(row in self._suspects or row in self._poison for row in self._asked):
+                crowd = [row for row in self._suspects if row not in self._alone]
+                self._trial = set(crowd[: math.ceil(math.sqrt(len(crowd)))] or [next(iter(self._alone))])
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()

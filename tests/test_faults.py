@@ -1,0 +1,127 @@
+"""What dies, hangs or talks rubbish: rows isolated, engines rebuilt, wrong runs ended early."""
+
+import asyncio
+import datetime
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, labels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moderay.check import engine_and_judges
+from moderay.content import texts
+from moderay.engines import EngineDead, EngineHost, ScriptedSpec
+from moderay.engines.scripted import Script
+from moderay.job import Job
+from moderay.judges.unit import judge_unit
+from moderay.policy import load_policy
+from moderay.prompt import vocabulary
+from moderay.units import prepared
+
+ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
+
+
+def judged(contents: list[str], rules: list[dict[str, Any]], default: dict[str, Any] = ANSWER, seqs: int = 64, unit: int = 200) -> tuple[list[str], int]:
+    """Statuses of `contents` under a policy, all units in flight at once, and how often the engine was built again."""
+    job = Job.model_validate({"input": {"path": "", "content": "text"}, "output": {"path": ""}, "policies": ["spam"], "limits": {"request_s": 5}})
+    spec = ScriptedSpec(Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}), max_num_seqs=seqs)
+    _, judges = engine_and_judges(job, [load_policy(ROOT / "policies/spam")], gpus=0)
+    vocab = vocabulary(spec.vocabulary_source)
+
+    async def run() -> tuple[list[str], int]:
+        host = EngineHost(spec)
+        tables = [
+            prepared(range(i, min(i + unit, len(contents))), texts(pa.chunked_array([contents[i : i + unit]])), job, vocab)
+            for i in range(0, len(contents), unit)
+        ]
+        found = await asyncio.gather(*[judge_unit(host, judges, table, 0) for table in tables])
+        return [verdict["status"] for table in found for verdict in table.column("spam").to_pylist()], host.restarts
+
+    return asyncio.run(run())
+
+
+def test_three_poison_rows_in_three_thousand_are_found_and_all_others_judged() -> None:
+    contents = [f"poison {i}" if i in (7, 1500, 2999) else f"row {i}" for i in range(3000)]
+    statuses, restarts = judged(contents, [{"content": "poison", "fail": "dead"}], seqs=256)
+    assert [i for i, status in enumerate(statuses) if status != "ok"] == [7, 1500, 2999]
+    assert {statuses[7], statuses[1500], statuses[2999]} == {"engine_error"}
+    assert 3 <= restarts <= 9
+
+
+@given(rows=st.integers(1, 60), poison=st.sets(st.integers(0, 59), max_size=3), seqs=st.sampled_from([1, 4, 64]), unit=st.sampled_from([1, 7, 100]))
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_order_only_poison_fails_and_each_costs_three_restarts_at_most(rows: int, poison: set[int], seqs: int, unit: int) -> None:
+    statuses, restarts = judged(
+        [f"{'poison' if i in poison else 'row'} {i}" for i in range(rows)], [{"content": "poison", "fail": "dead"}], seqs=seqs, unit=unit
+    )
+    wrong = {i for i in poison if i < rows}
+    assert [status == "engine_error" for status in statuses] == [i in wrong for i in range(rows)]
+    assert set(statuses) <= {"ok", "engine_error"}
+    assert restarts <= 3 * len(wrong)
+
+
+def test_an_engine_that_always_dies_is_given_up() -> None:
+    with pytest.raises(EngineDead, match="10 times in a row"):
+        judged([f"row {i}" for i in range(50)], [], {"fail": "dead"})
+
+
+def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("run", job({"default": {"fail": "dead"}}))
+    assert said.returncode == 3 and "10 times in a row" in said.stderr and "Traceback" not in said.stderr
+
+
+def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    for shard in range(2):
+        pq.write_table(pa.table({"text": [f"row {shard} {i}" for i in range(rows // 2)]}), tmp_path / f"in/{shard}.parquet")
+    return job({"default": ANSWER, "delay": {"mean_s": 0.5}}, **{"unit": {"rows": 50}, **sections})  # type: ignore[no-any-return]
+
+
+def last_run(tmp_path: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][-1]
+    return run
+
+
+def test_model_that_answers_rubbish_stops_the_run_early(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": [f"row {i}" for i in range(20_000)]}), tmp_path / "in/a.parquet")
+    said = cli("run", job({"default": {"output": "<|channel|>final<|message|>what?<|return|>"}}, unit={"rows": 100}))
+    assert said.returncode == 1 and "under spam 100% failed, did not parse or were forced" in said.stderr and "Traceback" not in said.stderr
+    assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["judged"] < 4000
+
+
+def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("run", job({"default": {"fail": "hang"}}, limits={"stall_s": 4}))
+    assert said.returncode == 3 and "nothing was saved for 4 s" in said.stderr and "the engines to start; first, a.parquet from row 0" in said.stderr
+
+
+def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    file = slow(job, tmp_path)
+    command = [sys.executable, "-m", "moderay.cli", "run", str(file)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out/_moderay/units").rglob("*.arrow")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGTERM)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 3 and "stopped by SIGTERM" in said and "Traceback" not in said, said
+    first = last_run(tmp_path)
+    assert first["status"] == "stopped" and 0 < first["judged"] < 4000
+    assert cli("run", file).returncode == 0
+    assert last_run(tmp_path)["judged"] <= 4000 - first["judged"]
+    assert sum(len(table) for table in labels(tmp_path / "out").values()) == 4000
+
+
+def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    until = datetime.datetime.now() + datetime.timedelta(seconds=12)
+    said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
+    assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
