@@ -29,6 +29,7 @@ output: {{path: {folder}/out-{number}, columns: []}}
 policies: [{folder}/policy]
 windows: {{tokens: 2048, overlap: 128, max: 4}}
 unit: {{rows: 64}}
+limits: {{max_failed: 1}}
 """
 
 

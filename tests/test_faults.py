@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from chaos import chaos
 from conftest import ROOT, labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,3 +126,9 @@ def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no
     until = datetime.datetime.now() + datetime.timedelta(seconds=12)
     said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
     assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_killed_drivers_and_actors_leave_the_labels_of_an_undisturbed_run(tmp_path: Path) -> None:
+    report = chaos(tmp_path / "job", rows=2000, unit=10, kills=4, pause=(1.0, 4.0), seed=3)
+    assert report.differences == [] and sum(report.kills.values()) == 4
+    assert report.requests[0] >= report.requests[1]

@@ -61,7 +61,8 @@ def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
 def engine_and_judges(job: Job, policies: Sequence[Policy], gpus: int) -> tuple[EngineSpec, list[Reason]]:
     """The engine's spec, long enough for every policy's longest prompt, and a judge per policy. `gpus`: on the cluster."""
     if job.model.source.startswith(SCRIPTED):
-        spec: EngineSpec = ScriptedSpec.load(job.model.source.removeprefix(SCRIPTED))
+        file, seqs = job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0])
+        spec: EngineSpec = ScriptedSpec.load(file, seqs)
         return spec, reason_judges(job, policies, spec)
     engine = dict(job.model.engine)
     seqs, tokens = GPU_BATCH if gpus else CPU_BATCH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 
 def main() -> None:
     """Entry point: errors that a person can mend end in one sentence."""
+    # A thread of Ray Data that outlives a stopped run must not start another cluster as this process ends.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         app(standalone_mode=True)
     except Problems as error:

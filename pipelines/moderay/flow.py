@@ -140,7 +140,8 @@ def _watched(units: Iterator[UnitDone], brakes: Brakes, tracker: _Tracker) -> It
     threading.Thread(target=pump, name="units", daemon=True).start()
     try:
         while True:
-            brakes.check(tracker.waiting_for)
+            if tracker.outstanding:
+                brakes.check(tracker.waiting_for)
             try:
                 item = found.get(timeout=1.0)
             except queue.Empty:
@@ -328,11 +329,12 @@ def _cause(error: ray.exceptions.RayError) -> BaseException:
 
 
 class _Tracker:
-    """Counts units per shard, and knows when a shard is whole."""
+    """Counts units per shard, and knows when a shard is whole. `outstanding`: rows that have not come back."""
 
     def __init__(self, todo: Sequence[Work]) -> None:
         self._work = {work.shard.name: work for work in todo if work.missing}
         self._left = {name: sum(end - start for start, end in work.missing) for name, work in self._work.items()}
+        self.outstanding = sum(self._left.values())
         self._done: dict[str, list[Range]] = {name: list(work.saved) for name, work in self._work.items()}
         self.failed: dict[str, str] = {}
         self._heard = False
@@ -346,6 +348,7 @@ class _Tracker:
         start, end = unit.rows
         self._done[unit.shard].append(unit.rows)
         self._left[unit.shard] -= end - start
+        self.outstanding -= end - start
         if self._left[unit.shard] or unit.shard in self.failed:
             return None
         return self._work[unit.shard], tiling(self._done.pop(unit.shard))
@@ -357,7 +360,7 @@ class _Tracker:
             return "shards to be published"
         first = gaps(self._work[name].shard.rows, tiling(self._done[name]))[0]
         stage = "a judge" if self._heard else "the engines to start"
-        return f"{stage}; first, {name} from row {first[0]:,}, {sum(self._left.values()):,} rows in all"
+        return f"{stage}; first, {name} from row {first[0]:,}, {self.outstanding:,} rows in all"
 
     def assert_complete(self) -> None:
         """Units out = units in. Raises AssertionError."""

@@ -125,7 +125,7 @@ class EngineHost:
         else:
             self._suspects |= held
         self._trial = set()
-        await asyncio.to_thread(engine.close)
+        engine.close()
         await self._next()
 
     def _acquit(self, row: str) -> None:

@@ -3,6 +3,7 @@
 ```yaml
 default: {answer: '{"label": "SP0", "rationale": "Nothing to see."}', reasoning: Looks fine., p: 0.95}
 delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
+log: /tmp/requests                       # optional: one byte is added for every answer
 rules:                                   # the first whose patterns (regular expressions) are found
   - content: buy now
     policy: "^# Spam"                    # optional: searched in the developer message
@@ -57,6 +58,7 @@ class Script(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     default: Rule = Rule()
     delay: Delay = Delay()
+    log: str | None = None
     rules: tuple[Rule, ...] = ()
 
 
@@ -74,7 +76,7 @@ class ScriptedSpec:
         return cls(Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))), max_num_seqs)
 
     def identity(self) -> Mapping[str, object]:
-        return {"model": "scripted", "script": digest(self.script.model_dump(exclude={"delay"}))}
+        return {"model": "scripted", "script": digest(self.script.model_dump(exclude={"delay", "log"}))}
 
     async def build(self) -> ScriptedEngine:
         return ScriptedEngine(self)
@@ -112,6 +114,9 @@ class ScriptedEngine:
         await asyncio.sleep(self._delay())
         if rule.fail == "dead" and not self._death.done():
             self._death.set_result(None)
+        if self._script.log is not None:
+            with open(self._script.log, "ab") as log:
+                log.write(b".")
         if request.score:
             return Completion([request.score[0]], self._logprobs(rule, final, request.score))
         return Completion(self._output(rule)[: request.max_tokens], {})
