@@ -111,7 +111,7 @@ ROUND = ("pipeline", "bare", "bare-two")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", nargs=3, metavar=("WHAT", "FOLDER", "NUMBER"), help="internal: one measurement in a process of its own")
     given = parser.parse_args()

@@ -61,25 +61,26 @@ def is_local(fs: Any) -> bool:
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
-    if _atomic(fs):
-        fs.pipe_file(path, data)
-        return
-    aside = f"{scratch}/{uuid.uuid4().hex}"
-    fs.makedirs(scratch, exist_ok=True)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.pipe_file(aside, data)
-    fs.mv(aside, path)
+    with _whole(fs, path, scratch) as place:
+        fs.pipe_file(place, data)
 
 
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to its place, where it appears as a whole."""
+    with _whole(fs, path, scratch) as place:
+        fs.put_file(local, place)
+
+
+@contextmanager
+def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
+    """Where to write a file that then appears at `path`, complete."""
     if _atomic(fs):
-        fs.put_file(local, path)
+        yield path
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
     fs.makedirs(scratch, exist_ok=True)
     fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.put_file(local, aside)
+    yield aside
     fs.mv(aside, path)
 
 

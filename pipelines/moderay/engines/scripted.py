@@ -3,7 +3,7 @@
 ```yaml
 default: {answer: '{"label": "SP0", "rationale": "Nothing to see."}', reasoning: Looks fine., p: 0.95}
 delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
-log: /tmp/requests                       # optional: one byte is added for every answer
+log: requests.log                        # optional: one byte is added for every answer
 rules:                                   # the first whose patterns (regular expressions) are found
   - content: buy now
     policy: "^# Spam"                    # optional: searched in the developer message
@@ -90,20 +90,21 @@ class ScriptedEngine:
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
         self._slots = asyncio.Semaphore(spec.max_num_seqs)
         self._random = random.Random(0)
-        self._death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._death = asyncio.Event()
         self._output = functools.cache(self._rendered)
         self._developer = functools.lru_cache(64)(lambda ids: self._vocab.decode(ids))
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
-            answer = asyncio.ensure_future(self._answer(request))
+            answer, death = asyncio.ensure_future(self._answer(request)), asyncio.ensure_future(self._death.wait())
             try:
-                await asyncio.wait((answer, self._death), return_when=asyncio.FIRST_COMPLETED)
-                if self._death.done():
+                await asyncio.wait((answer, death), return_when=asyncio.FIRST_COMPLETED)
+                if self._death.is_set():
                     raise EngineDead("scripted death")
                 return await answer
             finally:
                 answer.cancel()
+                death.cancel()
 
     async def _answer(self, request: Request) -> Completion:
         rule, final = self._rule(request.prompt)
@@ -112,8 +113,8 @@ class ScriptedEngine:
         if rule.fail == "hang":
             await asyncio.Event().wait()
         await asyncio.sleep(self._delay())
-        if rule.fail == "dead" and not self._death.done():
-            self._death.set_result(None)
+        if rule.fail == "dead":
+            self._death.set()
         if self._script.log is not None:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
