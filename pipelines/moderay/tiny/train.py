@@ -143,6 +143,7 @@ def train(out: Path, steps: int, seed: int, size: int = 24, peak: float = 5e-3) 
     """Train from nothing and save to `out`; the loss of every step."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)  # else sums over threads differ in their last bits from run to run
     targets = shipped(POLICIES)
     vocab = train_vocabulary(targets, out, seed)
     model, lessons = build_model(vocab), Lessons(targets, vocab, seed)
