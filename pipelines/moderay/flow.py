@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,17 +122,19 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress) -> Outcom
     return Outcome(manifest, True, progress.rows, seconds, rates)
 
 
-def _watched(units: Iterator[UnitDone], brakes: Brakes, tracker: _Tracker) -> Iterator[UnitDone]:
+def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: _Tracker) -> Iterator[UnitDone]:
     """The units as they come in, from a thread of their own: a run in which nothing comes in can be stopped all the same."""
     found: queue.Queue[UnitDone | BaseException | None] = queue.Queue()
     stop = threading.Event()
 
     def pump() -> None:
         try:
-            for unit in units:
-                found.put(unit)
-                if stop.is_set():
-                    break
+            # Closed here: left to the garbage collector, Ray Data's threads would be asked to wait for themselves.
+            with closing(units):
+                for unit in units:
+                    found.put(unit)
+                    if stop.is_set():
+                        break
             found.put(None)
         except BaseException as error:  # raised again below, in the thread that can tell somebody
             found.put(error)
@@ -212,7 +214,7 @@ class UnitDone:
 _FATAL: Mapping[str, type[ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "LeaseLost": LeaseLost}
 
 
-def _units(job: Job, policies: Sequence[Policy], plan: Plan, gpus: int, epoch: int) -> Iterator[UnitDone]:
+def _units(job: Job, policies: Sequence[Policy], plan: Plan, gpus: int, epoch: int) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
     spec, judges = engine_and_judges(job, policies, gpus)
     keys = {work.shard.name: work.key for work in plan.todo}
@@ -235,11 +237,13 @@ def _units(job: Job, policies: Sequence[Policy], plan: Plan, gpus: int, epoch: i
             num_gpus=spec.gpus,
             max_concurrency=size,
         )
-    for batch in judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in batch.to_pylist():
-            if row["fatal"]:
-                raise _FATAL[row["fatal"]](row["error"])
-            yield UnitDone(row["shard"], (row["start"], row["end"]), row["selected"], json.loads(row["counts"]), row["flagged"], row["restarts"], row["error"])
+    with closing(iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as batches:
+        for batch in batches:
+            for row in batch.to_pylist():
+                if row["fatal"]:
+                    raise _FATAL[row["fatal"]](row["error"])
+                counts, rows = json.loads(row["counts"]), (row["start"], row["end"])
+                yield UnitDone(row["shard"], rows, row["selected"], counts, row["flagged"], row["restarts"], row["error"])
 
 
 def _pool(job: Job, spec: EngineSpec, gpus: int, policies: int, units: int) -> tuple[int, ActorPoolStrategy]:
