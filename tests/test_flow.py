@@ -18,7 +18,7 @@ from moderay import run
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():  # type: ignore[no-untyped-def]
-    from moderay.flow import start_ray
+    from moderay.cluster import start_ray
 
     start_ray()
     yield

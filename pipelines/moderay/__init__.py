@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["label", "run"]
 
 
-def run(job: str | Path, sets: Sequence[str] = (), replace: bool = False) -> Outcome:
+def run(job: str | Path, sets: Sequence[str] = (), replace: bool = False, retry_failed: bool = False, prune: bool = False) -> Outcome:
     """Label the corpus of a job file, as `moderay run` does. `sets`: like `--set`. Raises `errors.ModerayError`."""
     from moderay.check import check
     from moderay.flow import run as run_checked
 
-    return run_checked(check(job, sets), replace)
+    return run_checked(check(job, sets), replace=replace, retry_failed=retry_failed, prune=prune)
 
 
 def label(ds: ray.data.Dataset, content: str, policies: Sequence[str | Path], model: dict[str, Any] | None = None, **settings: Any) -> ray.data.Dataset:
@@ -28,7 +28,7 @@ def label(ds: ray.data.Dataset, content: str, policies: Sequence[str | Path], mo
     `content`: column or template; `policies`: policy folders; `model` and `settings`: as in a job file. Lazy: nothing
     is judged before the result is consumed. Raises `errors.Problems` for a policy or setting that is wrong.
     """
-    from moderay.flow import label_dataset
+    from moderay.inline import label_dataset
     from moderay.job import Job
     from moderay.policy import load_policy
 

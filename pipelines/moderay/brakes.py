@@ -1,4 +1,4 @@
-"""What ends a run early and in good order: too many failures, no progress, a budget, a time, a signal."""
+"""What ends a run early and in good order: too many failures, lost actors, no progress, a budget, a time, a signal."""
 
 from __future__ import annotations
 
@@ -6,48 +6,70 @@ import datetime
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from moderay.cluster import BoardState
 from moderay.errors import Stopped
 from moderay.job import Limits
 from moderay.progress import Progress
+from moderay.tracker import Tracker
 
 # Rows after which the share of failures is believed.
 ENOUGH = 2000
-# Seconds between a signal and the end: what is nearly through comes in.
-GRACE_S = 15.0
+# Engine actors that may be lost one after the other with nothing saved between them.
+HOPELESS = 10
+# Units that are named when a run stands still.
+NAMED = 3
 
 _GO_ON = "what is complete is saved, and the same command goes on from there"
 
 
 class Brakes:
-    """The limits of a run, looked at all the time; `check` raises `Stopped`."""
+    """The limits of a run, looked at all the time; `check` raises `Stopped`. `engines`: actors the run wants at most."""
 
-    def __init__(self, limits: Limits, gpus: int, progress: Progress) -> None:
-        self._limits, self._gpus, self._progress = limits, gpus, progress
+    def __init__(self, limits: Limits, gpus: int, engines: int, progress: Progress) -> None:
+        self._limits, self._gpus, self._engines, self._progress = limits, gpus, engines, progress
         self._began = time.monotonic()
         self._signal: tuple[str, float] | None = None
+        self._actors = (0, 0.0)  # started when the last unit came in, and when that was
 
-    def check(self, stuck: Callable[[], str]) -> None:
-        """`stuck` says what the run waits for, should it be waiting too long."""
+    @property
+    def stopping(self) -> bool:
+        """A signal has come: nothing new is begun."""
+        return self._signal is not None
+
+    def check(self, seen: BoardState, tracker: Tracker) -> None:
         limits, now = self._limits, time.monotonic()
         self._check_failures()
-        if self._signal is not None and now - self._signal[1] > GRACE_S:
-            raise Stopped(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
+        self._check_actors(seen)
+        if self._signal is not None and now - self._signal[1] > limits.grace_s:
+            self.end()
         if limits.until is not None and datetime.datetime.now().astimezone() >= limits.until.astimezone():
             raise Stopped(f"stopped at {limits.until.isoformat()} (limits.until): {_GO_ON}", 3)
         if limits.gpu_hours is not None and self._gpus * (now - self._began) / 3600 >= limits.gpu_hours:
             raise Stopped(f"stopped after {limits.gpu_hours:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3)
         if now - max(self._began, self._progress.last) > limits.stall_s:
-            raise Stopped(f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); waiting for {stuck()}: {_GO_ON}", 3)
+            raise Stopped(f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); {_stuck(seen, tracker)}: {_GO_ON}", 3)
+
+    def end(self) -> None:
+        """After a signal, when nothing is in judging any more or the grace time is over."""
+        assert self._signal is not None
+        raise Stopped(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
 
     def _check_failures(self) -> None:
         for policy, (doubtful, judged) in self._progress.doubtful().items():
             if judged >= ENOUGH and doubtful / judged > self._limits.max_failed:
                 said = f"under {policy} {doubtful / judged:.0%} failed, did not parse or were forced, and limits.max_failed is {self._limits.max_failed:.0%}"
                 raise Stopped(f"stopped after {judged:,} rows: {said}: look at some with `moderay run JOB --limit 20 --show`; {_GO_ON}", 1)
+
+    def _check_actors(self, seen: BoardState) -> None:
+        if self._progress.last != self._actors[1]:
+            self._actors = (seen.actors, self._progress.last)
+        lost = seen.actors - max(self._actors[0], self._engines)
+        if lost > HOPELESS:
+            raise Stopped(f"{lost} engine actors were lost one after the other and nothing was saved: look at memory and at Ray's logs; {_GO_ON}", 3)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -67,3 +89,20 @@ class Brakes:
         if self._signal is not None:
             raise Stopped(f"stopped by a second {name}: {_GO_ON}", 3)
         self._signal = (name, time.monotonic())
+
+
+def _stuck(seen: BoardState, tracker: Tracker) -> str:
+    """What the run waits for: units in judging by name, or what comes before them."""
+    if seen.at_work:
+        named = [f"{_rows(work.unit)} in {work.actor} for {work.seconds:.0f} s" for work in seen.at_work[:NAMED]]
+        more = f" and {len(seen.at_work) - NAMED} more" if len(seen.at_work) > NAMED else ""
+        return f"in judging: {'; '.join(named)}{more}"
+    missing = tracker.first_missing()
+    if missing is None:
+        return "shards to be published"
+    stage = "reading" if seen.actors else "an engine actor to start"
+    return f"waiting for {stage}; first, {_rows(missing)}; {tracker.outstanding:,} rows in all"
+
+
+def _rows(unit: tuple[str, tuple[int, int]]) -> str:
+    return f"{unit[0]} rows {unit[1][0]:,}-{unit[1][1]:,}"

@@ -39,11 +39,11 @@ def main() -> None:
         app(standalone_mode=True)
     except Problems as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            _warn(str(problem))
         print(f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}; nothing was written", file=sys.stderr)
         sys.exit(error.exit_status)
     except ModerayError as error:
-        print(f"moderay: {error}", file=sys.stderr)
+        _warn(f"moderay: {error}")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print("moderay: stopped; nothing had been judged yet", file=sys.stderr)
@@ -57,7 +57,7 @@ def check(job: JobFile, sets: Sets = None) -> None:
 
     checked = check_file(job, sets or ())
     for name, reason in checked.scan.unreadable:
-        print(f"warning: {name} cannot be read and will be left out: {reason}", file=sys.stderr)
+        _warn(f"warning: {name} cannot be read and will be left out: {reason}")
     shards = checked.scan.shards
     out.print(f"{job}: ok: {len(shards)} shards, {checked.scan.rows:,} rows, {len(checked.policies)} policies")
 
@@ -100,6 +100,8 @@ def run(
     job: JobFile,
     sets: Sets = None,
     replace: Annotated[bool, typer.Option("--replace", help="Judge again what the output holds under another cascade.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Judge rows again that timed out, did not parse or met an engine error.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove the labels of shards that are gone from the input.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Judge only the first N rows, show them, and write nothing.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the verdicts (with --limit).")] = False,
     progress_file: Annotated[Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")] = None,
@@ -111,13 +113,13 @@ def run(
     checked = check_file(job, sets or ())
     _notice(checked.job.model.source)
     for name, reason in checked.scan.unreadable:
-        print(f"warning: {name} cannot be read and is left out: {reason}", file=sys.stderr)
+        _warn(f"warning: {name} cannot be read and is left out: {reason}")
     if limit is not None:
         return _look(checked, limit, show)
     from moderay.flow import run as run_checked
     from moderay.progress import Progress
 
-    outcome = run_checked(checked, replace, Progress(err, log=progress_file))
+    outcome = run_checked(checked, replace=replace, retry_failed=retry_failed, prune=prune, progress=Progress(err, log=progress_file))
     if not outcome.worked:
         out.print(f"nothing to do: {outcome.manifest['shards']:,} shards with {outcome.manifest['rows']:,} rows are published in {checked.job.output.path}")
     else:
@@ -125,9 +127,13 @@ def run(
         out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
+    for name in outcome.pruned:
+        out.print(f"pruned: {printable(name)}", soft_wrap=True)
+    if gone := outcome.manifest["gone"]:
+        _warn(f"note: the input no longer has {len(gone):,} shards whose labels are here, such as {gone[0]}; --prune removes them")
     for kind in ("unreadable", "failed"):
         for name, reason in outcome.manifest[kind].items():
-            print(f"{kind}: {name}: {reason}", file=sys.stderr)
+            _warn(f"{kind}: {name}: {reason}")
     raise typer.Exit(outcome.exit_status)
 
 
@@ -140,7 +146,7 @@ def label(
 ) -> None:
     """Judge one text and print the verdict as JSON."""
     from moderay.content import texts
-    from moderay.flow import judge_here
+    from moderay.inline import judge_here
     from moderay.job import Job
     from moderay.policy import load_policy
     from moderay.units import prepared
@@ -197,7 +203,7 @@ def _notice(source: str) -> None:
 def _look(checked: Any, limit: int, show: bool) -> None:
     """Judge the first rows here and now, without the output."""
     from moderay.check import engine_and_judges
-    from moderay.flow import first_rows, judge_here
+    from moderay.inline import first_rows, judge_here
     from moderay.prompt import vocabulary
 
     vocab = vocabulary(engine_and_judges(checked.job, checked.policies, gpus=0)[0].vocabulary_source)
@@ -222,13 +228,23 @@ def printable(text: str) -> str:
     """Text without what a terminal would obey, and without Rich's markup."""
     from rich.markup import escape
 
-    return escape(_CONTROL.sub("\ufffd", text))
+    return escape(_inert(text))
+
+
+def _inert(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)
+
+
+def _warn(text: str) -> None:
+    """A message on stderr. Names in it may come from other people's storage."""
+    print("\n".join(map(_inert, text.split("\n"))), file=sys.stderr)
 
 
 def _summary(outcome: Any) -> None:
-    """Per policy: judged, flagged, forced, every other status that a row has, and this run's rates."""
+    """Per policy: judged, flagged, forced, every other count that is not zero, and this run's rates."""
     totals = outcome.manifest["counts"]
-    others = [status.value for status in Status if status is not Status.OK and any(counts[status.value] for counts in totals.values())]
+    rare = ["reused", *(status.value for status in Status if status is not Status.OK)]
+    others = [name for name in rare if any(counts[name] for counts in totals.values())]
     table = Table("policy", "judged", "flagged", "forced", *others, "rows/s", "tokens/s", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

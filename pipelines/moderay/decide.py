@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.policy import Policy
-from moderay.records import AUDIT, DECISION, VERDICT, Status
+from moderay.records import AUDIT, DECISION, VERDICT, Origin, Status
 
 
 def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> pa.StructArray:
@@ -37,11 +37,16 @@ def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> 
     return pa.StructArray.from_arrays([decided[field.name] for field in DECISION], fields=list(DECISION))
 
 
-def redecide(decisions: pa.StructArray, policy: Policy) -> pa.StructArray:
-    """The same verdicts under the policy's present threshold. Reasoning stays as it was stored."""
+def verdicts(decisions: pa.StructArray) -> pa.StructArray:
+    """What was found out, without what a threshold made of it: structs of `records.VERDICT`."""
     written = pc.coalesce(decisions.field("answer"), decisions.field("label"))
     columns = [written if name == "answer" else decisions.field(name) for name in VERDICT.names]
-    return decide(pa.StructArray.from_arrays(columns, fields=list(VERDICT)), policy)
+    return pa.StructArray.from_arrays(columns, fields=list(VERDICT))
+
+
+def redecide(decisions: pa.StructArray, policy: Policy) -> pa.StructArray:
+    """The same verdicts under the policy's present threshold. Reasoning stays as it was stored."""
+    return decide(verdicts(decisions), policy)
 
 
 def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
@@ -53,12 +58,13 @@ def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
 
 
 def summary(decisions: pa.StructArray) -> dict[str, int]:
-    """Counts for markers, manifest and progress: rows by status, flagged, forced and tokens."""
+    """Counts for markers, manifest and progress: rows by status, flagged, forced, reused, and tokens."""
     statuses = {item["values"]: item["counts"] for item in decisions.field("status").value_counts().to_pylist()}
     return {
         **{status.value: statuses.get(status.value, 0) for status in Status},
         "flagged": pc.sum(decisions.field("violates")).as_py() or 0,
         "forced": pc.sum(decisions.field("forced")).as_py() or 0,
+        "reused": pc.sum(pc.equal(decisions.field("origin"), Origin.REUSED.value)).as_py() or 0,
         "prompt_tokens": pc.sum(decisions.field("prompt_tokens")).as_py() or 0,
         "output_tokens": pc.sum(decisions.field("output_tokens")).as_py() or 0,
     }

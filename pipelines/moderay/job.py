@@ -158,6 +158,8 @@ class Limits(_Spec):
     """Seconds one window may take, from the moment the engine is asked."""
     stall_s: float = Field(default=600, gt=0)
     """Seconds without any unit saved, engine start included, after which the run ends and says what it waits for."""
+    grace_s: float = Field(default=20, ge=0)
+    """Seconds after SIGTERM or Ctrl-C in which units in judging may end; no new ones are begun. Default: 20, of the 30 that Kubernetes gives."""
     max_failed: float = Field(default=0.05, ge=0, le=1)
     """Share of judged rows that failed, did not parse or were forced, at which the run ends; looked at from 2,000 rows on."""
     gpu_hours: float | None = Field(default=None, gt=0)

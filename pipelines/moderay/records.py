@@ -21,6 +21,17 @@ class Status(StrEnum):
     ENGINE_ERROR = "engine_error"
 
 
+# What a wrong model or prompt, an engine or a deadline made, and not the content: another attempt may end otherwise.
+RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)
+
+
+class Origin(StrEnum):
+    """Where a verdict comes from: this row was judged, or its content was before."""
+
+    JUDGED = "judged"
+    REUSED = "reused"
+
+
 # What is found out while judging. `scores` is P(label) in the order of the policy's labels: with it, every later
 # threshold is decided without a model, whatever the number of labels.
 VERDICT = pa.schema(
@@ -86,6 +97,11 @@ DECISION = pa.struct(
 ROW = pa.field("row", pa.int64(), nullable=False)
 CONTENT_HASH = pa.field("content_hash", pa.string())
 FLAGGED = pa.field("flagged", pa.bool_())
+
+
+def structs(column: pa.ChunkedArray) -> pa.StructArray:
+    """A column as one array."""
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 def unit_schema(policy_ids: Iterable[str]) -> pa.Schema:

@@ -18,7 +18,7 @@ from moderay.columns import where_columns as where_columns
 from moderay.content import template_columns
 from moderay.errors import Problem
 from moderay.job import Job
-from moderay.storage import filesystem, find, is_local, place, plain_errors, version
+from moderay.storage import details, filesystem, find, get, is_local, patiently, place, plain_errors, version
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
@@ -111,9 +111,9 @@ def _list(source: str, job: Job) -> tuple[list[Shard], str]:
         fs.invalidate_cache()
         if _is_glob(fs, path):
             base = root = _glob_root(path)
-            found = fs.glob(path, detail=True)
-        elif fs.isfile(path):
-            base, root, found = path, fs._parent(path), {path: fs.info(path)}
+            found = patiently(fs, lambda: fs.glob(path, detail=True))
+        elif (info := _info(fs, path)).get("type") == "file":
+            base, root, found = path, fs._parent(path), {path: info}
         else:
             base = root = path
             found = {name: info for name, info in find(fs, path).items() if name.endswith(".parquet")}
@@ -125,6 +125,14 @@ def _list(source: str, job: Job) -> tuple[list[Shard], str]:
             partitions = tuple((key, value) for key, eq, value in (part.partition("=") for part in name.split("/")[:-1]) if eq)
             shards.append(Shard(url, name, int(info["size"]), version(info), partitions=partitions))
     return shards, base if is_local(fs) else fs.unstrip_protocol(base)
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """A file's or a folder's details; nothing where there is none. (`isfile` takes every failure for a no.)"""
+    try:
+        return details(fs, path)
+    except FileNotFoundError:
+        return {}
 
 
 def _is_glob(fs: Any, path: str) -> bool:
@@ -170,11 +178,11 @@ def _tail(fs: Any, path: str, size: int) -> bytes:
     """A file's end with the whole footer in it, in one request for all but the widest schemas; nothing where there is none."""
     if size < MIN_FILE:
         return b""
-    tail: bytes = fs.cat_file(path, start=max(0, size - TAIL), end=size)
+    tail = get(fs, path, max(0, size - TAIL), size)
     needed = int.from_bytes(tail[-8:-4], "little") + 8
     if tail[-4:] not in (b"PAR1", b"PARE") or needed > size:
         return b""
-    return tail if needed <= len(tail) else bytes(fs.cat_file(path, start=size - needed, end=size))
+    return tail if needed <= len(tail) else get(fs, path, size - needed, size)
 
 
 def _with_footer(shard: Shard, metadata: Any, names: Sequence[str], content: Sequence[str], conversation: bool) -> Shard:

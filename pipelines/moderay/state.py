@@ -7,11 +7,13 @@ kept and only the gaps are cut again, whatever the unit size is now.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from moderay.errors import ModerayError, TryAgain
 from moderay.identity import digest
 from moderay.shards import Shard
-from moderay.storage import create, filesystem, find, put_bytes, read
+from moderay.storage import create, filesystem, names_below, put_bytes, read, remove
 
 Range = tuple[int, int]
 
@@ -61,24 +63,29 @@ class Layout:
 
 @dataclass(frozen=True)
 class State:
-    """What an output holds. `units`: saved ranges by (shard, key). `markers`: (key, decision) by published shard."""
+    """What an output holds. `units`: saved ranges by shard and key, in order, overlaps included. `markers`: (key, decision)
+    by published shard."""
 
-    units: Mapping[tuple[str, str], tuple[Range, ...]]
+    units: Mapping[str, Mapping[str, tuple[Range, ...]]]
     markers: Mapping[str, tuple[tuple[str, str], ...]]
 
 
 def list_state(layout: Layout) -> State:
     """Two listings; the cost grows with files, never with rows."""
-    units: dict[tuple[str, str], list[Range]] = {}
+    units: dict[str, dict[str, list[Range]]] = {}
     markers: dict[str, list[tuple[str, str]]] = {}
-    fs = layout.fs
-    for path in find(fs, layout.private("units")):
-        if match := re.fullmatch(r"(.+)/(\d+)-(\d+)-([0-9a-f]{16})\.arrow", _below(path, layout.private("units"))):
-            units.setdefault((match[1], match[4]), []).append((int(match[2]), int(match[3])))
-    for path in find(fs, layout.private("shards")):
-        if match := re.fullmatch(r"(.+)-([0-9a-f]{16})-([0-9a-f]{16})\.json", _below(path, layout.private("shards"))):
+    for name in names_below(layout.fs, layout.private("units")):
+        if match := _UNIT.fullmatch(name):
+            units.setdefault(match[1], {}).setdefault(match[4], []).append((int(match[2]), int(match[3])))
+    for name in names_below(layout.fs, layout.private("shards")):
+        if match := _MARKER.fullmatch(name):
             markers.setdefault(match[1], []).append((match[2], match[3]))
-    return State({key: tiling(ranges) for key, ranges in units.items()}, {shard: tuple(found) for shard, found in markers.items()})
+    ordered = {shard: {key: tuple(sorted(ranges)) for key, ranges in keys.items()} for shard, keys in units.items()}
+    return State(ordered, {shard: tuple(found) for shard, found in markers.items()})
+
+
+_UNIT = re.compile(r"(.+)/(\d+)-(\d+)-([0-9a-f]{16})\.arrow")
+_MARKER = re.compile(r"(.+)-([0-9a-f]{16})-([0-9a-f]{16})\.json")
 
 
 def tiling(ranges: Iterable[Range]) -> tuple[Range, ...]:
@@ -98,10 +105,6 @@ def gaps(rows: int, saved: Sequence[Range]) -> list[Range]:
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:
     return digest({"shard": shard.identity, "cascade": cascade, "selection": selection})
-
-
-def _below(path: str, folder: str) -> str:
-    return path.split(folder.lstrip("/") + "/", 1)[1]
 
 
 class LeaseLost(ModerayError):
@@ -132,7 +135,7 @@ class Lease:
         self._thread.join()
         if current_epoch(self._layout) == self.epoch:
             self._write(released=True)
-            self._layout.fs.rm_file(self._layout.private(f"epoch-{self.epoch}"))
+            remove(self._layout.fs, self._layout.private(f"epoch-{self.epoch}"))
 
     def _take(self) -> int:
         held = _lease(self._layout)
@@ -141,27 +144,36 @@ class Lease:
                 f"{self._layout.url} is being written by process {held['pid']} on {held['host']} (renewed "
                 f"{time.time() - held['renewed']:.0f} s ago): wait for it, or try again {LEASE_S:.0f} s after it has ended"
             )
-        epoch = 0 if held is None else held["epoch"] + 1
-        if not create(self._layout.fs, self._layout.private(f"epoch-{epoch}"), self._holder(epoch)):
-            raise TryAgain(f"{self._layout.url} has just been taken by another driver: try again {LEASE_S:.0f} s after it has ended")
-        if epoch and self._layout.fs.exists(self._layout.private(f"epoch-{epoch - 1}")):
-            self._layout.fs.rm_file(self._layout.private(f"epoch-{epoch - 1}"))
+        first = epoch = 0 if held is None else held["epoch"] + 1
+        while not create(self._layout.fs, self._layout.private(f"epoch-{epoch}"), self._holder(epoch)):
+            claim = read(self._layout.fs, self._layout.private(f"epoch-{epoch}"))
+            if claim is None or not _over(json.loads(claim)):
+                raise TryAgain(f"{self._layout.url} has just been taken by another driver: try again {LEASE_S:.0f} s after it has ended")
+            epoch += 1  # its driver died after the claim
         self.epoch = epoch
         self._write()
+        for number in range(max(0, first - 1), epoch):
+            remove(self._layout.fs, self._layout.private(f"epoch-{number}"))
         return epoch
 
     def _write(self, released: bool = False) -> None:
         self._layout.write(self._layout.private("lease.json"), self._holder(self.epoch, released))
 
     def _holder(self, epoch: int, released: bool = False) -> bytes:
-        holder = {"epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time(), "released": released}
+        # `id` makes it like no other's, as `create` asks.
+        holder = {"id": uuid.uuid4().hex, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time(), "released": released}
         return json.dumps(holder).encode()
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
-            if current_epoch(self._layout) != self.epoch:
-                return  # taken over: publishing notices by the epoch
-            self._write()
+            try:
+                if current_epoch(self._layout) != self.epoch:
+                    return  # taken over: publishing notices by the epoch
+                self._write()
+            except OSError as error:
+                # The next time comes before the lease is over; if it does not get through either, another driver may take
+                # over, which publishing notices.
+                logging.getLogger(__name__).warning("the lease of %s could not be renewed: %s", self._layout.url, error)
 
 
 def current_epoch(layout: Layout) -> int | None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
+import random
 import re
+import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from moderay.errors import ModerayError, TryAgain, UserError
+
+T = TypeVar("T")
+
+# A call that fails in passing is tried this often, with a pause of up to FIRST_S seconds after the first, twice that after
+# the second, and so on: some ten seconds, in which a store that throttles comes round. Under it s3fs tries each call five
+# times by itself, within two seconds.
+TRIES, FIRST_S = 6, 0.3
+# Bytes of one part of a large upload; the default of s3fs, 50 MB, is a lot to send again.
+PART_BYTES = 16 * 2**20
 
 # Stores where a write is there as a whole or not at all. Elsewhere a file is written aside and moved.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
@@ -24,9 +36,11 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     the store's usual environment variables. Raises `UserError`."""
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     given = {} if protocol in ("file", "local") else _options(protocol, options or {})
-    if protocol in ("s3", "s3a") and "endpoint_url" not in given:
+    if protocol in ("s3", "s3a"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        given |= {"endpoint_url": endpoint} if endpoint else {}
+        given = ({"endpoint_url": endpoint} if endpoint else {}) | given
+        # One that tries, not three inside each other: botocore's own attempts are left out.
+        given = {"config_kwargs": {"retries": {"total_max_attempts": 1}}} | given
     try:
         fs, path = fsspec.core.url_to_fs(url, **given)
     except (ValueError, ImportError, TypeError) as error:
@@ -62,13 +76,13 @@ def is_local(fs: Any) -> bool:
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
     with _whole(fs, path, scratch) as place:
-        fs.pipe_file(place, data)
+        patiently(fs, lambda: fs.pipe_file(place, data))
 
 
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to its place, where it appears as a whole."""
     with _whole(fs, path, scratch) as place:
-        fs.put_file(local, place)
+        patiently(fs, lambda: fs.put_file(local, place, **({} if is_local(fs) else {"chunksize": PART_BYTES})))
 
 
 @contextmanager
@@ -85,13 +99,14 @@ def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
 
 
 def create(fs: Any, path: str, data: bytes) -> bool:
-    """Write a file only if there is none; whether it was written."""
+    """Write a file only if there is none; whether it was written. `data` is like no other's: an answer that got lost
+    makes the next try find what the first wrote."""
     if not _atomic(fs):
         fs.makedirs(fs._parent(path), exist_ok=True)
     try:
-        fs.pipe_file(path, data, mode="create")
+        patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except FileExistsError:
-        return False
+        return read(fs, path) == data
     return True
 
 
@@ -99,20 +114,112 @@ def read(fs: Any, path: str) -> bytes | None:
     """A small file that others may replace meanwhile; None where there is none."""
     fs.invalidate_cache(fs._parent(path))
     try:
-        data: bytes = fs.cat_file(path)
+        return get(fs, path)
     except FileNotFoundError:
         return None
-    return data
+
+
+def get(fs: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
+    """A file's bytes, or a range of them, all there. Raises FileNotFoundError, or OSError where the store keeps failing."""
+
+    def fetch() -> bytes:
+        data: bytes = fs.cat_file(path, start=start, end=end)
+        if start is not None and end is not None and len(data) != end - start:
+            raise OSError(f"{path}: {len(data):,} bytes came instead of {end - start:,}")
+        return data
+
+    return patiently(fs, fetch)
+
+
+def details(fs: Any, path: str) -> dict[str, Any]:
+    """A file's size, time and so on, as they are now."""
+    fs.invalidate_cache(fs._parent(path))
+    found: dict[str, Any] = patiently(fs, lambda: fs.info(path))
+    return found
+
+
+def remove(fs: Any, path: str) -> None:
+    """Remove a file, if it is there."""
+    with suppress(FileNotFoundError):
+        patiently(fs, lambda: fs.rm_file(path))
+
+
+class RemoteFile(io.RawIOBase):
+    """A file of any store, read by ranges as they are asked for, each of them patiently; nothing is read ahead."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self._fs, self._path, self._at = fs, path, 0
+        self._size = int(details(fs, path)["size"])
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._at + size, self._size)
+        data = get(self._fs, self._path, self._at, end) if end > self._at else b""
+        self._at += len(data)
+        return data
 
 
 def find(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     """Every file below a folder with its details; nothing where there is no such folder."""
     fs.invalidate_cache()
     try:
-        found: dict[str, dict[str, Any]] = fs.find(path, detail=True)
+        found: dict[str, dict[str, Any]] = patiently(fs, lambda: fs.find(path, detail=True))
     except FileNotFoundError:
         return {}
     return found
+
+
+def names_below(fs: Any, path: str) -> Iterator[str]:
+    """The path below a folder of every file in it; nothing where there is no such folder. Of a million files it holds what
+    the store's library holds, and no more."""
+    fs.invalidate_cache()
+    if is_local(fs):
+        for folder, _, names in os.walk(path):
+            below = os.path.relpath(folder, path)
+            yield from names if below == "." else (f"{below}/{name}" for name in names)
+        return
+    with suppress(FileNotFoundError):
+        for name in patiently(fs, lambda: fs.find(path)):
+            yield name.split(path.lstrip("/") + "/", 1)[1]
+
+
+def patiently(fs: Any, call: Callable[[], T]) -> T:
+    """What `call` gives; tried again, with growing pauses of random length, where a store that is not local fails in
+    passing: throttled, reset, cut off, out of order. Raises the last failure."""
+    for number in range(TRIES - 1):
+        try:
+            return call()
+        except Exception as error:
+            if is_local(fs) or not _passing(error):
+                raise
+        time.sleep(random.uniform(0, FIRST_S * 2**number))
+    return call()
+
+
+# What the libraries under fsspec raise, beside OSError, when a connection or an answer breaks.
+_BROKEN = {"HTTPClientError", "ClientPayloadError", "IncompleteRead", "ResponseParserError", "ServerDisconnectedError"}
+
+
+def _passing(error: Exception) -> bool:
+    if isinstance(error, (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        return False
+    response = getattr(error, "response", None)  # botocore's ClientError
+    if isinstance(response, Mapping):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, OSError) or any(kind.__name__ in _BROKEN for kind in type(error).__mro__)
 
 
 def version(info: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from moderay.identity import digest, number
 from moderay.job import Job, Sampling, Windows
 from moderay.policy import Policy
 from moderay.prompt import CHANNEL, END, MESSAGE, PROMPT_FORMAT, START, Effort, Prompt, Vocabulary, instructions, prompt, vocabulary
-from moderay.records import Status, Verdict
+from moderay.records import Origin, Status, Verdict
 
 # Tokens an answer may take after the reasoning: the final header and a label, or two sentences in JSON.
 ANSWER_TOKENS = {"label": 48, "rationale": 224}
@@ -129,7 +129,7 @@ class Reason:
             reasoning=answer.reasoning if answer else self._thought(opened),
             answer=answer.label if answer else max(scores, key=lambda name: scores[name]),
             decided_by="reason",
-            origin="judged",
+            origin=Origin.JUDGED,
             forced=answer is None,
             prompt_tokens=len(asked),
             output_tokens=len(out.tokens),

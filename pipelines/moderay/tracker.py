@@ -1,0 +1,62 @@
+"""Units out = units in: what the driver hears of each unit, and when a shard is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moderay.plan import Work
+from moderay.state import Range, gaps, tiling
+
+
+@dataclass(frozen=True)
+class UnitDone:
+    """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`: verdicts taken from before;
+    `restarts`: of its engine, since the unit before. `error`: why it could not be read or saved. `skipped`: not begun,
+    since the run is stopping."""
+
+    shard: str
+    rows: Range
+    selected: int = 0
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    flagged: int = 0
+    reused: int = 0
+    restarts: int = 0
+    error: str | None = None
+    skipped: bool = False
+
+
+class Tracker:
+    """Counts rows per shard. `outstanding`: rows that have not come back. `failed`: shards, and why."""
+
+    def __init__(self, todo: Sequence[Work]) -> None:
+        self._work = {work.shard.name: work for work in todo if work.missing}
+        self._left = {name: sum(end - start for start, end in work.missing) for name, work in self._work.items()}
+        self._done: dict[str, list[Range]] = {name: list(work.saved) for name, work in self._work.items()}
+        self.outstanding = sum(self._left.values())
+        self.failed: dict[str, str] = {}
+
+    def add(self, unit: UnitDone) -> tuple[Work, tuple[Range, ...]] | None:
+        """The shard and its ranges, when this was the last unit it waited for."""
+        if unit.skipped:
+            return None
+        start, end = unit.rows
+        self._left[unit.shard] -= end - start
+        self.outstanding -= end - start
+        if unit.error is not None:
+            self.failed.setdefault(unit.shard, unit.error)
+        else:
+            self._done[unit.shard].append(unit.rows)
+        if self._left[unit.shard] or unit.shard in self.failed:
+            return None
+        return self._work[unit.shard], tiling(self._done.pop(unit.shard))
+
+    def first_missing(self) -> tuple[str, Range] | None:
+        """A shard that is waited for, and its first rows that have not come back."""
+        name = next((name for name, rows in self._left.items() if rows and name not in self.failed), None)
+        return None if name is None else (name, gaps(self._work[name].shard.rows, tiling(self._done[name]))[0])
+
+    def assert_complete(self) -> None:
+        """Raises AssertionError where rows were sent and never came back."""
+        lost = {name: rows for name, rows in self._left.items() if rows}
+        assert not lost, f"rows that were sent to be judged and never came back: {lost}"
