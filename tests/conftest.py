@@ -21,6 +21,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# A cluster that somebody runs on this machine is not ours to join.
+os.environ["RAY_ADDRESS"] = "local"
 
 SCRIPT = {
     "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here.", "p": 0.9},

@@ -25,18 +25,25 @@ Unit = tuple[str, Range]
 
 
 def start_ray() -> None:
-    """Join the cluster this process is told of, else start a local one."""
+    """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine; else start one, which
+    RAY_ADDRESS=local asks for."""
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    options: dict[str, Any] = {"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {}
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an exception. That it is off is
     # the one line it still prints.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with _no_stderr():
         ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def resources() -> tuple[int, float]:
+    """GPUs and cores of the cluster."""
+    found = ray.cluster_resources()
+    return int(found.get("GPU", 0)), float(found.get("CPU", 0))
 
 
 @contextmanager

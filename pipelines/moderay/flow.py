@@ -27,7 +27,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked, engine_and_judges
-from moderay.cluster import BoardState, Unit, end_with_raylet, start_board, start_ray, whereabouts
+from moderay.cluster import BoardState, Unit, end_with_raylet, resources, start_board, start_ray, whereabouts
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineDead, EngineHost, EngineSpec
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError
@@ -46,7 +46,10 @@ from moderay.storage import plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import Span, read_span, spans
 
+# Shards that are published at once.
 PUBLISHING = 4
+# Cores of an actor and of a read task, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
+ENGINE_CPUS, READ_CPUS = 0.5, 0.5
 # Seconds between two looks at the board.
 LOOK_S = 2.0
 
@@ -92,7 +95,8 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress, prune: bo
     judging = any(work.missing for work in plan.todo)
     if plan.todo:
         start_ray()
-    gpus = int(ray.cluster_resources().get("GPU", 0)) if plan.todo else 0
+    gpus, cpus = resources() if plan.todo else (0, 0.0)
+    engines = hosted(checked.job, checked.policies, gpus, cpus) if judging else None
     manifest = manifests.begun(checked, plan, epoch, manifests.local_hardware() | {"gpus": gpus})
     manifests.write(plan.layout, manifest)
     publisher = _Publisher(checked, plan, epoch)
@@ -101,13 +105,12 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress, prune: bo
         if work.redecide or not work.missing:
             publisher.start(work, work.saved)
     progress.start(plan.rows_left)
-    engines = hosted(checked.job, checked.policies, gpus)
-    brakes = Brakes(checked.job.limits, gpus, engines.most, progress)
-    board = start_board() if judging else None
+    brakes = Brakes(checked.job.limits, gpus, engines.most if engines else 0, progress)
+    board = start_board() if engines else None
     stopped: Stopped | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(_units(checked.job, plan, engines, epoch, board), brakes, tracker, board) if judging else ():
+            for unit in _watched(_units(checked.job, plan, engines, epoch, board), brakes, tracker, board) if engines else ():
                 progress.add(unit)
                 if finished := tracker.add(unit):
                     publisher.start(*finished)
@@ -175,7 +178,13 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
                     brakes.end()
                 continue
             if item is None:
+                if stopping and tracker.outstanding:
+                    brakes.end()  # what is left was passed over
                 return
+            if isinstance(item, _LOST):
+                raise TryAgain(
+                    f"Ray lost what the run needs ({_first_line(item)}); what is complete is saved, and the same command goes on from there"
+                ) from item
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -211,12 +220,12 @@ class Engines:
         """For `map_batches`; not more actors than there are units."""
         size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
         pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
-        return {"compute": pool, "num_cpus": 1, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
+        return {"compute": pool, "num_cpus": ENGINE_CPUS, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
 
 
-def hosted(job: Job, policies: Sequence[Policy], gpus: int) -> Engines:
-    """The job's engines on so many GPUs. Requests of at least twice `max_num_seqs` are in flight at each, and two units at
-    least, so that no engine drains between two units. Raises `UserError` where the GPUs do not do."""
+def hosted(job: Job, policies: Sequence[Policy], gpus: int, cpus: float) -> Engines:
+    """The job's engines on a cluster of so many GPUs and cores. Requests of at least twice `max_num_seqs` are in flight at each, and two units at
+    least, so that no engine drains between two units. Raises `UserError` where the cluster is too small."""
     spec, judges = engine_and_judges(job, policies, gpus)
     in_flight = max(2, math.ceil(2 * spec.max_num_seqs / (job.unit.rows * len(policies))) + 1)
     there = max(1, gpus // spec.gpus) if spec.gpus else 1
@@ -224,6 +233,10 @@ def hosted(job: Job, policies: Sequence[Policy], gpus: int) -> Engines:
     fewest, most = (wanted.min, wanted.max) if isinstance(wanted, Replicas) else (wanted, wanted) if wanted else (there, there)
     if spec.gpus and fewest > there:
         raise UserError(f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has {gpus} GPUs")
+    if fewest * ENGINE_CPUS + READ_CPUS > cpus:
+        raise UserError(
+            f"model.replicas asks for {fewest} engines, which with reading take {fewest * ENGINE_CPUS + READ_CPUS:g} cores, and the cluster has {cpus:g}"
+        )
     return Engines(spec, judges, fewest, most, in_flight)
 
 
@@ -236,6 +249,16 @@ class Reading:
     earlier: EarlierFile | None
 
 
+# Nodes, workers and objects that Ray gave up on.
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.RaySystemError,
+)
+
 # What an actor says instead of raising: Ray would hand on the text of an error, and not what to do about it.
 _FATAL: Mapping[str, type[ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "LeaseLost": LeaseLost}
 
@@ -246,7 +269,7 @@ def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Ge
     _context()
     source = ray.data.from_items([{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo))
     given = {"job": job, "vocabulary_source": engines.spec.vocabulary_source, "board": board}
-    read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=0.5)
+    read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         judged = read.map_batches(

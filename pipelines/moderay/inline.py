@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 
 from moderay.check import Checked, engine_and_judges
-from moderay.cluster import start_ray
+from moderay.cluster import resources, start_ray
 from moderay.content import contents
 from moderay.decide import decide, flagged
 from moderay.engines import EngineHost, EngineSpec
@@ -27,8 +27,7 @@ from moderay.units import PREPARED, prepared, read_span, spans
 def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) -> ray.data.Dataset:
     """Somebody's own Dataset with `content_hash`, `flagged` and a verdict column per policy added; lazy, as Ray's are."""
     start_ray()
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    engines = hosted(job, policies, gpus)
+    engines = hosted(job, policies, *resources())
     return ds.map_batches(
         _Labeller, fn_constructor_args=(engines.spec, engines.judges, job), batch_size=job.unit.rows, batch_format="pyarrow", **engines.options(2**31)
     )

@@ -68,7 +68,7 @@ class Earlier:
         at = np.searchsorted(self._hashes, wanted)
         inside = at < len(self._hashes)
         hit = np.zeros(len(wanted), bool)
-        hit[inside] = (self._hashes[at[inside]] == wanted[inside]) & np.array([value is not None for value in hashes])[inside]
+        hit[inside] = (self._hashes[at[inside]] == wanted[inside]) & np.array([value is not None for value in hashes], bool)[inside]
         rows = np.full(len(wanted), -1, np.int64)
         rows[hit] = self._rows[at[hit]]
         return rows

@@ -16,12 +16,14 @@ from moderay.columns import output_columns as output_columns
 from moderay.columns import read_columns as read_columns
 from moderay.columns import where_columns as where_columns
 from moderay.content import template_columns
-from moderay.errors import Problem
+from moderay.errors import Problem, TryAgain
 from moderay.job import Job
 from moderay.storage import details, filesystem, find, get, is_local, patiently, place, plain_errors, version
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
+# Footers that a store may fail to give before the store is taken for the trouble, and not the files.
+UNREACHABLE = 20
 # Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
 TAIL, MIN_FILE = 2**16, 12
 
@@ -67,8 +69,7 @@ class Scan:
 def scan(job: Job, policy_ids: Sequence[str]) -> Scan:
     """Find the shards and check their columns. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
     files, problems = _files(job)
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        read = list(pool.map(lambda shard: _footer(job, shard), files))
+    read = _footers(job, files)
     good = [(shard, schema) for shard, schema, error in read if error is None and schema is not None]
     unreadable = tuple((shard.name, error) for shard, _, error in read if error is not None)
     carried = pa.schema([])
@@ -155,6 +156,25 @@ def _output_problems(job: Job, source: str, root: str, shards: Sequence[Shard]) 
     replaced = next((shard for shard in shards if place(shard.url, job.storage) == f"{output}{shard.name}/"), None)
     if replaced is not None:
         yield job.problem("output.path", f"the labels of {replaced.url} would replace the input file itself", "write them to another folder")
+
+
+def _footers(job: Job, files: Sequence[Shard]) -> list[tuple[Shard, pa.Schema | None, str | None]]:
+    """`_footer` of each. A few that the store does not give are left out like those that are broken; where it gives none,
+    or more than UNREACHABLE are missing, raises `TryAgain`."""
+    found: list[tuple[Shard, pa.Schema | None, str | None]] = []
+    unreachable = 0
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        tasks = [pool.submit(_footer, job, shard) for shard in files]
+        for shard, task in zip(files, tasks, strict=True):
+            try:
+                found.append(task.result())
+            except TryAgain as error:
+                unreachable += 1
+                found.append((shard, None, str(error)))
+                if unreachable == min(len(files), UNREACHABLE):
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    return found
 
 
 def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None]:

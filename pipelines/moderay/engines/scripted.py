@@ -11,6 +11,7 @@ rules:                                   # the first whose patterns (regular exp
     p: 0.9                               # of the answer, against all others together
   - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
   - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang
+  - {content: unlucky, fail: request, while: bad-luck}   # holds as long as this file exists
 ```
 """
 
@@ -46,6 +47,7 @@ class Rule(BaseModel):
     p: float = Field(default=0.9, gt=0, lt=1)
     output: str | None = None
     fail: Literal["request", "dead", "hang"] | None = None
+    during: str | None = Field(default=None, alias="while")
 
 
 class Delay(BaseModel):
@@ -142,7 +144,8 @@ class ScriptedEngine:
         content = self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
         policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
         for rule in self._script.rules:
-            if re.search(rule.content, content) and re.search(rule.policy, policy, re.MULTILINE):
+            holds = rule.during is None or Path(rule.during).exists()
+            if holds and re.search(rule.content, content) and re.search(rule.policy, policy, re.MULTILINE):
                 return rule, final
         return self._script.default, final
 
