@@ -1,3 +1,7 @@
+import json
+import random
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +70,64 @@ def test_random_tokens_never_raise_and_never_give_a_label_that_is_not_allowed(to
     policy = BARE if bare else JSON
     answer = parse(tokens, policy, VOCAB)
     assert answer is None or answer.label in policy.labels
+
+
+def spelled(tokens: list[int]) -> str:
+    names = {token: name for name, token in VOCAB.control.items()}
+    return "".join(names.get(token) or VOCAB.decode([token]) for token in tokens)
+
+
+CHANNEL_OF = r"<\|channel\|>\s*{}\s*<\|message\|>"
+WHOLE = re.compile(
+    rf"(?:{CHANNEL_OF.format('analysis')}[^<]*<\|end\|><\|start\|>assistant)*"
+    r"<\|channel\|>\s*final\s*(?:<\|constrain\|>[^<]*)?<\|message\|>([^<]*)<\|return\|>"
+)
+
+
+def valid(text: str, policy: Policy) -> bool:
+    """The grammar of an output, written down a second time: as one pattern over its spelling."""
+    match = WHOLE.fullmatch(text)
+    if match is None:
+        return False
+    if policy.answer == "label":
+        return match[1].strip() in policy.labels
+    try:
+        pairs = json.loads(match[1], object_pairs_hook=list)
+    except ValueError:
+        return False
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs) or len(dict(pairs)) < len(pairs):
+        return False
+    return dict(pairs).get("label") in policy.labels and isinstance(dict(pairs).get("rationale"), str)
+
+
+def test_a_hundred_thousand_damaged_and_random_outputs_are_read_exactly_where_they_are_valid() -> None:
+    rng = random.Random(0)
+    # Nothing in it spells a control token, so that the pattern sees the same borders as the ids have.
+    alphabet = [*VOCAB.control.values(), *{token for word in ("analysis", "final", "assistant", GOOD, "SP24 SP0 \n{}[]") for token in ids(word)}]
+    good = [
+        ids(f"{thought}<|channel|>final{json_}<|message|>{body}<|return|>")
+        for thought in ("", THOUGHT)
+        for json_ in ("", " <|constrain|>json")
+        for body in (GOOD, " SP24")
+    ]
+    read = 0
+    for _ in range(100_000):
+        tokens = list(rng.choice(good)) if rng.random() < 0.8 else rng.choices(alphabet, k=rng.randrange(40))
+        for _ in range(rng.choice((0, 1, 1, 2, 4))):
+            at, kind = rng.randrange(len(tokens) + 1), rng.randrange(4)
+            if kind == 0:
+                del tokens[at : at + rng.randrange(1, 4)]
+            elif kind == 1:
+                tokens.insert(at, rng.choice(alphabet))
+            elif kind == 2:
+                tokens[at:at] = tokens[: rng.randrange(len(tokens) + 1)]
+            elif tokens:
+                tokens[at % len(tokens)] = rng.choice(alphabet)
+        policy = rng.choice((JSON, BARE))
+        answer = parse(tokens, policy, VOCAB)
+        assert (answer is not None) == valid(spelled(tokens), policy), spelled(tokens)
+        read += answer is not None
+    assert 10_000 < read < 60_000, read
 
 
 def test_label_openings_are_never_a_prefix_of_each_other() -> None:

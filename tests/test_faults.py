@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 from moderay.check import engine_and_judges
 from moderay.content import texts
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
-from moderay.engines.scripted import Script
+from moderay.engines.scripted import Script, ScriptedEngine
+from moderay.errors import UserError
 from moderay.job import Job
 from moderay.judges.unit import judge_unit
 from moderay.policy import load_policy
@@ -32,15 +34,17 @@ from moderay.units import prepared
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
 
 
-def judged(contents: list[str], rules: list[dict[str, Any]], default: dict[str, Any] = ANSWER, seqs: int = 64, unit: int = 200) -> tuple[list[str], int]:
+def judged(
+    contents: list[str], rules: list[dict[str, Any]], default: dict[str, Any] = ANSWER, seqs: int = 64, unit: int = 200, spec: type[ScriptedSpec] = ScriptedSpec
+) -> tuple[list[str], int]:
     """Statuses of `contents` under a policy, all units in flight at once, and how often the engine was built again."""
     job = Job.model_validate({"input": {"path": "", "content": "text"}, "output": {"path": ""}, "policies": ["spam"], "limits": {"request_s": 5}})
-    spec = ScriptedSpec(Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}), max_num_seqs=seqs)
+    hosted = spec(Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}), max_num_seqs=seqs)
     _, judges = engine_and_judges(job, [load_policy(ROOT / "policies/spam")], gpus=0)
-    vocab = vocabulary(spec.vocabulary_source)
+    vocab = vocabulary(hosted.vocabulary_source)
 
     async def run() -> tuple[list[str], int]:
-        host = EngineHost(spec)
+        host = EngineHost(hosted)
         tables = [
             prepared(range(i, min(i + unit, len(contents))), texts(pa.chunked_array([contents[i : i + unit]])), job, vocab)
             for i in range(0, len(contents), unit)
@@ -79,6 +83,44 @@ def test_an_engine_that_always_dies_is_given_up() -> None:
 def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
     said = cli("run", job({"default": {"fail": "dead"}}))
     assert said.returncode == 3 and "10 times in a row" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_engine_that_cannot_be_built_at_once_after_a_death_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moderay.engines.host.PAUSE_S", 0.01)
+    builds = []
+
+    @dataclass(frozen=True)
+    class Occupied(ScriptedSpec):
+        async def build(self) -> ScriptedEngine:
+            builds.append(1)
+            if len(builds) in (2, 3):
+                raise UserError("no memory left on the GPU")
+            return await super().build()
+
+    statuses, _ = judged([f"row {i}" for i in range(20)], [{"content": "row 7$", "fail": "dead"}], spec=Occupied)
+    assert statuses == ["engine_error" if i == 7 else "ok" for i in range(20)]
+
+
+def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in/a.parquet")
+    said = cli("run", job({"default": {"fail": "exit"}}))
+    assert said.returncode == 3 and "engine actors were lost one after the other" in said.stderr and "Traceback" not in said.stderr, said.stderr
+    assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["actors"] > 10
+
+
+def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    file = slow(job, tmp_path, 1000)
+    first = subprocess.Popen([sys.executable, "-m", "moderay.cli", "run", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "out/_moderay/lease.json").exists():
+        time.sleep(0.05)
+    said = cli("run", file)
+    assert said.returncode == 3 and f"is being written by process {first.pid} on " in said.stderr and len(said.stderr.splitlines()) == 1, said.stderr
+    first.kill()
+    first.wait()
+    assert cli("run", file).returncode == 0
+    assert sum(len(table) for table in labels(tmp_path / "out").values()) == 1000
+    assert [run["status"] for run in json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"]] == ["killed", "finished"]
 
 
 def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ from moderay import check, publish, units
 from moderay.plan import make_plan
 from moderay.publish import Publication
 from moderay.records import Status, Verdict, unit_schema, verdict_array
+from moderay.state import Lease, LeaseLost
 from moderay.storage import create, filesystem
 
 
@@ -87,6 +88,27 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Pat
     assert set(plan.layout.fs.find(plan.layout.root)) == before
     assert publish.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
     assert plan.layout.label("a.parquet").removeprefix("s3://") in plan.layout.fs.find(plan.layout.root)
+
+
+def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    checked = check.check(job())
+    plan = make_plan(checked)
+    work = plan.todo[0]
+    publication = Publication(
+        plan.layout, work.shard, work.key, work.units, plan.decision, plan.judge_keys, checked.policies, checked.scan.columns, "all", 0, {}
+    )
+    verdicts = verdict_array([Verdict(Status.EMPTY)] * 35, 0)
+    unit = pa.Table.from_arrays([pa.array(range(35)), pa.array([""] * 35), verdicts], schema=unit_schema(["spam"]))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, unit.schema) as writer:
+        writer.write_table(unit)
+    plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes())
+    with Lease(plan.layout) as first:
+        assert first.epoch == publication.epoch
+    with Lease(plan.layout) as second, pytest.raises(LeaseLost, match="taken over by another driver"):
+        assert second.epoch == 1
+        publish.publish(publication, [(0, 35)], [])
+    assert labels(tmp_path / "out") == {}
 
 
 class _Counting(LocalFileSystem):  # type: ignore[misc]

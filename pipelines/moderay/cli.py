@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
@@ -44,6 +45,7 @@ def main() -> None:
         sys.exit(error.exit_status)
     except ModerayError as error:
         _warn(f"moderay: {error}")
+        logging.disable()  # threads of Ray Data that end with this process would tell of it at length
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print("moderay: stopped; nothing had been judged yet", file=sys.stderr)

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from moderay.errors import TryAgain
 from moderay.state import Range
 
 # Seconds between two looks whether a worker's raylet still lives.
@@ -26,7 +27,7 @@ Unit = tuple[str, Range]
 
 def start_ray() -> None:
     """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine; else start one, which
-    RAY_ADDRESS=local asks for."""
+    RAY_ADDRESS=local asks for. Raises `TryAgain`."""
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,8 +36,12 @@ def start_ray() -> None:
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an exception. That it is off is
     # the one line it still prints.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with _no_stderr():
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    try:
+        with _no_stderr():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise TryAgain(f"Ray could not be joined or started at {where}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

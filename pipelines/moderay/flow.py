@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
@@ -31,7 +31,7 @@ from moderay.cluster import BoardState, Unit, end_with_raylet, resources, start_
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineDead, EngineHost, EngineSpec
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError
-from moderay.job import Job, Replicas
+from moderay.job import Job, Replicas, UnitSize
 from moderay.judges.reason import Reason
 from moderay.judges.unit import judge_unit
 from moderay.plan import Plan, Work, make_plan
@@ -50,6 +50,8 @@ from moderay.units import Span, read_span, spans
 PUBLISHING = 4
 # Cores of an actor and of a read task, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
 ENGINE_CPUS, READ_CPUS = 0.5, 0.5
+# Seconds that Ray Data is given to end after a stop.
+END_S = 5.0
 # Seconds between two looks at the board.
 LOOK_S = 2.0
 
@@ -160,7 +162,8 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
         except BaseException as error:  # raised again below, in the thread that can tell somebody
             found.put(error)
 
-    threading.Thread(target=pump, name="units", daemon=True).start()
+    pumping = threading.Thread(target=pump, name="units", daemon=True)
+    pumping.start()
     seen, looked, stopping = BoardState(), 0.0, False
     try:
         while True:
@@ -190,6 +193,7 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
             yield item
     finally:
         stop.set()
+        pumping.join(END_S)  # with the next unit, if one comes
 
 
 def _faults(checked: Checked, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -221,6 +225,10 @@ class Engines:
         size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
         pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
         return {"compute": pool, "num_cpus": ENGINE_CPUS, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
+
+    def read_ahead(self, unit: UnitSize) -> int:
+        """Bytes that may be read and not yet judged: the units in flight, and two more for each engine."""
+        return self.most * (self.in_flight + 2) * unit.bytes
 
 
 def hosted(job: Job, policies: Sequence[Policy], gpus: int, cpus: float) -> Engines:
@@ -266,7 +274,7 @@ _FATAL: Mapping[str, type[ModerayError]] = {"UserError": UserError, "TryAgain": 
 def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
     todo = [Reading(span, work.units, work.earlier) for work in plan.todo for span in spans(work.shard, work.missing, job.unit)]
-    _context()
+    _context(engines.read_ahead(job.unit))
     source = ray.data.from_items([{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo))
     given = {"job": job, "vocabulary_source": engines.spec.vocabulary_source, "board": board}
     read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
@@ -288,9 +296,10 @@ def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Ge
                 yield UnitDone(**row | {"rows": tuple(row["rows"])})
 
 
-def _context() -> None:
+def _context(read_ahead: int) -> None:
     """Every unit is a block of its own (a row that holds the whole unit), and reading waits for judging."""
     context = DataContext.get_current()
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=read_ahead)
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context._max_num_blocks_in_streaming_gen_buffer = 2

@@ -17,6 +17,8 @@ T = TypeVar("T")
 # Deaths one after the other, with nothing answered between them, after which the engine is given up: three rows that kill it,
 # found one by one, are nine.
 HOPELESS = 10
+# Seconds before an engine that could not be built again is tried once more.
+PAUSE_S = 5.0
 
 
 class EngineHost:
@@ -103,8 +105,13 @@ class EngineHost:
                 try:
                     self._engine = await self._spec.build()
                 except ModerayError as error:
-                    self._broken = error  # the others that wait would each try again, and take as long
-                    raise
+                    if self.restarts == 0:
+                        self._broken = error  # the others that wait would each try again, and take as long
+                        raise
+                    # It could be built before: what the dead one held, a GPU's memory, may not be free yet.
+                    self._fruitless += 1
+                    await asyncio.sleep(PAUSE_S)
+                    raise EngineDead(str(error)) from error
             return self._engine
 
     async def _bury(self, engine: Engine) -> None:

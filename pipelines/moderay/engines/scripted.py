@@ -10,7 +10,7 @@ rules:                                   # the first whose patterns (regular exp
     answer: '{"label": "SP4", "rationale": "It sells."}'
     p: 0.9                               # of the answer, against all others together
   - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
-  - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang
+  - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
   - {content: unlucky, fail: request, while: bad-luck}   # holds as long as this file exists
 ```
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import os
 import random
 import re
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ class Rule(BaseModel):
     reasoning: str = ""
     p: float = Field(default=0.9, gt=0, lt=1)
     output: str | None = None
-    fail: Literal["request", "dead", "hang"] | None = None
+    fail: Literal["request", "dead", "hang", "exit"] | None = None
     during: str | None = Field(default=None, alias="while")
 
 
@@ -112,6 +113,8 @@ class ScriptedEngine:
         rule, final = self._rule(request.prompt)
         if rule.fail == "request":
             raise RequestFailed("scripted failure")
+        if rule.fail == "exit":
+            os._exit(1)
         if rule.fail == "hang":
             await asyncio.Event().wait()
         await asyncio.sleep(self._delay())

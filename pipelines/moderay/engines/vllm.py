@@ -86,6 +86,8 @@ class VllmSpec:
                     "max_num_batched_tokens": self.max_num_batched_tokens,
                     # Prompts are ids and answers are parsed as ids: vLLM needs no tokenizer, and has no string to mistake.
                     "skip_tokenizer_init": True,
+                    # Never the pickles that may lie beside them.
+                    "load_format": "safetensors",
                     "enable_prefix_caching": True,
                     # Of sliding-window layers vLLM keeps a prompt's end only; the judge comes back for the reasoning behind it.
                     "prefix_cache_retention_interval": None,
