@@ -53,6 +53,12 @@ class Nodes:
         self.env = os.environ | {"RAY_ADDRESS": self.cluster.address}
 
     def kill_second(self) -> None:
+        """SIGKILL the second node's raylet; its workers end by themselves, and another node joins."""
+        raylet = psutil.Process(self.second.all_processes["raylet"][0].process.pid)
+        workers = [process for process in raylet.children(recursive=True) if "ray::MapWorker" in " ".join(process.cmdline())]
+        raylet.kill()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert not alive, f"workers that outlived their raylet: {alive}"
         self.cluster.remove_node(self.second, allow_graceful=False)
         self.second = self.cluster.add_node(num_cpus=2)
 

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import math
 import re
 import signal
 import subprocess
@@ -20,15 +21,20 @@ from conftest import ROOT, labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from moderay import run
+from moderay.brakes import Brakes
 from moderay.check import engine_and_judges
+from moderay.cluster import BoardState
 from moderay.content import texts
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
 from moderay.engines.scripted import Script, ScriptedEngine
-from moderay.errors import UserError
-from moderay.job import Job
+from moderay.errors import Stopped, UserError
+from moderay.job import Job, Limits
 from moderay.judges.unit import judge_unit
 from moderay.policy import load_policy
+from moderay.progress import Progress
 from moderay.prompt import vocabulary
+from moderay.tracker import Tracker
 from moderay.units import prepared
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
@@ -170,6 +176,23 @@ def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no
     until = datetime.datetime.now() + datetime.timedelta(seconds=12)
     said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
     assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_gpu_hours_are_a_limit() -> None:
+    brakes = Brakes(Limits(gpu_hours=1e-9), 8, 1, Progress(None))
+    with pytest.raises(Stopped, match=r"after 1e-09 GPU hours \(limits.gpu_hours\)") as stop:
+        brakes.check(BoardState(), Tracker([]))
+    assert stop.value.exit_status == 3
+
+
+def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    for shard in range(4):
+        pq.write_table(pa.table({"text": [f"{i} " * 200 for i in range(1000)]}), tmp_path / f"in/{shard}.parquet")
+    unit, model = {"rows": 20, "bytes": "64KiB"}, {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 64}}
+    outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
+    limit = (math.ceil(2 * 64 / 20) + 1 + 2) * 2**16
+    assert outcome.judged == 4000 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
 
 
 def test_killed_drivers_actors_and_nodes_leave_the_labels_of_an_undisturbed_run(tmp_path: Path) -> None:
