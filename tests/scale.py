@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT
 
-SHARD_ROWS = 25_000
+SHARD_ROWS = 5_000
 
 
 def corpus(folder: Path, rows: int, width: int) -> None:

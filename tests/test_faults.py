@@ -129,6 +129,17 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(job, t
     assert [run["status"] for run in json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"]] == ["killed", "finished"]
 
 
+def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file, lease = slow(job, tmp_path, 20_000), tmp_path / "out/_moderay/lease.json"
+    driver = subprocess.Popen([sys.executable, "-m", "moderay.cli", "run", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out/_moderay/units").rglob("*.arrow")):
+        time.sleep(0.05)
+    lease.write_text(json.dumps({**json.loads(lease.read_text()), "epoch": 1, "host": "elsewhere", "renewed": time.time()}))
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 3 and "was taken over by another driver" in said and "Traceback" not in said, said
+    assert labels(tmp_path / "out") == {} and json.loads(lease.read_text())["epoch"] == 1
+
+
 def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(2):

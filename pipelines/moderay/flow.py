@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import pickle
 import queue
 import threading
@@ -22,34 +21,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.data import DataContext, ExecutionResources
 
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
-from moderay.check import Checked, engine_and_judges
+from moderay.check import Checked
 from moderay.cluster import BoardState, Unit, end_with_raylet, resources, start_board, start_ray, whereabouts
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineDead, EngineHost, EngineSpec
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError
-from moderay.job import Job, Replicas, UnitSize
+from moderay.hosting import READ_CPUS, Engines, hosted
+from moderay.job import Job
 from moderay.judges.reason import Reason
 from moderay.judges.unit import judge_unit
 from moderay.plan import Plan, Work, make_plan
-from moderay.policy import Policy
 from moderay.progress import Progress, Rate
 from moderay.prompt import vocabulary
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.records import Origin, structs
 from moderay.reuse import EarlierFile
-from moderay.state import Layout, Lease, LeaseLost, Range
+from moderay.state import Layout, Lease, Range
 from moderay.storage import plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import Span, read_span, spans
 
 # Shards that are published at once.
 PUBLISHING = 4
-# Cores of an actor and of a read task, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
-ENGINE_CPUS, READ_CPUS = 0.5, 0.5
 # Seconds that Ray Data is given to end after a stop.
 END_S = 5.0
 # Seconds between two looks at the board.
@@ -81,50 +78,37 @@ def run(checked: Checked, *, replace: bool = False, retry_failed: bool = False, 
     if not plan.todo and not plan.leftovers and not (prune and plan.gone) and _finished(plan):
         # A shard that has become unreadable since is told again; nothing is written.
         assert plan.manifest is not None
-        return Outcome({**plan.manifest, **_faults(checked, {}), "gone": list(plan.gone)}, False, 0, 0.0, {})
+        now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": list(plan.gone)}
+        return Outcome({**plan.manifest, **now}, False, 0, 0.0, {})
     with plain_errors(checked.job.output.path), Lease(plan.layout) as lease:
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
-        return _run(checked, plan, lease.epoch, progress or Progress(None), prune)
+        return _run(checked, plan, lease, progress or Progress(None), prune)
 
 
 def _finished(plan: Plan) -> bool:
     return plan.manifest is not None and plan.manifest["runs"][-1]["status"] == "finished"
 
 
-def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress, prune: bool) -> Outcome:
+def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: bool) -> Outcome:
+    """Under the lease: the manifest as the run begins, the labels, the manifest as it ends."""
     began = time.monotonic()
-    judging = any(work.missing for work in plan.todo)
     if plan.todo:
         start_ray()
     gpus, cpus = resources() if plan.todo else (0, 0.0)
-    engines = hosted(checked.job, checked.policies, gpus, cpus) if judging else None
-    manifest = manifests.begun(checked, plan, epoch, manifests.local_hardware() | {"gpus": gpus})
+    engines = hosted(checked.job, checked.policies, gpus, cpus) if plan.rows_left else None
+    manifest = manifests.begun(checked, plan, lease.epoch, manifests.local_hardware() | {"gpus": gpus})
     manifests.write(plan.layout, manifest)
-    publisher = _Publisher(checked, plan, epoch)
-    tracker = Tracker(plan.todo)
+    publisher = _Publisher(checked, plan, lease.epoch)
     for work in plan.todo:
-        if work.redecide or not work.missing:
+        if not work.missing:
             publisher.start(work, work.saved)
     progress.start(plan.rows_left)
-    brakes = Brakes(checked.job.limits, gpus, engines.most if engines else 0, progress)
-    board = start_board() if engines else None
-    stopped: Stopped | None = None
-    try:
-        with brakes.on_signals():
-            for unit in _watched(_units(checked.job, plan, engines, epoch, board), brakes, tracker, board) if engines else ():
-                progress.add(unit)
-                if finished := tracker.add(unit):
-                    publisher.start(*finished)
-                publisher.collect()
-    except Stopped as stop:
-        stopped = stop
-    failed = {**publisher.finish(), **tracker.failed}
-    if stopped is None:
-        tracker.assert_complete()
+    tracker, seen, stopped = Tracker(plan.todo), BoardState(), None
+    if engines is not None:
+        seen, stopped = _judge(checked, plan, engines, lease, Brakes(checked.job.limits, gpus, engines.most, progress), tracker, publisher, progress)
+    faults = {"unreadable": dict(checked.scan.unreadable), "failed": {**publisher.finish(), **tracker.failed}}
     progress.stop()
-    seen: BoardState = ray.get(board.state.remote()) if board else BoardState()
-    markers = [*manifests.read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
     seconds, rates = time.monotonic() - began, progress.rates()
     ending = {
         "status": "stopped" if stopped else "finished",
@@ -138,14 +122,34 @@ def _run(checked: Checked, plan: Plan, epoch: int, progress: Progress, prune: bo
         **({"stopped": str(stopped)} if stopped else {}),
         **({"pruned": list(plan.gone)} if prune and plan.gone else {}),
     }
-    manifest = manifests.ended(manifest, markers, ending, _faults(checked, failed), () if prune else plan.gone)
+    markers = [*manifests.read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
+    manifest = manifests.ended(manifest, markers, ending, faults, () if prune else plan.gone)
     manifests.write(plan.layout, manifest)
     if stopped is not None:
         raise stopped
     return Outcome(manifest, True, progress.rows, seconds, rates, tuple(plan.gone) if prune else ())
 
 
-def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tracker, board: Any) -> Iterator[UnitDone]:
+def _judge(
+    checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: _Publisher, progress: Progress
+) -> tuple[BoardState, Stopped | None]:
+    """Judge what is missing and publish each shard that is whole; the board as it was seen last, and why it stopped early."""
+    board = start_board()
+    stopped: Stopped | None = None
+    try:
+        with brakes.on_signals():
+            for unit in _watched(_units(checked.job, plan, engines, lease.epoch, board), brakes, tracker, board, lease):
+                progress.add(unit)
+                if finished := tracker.add(unit):
+                    publisher.start(*finished)
+                publisher.collect()
+        tracker.assert_complete()
+    except Stopped as stop:
+        stopped = stop
+    return ray.get(board.state.remote()), stopped
+
+
+def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tracker, board: Any, lease: Lease) -> Iterator[UnitDone]:
     """The units as they come in, from a thread of their own: a run in which nothing comes in can be stopped all the same."""
     found: queue.Queue[UnitDone | BaseException | None] = queue.Queue()
     stop = threading.Event()
@@ -167,6 +171,7 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
     seen, looked, stopping = BoardState(), 0.0, False
     try:
         while True:
+            lease.assert_held()
             if tracker.outstanding:
                 if brakes.stopping and not stopping:
                     stopping = True
@@ -196,10 +201,6 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
         pumping.join(END_S)  # with the next unit, if one comes
 
 
-def _faults(checked: Checked, failed: Mapping[str, str]) -> dict[str, Any]:
-    return {"unreadable": dict(checked.scan.unreadable), "failed": dict(failed)}
-
-
 def _clean(plan: Plan, prune: bool) -> None:
     """What a killed driver left half-written or lying, and with `prune` what the input no longer has."""
     layout = plan.layout
@@ -208,44 +209,6 @@ def _clean(plan: Plan, prune: bool) -> None:
     gone = [path for paths in plan.gone.values() for path in paths] if prune else []
     for path in [*plan.leftovers, *gone]:
         remove(layout.fs, path)
-
-
-@dataclass(frozen=True)
-class Engines:
-    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at one of them."""
-
-    spec: EngineSpec
-    judges: Sequence[Reason]
-    fewest: int
-    most: int
-    in_flight: int
-
-    def options(self, units: int) -> dict[str, Any]:
-        """For `map_batches`; not more actors than there are units."""
-        size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
-        pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
-        return {"compute": pool, "num_cpus": ENGINE_CPUS, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
-
-    def read_ahead(self, unit: UnitSize) -> int:
-        """Bytes that may be read and not yet judged: the units in flight, and two more for each engine."""
-        return self.most * (self.in_flight + 2) * unit.bytes
-
-
-def hosted(job: Job, policies: Sequence[Policy], gpus: int, cpus: float) -> Engines:
-    """The job's engines on a cluster of so many GPUs and cores. Requests of at least twice `max_num_seqs` are in flight at each, and two units at
-    least, so that no engine drains between two units. Raises `UserError` where the cluster is too small."""
-    spec, judges = engine_and_judges(job, policies, gpus)
-    in_flight = max(2, math.ceil(2 * spec.max_num_seqs / (job.unit.rows * len(policies))) + 1)
-    there = max(1, gpus // spec.gpus) if spec.gpus else 1
-    wanted = job.model.replicas
-    fewest, most = (wanted.min, wanted.max) if isinstance(wanted, Replicas) else (wanted, wanted) if wanted else (there, there)
-    if spec.gpus and fewest > there:
-        raise UserError(f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has {gpus} GPUs")
-    if fewest * ENGINE_CPUS + READ_CPUS > cpus:
-        raise UserError(
-            f"model.replicas asks for {fewest} engines, which with reading take {fewest * ENGINE_CPUS + READ_CPUS:g} cores, and the cluster has {cpus:g}"
-        )
-    return Engines(spec, judges, fewest, most, in_flight)
 
 
 @dataclass(frozen=True)
@@ -268,7 +231,7 @@ _LOST = (
 )
 
 # What an actor says instead of raising: Ray would hand on the text of an error, and not what to do about it.
-_FATAL: Mapping[str, type[ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "LeaseLost": LeaseLost}
+_FATAL: Mapping[str, Callable[[str], ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "Stopped": lambda said: Stopped(said, 3)}
 
 
 def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
@@ -362,7 +325,7 @@ class _Judge:
             await asyncio.to_thread(self._save, unit, key, judged)
         except EngineDead as error:
             said = f"the engine died ({error}); what was judged is saved, and the same command goes on from there"
-            return {"fatal": "TryAgain", "error": said}
+            return {"fatal": "Stopped", "error": said}
         except ModerayError as error:
             return {"fatal": type(error).__name__, "error": str(error)}
         except OSError as error:

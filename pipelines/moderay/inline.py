@@ -14,7 +14,7 @@ from moderay.cluster import resources, start_ray
 from moderay.content import contents
 from moderay.decide import decide, flagged
 from moderay.engines import EngineHost, EngineSpec
-from moderay.flow import hosted
+from moderay.hosting import hosted
 from moderay.job import Job, UnitSize
 from moderay.judges.reason import Reason
 from moderay.judges.unit import judge_unit

@@ -122,7 +122,7 @@ class Lease:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._stop = threading.Event()
+        self._stop, self._lost = threading.Event(), threading.Event()
         self.epoch = self._take()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -136,6 +136,11 @@ class Lease:
         if current_epoch(self._layout) == self.epoch:
             self._write(released=True)
             remove(self._layout.fs, self._layout.private(f"epoch-{self.epoch}"))
+
+    def assert_held(self) -> None:
+        """Raises `LeaseLost` where another driver has taken over, as far as the last renewal told."""
+        if self._lost.is_set():
+            raise LeaseLost(f"{self._layout.url} was taken over by another driver; what this run saved is there for it")
 
     def _take(self) -> int:
         held = _lease(self._layout)
@@ -168,7 +173,8 @@ class Lease:
         while not self._stop.wait(RENEW_S):
             try:
                 if current_epoch(self._layout) != self.epoch:
-                    return  # taken over: publishing notices by the epoch
+                    self._lost.set()
+                    return
                 self._write()
             except OSError as error:
                 # The next time comes before the lease is over; if it does not get through either, another driver may take
