@@ -202,7 +202,7 @@ def killed_vllm(shard: Path, out: Path) -> Counter[str]:
     job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={shard}", f"--set=output.path={out}"]
     done, kinds = Counter[str](), ["engine", "actor", "driver"]
     while True:
-        driver = subprocess.Popen(job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        driver = subprocess.Popen(job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})
         while driver.poll() is None:
             time.sleep(0.05)
             if kinds and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (4 - len(kinds)):

@@ -84,7 +84,31 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+def ray_cluster() -> Iterator[None]:
+    """One local Ray for all tests, which every run in them joins: starting one takes longer than most runs."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    yield
+    os.environ["RAY_ADDRESS"] = "local"
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def joined_ray(ray_cluster: None) -> Iterator[None]:
+    """For tests that call `run` in their own process."""
+    from moderay.cluster import start_ray
+
+    start_ray()
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def cli(ray_cluster: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `moderay` as a person does: a process of its own."""
 
     def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -102,7 +126,14 @@ def s3() -> Iterator[dict[str, str]]:
         port = probe.getsockname()[1]
     server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
-    env = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": url}
+    # Workers take credentials from their own environment, so runs on this store start a Ray of their own.
+    env = {
+        "RAY_ADDRESS": "local",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+    }
     try:
         for _ in range(150):
             try:

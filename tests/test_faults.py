@@ -196,7 +196,7 @@ def test_gpu_hours_are_a_limit() -> None:
     assert stop.value.exit_status == 3
 
 
-def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path, joined_ray: None) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(4):
         pq.write_table(pa.table({"text": [f"{i} " * 200 for i in range(1000)]}), tmp_path / f"in/{shard}.parquet")

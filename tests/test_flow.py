@@ -15,16 +15,7 @@ from conftest import ROOT, SCRIPT, compared, labels, plain
 
 from moderay import run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def local_ray():  # type: ignore[no-untyped-def]
-    from moderay.cluster import start_ray
-
-    start_ray()
-    yield
-    import ray
-
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("joined_ray")
 
 
 def snapshot(folder: Path) -> dict[str, int]:

@@ -22,15 +22,7 @@ from moderay.reuse import Earlier, EarlierFile
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here."}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray():  # type: ignore[no-untyped-def]
-    from moderay.cluster import start_ray
-
-    start_ray()
-    yield
-    import ray
-
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("joined_ray")
 
 
 @pytest.fixture

@@ -59,22 +59,27 @@ def test_second_writer_cannot_create_what_the_first_created(bucket: str, tmp_pat
         assert sorted(results) == [False, False, False, True]
 
 
-def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    checked = check.check(job(output={"path": f"{bucket}/planted"}))
+def judged_shard(job_file: Path) -> Publication:
+    """The first shard of a job over `corpus`, its 35 rows saved as one unit."""
+    checked = check.check(job_file)
     plan = make_plan(checked)
     work = plan.todo[0]
-    plan.layout.write(plan.layout.private("lease.json"), b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}')
-    publication = Publication(
-        plan.layout, work.shard, work.key, work.units, plan.decision, plan.judge_keys, checked.policies, checked.scan.columns, "all", 0, {}
+    unit = pa.Table.from_arrays(
+        [pa.array(range(35)), pa.array([""] * 35), verdict_array([Verdict(Status.EMPTY)] * 35, 0)],
+        schema=unit_schema(["spam"]),
     )
-
-    verdicts = verdict_array([Verdict(Status.EMPTY)] * 35, 0)
-    unit = pa.Table.from_arrays([pa.array(range(35)), pa.array([""] * 35), verdicts], schema=unit_schema(["spam"]))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, unit.schema) as writer:
         writer.write_table(unit)
-    plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.key), sink.getvalue().to_pybytes())
-    before = set(plan.layout.fs.find(plan.layout.root))
+    plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes())
+    return Publication(plan.layout, work.shard, work.key, work.units, plan.decision, plan.judge_keys, checked.policies, checked.scan.columns, "all", 0, {})
+
+
+def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    publication = judged_shard(job(output={"path": f"{bucket}/planted"}))
+    layout = publication.layout
+    layout.write(layout.private("lease.json"), b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}')
+    before = set(layout.fs.find(layout.root))
     write_table = pq.ParquetWriter.write_table
 
     def then_fail(writer: pq.ParquetWriter, table: pa.Table) -> None:
@@ -85,27 +90,16 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Pat
         planted.setattr(pq.ParquetWriter, "write_table", then_fail)
         with pytest.raises(RuntimeError, match="planted"):
             publish.publish(publication, [(0, 35)], [])
-    assert set(plan.layout.fs.find(plan.layout.root)) == before
+    assert set(layout.fs.find(layout.root)) == before
     assert publish.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
-    assert plan.layout.label("a.parquet").removeprefix("s3://") in plan.layout.fs.find(plan.layout.root)
+    assert layout.label("a.parquet").removeprefix("s3://") in layout.fs.find(layout.root)
 
 
 def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    checked = check.check(job())
-    plan = make_plan(checked)
-    work = plan.todo[0]
-    publication = Publication(
-        plan.layout, work.shard, work.key, work.units, plan.decision, plan.judge_keys, checked.policies, checked.scan.columns, "all", 0, {}
-    )
-    verdicts = verdict_array([Verdict(Status.EMPTY)] * 35, 0)
-    unit = pa.Table.from_arrays([pa.array(range(35)), pa.array([""] * 35), verdicts], schema=unit_schema(["spam"]))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, unit.schema) as writer:
-        writer.write_table(unit)
-    plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes())
-    with Lease(plan.layout) as first:
+    publication = judged_shard(job())
+    with Lease(publication.layout) as first:
         assert first.epoch == publication.epoch
-    with Lease(plan.layout) as second, pytest.raises(LeaseLost, match="taken over by another driver"):
+    with Lease(publication.layout) as second, pytest.raises(LeaseLost, match="taken over by another driver"):
         assert second.epoch == 1
         publish.publish(publication, [(0, 35)], [])
     assert labels(tmp_path / "out") == {}

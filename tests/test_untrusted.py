@@ -61,3 +61,12 @@ def test_secrets_are_in_no_file_and_no_message(job, tmp_path: Path, cli, s3, mon
     fs, path = filesystem(f"s3://data/{tmp_path.name}")
     files = [fs.cat_file(name) for name in fs.find(path)] + [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert len(files) > 4 and not any(secret.encode() in data for data in files)
+
+
+def test_workers_without_credentials_say_so_in_one_sentence(job, tmp_path: Path, cli, s3, ray_cluster: None) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["hello"] * 50}), tmp_path / "in/a.parquet")
+    env = {**s3, "RAY_ADDRESS": os.environ["RAY_ADDRESS"]}  # a cluster that runs already, without them
+    endpoint = {"s3": {"endpoint_url": s3["AWS_ENDPOINT_URL"]}}
+    said = cli("run", job(storage=endpoint, output={"path": f"s3://data/{tmp_path.name}"}), **env)
+    assert said.returncode == 2 and "Unable to locate credentials; on " in said.stderr and "Traceback" not in said.stderr, said.stderr

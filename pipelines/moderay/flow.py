@@ -41,7 +41,7 @@ from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.records import Origin, structs
 from moderay.reuse import EarlierFile
 from moderay.state import Layout, Lease, Range
-from moderay.storage import plain_errors, remove
+from moderay.storage import no_credentials, plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import Span, read_span, spans
 
@@ -269,30 +269,36 @@ def _context(read_ahead: int) -> None:
 
 
 def _read(batch: pa.Table, job: Job, vocabulary_source: str | None, board: Any) -> Iterator[pa.Table]:
-    """Task: read a span's units and prepare their contents."""
+    """Task: read a span's units and prepare their contents. What cannot be read ends its shard; what no shard could be
+    read without, such as credentials, ends the run."""
     end_with_raylet()
     vocab = vocabulary(vocabulary_source)
     for data in batch.column("reading").to_pylist():
         reading: Reading = pickle.loads(data)  # made by this driver
-        shard, left = reading.span.shard.name, list(reading.span.units)
+        left = list(reading.span.units)
         try:
             for rows, table in read_span(reading.span, job, vocab, reading.earlier):
-                block = _block(reading, rows, table, None)
-                board.read.remote((shard, rows), block.nbytes)
+                block = _block(reading, rows, table)
+                board.read.remote((reading.span.shard.name, rows), block.nbytes)
                 yield block
                 left.remove(rows)
         except (pa.ArrowException, OSError) as error:
             for rows in left:
-                yield _block(reading, rows, None, _first_line(error))
+                yield _block(reading, rows, None, {"error": _first_line(error)})
+        except Exception as error:
+            if (refused := no_credentials(reading.span.shard.url, error)) is None:
+                raise
+            yield _block(reading, left[0], None, _fatal(refused))
 
 
-def _block(reading: Reading, rows: Range, table: pa.Table | None, error: str | None) -> pa.Table:
+def _block(reading: Reading, rows: Range, table: pa.Table | None, said: Mapping[str, str] | None = None) -> pa.Table:
+    """A unit on its way to a judge: its rows, or what there is to say instead."""
     sink = pa.BufferOutputStream()
     if table is not None:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     columns = {"shard": [reading.span.shard.name], "key": [reading.key], "start": [rows[0]], "end": [rows[1]]}
-    return pa.table({**columns, "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()), "error": pa.array([error], pa.string())})
+    return pa.table({**columns, "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()), "said": [json.dumps(said or {})]})
 
 
 class _Judge:
@@ -305,10 +311,10 @@ class _Judge:
         board.joined.remote()
 
     async def __call__(self, block: pa.Table) -> Any:
-        row = {name: block.column(name)[0].as_py() for name in ("shard", "key", "start", "end", "error")}
+        row = {name: block.column(name)[0].as_py() for name in ("shard", "key", "start", "end", "said")}
         unit = (row["shard"], (row["start"], row["end"]))
-        said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], "error": row["error"]}
-        if row["error"] is None:
+        said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], **json.loads(row["said"])}
+        if row["said"] == "{}":
             if await self._board.begin.remote(unit, self._name):
                 said |= await self._outcome(unit, row["key"], block.column("unit")[0].as_buffer())
             else:
@@ -324,12 +330,11 @@ class _Judge:
             judged = await judge_unit(self._host, self._judges, table, self._epoch)
             await asyncio.to_thread(self._save, unit, key, judged)
         except EngineDead as error:
-            said = f"the engine died ({error}); what was judged is saved, and the same command goes on from there"
-            return {"fatal": "Stopped", "error": said}
+            return _fatal(Stopped(f"the engine died ({error}); what was judged is saved, and the same command goes on from there", 3))
+        except TryAgain as error:
+            return {"error": str(error)}
         except ModerayError as error:
-            return {"fatal": type(error).__name__, "error": str(error)}
-        except OSError as error:
-            return {"error": f"a unit could not be saved: {_first_line(error)}"}
+            return _fatal(error)
         restarts, self._told = self._host.restarts - self._told, self._host.restarts
         return self._counted(judged) | {"restarts": restarts}
 
@@ -347,8 +352,12 @@ class _Judge:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, judged.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
             writer.write_table(judged)
-        shard, rows = unit
-        self._layout.write(self._layout.unit(shard, rows, key), sink.getvalue().to_pybytes())
+        with plain_errors(self._layout.url):
+            self._layout.write(self._layout.unit(*unit, key), sink.getvalue().to_pybytes())
+
+
+def _fatal(error: ModerayError) -> dict[str, str]:
+    return {"fatal": type(error).__name__, "error": str(error)}
 
 
 def _is_new(decision: pa.StructArray) -> pa.BooleanArray:
@@ -360,9 +369,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def _cause(error: ray.exceptions.RayError) -> BaseException:
-    """What a task raised, where it is an error of ours or the storage's."""
+    """What a task raised, where it is an error of ours."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, (ModerayError, OSError)) else error
+    return cause if isinstance(cause, ModerayError) else error
 
 
 class _Publisher:
@@ -397,7 +406,7 @@ class _Publisher:
                 self.markers.append(ray.get(task))
             except ray.exceptions.RayError as error:
                 cause = _cause(error)
-                if not isinstance(cause, (ShardFailed, OSError)):
+                if not isinstance(cause, (ShardFailed, TryAgain)):
                     raise cause from error
                 self._failed[shard] = _first_line(cause)
 
@@ -411,8 +420,9 @@ class _Publisher:
 def _task(work: Callable[..., dict[str, Any]]) -> Any:
     """A publishing task: it waits for storage more than it computes."""
 
-    def task(*args: Any) -> dict[str, Any]:
+    def task(publication: Publication, *args: Any) -> dict[str, Any]:
         end_with_raylet()
-        return work(*args)
+        with plain_errors(publication.layout.url):
+            return work(publication, *args)
 
     return ray.remote(num_cpus=0)(task)

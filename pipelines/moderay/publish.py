@@ -83,7 +83,10 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, An
 
 def assert_unchanged(work: Publication) -> None:
     fs, path = filesystem(work.shard.url, work.storage)
-    info = details(fs, path)
+    try:
+        info = details(fs, path)
+    except FileNotFoundError:
+        raise ShardFailed(f"{work.shard.name} has gone from the input while it was judged") from None
     if (int(info["size"]), version(info)) != (work.shard.size, work.shard.version):
         raise ShardFailed(f"{work.shard.name} changed while it was judged: run the same command again")
 

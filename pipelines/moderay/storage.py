@@ -246,11 +246,19 @@ def plain_errors(url: str) -> Iterator[None]:
     except (OSError, TimeoutError) as error:
         raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
     except Exception as error:
-        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ClientError", "TokenRetrievalError"):
-            raise UserError(f"{url}: {_first_line(error)}; set the store's usual environment variables, such as AWS_ACCESS_KEY_ID") from None
+        if (refused := no_credentials(url, error)) is not None:
+            raise refused from None
         if type(error).__name__ in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"):
             raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
         raise
+
+
+def no_credentials(url: str, error: Exception) -> UserError | None:
+    """What to say where an error means that a store was asked without credentials, or with wrong ones."""
+    if type(error).__name__ not in ("NoCredentialsError", "PartialCredentialsError", "ClientError", "TokenRetrievalError"):
+        return None
+    where = f"on {os.uname().nodename}, set the store's usual environment variables, such as AWS_ACCESS_KEY_ID"
+    return UserError(f"{shown(url)}: {_first_line(error)}; {where}")
 
 
 def _atomic(fs: Any) -> bool:
