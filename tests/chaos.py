@@ -196,22 +196,22 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
 FLOAT = ("--set=output.reasoning=all", "--set=model.sampling={temperature: 0}", "--set=model.dtype=float32")
 
 
-def killed_vllm(shard: Path, out: Path) -> Counter[str]:
-    """The demo's job over one of its shards with real vLLM, whose engine process, actor and driver are killed one after the
-    other, each when four more units are saved; the kills. Raises AssertionError where an engine outlives its actor."""
+def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...]) -> Counter[str]:
+    """The demo's job over one of its shards with real vLLM, of which `kinds` (engine, actor, driver) are killed one after
+    the other, each when four more units are saved; the kills. Raises AssertionError where an engine outlives its actor."""
     job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={shard}", f"--set=output.path={out}"]
-    done, kinds = Counter[str](), ["engine", "actor", "driver"]
+    done, left = Counter[str](), list(kinds)
     while True:
         driver = subprocess.Popen(job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})
         while driver.poll() is None:
             time.sleep(0.05)
-            if kinds and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (4 - len(kinds)):
+            if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (1 + done.total()):
                 engines, victim = _processes(driver, "EngineCore"), driver.pid
-                if engines and kinds[0] != "driver":
-                    victim = (engines if kinds[0] == "engine" else _processes(driver, "_Judge"))[0].pid
+                if engines and left[0] != "driver":
+                    victim = (engines if left[0] == "engine" else _processes(driver, "_Judge"))[0].pid
                 if engines:
                     psutil.Process(victim).kill()
-                    done[kinds.pop(0)] += 1
+                    done[left.pop(0)] += 1
                     _, alive = psutil.wait_procs(engines, timeout=30)
                     assert not alive, f"outlived what was killed: {alive}"
         _, said = driver.communicate()
@@ -281,7 +281,7 @@ def main() -> None:
 def real(folder: Path) -> list[str]:
     demo.write(folder / "demo")
     shard = folder / "demo/part-000.parquet"
-    kills = killed_vllm(shard, folder / "killed")
+    kills = killed_vllm(shard, folder / "killed", ("engine", "actor", "driver"))
     subprocess.run([*command(ROOT / "jobs/demo.yaml"), *FLOAT, f"--set=input.path={shard}", f"--set=output.path={folder}/peace"], check=True)
     found = differences(folder, "killed", "peace")
     print(f"kills survived with vLLM: {', '.join(kills)}; labels: " + ("those of an undisturbed run" if not found else "; ".join(found)))

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from chaos import chaos
+from chaos import KINDS, chaos
 from conftest import ROOT, labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -199,14 +199,14 @@ def test_gpu_hours_are_a_limit() -> None:
 def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path, joined_ray: None) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(4):
-        pq.write_table(pa.table({"text": [f"{i} " * 200 for i in range(1000)]}), tmp_path / f"in/{shard}.parquet")
+        pq.write_table(pa.table({"text": [f"{i} " * 200 for i in range(400)]}), tmp_path / f"in/{shard}.parquet")
     unit, model = {"rows": 20, "bytes": "64KiB"}, {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 64}}
     outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
     limit = (math.ceil(2 * 64 / 20) + 1 + 2) * 2**16
-    assert outcome.judged == 4000 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
+    assert outcome.judged == 1600 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
 
 
 def test_killed_drivers_actors_and_nodes_leave_the_labels_of_an_undisturbed_run(tmp_path: Path) -> None:
-    report = chaos(tmp_path / "job", rows=2000, unit=10, kills=6, pause=(1.0, 3.0), seed=3)
-    assert report.differences == [] and set(report.kills.values()) == {2}
+    report = chaos(tmp_path / "job", rows=1200, unit=10, kills=3, pause=(1.0, 3.0), seed=3)
+    assert report.differences == [] and report.kills == dict.fromkeys(KINDS, 1)
     assert report.requests[0] >= report.requests[1]

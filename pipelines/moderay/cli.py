@@ -19,7 +19,7 @@ from rich.table import Table
 
 from moderay import tiny
 from moderay.errors import ModerayError, Problems, UserError
-from moderay.records import Status
+from moderay.records import RETRYABLE, Status
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Label a corpus by policy.")
 out, err = Console(), Console(stderr=True)
@@ -129,6 +129,8 @@ def run(
         out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
+    if failed := sum(counts[status.value] for counts in outcome.manifest["counts"].values() for status in RETRYABLE):
+        _warn(f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); --retry-failed asks for them again")
     for name in outcome.pruned:
         out.print(f"pruned: {printable(name)}", soft_wrap=True)
     if gone := outcome.manifest["gone"]:
@@ -254,7 +256,12 @@ def _summary(outcome: Any) -> None:
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
         table.add_row(name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates)
     out.print(table)
-    out.print(f"{outcome.manifest['rows']:,} rows in {outcome.manifest['shards']:,} shards; this run judged {outcome.judged:,} in {outcome.seconds:.0f} s")
+    out.print(f"{outcome.manifest['rows']:,} rows in {outcome.manifest['shards']:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_reused(outcome)}")
+
+
+def _reused(outcome: Any) -> str:
+    reused = outcome.manifest["runs"][-1]["reused_verdicts"]
+    return f", {reused:,} verdicts from before" if reused else ""
 
 
 def _agreement(checked: Any, prefix: str) -> float:
