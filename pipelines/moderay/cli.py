@@ -256,7 +256,8 @@ def _summary(outcome: Any) -> None:
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
         table.add_row(name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates)
     out.print(table)
-    out.print(f"{outcome.manifest['rows']:,} rows in {outcome.manifest['shards']:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_reused(outcome)}")
+    rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
+    out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_reused(outcome)}")
 
 
 def _reused(outcome: Any) -> str:
