@@ -197,7 +197,7 @@ def names_below(fs: Any, path: str) -> Iterator[str]:
 
 def patiently(fs: Any, call: Callable[[], T]) -> T:
     """What `call` gives; tried again, with growing pauses of random length, where a store that is not local fails in
-    passing: throttled, reset, cut off, out of order. Raises the last failure."""
+    passing: throttled, reset, cut off, out of order. Raises the last failure, as OSError whatever library it is of."""
     for number in range(TRIES - 1):
         try:
             return call()
@@ -205,11 +205,16 @@ def patiently(fs: Any, call: Callable[[], T]) -> T:
             if is_local(fs) or not _passing(error):
                 raise
         time.sleep(random.uniform(0, FIRST_S * 2**number))
-    return call()
+    try:
+        return call()
+    except Exception as error:
+        if _passing(error) and not isinstance(error, OSError):
+            raise OSError(_first_line(error)) from error
+        raise
 
 
 # What the libraries under fsspec raise, beside OSError, when a connection or an answer breaks.
-_BROKEN = {"HTTPClientError", "ClientPayloadError", "IncompleteRead", "ResponseParserError", "ServerDisconnectedError"}
+_BROKEN = {"HTTPClientError", "ConnectionError", "ClientPayloadError", "IncompleteRead", "ResponseParserError", "ServerDisconnectedError"}
 
 
 def _passing(error: Exception) -> bool:
@@ -246,10 +251,10 @@ def plain_errors(url: str) -> Iterator[None]:
     except (OSError, TimeoutError) as error:
         raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
     except Exception as error:
+        if _passing(error):
+            raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
         if (refused := no_credentials(url, error)) is not None:
             raise refused from None
-        if type(error).__name__ in ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError"):
-            raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
         raise
 
 
