@@ -34,6 +34,10 @@ check: install
 
 bench: install
 	$(RUN) tests/bench.py
+	$(RUN) tests/bench_cascade.py
+	$(RUN) tests/bench_screen.py
+	$(RUN) tests/bench_rules.py
+	$(RUN) tests/bench_reuse.py
 
 chaos: install
 	$(RUN) tests/chaos.py

@@ -79,18 +79,21 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
-    from moderay.check import engine_and_judges
+    from moderay.check import engine_spec, fitted
     from moderay.engines import Request
+    from moderay.inline import job_cascades
     from moderay.job import load_job
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
     job, policies = load_job(folder / "job.yaml")
-    spec, (judge,) = engine_and_judges(job, policies, 0)
+    cascades = job_cascades(job, policies)
+    spec, judge = fitted(engine_spec(job, gpus=0), cascades), cascades[0].last
+    safeguard = judge.safeguard
     texts = pq.read_table(folder / "in" / "a.parquet").column(0).to_pylist()
-    prompts = [judge.prompt.render(judge.vocab.encode(text)) for text in texts]
+    prompts = [safeguard.prompt.render(safeguard.vocab.encode(text)) for text in texts]
     engine, gate, out = await spec.build(), asyncio.Semaphore(2 * spec.max_num_seqs), []
     marks: list[tuple[float, int]] = []
-    labels = tuple(opening[0] for opening in judge.openings.values())
+    labels = tuple(opening[0] for opening in safeguard.openings.values())
 
     async def one(number: int, ids: list[int]) -> None:
         async with gate:

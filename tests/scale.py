@@ -84,6 +84,7 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
 
     from moderay.check import Checked
     from moderay.identity import digest
+    from moderay.inline import job_cascades
     from moderay.job import Job
     from moderay.plan import make_plan
     from moderay.policy import load_policy
@@ -92,7 +93,8 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
 
     job = Job.model_validate({"input": {"path": "in", "content": "text"}, "output": {"path": folder}, "policies": [str(ROOT / "policies/spam")]})
     found = tuple(Shard(f"/in/{i:06d}.parquet", f"day={i % 100}/{i:06d}.parquet", 1, "v", (512 * (units // shards + 1),)) for i in range(shards))
-    checked = Checked(job, (load_policy(job.policies[0]),), Scan(found, pa.schema([]), (), ()))
+    policies = (load_policy(job.policies[0]),)
+    checked = Checked(job, policies, job_cascades(job, policies), Scan(found, pa.schema([]), (), ()), ())
     plan = make_plan(checked)
     assert plan.rows_left == sum(shard.rows for shard in found)
     selection = digest([job.input.content, None, None])

@@ -13,11 +13,13 @@ from moderay import tiny
 from moderay.check import check_job
 from moderay.content import contents, most_tokens, windows
 from moderay.job import Job, UnitSize
+from moderay.policy import load_policy
 from moderay.prompt import vocabulary
 from moderay.records import Status
 from moderay.state import gaps, tiling
 from moderay.units import read_span, spans
 
+SPAM = Path(__file__).parents[1] / "policies/spam"
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
 
 
@@ -62,11 +64,12 @@ def test_reader_gives_each_missing_row_once_whatever_the_groups_and_units(
     table = pa.table({"text": pa.array([f"row {i}" if i % 5 else None for i in range(rows)], pa.string()), "n": range(rows)})
     pq.write_table(table, folder / "a.parquet", row_group_size=groups)
     selection = {"where": "n % 2 = 0"} if where else {}
-    job = Job.model_validate({"input": {"path": str(folder), "content": "text", **selection}, "output": {"path": f"{folder}-out"}, "policies": ["none"]})
-    shard = check_job(job, []).scan.shards[0]
+    job = Job.model_validate({"input": {"path": str(folder), "content": "text", **selection}, "output": {"path": f"{folder}-out"}, "policies": [str(SPAM)]})
+    checked = check_job(job, [load_policy(SPAM)])
+    shard = checked.scan.shards[0]
     missing = gaps(rows, tiling((start, end) for start, end in saved if end <= rows))
     vocab = vocabulary(str(tiny.FOLDER))
-    found = [item for span in spans(shard, missing, UnitSize(rows=unit)) for item in read_span(span, job, vocab)]
+    found = [item for span in spans(shard, missing, UnitSize(rows=unit)) for item in read_span(span, job, checked.cascades, vocab)]
     assert sorted(row for part, _ in found for row in range(*part)) == [row for start, end in missing for row in range(start, end)]
     assert all(part[1] - part[0] <= unit for part, _ in found)
     for part, prepared in found:

@@ -23,19 +23,19 @@ from hypothesis import strategies as st
 
 from moderay import run
 from moderay.brakes import Brakes
-from moderay.check import engine_and_judges
 from moderay.cluster import BoardState
 from moderay.content import texts
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
 from moderay.engines.scripted import Script, ScriptedEngine
 from moderay.errors import Stopped, UserError
+from moderay.inline import job_cascades
 from moderay.job import Job, Limits
 from moderay.judges.unit import judge_unit
 from moderay.policy import load_policy
+from moderay.prepare import POSITION, prepared
 from moderay.progress import Progress
 from moderay.prompt import vocabulary
 from moderay.tracker import Tracker
-from moderay.units import prepared
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
 
@@ -46,16 +46,17 @@ def judged(
     """Statuses of `contents` under a policy, all units in flight at once, and how often the engine was built again."""
     job = Job.model_validate({"input": {"path": "", "content": "text"}, "output": {"path": ""}, "policies": ["spam"], "limits": {"request_s": 5}})
     hosted = spec(Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}), max_num_seqs=seqs)
-    _, judges = engine_and_judges(job, [load_policy(ROOT / "policies/spam")], gpus=0)
+    cascades = job_cascades(job, [load_policy(ROOT / "policies/spam")])
     vocab = vocabulary(hosted.vocabulary_source)
 
     async def run() -> tuple[list[str], int]:
         host = EngineHost(hosted)
         tables = [
-            prepared(range(i, min(i + unit, len(contents))), texts(pa.chunked_array([contents[i : i + unit]])), job, vocab)
+            prepared(pa.table({POSITION: range(i, i + len(part))}), texts(pa.chunked_array([part])), job, cascades, vocab)
             for i in range(0, len(contents), unit)
+            for part in [contents[i : i + unit]]
         ]
-        found = await asyncio.gather(*[judge_unit(host, judges, table, 0) for table in tables])
+        found = await asyncio.gather(*[judge_unit(host, cascades, table, 0) for table in tables])
         return [verdict["status"] for table in found for verdict in table.column("spam").to_pylist()], host.restarts
 
     return asyncio.run(run())

@@ -28,7 +28,7 @@ output: {path: "${MODERAY_TEST_UNSET}/labels", columns: some}
 policies: [nowhere/harasment]
 model: {effort: lo, replicas: none}
 cascade:
-  - screen: screens/hate
+  - scren: screens/hate
 unit: {bytes: 64MiX}
 windows: {tokens: 100, overlap: 100}
 limit: {request_s: 3}
@@ -116,7 +116,7 @@ def test_set_with_mistakes_names_set(job, corpus: Path, tmp_path: Path, golden) 
 
 def test_set_reaches_list_items_and_empty_sections(job, corpus: Path) -> None:
     checked = check(job(cascade=[{"reason": {"budget": 9}}], limits=None), ["cascade.0.reason.budget=7", "limits.request_s=3"])
-    assert (checked.job.budget, checked.job.limits.request_s) == (7, 3)
+    assert (checked.job.cascade[0].reason.budget, checked.job.limits.request_s) == (7, 3)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import plain
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay import shards, storage
@@ -287,6 +287,7 @@ def test_options_of_one_protocol_reach_only_that_protocol() -> None:
 
 
 @given(st.lists(st.sampled_from(["..", ".", "a", "b=1", "_x", "in", "é", "a b"]), max_size=4), st.sampled_from(["*.parquet", "**/*.parquet", "p.parquet", ""]))
+@settings(deadline=None)
 def test_shard_names_never_leave_the_output(tmp_path_factory: pytest.TempPathFactory, parts: list[str], last: str) -> None:
     root = tmp_path_factory.getbasetemp() / "names" / "deep"
     for folder in ("a", "a/b=1", "in/a"):

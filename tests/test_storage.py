@@ -130,6 +130,6 @@ def test_a_million_rows_in_one_row_group_are_read_once(job, tmp_path: Path, monk
     from moderay.prompt import vocabulary
 
     spans = units.spans(shard, [(0, shard.rows)], checked.job.unit)
-    read = [rows for span in spans for rows, _ in units.read_span(span, checked.job, vocabulary(str(tiny.FOLDER)))]
+    read = [rows for span in spans for rows, _ in units.read_span(span, checked.job, checked.cascades, vocabulary(str(tiny.FOLDER)))]
     assert len(read) == 1000 and read[-1] == (999_000, 1_000_000)
     assert counting.total <= 1.2 * group.column(0).total_compressed_size

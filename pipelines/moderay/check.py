@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moderay import tiny
+from moderay.cascade import Cascade, cascades
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
 from moderay.job import SCRIPTED, Draft, Job, draft_job
-from moderay.judges.reason import Reason, reason_judges
 from moderay.policy import Policy
+from moderay.reuse import EarlierOutput, earlier_output
 from moderay.shards import Scan, scan
+from moderay.storage import place
 
 # Requests in one engine's batch and tokens in one of its steps. vLLM's own defaults outside its server are 128 and 2,048
 # on every GPU; a CPU is slower with more.
@@ -22,11 +24,14 @@ CPU_BATCH = (256, 8192)
 
 @dataclass(frozen=True)
 class Checked:
-    """A job that can run: nothing of it is wrong as far as can be told from here."""
+    """A job that can run: nothing of it is wrong as far as can be told from here. `cascades`: one for each policy. `reused`:
+    the outputs that `reuse:` names."""
 
     job: Job
     policies: tuple[Policy, ...]
+    cascades: tuple[Cascade, ...]
     scan: Scan
+    reused: tuple[EarlierOutput, ...]
 
 
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
@@ -35,38 +40,61 @@ def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
     draft = draft_job(file, sets)
     if draft.job is not None and not draft.problems:
         return check_job(draft.job, draft.policies)
-    raise Problems([*draft.problems, *_input_problems(draft)])
+    raise Problems([*draft.problems, *_further_problems(draft)])
 
 
-def _input_problems(draft: Draft) -> list[Problem]:
-    """What is wrong with the input of a job that cannot run anyway; a store that does not answer now is asked next time."""
+def _further_problems(draft: Draft) -> list[Problem]:
+    """What else is wrong with a job that cannot run anyway; a store that does not answer now is asked next time."""
     if draft.job is None:
         return []
+    made: tuple[Cascade, ...] = ()
+    problems: list[Problem] = []
+    if not draft.wrong & {"policies", "model", "windows", "cascade"}:
+        made, problems = cascades(draft.job, draft.policies, engine_spec(draft.job, gpus=0))
     try:
-        return list(scan(draft.job, [policy.id for policy in draft.policies]).problems)
+        problems += _reused(draft.job, made)[1]
+        return [*problems, *scan(draft.job, [policy.id for policy in draft.policies], made).problems]
     except TryAgain:
-        return []
+        return problems
     except UserError as error:
-        return [draft.job.problem("input.path", str(error))]
+        return [*problems, draft.job.problem("input.path", str(error))]
 
 
 def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
     """The same for a job made in Python."""
-    found = scan(job, [policy.id for policy in policies])
-    if found.problems:
-        raise Problems(found.problems)
-    return Checked(job, tuple(policies), found)
+    spec = engine_spec(job, gpus=0)
+    made, problems = cascades(job, policies, spec)
+    reused, unfinished = _reused(job, made)
+    found = scan(job, [policy.id for policy in policies], made)
+    if problems := [*problems, *unfinished, *found.problems]:
+        raise Problems(problems)
+    fitted(spec, made)
+    return Checked(job, tuple(policies), made, found, reused)
 
 
-def engine_and_judges(job: Job, policies: Sequence[Policy], gpus: int) -> tuple[EngineSpec, list[Reason]]:
-    """The engine's spec, long enough for every policy's longest prompt, and a judge per policy. `gpus`: on the cluster."""
+def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput, ...], list[Problem]]:
+    """The outputs that `reuse:` names, and what is wrong with them."""
+    found: list[EarlierOutput] = []
+    problems: list[Problem] = []
+    for number, url in enumerate(job.reuse):
+        key = f"reuse.{number}"
+        if place(url, job.storage) == place(job.output.path, job.storage):
+            problems.append(job.problem(key, "reuse names the output itself", "leave it out: an output's own verdicts are always reused"))
+            continue
+        try:
+            found.append(earlier_output(url, job.storage, cascades))
+        except UserError as error:
+            problems.append(job.problem(key, str(error)))
+    return tuple(found), problems
+
+
+def engine_spec(job: Job, gpus: int) -> EngineSpec:
+    """The engine that a job asks for; `gpus`: on the cluster."""
     if job.model.source.startswith(SCRIPTED):
-        file, seqs = job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0])
-        spec: EngineSpec = ScriptedSpec.load(file, seqs)
-        return spec, reason_judges(job, policies, spec)
+        return ScriptedSpec.load(job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0]))
     engine = dict(job.model.engine)
     seqs, tokens = GPU_BATCH if gpus else CPU_BATCH
-    vllm = VllmSpec(
+    return VllmSpec(
         source=str(tiny.FOLDER) if job.model.source == "tiny" else job.model.source,
         revision=job.model.revision,
         dtype=job.model.dtype,
@@ -77,9 +105,14 @@ def engine_and_judges(job: Job, policies: Sequence[Policy], gpus: int) -> tuple[
         gpus=int(engine.get("tensor_parallel_size", 1)) if gpus else 0,
         engine=engine,
     )
-    judges = reason_judges(job, policies, vllm)
-    needed = max(judge.max_model_len for judge in judges)
+
+
+def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
+    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job asks for a shorter one."""
+    if not isinstance(spec, VllmSpec):
+        return spec
+    engine, needed = dict(spec.engine), max(cascade.max_model_len for cascade in cascades)
     given = engine.pop("max_model_len", needed)
     if given < needed:
         raise UserError(f"model.engine.max_model_len is {given}, but policies, windows and budget need {needed}: raise it or lower windows.tokens")
-    return replace(vllm, max_model_len=given, engine=engine), judges
+    return replace(spec, max_model_len=given, engine=engine)

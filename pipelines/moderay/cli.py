@@ -65,36 +65,39 @@ def check(job: JobFile, sets: Sets = None) -> None:
 
 
 @app.command()
-def plan(job: JobFile, sets: Sets = None, replace: bool = False) -> None:
-    """What a run would do: shards, units, rows, what is published already, tokens."""
+def plan(
+    job: JobFile,
+    sets: Sets = None,
+    replace: bool = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Rows to read for it at most; the rest is taken to be like them.")] = 20_000,
+    rate: Annotated[float | None, typer.Option("--rate", help="Tokens a second of one GPU, as run shows them. Default: an earlier run's.")] = None,
+) -> None:
+    """What a run would do and cost: rows, what is known already, what each judge settles, requests, tokens, GPU hours."""
     from moderay.check import check as check_file
+    from moderay.forecast import forecast
     from moderay.plan import make_plan
-    from moderay.units import spans
 
     checked = check_file(job, sets or ())
     found = make_plan(checked, replace)
-    units = sum(len(span.units) for work in found.todo for span in spans(work.shard, work.missing, checked.job.unit))
-    size = sum(shard.content_bytes for shard in checked.scan.shards)
-    share = found.rows_left / max(1, checked.scan.rows)
-    prompts = sum(len(judge.prompt.prefix) for judge in found.judges)
+    cost = forecast(checked, found, rows, rate)
+    hours = "not known: give --rate, tokens a second of one GPU" if cost.gpu_hours is None else f"{cost.gpu_hours:,.1f} at {cost.tokens_per_s:,.0f} tokens/s"
     table = Table(show_header=False, box=None)
     for name, value in (
-        ("shards", f"{len(checked.scan.shards):,}"),
-        ("published", f"{len(found.done):,}"),
-        ("to decide again", f"{sum(work.redecide for work in found.todo):,}"),
-        ("rows", f"{checked.scan.rows:,}"),
-        ("rows to judge", f"{found.rows_left:,}" + (" before where and sample" if checked.job.input.where or checked.job.input.sample else "")),
-        ("units to judge", f"{units:,}"),
-        ("content bytes", f"{size:,}"),
-        # Four bytes of text a token: the usual estimate for English.
-        (
-            "prompt tokens, about",
-            f"{int(found.rows_left * prompts + share * size / 4 * len(found.judges)):,} ({prompts * found.rows_left:,} of them cached prefixes)",
-        ),
-        ("requests, at least", f"{2 * found.rows_left * len(found.judges):,}"),
+        ("shards", f"{len(checked.scan.shards):,}, of them published {len(found.done):,}, to decide again {sum(work.redecide for work in found.todo):,}"),
+        ("rows", f"{checked.scan.rows:,}, of them left {cost.rows:,}, selected about {cost.selected:,}"),
+        ("distinct contents", f"{cost.distinct:,}"),
+        *[(f"{policy}:", ", ".join(f"{name} {count:,}" for name, count in said.items() if count)) for policy, said in cost.verdicts.items()],
+        ("requests", f"{cost.requests:,}"),
+        ("prompt tokens", f"{cost.prompt_tokens:,}, of them {cost.cached_tokens:,} in the prefix cache"),
+        ("output tokens", f"{cost.output_tokens:,}"),
+        ("GPU hours", hours),
     ):
         table.add_row(name, value)
     out.print(table)
+    if cost.rows > cost.read:
+        out.print(f"from {cost.read:,} rows; --rows reads more")
+    for guess in cost.guesses:
+        _warn(f"note: {guess}")
 
 
 @app.command()
@@ -106,6 +109,7 @@ def run(
     prune: Annotated[bool, typer.Option("--prune", help="Remove the labels of shards that are gone from the input.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Judge only the first N rows, show them, and write nothing.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the verdicts (with --limit).")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where the audit excludes what a judge was calibrated to.")] = False,
     progress_file: Annotated[Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")] = None,
     reference: Annotated[str, typer.Option("--agreement", hidden=True, metavar="PREFIX", help="Compare with truth columns PREFIX<policy>.")] = "",
 ) -> None:
@@ -138,7 +142,34 @@ def run(
     for kind in ("unreadable", "failed"):
         for name, reason in outcome.manifest[kind].items():
             _warn(f"{kind}: {name}: {reason}")
-    raise typer.Exit(outcome.exit_status)
+    for alarm in outcome.manifest["alarms"]:
+        _warn(f"alarm: {alarm}")
+    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest["alarms"]))))
+
+
+@app.command()
+def calibrate(
+    job: JobFile,
+    policy: Annotated[str, typer.Option("--policy", help="Id of the policy.")],
+    place: Annotated[Path, typer.Option("--out", help="Folder to write, which the job's cascade then names.")],
+    labels: Annotated[str | None, typer.Option("--from", metavar="OUTPUT", help="An output of the same input, judged by the job's last judge.")] = None,
+    gold: Annotated[str | None, typer.Option("--gold", metavar="COLUMN", help="An input column in which people said; null is unknown.")] = None,
+    judge: Annotated[str, typer.Option("--judge", help="screen or glance.")] = "screen",
+    max_miss: Annotated[float, typer.Option("--max-miss", help="Share of violations that may be missed.")] = 0.05,
+    confidence: Annotated[float, typer.Option("--confidence", help="How sure that is.")] = 0.95,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Contents to calibrate on at most, chosen by hash.")] = 200_000,
+    sets: Sets = None,
+) -> None:
+    """Make a screen, or a band for glance, that misses at most a stated share of violations."""
+    from moderay.calibrate import calibrate_judge
+    from moderay.check import check as check_file
+
+    card = calibrate_judge(check_file(job, sets or ()), policy, judge, labels, gold, max_miss, confidence, rows, place)
+    table = Table(show_header=False, box=None)
+    for name, value in card.items():
+        table.add_row(name, value)
+    out.print(table)
+    out.print(f"written: {place}; in the job: - {judge}: {place}", soft_wrap=True)
 
 
 @app.command()
@@ -150,10 +181,10 @@ def label(
 ) -> None:
     """Judge one text and print the verdict as JSON."""
     from moderay.content import texts
-    from moderay.inline import judge_here
+    from moderay.inline import job_cascades, judge_here
     from moderay.job import Job
     from moderay.policy import load_policy
-    from moderay.units import prepared
+    from moderay.prepare import POSITION, prepared
 
     _notice(model)
     job = Job.model_validate(
@@ -165,8 +196,9 @@ def label(
         }
     )
     spec = load_policy(policy)
-    rows = prepared([0], texts(pa.chunked_array([[content]])), job, _vocabulary(model))
-    found = judge_here(job, [spec], rows).column(spec.id)[0].as_py()
+    cascades = job_cascades(job, [spec])
+    rows = prepared(pa.table({POSITION: [0]}), texts(pa.chunked_array([[content]])), job, cascades, _vocabulary(model))
+    found = judge_here(job, cascades, rows).column(spec.id)[0].as_py()
     print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
@@ -206,14 +238,11 @@ def _notice(source: str) -> None:
 
 def _look(checked: Any, limit: int, show: bool) -> None:
     """Judge the first rows here and now, without the output."""
-    from moderay.check import engine_and_judges
     from moderay.inline import first_rows, judge_here
-    from moderay.prompt import vocabulary
 
-    vocab = vocabulary(engine_and_judges(checked.job, checked.policies, gpus=0)[0].vocabulary_source)
-    rows = first_rows(checked, limit, vocab)
-    judged = judge_here(checked.job, checked.policies, rows).to_pylist()
+    judged = judge_here(checked.job, checked.cascades, first_rows(checked, limit)).to_pylist()
     if show:
+        vocab = checked.cascades[0].last.safeguard.vocab
         table = Table("row", "content", *[policy.id for policy in checked.policies])
         for row in judged:
             text = printable(" ".join(vocab.decode((row["ids"] or [])[:SHOWN]).split())[:SHOWN])
@@ -247,7 +276,7 @@ def _warn(text: str) -> None:
 def _summary(outcome: Any) -> None:
     """Per policy: judged, flagged, forced, every other count that is not zero, and this run's rates."""
     totals = outcome.manifest["counts"]
-    rare = ["reused", *(status.value for status in Status if status is not Status.OK)]
+    rare = ["duplicates", "reused", *(status.value for status in Status if status is not Status.OK)]
     others = [name for name in rare if any(counts[name] for counts in totals.values())]
     table = Table("policy", "judged", "flagged", "forced", *others, "rows/s", "tokens/s", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
@@ -256,8 +285,25 @@ def _summary(outcome: Any) -> None:
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
         table.add_row(name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates)
     out.print(table)
+    if any(len(judges) > 1 for judges in outcome.manifest["judges"].values()):
+        out.print(_judges(outcome.manifest["judges"]))
     rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
     out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_reused(outcome)}")
+
+
+def _judges(policies: Any) -> Table:
+    """Per policy and judge: what it settled, and what the audit says of it."""
+    table = Table("policy", "judge", "settled", "share", "audited", "overruled", "missed violations (95%)", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for policy, judges in policies.items():
+        for judge, said in judges.items():
+            audit = ["", "", ""]
+            if "audited" in said:
+                low, estimate, high = said["missed_violations"]
+                audit = [f"{said['audited']:,}", f"{said['overruled']:,}", f"{estimate:,.0f} ({low:,.0f} to {high:,.0f})"]
+            table.add_row(policy, judge, f"{said['settled']:,}", f"{said['share']:.1%}", *audit)
+    return table
 
 
 def _reused(outcome: Any) -> str:

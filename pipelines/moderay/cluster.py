@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moderay.errors import TryAgain
+from moderay.errors import TryAgain, first_line
 from moderay.state import Range
 
 # Seconds between two looks whether a worker's raylet still lives.
@@ -41,7 +41,7 @@ def start_ray() -> None:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise TryAgain(f"Ray could not be joined or started at {where}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        raise TryAgain(f"Ray could not be joined or started at {where}: {first_line(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 

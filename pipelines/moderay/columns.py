@@ -11,11 +11,12 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.content import template_columns
-from moderay.errors import Problem, nearest
+from moderay.errors import Problem, first_line, nearest
 from moderay.job import Job
 from moderay.records import CONTENT_HASH, FLAGGED, ROW
 
 if TYPE_CHECKING:
+    from moderay.cascade import Cascade
     from moderay.shards import Shard
 
     File = tuple[Shard, pa.Schema]
@@ -30,12 +31,13 @@ _TOGETHER = re.compile(
     r"|\b(len|corr|cov|int_range)\(|\.int_range\("
 )
 _QUOTED = re.compile(r'"[^"]*"')
-_EACH_ROW = "it must be true or false for each row by itself, whatever rows are read with it"
+EACH_ROW = "it must be true or false for each row by itself, whatever rows are read with it"
 
 
-def read_columns(job: Job) -> list[str]:
-    """The columns that judging reads: the content's, and those of `where`."""
-    return list(dict.fromkeys([*template_columns(job.input.content), *where_columns(job.input.where)]))
+def read_columns(job: Job, cascades: Sequence[Cascade]) -> list[str]:
+    """The columns that judging reads: the content's, those of `where`, and those of rules."""
+    rules = [name for cascade in cascades for rules in cascade.rules for name in rules.columns]
+    return list(dict.fromkeys([*template_columns(job.input.content), *where_columns(job.input.where), *rules]))
 
 
 def where_columns(where: str | None) -> list[str]:
@@ -137,17 +139,18 @@ def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
     try:
         expression = pl.sql_expr(job.input.where)
         names = where_columns(job.input.where)
-        alone = bool(names) and _row_by_row(expression)
+        alone = bool(names) and row_by_row(expression)
     except pl.exceptions.PolarsError as error:
-        yield job.problem("input.where", f"where: {_first_line(error)}")
+        yield job.problem("input.where", f"where: {first_line(error)}")
         return
     if not alone:
-        yield job.problem("input.where", "where does not look at one row's columns", _EACH_ROW)
+        yield job.problem("input.where", "where does not look at one row's columns", EACH_ROW)
         return
-    yield from _for_each(job, files, lambda shard, schema: _where_wrong(expression, names, shard, schema))
+    yield from _for_each(job, files, lambda shard, schema: where_wrong(expression, names, shard, schema))
 
 
-def _where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
+def where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
+    """What an expression over these columns would meet in a shard."""
     partitions = dict(shard.partitions)
     if missing := [name for name in names if name not in schema.names and name not in partitions]:
         for name in missing:
@@ -162,13 +165,13 @@ def _where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema
         kind = frame.select(expression.alias("where")).schema["where"]
     except (pl.exceptions.PolarsError, pa.ArrowException) as error:
         types = ", ".join(f"{field.name} is {field.type}" for field in fields)
-        yield "input.where", f"where: {_first_line(error)}", types
+        yield "input.where", f"where: {first_line(error)}", types
         return
     if kind != pl.Boolean:
-        yield "input.where", f"where gives {kind}, not true or false", _EACH_ROW
+        yield "input.where", f"where gives {kind}, not true or false", EACH_ROW
 
 
-def _row_by_row(expression: pl.Expr) -> bool:
+def row_by_row(expression: pl.Expr) -> bool:
     """Whether no part of an expression draws rows together: an aggregate or a window would give another answer with
     another unit size. Known by their names: Polars' own `is_row_separable` lets `n > AVG(n)` pass and fails on IN."""
     return _TOGETHER.search(_QUOTED.sub("", str(expression))) is None
@@ -180,7 +183,3 @@ def _once(schema: pa.Schema, name: str) -> bool:
 
 def _nullable(schema: pa.Schema, name: str) -> bool:
     return not _once(schema, name) or bool(schema.field(name).nullable)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -16,25 +16,33 @@ def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> 
     """Verdict structs of one policy -> structs of `records.DECISION`.
 
     `violates` is P(violates) >= the policy's threshold, `label` the likeliest label on that side, and `answer` is kept
-    only where the model wrote another one. All three are null where there are no scores: not judged is never safe.
-    `reasoning` says whose reasoning is kept: all | flagged | none.
+    only where the model wrote another one. A screen gives no scores, and settles only what does not violate: the mildest
+    label. All three are null where there is no verdict: not judged is never safe. `reasoning` says whose reasoning is kept:
+    all | flagged (and audited) | none.
     """
     column = {name: verdicts.field(name) for name in VERDICT.names}
-    known = pc.is_valid(column["scores"]).to_numpy(zero_copy_only=False)
-    probability, violates, label = _from_scores(column["scores"], known, policy)
-    missing = ~known
+    scored = column["scores"].is_valid().to_numpy(zero_copy_only=False)
+    known = scored | pc.fill_null(pc.equal(column["decided_by"], "screen"), False).to_numpy(zero_copy_only=False)
+    probability, violates, label = _from_scores(column["scores"], scored, policy)
     decided = column | {
-        "probability": pa.array(probability, pa.float32(), mask=missing),
-        "violates": pa.array(violates, pa.bool_(), mask=missing),
-        "label": pa.array(label, pa.string(), mask=missing),
-        "audit": pa.nulls(len(verdicts), AUDIT),
+        "probability": pa.array(probability, pa.float32(), mask=~scored),
+        "violates": pa.array(violates, pa.bool_(), mask=~known),
+        "label": pa.array(label, pa.string(), mask=~known),
+        "audit": _audit(column["audit"], policy),
     }
     same = pc.fill_null(pc.equal(decided["answer"], decided["label"]), False)
     decided["answer"] = pc.if_else(same, None, decided["answer"])
     if reasoning != "all":
-        keep = pc.fill_null(decided["violates"], False) if reasoning == "flagged" else pa.scalar(False)
-        decided["reasoning"] = pc.if_else(keep, decided["reasoning"], None)
+        kept = pc.or_(pc.fill_null(decided["violates"], False), decided["audit"].is_valid()) if reasoning == "flagged" else pa.scalar(False)
+        decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
     return pa.StructArray.from_arrays([decided[field.name] for field in DECISION], fields=list(DECISION))
+
+
+def _audit(audit: pa.StructArray, policy: Policy) -> pa.StructArray:
+    """What an earlier judge said, under the policy's present threshold; one that gives no probability said: safe."""
+    probability = audit.field("probability")
+    violates = pc.fill_null(pc.greater_equal(probability, pa.scalar(policy.threshold, pa.float32())), False)
+    return pa.StructArray.from_arrays([audit.field("judge"), violates, probability], fields=list(AUDIT), mask=audit.is_null())
 
 
 def verdicts(decisions: pa.StructArray) -> pa.StructArray:
@@ -58,24 +66,48 @@ def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
 
 
 def summary(decisions: pa.StructArray) -> dict[str, int]:
-    """Counts for markers, manifest and progress: rows by status, flagged, forced, reused, and tokens."""
-    statuses = {item["values"]: item["counts"] for item in decisions.field("status").value_counts().to_pylist()}
+    """Counts for markers, manifest and progress: rows by status, flagged, forced, duplicates, reused, and tokens; and by judge
+    what it settled, what of it was audited, and what the audit said otherwise of (`overruled`; of these `missed` are the
+    violations that it took for safe)."""
+    statuses, origins, judges = (_counts(decisions.field(name)) for name in ("status", "origin", "decided_by"))
     return {
         **{status.value: statuses.get(status.value, 0) for status in Status},
-        "flagged": pc.sum(decisions.field("violates")).as_py() or 0,
-        "forced": pc.sum(decisions.field("forced")).as_py() or 0,
-        "reused": pc.sum(pc.equal(decisions.field("origin"), Origin.REUSED.value)).as_py() or 0,
-        "prompt_tokens": pc.sum(decisions.field("prompt_tokens")).as_py() or 0,
-        "output_tokens": pc.sum(decisions.field("output_tokens")).as_py() or 0,
+        "flagged": _total(decisions.field("violates")),
+        "forced": _total(decisions.field("forced")),
+        "duplicates": origins.get(Origin.DUPLICATE.value, 0),
+        "reused": origins.get(Origin.REUSED.value, 0),
+        "prompt_tokens": _total(decisions.field("prompt_tokens")),
+        "output_tokens": _total(decisions.field("output_tokens")),
+        **{f"settled.{judge}": count for judge, count in judges.items() if judge is not None},
+        **_audits(decisions),
     }
 
 
-def _from_scores(scores: pa.ListArray, known: np.ndarray, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(violates) float32, violates bool, label object; arbitrary where not `known`."""
+def _audits(decisions: pa.StructArray) -> dict[str, int]:
+    # A content counts once, or its copies would pass for evidence.
+    once = pc.fill_null(pc.not_equal(decisions.field("origin"), Origin.DUPLICATE.value), False)
+    audited = decisions.filter(pc.and_(decisions.field("audit").is_valid(), once))
+    judge, before, now = audited.field("audit").field("judge"), audited.field("audit").field("violates"), audited.field("violates")
+    overruled = pc.not_equal(before, now)
+    chosen = {"audited": judge, "overruled": judge.filter(overruled), "missed": judge.filter(pc.and_(overruled, now))}
+    return {f"{name}.{by}": count for name, column in chosen.items() for by, count in _counts(column).items()}
+
+
+def _counts(column: pa.Array) -> dict[str | None, int]:
+    return {item["values"]: item["counts"] for item in column.value_counts().to_pylist()}
+
+
+def _total(column: pa.Array) -> int:
+    return pc.sum(column).as_py() or 0
+
+
+def _from_scores(scores: pa.ListArray, scored: np.ndarray, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(violates) float32, violates bool, label object; surely the mildest label where not `scored`."""
     names = np.array(policy.label_names, dtype=object)
     bad = np.array(policy.violating)
     table = np.zeros((len(scores), len(names)), dtype=np.float32)
-    table[known] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
+    table[~scored, int(np.argmin(bad))] = 1
+    table[scored] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
     # Rounding must not make a certain verdict fall short of a threshold of 1.
     probability = np.where(table[:, ~bad].sum(axis=1) == 0, np.float32(1), np.clip(table[:, bad].sum(axis=1), 0, 1)).astype(np.float32)
     violates = probability >= np.float32(policy.threshold)

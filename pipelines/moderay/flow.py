@@ -6,7 +6,6 @@ what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (eng
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pickle
 import queue
@@ -19,34 +18,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.data import DataContext, ExecutionResources
 
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked
-from moderay.cluster import BoardState, Unit, end_with_raylet, resources, start_board, start_ray, whereabouts
-from moderay.decide import decide, flagged, summary
-from moderay.engines import EngineDead, EngineHost, EngineSpec
-from moderay.errors import ModerayError, Stopped, TryAgain, UserError
-from moderay.hosting import READ_CPUS, Engines, hosted
+from moderay.cluster import BoardState, end_with_raylet, resources, start_board, start_ray
+from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
+from moderay.hosting import Engines, hosted, publishing_tasks
+from moderay.index import Index, start_index
 from moderay.job import Job
-from moderay.judges.reason import Reason
-from moderay.judges.unit import judge_unit
-from moderay.plan import Plan, Work, make_plan
+from moderay.judging import Judge, Judging, fatal
+from moderay.plan import Plan, make_plan
 from moderay.progress import Progress, Rate
 from moderay.prompt import vocabulary
-from moderay.publish import Publication, ShardFailed, publish, republish
-from moderay.records import Origin, structs
-from moderay.reuse import EarlierFile
-from moderay.state import Layout, Lease, Range
+from moderay.publishing import Publisher
+from moderay.reuse import LabelFile, ReadAlong, load
+from moderay.state import Layout, Lease, Range, read_markers
 from moderay.storage import no_credentials, plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import Span, read_span, spans
 
-# Shards that are published at once.
-PUBLISHING = 4
 # Seconds that Ray Data is given to end after a stop.
 END_S = 5.0
 # Seconds between two looks at the board.
@@ -96,10 +89,10 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
     if plan.todo:
         start_ray()
     gpus, cpus = resources() if plan.todo else (0, 0.0)
-    engines = hosted(checked.job, checked.policies, gpus, cpus) if plan.rows_left else None
-    manifest = manifests.begun(checked, plan, lease.epoch, manifests.local_hardware() | {"gpus": gpus})
+    engines = hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None
+    manifest = manifests.begun(checked, plan, lease.epoch, manifests.local_hardware() | {"gpus": gpus, "engines": engines.most if engines else 0})
     manifests.write(plan.layout, manifest)
-    publisher = _Publisher(checked, plan, lease.epoch)
+    publisher = Publisher(checked, plan, lease.epoch, publishing_tasks(cpus))
     for work in plan.todo:
         if not work.missing:
             publisher.start(work, work.saved)
@@ -116,13 +109,14 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         "judged": progress.rows,
         "reused_verdicts": progress.reused,
         "engine_restarts": progress.restarts,
+        "usage": dict(progress.usage),
         "actors": seen.actors,
         "most_bytes_ahead": seen.most_ahead,
         "rates": {name: rate._asdict() for name, rate in rates.items()},
         **({"stopped": str(stopped)} if stopped else {}),
         **({"pruned": list(plan.gone)} if prune and plan.gone else {}),
     }
-    markers = [*manifests.read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
+    markers = [*read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
     manifest = manifests.ended(manifest, markers, ending, faults, () if prune else plan.gone)
     manifests.write(plan.layout, manifest)
     if stopped is not None:
@@ -131,14 +125,14 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
 
 
 def _judge(
-    checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: _Publisher, progress: Progress
+    checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: Publisher, progress: Progress
 ) -> tuple[BoardState, Stopped | None]:
     """Judge what is missing and publish each shard that is whole; the board as it was seen last, and why it stopped early."""
     board = start_board()
     stopped: Stopped | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(_units(checked.job, plan, engines, lease.epoch, board), brakes, tracker, board, lease):
+            for unit in _watched(_units(checked, plan, engines, lease.epoch, board), brakes, tracker, board, lease):
                 progress.add(unit)
                 if finished := tracker.add(unit):
                     publisher.start(*finished)
@@ -191,7 +185,7 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
                 return
             if isinstance(item, _LOST):
                 raise TryAgain(
-                    f"Ray lost what the run needs ({_first_line(item)}); what is complete is saved, and the same command goes on from there"
+                    f"Ray lost what the run needs ({first_line(item)}); what is complete is saved, and the same command goes on from there"
                 ) from item
             if isinstance(item, BaseException):
                 raise item
@@ -213,11 +207,13 @@ def _clean(plan: Plan, prune: bool) -> None:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a read task is given: a span, the key its units are saved under, and where its rows may have verdicts already."""
+    """What a read task is given: a span, the key its units are saved under, the marker that will take their place, and where
+    its rows may have verdicts already."""
 
     span: Span
     key: str
-    earlier: EarlierFile | None
+    marker: str
+    earlier: tuple[LabelFile, ...]
 
 
 # Nodes, workers and objects that Ray gave up on.
@@ -234,18 +230,25 @@ _LOST = (
 _FATAL: Mapping[str, Callable[[str], ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "Stopped": lambda said: Stopped(said, 3)}
 
 
-def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
+def _units(checked: Checked, plan: Plan, engines: Engines, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
-    todo = [Reading(span, work.units, work.earlier) for work in plan.todo for span in spans(work.shard, work.missing, job.unit)]
+    job, index = checked.job, _index(checked, plan)
+    todo = [
+        Reading(span, work.units, plan.layout.marker(work.shard.name, work.key, plan.decision), work.earlier)
+        for work in plan.todo
+        for span in spans(work.shard, work.missing, job.unit)
+    ]
     _context(engines.read_ahead(job.unit))
     source = ray.data.from_items([{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo))
-    given = {"job": job, "vocabulary_source": engines.spec.vocabulary_source, "board": board}
-    read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=READ_CPUS)
+    # Screens and long lists of literals are large: put once, not sent with each task.
+    given = {"job": job, "cascades": ray.put(engines.cascades), "outputs": plan.outputs, "vocabulary_source": engines.spec.vocabulary_source, "board": board}
+    judging = Judging(engines.spec, engines.cascades, plan.outputs, index, epoch, board)
+    read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=engines.read_cpus)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         judged = read.map_batches(
-            _Judge,
-            fn_constructor_args=(engines.spec, engines.judges, plan.layout, epoch, board),
+            Judge,
+            fn_constructor_args=(judging,),
             batch_size=None,
             batch_format="pyarrow",
             **engines.options(sum(len(reading.span.units) for reading in todo)),
@@ -259,6 +262,15 @@ def _units(job: Job, plan: Plan, engines: Engines, epoch: int, board: Any) -> Ge
                 yield UnitDone(**row | {"rows": tuple(row["rows"])})
 
 
+def _index(checked: Checked, plan: Plan) -> Index:
+    """Where verdicts lie, by content: at first those of the outputs that are reused; then this run's own, as units are saved."""
+    rows = plan.rows_left + sum(output.rows for output in checked.reused)
+    index = start_index(rows, [cascade.policy.id for cascade in checked.cascades])
+    files = [LabelFile(number, shard, usable) for number, output in enumerate(checked.reused, start=1) for shard, usable in output.shards.items()]
+    load(index, plan.outputs, files)
+    return index
+
+
 def _context(read_ahead: int) -> None:
     """Every unit is a block of its own (a row that holds the whole unit), and reading waits for judging."""
     context = DataContext.get_current()
@@ -268,27 +280,28 @@ def _context(read_ahead: int) -> None:
     context._max_num_blocks_in_streaming_gen_buffer = 2
 
 
-def _read(batch: pa.Table, job: Job, vocabulary_source: str | None, board: Any) -> Iterator[pa.Table]:
+def _read(batch: pa.Table, job: Job, cascades: ray.ObjectRef, outputs: Sequence[Layout], vocabulary_source: str | None, board: Any) -> Iterator[pa.Table]:
     """Task: read a span's units and prepare their contents. What cannot be read ends its shard; what no shard could be
     read without, such as credentials, ends the run."""
     end_with_raylet()
-    vocab = vocabulary(vocabulary_source)
+    vocab, judges = vocabulary(vocabulary_source), ray.get(cascades)
     for data in batch.column("reading").to_pylist():
         reading: Reading = pickle.loads(data)  # made by this driver
         left = list(reading.span.units)
         try:
-            for rows, table in read_span(reading.span, job, vocab, reading.earlier):
+            earlier = ReadAlong(outputs, reading.earlier, [cascade.policy.id for cascade in judges]) if reading.earlier else None
+            for rows, table in read_span(reading.span, job, judges, vocab, earlier):
                 block = _block(reading, rows, table)
                 board.read.remote((reading.span.shard.name, rows), block.nbytes)
                 yield block
                 left.remove(rows)
         except (pa.ArrowException, OSError) as error:
             for rows in left:
-                yield _block(reading, rows, None, {"error": _first_line(error)})
+                yield _block(reading, rows, None, {"error": first_line(error)})
         except Exception as error:
             if (refused := no_credentials(reading.span.shard.url, error)) is None:
                 raise
-            yield _block(reading, left[0], None, _fatal(refused))
+            yield _block(reading, left[0], None, fatal(refused))
 
 
 def _block(reading: Reading, rows: Range, table: pa.Table | None, said: Mapping[str, str] | None = None) -> pa.Table:
@@ -297,132 +310,5 @@ def _block(reading: Reading, rows: Range, table: pa.Table | None, said: Mapping[
     if table is not None:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-    columns = {"shard": [reading.span.shard.name], "key": [reading.key], "start": [rows[0]], "end": [rows[1]]}
+    columns = {"shard": [reading.span.shard.name], "key": [reading.key], "marker": [reading.marker], "start": [rows[0]], "end": [rows[1]]}
     return pa.table({**columns, "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()), "said": [json.dumps(said or {})]})
-
-
-class _Judge:
-    """Actor: one engine, and as many units at once as keep it full."""
-
-    def __init__(self, spec: EngineSpec, judges: Sequence[Reason], layout: Layout, epoch: int, board: Any) -> None:
-        end_with_raylet()
-        self._judges, self._layout, self._epoch, self._board = judges, layout, epoch, board
-        self._host, self._told, self._name = EngineHost(spec), 0, whereabouts()
-        board.joined.remote()
-
-    async def __call__(self, block: pa.Table) -> Any:
-        row = {name: block.column(name)[0].as_py() for name in ("shard", "key", "start", "end", "said")}
-        unit = (row["shard"], (row["start"], row["end"]))
-        said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], **json.loads(row["said"])}
-        if row["said"] == "{}":
-            if await self._board.begin.remote(unit, self._name):
-                said |= await self._outcome(unit, row["key"], block.column("unit")[0].as_buffer())
-            else:
-                said["skipped"] = True
-            self._board.end.remote(unit)
-        yield pa.table({"said": [json.dumps(said)]})
-
-    async def _outcome(self, unit: Unit, key: str, data: pa.Buffer) -> dict[str, Any]:
-        """Judge and save a unit; what the driver is told of it."""
-        try:
-            with pa.ipc.open_stream(data) as reader:
-                table = reader.read_all()
-            judged = await judge_unit(self._host, self._judges, table, self._epoch)
-            await asyncio.to_thread(self._save, unit, key, judged)
-        except EngineDead as error:
-            return _fatal(Stopped(f"the engine died ({error}); what was judged is saved, and the same command goes on from there", 3))
-        except TryAgain as error:
-            return {"error": str(error)}
-        except ModerayError as error:
-            return _fatal(error)
-        restarts, self._told = self._host.restarts - self._told, self._host.restarts
-        return self._counted(judged) | {"restarts": restarts}
-
-    def _counted(self, judged: pa.Table) -> dict[str, Any]:
-        decisions = {judge.policy.id: decide(structs(judged.column(judge.policy.id)), judge.policy) for judge in self._judges}
-        new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
-        return {
-            "selected": judged.num_rows,
-            "counts": {name: summary(decision) for name, decision in new.items()},
-            "flagged": pc.sum(flagged(list(decisions.values()))).as_py() or 0,
-            "reused": sum(len(decision) - len(new[name]) for name, decision in decisions.items()),
-        }
-
-    def _save(self, unit: Unit, key: str, judged: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, judged.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-            writer.write_table(judged)
-        with plain_errors(self._layout.url):
-            self._layout.write(self._layout.unit(*unit, key), sink.getvalue().to_pybytes())
-
-
-def _fatal(error: ModerayError) -> dict[str, str]:
-    return {"fatal": type(error).__name__, "error": str(error)}
-
-
-def _is_new(decision: pa.StructArray) -> pa.BooleanArray:
-    return pc.fill_null(pc.not_equal(decision.field("origin"), Origin.REUSED.value), True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _cause(error: ray.exceptions.RayError) -> BaseException:
-    """What a task raised, where it is an error of ours."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, ModerayError) else error
-
-
-class _Publisher:
-    """Publishing tasks, a few at a time."""
-
-    def __init__(self, checked: Checked, plan: Plan, epoch: int) -> None:
-        self._checked, self._plan, self._epoch = checked, plan, epoch
-        self._pending: dict[Any, str] = {}
-        self._failed: dict[str, str] = {}
-        self._publish, self._republish = _task(publish), _task(republish)
-        self.markers: list[dict[str, Any]] = []
-
-    def start(self, work: Work, units: Sequence[Range]) -> None:
-        while len(self._pending) >= PUBLISHING:
-            self.collect(wait=True)
-        job = self._checked.job
-        publication = Publication(
-            self._plan.layout, work.shard, work.key, work.units, self._plan.decision, self._plan.judge_keys, self._checked.policies,
-            self._checked.scan.columns, job.output.reasoning, self._epoch, job.storage,
-        )  # fmt: skip
-        task = self._republish.remote(publication, work.old) if work.redecide else self._publish.remote(publication, units, work.old)
-        self._pending[task] = work.shard.name
-
-    def collect(self, wait: bool = False) -> None:
-        """Take in what has ended."""
-        ready, _ = (
-            ray.wait(list(self._pending), num_returns=1 if wait else max(1, len(self._pending)), timeout=None if wait else 0) if self._pending else ([], [])
-        )
-        for task in ready:
-            shard = self._pending.pop(task)
-            try:
-                self.markers.append(ray.get(task))
-            except ray.exceptions.RayError as error:
-                cause = _cause(error)
-                if not isinstance(cause, (ShardFailed, TryAgain)):
-                    raise cause from error
-                self._failed[shard] = _first_line(cause)
-
-    def finish(self) -> dict[str, str]:
-        """Wait for all; the shards that failed, and why."""
-        while self._pending:
-            self.collect(wait=True)
-        return self._failed
-
-
-def _task(work: Callable[..., dict[str, Any]]) -> Any:
-    """A publishing task: it waits for storage more than it computes."""
-
-    def task(publication: Publication, *args: Any) -> dict[str, Any]:
-        end_with_raylet()
-        with plain_errors(publication.layout.url):
-            return work(publication, *args)
-
-    return ray.remote(num_cpus=0)(task)

@@ -9,26 +9,29 @@ from typing import Any
 
 from ray.data import ActorPoolStrategy
 
-from moderay.check import engine_and_judges
+from moderay.cascade import Cascade
+from moderay.check import engine_spec, fitted
 from moderay.engines import EngineSpec
 from moderay.errors import UserError
 from moderay.job import Job, Replicas, UnitSize
-from moderay.judges.reason import Reason
-from moderay.policy import Policy
 
-# Cores of an actor and of a read task, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
-ENGINE_CPUS, READ_CPUS = 0.5, 0.5
+# Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
+ENGINE_CPUS = 0.5
+# Cores of a read task, which tokenises. Each is a process that holds a span, so that fewer cores must mean less memory.
+READ_CPUS = 1.0
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at one of them."""
+    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at one of them. `read_cpus`: of
+    a read task."""
 
     spec: EngineSpec
-    judges: Sequence[Reason]
+    cascades: Sequence[Cascade]
     fewest: int
     most: int
     in_flight: int
+    read_cpus: float
 
     def options(self, units: int) -> dict[str, Any]:
         """For `map_batches`; not more actors than there are units."""
@@ -41,19 +44,24 @@ class Engines:
         return self.most * (self.in_flight + 2) * unit.bytes
 
 
-def hosted(job: Job, policies: Sequence[Policy], gpus: int, cpus: float) -> Engines:
+def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
     """The job's engines on a cluster of so many GPUs and cores. Requests of at least twice `max_num_seqs` are in flight at
     each, and two units at least, so that no engine drains between two units. Raises `UserError` where the cluster is too
     small."""
-    spec, judges = engine_and_judges(job, policies, gpus)
-    in_flight = max(2, math.ceil(2 * spec.max_num_seqs / (job.unit.rows * len(policies))) + 1)
+    spec = fitted(engine_spec(job, gpus), cascades)
+    in_flight = max(2, math.ceil(2 * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 1)
     there = max(1, gpus // spec.gpus) if spec.gpus else 1
     wanted = job.model.replicas
     fewest, most = (wanted.min, wanted.max) if isinstance(wanted, Replicas) else (wanted, wanted) if wanted else (there, there)
     if spec.gpus and fewest > there:
         raise UserError(f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has {gpus} GPUs")
-    if fewest * ENGINE_CPUS + READ_CPUS > cpus:
-        raise UserError(
-            f"model.replicas asks for {fewest} engines, which with reading take {fewest * ENGINE_CPUS + READ_CPUS:g} cores, and the cluster has {cpus:g}"
-        )
-    return Engines(spec, judges, fewest, most, in_flight)
+    read_cpus = min(READ_CPUS, cpus / 2)
+    if (needed := fewest * ENGINE_CPUS + read_cpus) > cpus:
+        raise UserError(f"model.replicas asks for {fewest} engines, which with reading take {needed:g} cores, and the cluster has {cpus:g}")
+    return Engines(spec, cascades, fewest, most, in_flight, read_cpus)
+
+
+def publishing_tasks(cpus: float) -> int:
+    """Shards that a cluster of so many cores publishes at once: two at least, since each waits for storage most of its time,
+    and not so many that they throttle it."""
+    return max(2, min(32, int(cpus // 4)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from moderay import yamlfile
 from moderay.errors import Problem, Problems, nearest
@@ -112,6 +112,39 @@ class Model(_Spec):
     """Further vLLM engine arguments, passed through; max_num_seqs and max_num_batched_tokens among them."""
 
 
+class RulesArgs(_Spec):
+    """Each policy's rules.yaml, where it has one."""
+
+
+class ScreenArgs(_Spec):
+    """A light classifier, made by `moderay calibrate`, for the policy that its card names."""
+
+    path: str
+    """Its folder."""
+    force: bool = False
+    """Use it although its card names another policy text or model. Default: no, since its promise does not hold then."""
+
+
+class GlanceArgs(_Spec):
+    """The safeguard without its reasoning; sure of what lies outside a band of P(violates). Without any key it is sure of
+    everything, and the last judge."""
+
+    below: float | None = Field(default=None, ge=0, le=1)
+    """Settles contents with a lower P."""
+    above: float | None = Field(default=None, ge=0, le=1)
+    """Settles contents with a higher P: only where flagged rows without a rationale are wanted."""
+    path: str | None = None
+    """A folder made by `moderay calibrate --judge glance`: its band, for the policy that its card names."""
+    force: bool = False
+    """Use it although its card names another policy text or model."""
+
+    @model_validator(mode="after")
+    def _either(self) -> GlanceArgs:
+        if self.path is not None and (self.below, self.above) != (None, None):
+            raise ValueError("either a calibrated band (path) or below and above")
+        return self
+
+
 class ReasonArgs(_Spec):
     """The safeguard with its reasoning."""
 
@@ -119,10 +152,41 @@ class ReasonArgs(_Spec):
     """Tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort before a cap."""
 
 
-class Step(_Spec):
-    """One judge of the cascade; `reason` is the only one there is."""
+def _folder(value: object) -> object:
+    """A folder for `path: FOLDER`."""
+    return {"path": value} if isinstance(value, str) else value
 
-    reason: ReasonArgs = ReasonArgs()
+
+# In order of cost.
+JUDGES = ("rules", "screen", "glance", "reason")
+
+
+class Step(_Spec):
+    """One judge of the cascade: `rules`, `screen: FOLDER`, `glance: {below: 0.02}`, or `reason: {budget: 512}`."""
+
+    rules: RulesArgs | None = None
+    screen: Annotated[ScreenArgs | None, BeforeValidator(_folder, json_schema_input_type=str | ScreenArgs)] = None
+    glance: Annotated[GlanceArgs | None, BeforeValidator(_folder, json_schema_input_type=str | GlanceArgs)] = None
+    reason: ReasonArgs | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Step:
+        if sum(getattr(self, name) is not None for name in JUDGES) != 1:
+            raise ValueError(f"a step is one judge: {', '.join(JUDGES)}")
+        return self
+
+    @property
+    def judge(self) -> str:
+        return next(name for name in JUDGES if getattr(self, name) is not None)
+
+
+def _step(value: object) -> object:
+    """`rules` for `rules: {}`; a judge without arguments may also stand as a key without value."""
+    if isinstance(value, str) and value not in JUDGES:
+        raise ValueError(f"no such judge; valid: {', '.join(JUDGES)}")
+    if isinstance(value, str):
+        return {value: {}}
+    return {name: {} if name in JUDGES and args is None else args for name, args in value.items()} if isinstance(value, dict) else value
 
 
 class Windows(_Spec):
@@ -178,19 +242,39 @@ class Job(_Spec):
     policies: list[str] = Field(min_length=1)
     """Policy folders."""
     model: Model = Model()
-    cascade: list[Step] = Field(default_factory=lambda: [Step()], min_length=1, max_length=1)
-    """Judges in order of cost."""
+    cascade: list[Annotated[Step, BeforeValidator(_step, json_schema_input_type=Literal["rules", "glance", "reason"] | Step)]] = Field(
+        default_factory=lambda: [Step(reason=ReasonArgs())], min_length=1
+    )
+    """Judges in order of cost, each settling what it is sure of: rules, screens, glance, reason. The last settles the rest."""
     windows: Windows = Windows()
     unit: UnitSize = UnitSize()
     limits: Limits = Limits()
+    audit: float = Field(default=0.0, ge=0, le=1)
+    """Share of what earlier judges settled, chosen by hash, that the last one judges too: every run measures its own misses."""
+    reuse: list[str] = Field(default_factory=list)
+    """Earlier outputs whose verdicts are taken where content and judge are the same."""
     storage: dict[str, Any] = Field(default_factory=dict)
     """fsspec options of stores that are not local, for all of them or by protocol; secrets belong in the environment."""
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
-    @property
-    def budget(self) -> int:
-        return self.cascade[0].reason.budget
+    @field_validator("cascade")
+    @classmethod
+    def _in_order(cls, steps: list[Step]) -> list[Step]:
+        names = [step.judge for step in steps]
+        if names != sorted(names, key=JUDGES.index):
+            raise ValueError(f"judges stand in order of cost: {', '.join(JUDGES)}")
+        if twice := [name for name in ("rules", "reason") if names.count(name) > 1]:
+            raise ValueError(f"{twice[0]} stands twice")
+        glances = [step.glance for step in steps if step.glance is not None]
+        if len(glances) > 1 and any(glance.path is None for glance in glances):
+            raise ValueError("glance stands twice; more than one is for calibrated bands (path), one for each policy")
+        last = steps[-1]
+        if last.reason is None and (last.glance is None or last.glance.model_dump(exclude_defaults=True)):
+            raise ValueError("the last judge settles what the others pass on: reason, or glance without below, above and path")
+        if any(step.glance is not None and not step.glance.model_dump(exclude_defaults=True) for step in steps[:-1]):
+            raise ValueError("glance before another judge needs below, above or path: without them it settles everything")
+        return steps
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at the line of a dotted key."""
@@ -205,11 +289,12 @@ def job_schema() -> dict[str, Any]:
 @dataclass(frozen=True)
 class Draft:
     """A job file with whatever is wrong in it. `job`: without problems the job; with some, what of it is needed to look
-    at the input, or None where the input itself is wrong. `policies`: those that can be read."""
+    at the input, or None where the input itself is wrong. `policies`: those that can be read. `wrong`: sections with problems."""
 
     job: Job | None
     policies: tuple[Policy, ...]
     problems: tuple[Problem, ...]
+    wrong: frozenset[str] = frozenset()
 
 
 def load_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job, tuple[Policy, ...]]:
@@ -232,7 +317,7 @@ def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
     """Read a job file: `--set key=value` first, then `${VAR}`, so that what is set needs no variable; then its policies.
     Raises `Problems` only where there is no YAML to look at."""
     path = Path(file)
-    document = yamlfile.read(path)
+    document = yamlfile.read(path, "a job file is keys and values", "begin with name:, input:, output:, policies:")
     for given in sets:
         yamlfile.put(document, given)
     yamlfile.fill(document)
@@ -246,12 +331,13 @@ def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
     folders = data.get("policies")
     policies, wrong = _load_policies(folders if isinstance(folders, list) else [], document.origin)
     found += wrong
+    wrong_keys = {key for key, _ in found}
     if found:
-        job = _usable(data, {key for key, _ in found})
+        job = _usable(data, wrong_keys)
     if job is not None:
         job._origin = document.origin
     problems = sorted(dict.fromkeys(problem for _, problem in found), key=lambda problem: (problem.file != str(path), problem.line or 0))
-    return Draft(job, policies, tuple(problems))
+    return Draft(job, policies, tuple(problems), frozenset(key.partition(".")[0] for key in wrong_keys))
 
 
 def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
@@ -261,7 +347,7 @@ def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
     if "input" in sections:
         return None
     kept = {name: value for name, value in data.items() if name in Job.model_fields and name not in sections}
-    kept["policies"] = ["none"]
+    kept.setdefault("policies", ["none"])
     if "output" in sections:
         given = data.get("output")
         path = given.get("path") if isinstance(given, dict) and "output.path" not in wrong else ""
@@ -280,11 +366,17 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
             return [located(item) for item in value]
         return os.path.normpath(base / value) if isinstance(value, str) and "://" not in value and not value.startswith("${") else value
 
+    for section in ("policies", "reuse"):
+        if section in data:
+            data[section] = located(data[section])
+    steps = data.get("cascade")
+    for step in steps if isinstance(steps, list) else []:
+        for judge, args in step.items() if isinstance(step, dict) else ():
+            if judge in ("screen", "glance"):
+                step[judge] = args | {"path": located(args["path"])} if isinstance(args, dict) and "path" in args else located(args)
     for section in ("input", "output"):
         if isinstance(data.get(section), dict) and "path" in data[section]:
             data[section]["path"] = located(data[section]["path"])
-    if "policies" in data:
-        data["policies"] = located(data["policies"])
     model = data.get("model")
     source = model.get("source") if isinstance(model, dict) else None
     if isinstance(model, dict) and isinstance(source, str):

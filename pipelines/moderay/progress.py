@@ -31,7 +31,7 @@ class Rate(NamedTuple):
 
 class Progress:
     """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines. `last`:
-    when the last unit was saved (monotonic seconds)."""
+    when the last unit was saved (monotonic seconds). `usage`: what the engines were asked."""
 
     def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
         self._console, self._interval = console, interval
@@ -40,6 +40,7 @@ class Progress:
         self._task: TaskID | None = None
         self.rows = self.reused = self.restarts = self._total = self._flagged = self._failed = 0
         self._tokens: Counter[str] = Counter()
+        self.usage: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
         self._doubtful: Counter[str] = Counter()
         self.last = 0.0
@@ -63,6 +64,7 @@ class Progress:
         self.rows += unit.selected
         self.reused += unit.reused
         self.restarts += unit.restarts
+        self.usage.update(unit.usage)
         self._flagged += unit.flagged
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
         self.last = time.monotonic()

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.decide import decide, flagged, redecide, summary
-from moderay.errors import ModerayError
+from moderay.errors import ModerayError, first_line
 from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.shards import Shard
@@ -196,7 +196,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
                 yield start, start + len(table), table.cast(work.columns)
                 start += len(table)
     except (pa.ArrowException, OSError) as error:
-        raise ShardFailed(f"{shard.name}: its carried columns cannot be read: {str(error).splitlines()[0]}") from error
+        raise ShardFailed(f"{shard.name}: its carried columns cannot be read: {first_line(error)}") from error
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -26,11 +26,16 @@ RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)
 
 
 class Origin(StrEnum):
-    """Where a verdict comes from: this row was judged, or its content was before."""
+    """Where a verdict comes from: this row was judged, its content was in another row of this run, or in an earlier one."""
 
     JUDGED = "judged"
+    DUPLICATE = "duplicate"
     REUSED = "reused"
 
+
+# Of an audited row: what an earlier judge said. `violates` follows from the threshold; `probability` is null where that
+# judge gives none.
+AUDIT = pa.struct([("judge", pa.string()), ("violates", pa.bool_()), ("probability", pa.float32())])
 
 # What is found out while judging. `scores` is P(label) in the order of the policy's labels: with it, every later
 # threshold is decided without a model, whatever the number of labels.
@@ -44,6 +49,7 @@ VERDICT = pa.schema(
         pa.field("decided_by", pa.string()),
         pa.field("origin", pa.string()),
         pa.field("forced", pa.bool_()),
+        pa.field("audit", AUDIT),
         pa.field("run", pa.int16()),
         pa.field("windows", pa.int32()),
         pa.field("prompt_tokens", pa.int32()),
@@ -51,6 +57,9 @@ VERDICT = pa.schema(
         pa.field("detail", pa.string()),
     ]
 )
+
+
+VERDICTS = pa.struct(list(VERDICT))
 
 
 class Verdict(NamedTuple):
@@ -64,6 +73,7 @@ class Verdict(NamedTuple):
     decided_by: str | None = None
     origin: str | None = None
     forced: bool | None = None
+    audit: Mapping[str, object] | None = None
     run: int | None = None
     windows: int | None = None
     prompt_tokens: int | None = None
@@ -78,9 +88,6 @@ def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
     return pa.StructArray.from_arrays([pa.array(columns[f.name], f.type) for f in VERDICT], fields=list(VERDICT))
 
 
-# Of an audited row: what an earlier judge said. Null until there are earlier judges.
-AUDIT = pa.struct([("judge", pa.string()), ("violates", pa.bool_()), ("probability", pa.float32())])
-
 # A policy's column in the label files: the verdict, and what the threshold makes of it.
 DECISION = pa.struct(
     [
@@ -88,8 +95,7 @@ DECISION = pa.struct(
         pa.field("violates", pa.bool_()),
         pa.field("label", pa.string()),
         pa.field("probability", pa.float32()),
-        *[VERDICT.field(name) for name in ("scores", "rationale", "reasoning", "answer", "decided_by", "origin", "forced")],
-        pa.field("audit", AUDIT),
+        *[VERDICT.field(name) for name in ("scores", "rationale", "reasoning", "answer", "decided_by", "origin", "forced", "audit")],
         *[VERDICT.field(name) for name in ("run", "windows", "prompt_tokens", "output_tokens", "detail")],
     ]
 )

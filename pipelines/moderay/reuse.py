@@ -1,103 +1,160 @@
-"""Verdicts that were paid for already: a row takes the one its content got before, where the same judge would give it again."""
+"""Verdicts that were paid for already: a row takes the one its content got before, where the same judge would give it again.
+
+They lie in label files: this output's own, and those of the outputs that `reuse:` names. A reader looks through the files of the
+same name as its shard (`ReadAlong`), where most of its contents will be; the index knows the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import ray
 
-from moderay.decide import verdicts
-from moderay.records import CONTENT_HASH, VERDICT, Origin, Status, structs
-from moderay.storage import RemoteFile, filesystem
+from moderay.cluster import end_with_raylet
+from moderay.errors import UserError, first_line
+from moderay.index import File, Index, Numbers, Partition, Source, hash_keys, hits, policy_masks
+from moderay.judges.glance import Band
+from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, judged
+from moderay.records import CONTENT_HASH, ROW, Status, structs
+from moderay.state import Layout, list_state, read_markers
+from moderay.storage import RemoteFile, plain_errors, read
 
-# Row groups of an earlier file whose verdicts are held at once: rows mostly come in the order in which they came before.
-HELD = 2
+if TYPE_CHECKING:
+    from moderay.cascade import Cascade
 
-VERDICTS = pa.struct(list(VERDICT))
+# Label files that one loading task reads.
+LOAD_FILES = 16
+
+# By policy: the judges whose verdicts may be taken, and the band outside which they may.
+Usable = Mapping[str, Mapping[str, Band | None]]
 
 
 @dataclass(frozen=True)
-class EarlierFile:
-    """A label file whose verdicts may be taken; picklable. `policies`: ids of those whose judge key there is today's."""
+class LabelFile:
+    """A published shard whose verdicts may be taken; picklable. `output`: its number among the outputs, of which this run's is 0."""
 
-    url: str
-    storage: Mapping[str, Any]
-    policies: tuple[str, ...]
+    output: int
+    shard: str
+    usable: Usable
 
 
-class Earlier:
-    """An opened `EarlierFile`: verdicts by content hash."""
+def usable_verdicts(cascades: Sequence[Cascade], judges: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Band | None]]:
+    """What of a label file whose marker names these judge keys (by policy and judge) stands in these cascades too."""
+    found = {cascade.policy.id: cascade.reusable(judges.get(cascade.policy.id, {})) for cascade in cascades}
+    return {policy: taken for policy, taken in found.items() if taken}
 
-    def __init__(self, file: EarlierFile) -> None:
-        self.policies = file.policies
-        fs, path = filesystem(file.url, file.storage)
-        self._file = pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True)
-        self._ends = np.cumsum([self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)])
-        self._held: dict[int, pa.Table] = {}
-        self._hashes, self._rows = self._index()
 
-    def _index(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted hashes (bytes) and the row of each; of rows with one content the one that more policies judged."""
-        table = self._file.read(columns=[CONTENT_HASH.name, *[f"{name}.status" for name in self.policies]])
-        hashes = table.column(CONTENT_HASH.name).to_numpy()
-        judged = sum((_ok(table.column(name)) for name in self.policies), np.zeros(len(table), np.int64))
-        rows = np.flatnonzero(judged > 0)
-        packed = np.frombuffer(bytes.fromhex("".join(hashes[rows])), dtype="S16")
-        order = np.lexsort((-judged[rows], packed))
-        return packed[order], rows[order]
+@dataclass(frozen=True)
+class EarlierOutput:
+    """An output that `reuse:` names. `shards`: by label file, what of it may be taken; `rows` in these."""
+
+    layout: Layout
+    rows: int
+    shards: Mapping[str, Usable]
+    manifest: Mapping[str, Any]
+
+
+def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade]) -> EarlierOutput:
+    """Read an output's manifest and markers. Raises `UserError` where there is none, or where its last run did not end."""
+    layout = Layout(url, storage)
+    with plain_errors(url):
+        data = read(layout.fs, layout.private("manifest.json"))
+        if data is None:
+            raise UserError(f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json")
+        manifest = json.loads(data)
+        if (status := manifest["runs"][-1]["status"]) != "finished":
+            raise UserError(f"reuse: {url} is not finished (its last run: {status}): run its job to the end first, or leave it out")
+        markers = read_markers(layout, [layout.marker(name, *marker) for name, found in list_state(layout).markers.items() for marker in found])
+    shards = {marker["shard"]: usable_verdicts(cascades, marker["judges"]) for marker in markers}
+    found = {name: usable for name, usable in shards.items() if usable}
+    rows = sum(marker["rows"] for marker in markers if marker["shard"] in found)
+    return EarlierOutput(layout, rows, found, manifest)
+
+
+class ReadAlong:
+    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them. Raises OSError or pa.ArrowException
+    where a file cannot be read."""
+
+    def __init__(self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]) -> None:
+        self._known, self._payloads = Partition(), Payloads(outputs, policies)
+        for file in files:
+            for source, hashes, rows, masks in entries(outputs[file.output], file, policies):
+                good = np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0))
+                self._known.add(File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good])
 
     def find(self, hashes: Sequence[str | None]) -> dict[str, pa.StructArray]:
-        """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`, null where there is
-        nothing to take."""
-        rows = self._rows_of(hashes)
-        known = np.unique(rows[rows >= 0])
-        table = self._read(known)
-        at = np.searchsorted(known, rows)
-        found = {}
-        for name in self.policies:
-            column = _reused(verdicts(structs(table.column(name))))
-            found[name] = column.take(pa.array(at, mask=rows < 0))
-        return found
-
-    def _rows_of(self, hashes: Sequence[str | None]) -> np.ndarray:
-        wanted = np.array([b"" if value is None else bytes.fromhex(value) for value in hashes], dtype="S16")
-        at = np.searchsorted(self._hashes, wanted)
-        inside = at < len(self._hashes)
-        hit = np.zeros(len(wanted), bool)
-        hit[inside] = (self._hashes[at[inside]] == wanted[inside]) & np.array([value is not None for value in hashes], bool)[inside]
-        rows = np.full(len(wanted), -1, np.int64)
-        rows[hit] = self._rows[at[hit]]
-        return rows
-
-    def _read(self, rows: np.ndarray) -> pa.Table:
-        """These rows (sorted) of the policies' columns."""
-        groups = np.searchsorted(self._ends, rows, side="right")
-        parts = [self._group(group).take(pa.array(rows[groups == group] - self._first(group))) for group in np.unique(groups)]
-        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table().select(list(self.policies))
-
-    def _first(self, group: int) -> int:
-        return int(self._ends[group - 1]) if group else 0
-
-    def _group(self, group: int) -> pa.Table:
-        if group not in self._held:
-            while len(self._held) >= HELD:
-                del self._held[next(iter(self._held))]
-            self._held[group] = self._file.read_row_group(int(group), columns=list(self.policies))
-        return self._held[group]
+        """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`, null where there is nothing to
+        take."""
+        column = pa.array(hashes, pa.string())
+        at = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        return self._payloads.read(hits(hashes, [(at, self._known.find(hash_keys(column.drop_null())))]))
 
 
-def _ok(column: pa.ChunkedArray) -> np.ndarray:
-    statuses = pa.chunked_array([chunk.field("status") for chunk in column.chunks], pa.string())
-    return np.array(statuses.to_numpy() == Status.OK.value, np.int64)
+@dataclass(frozen=True)
+class Loaded:
+    """`rows`: entries given to the index; `unreadable`: by shard, why its verdicts are not used."""
+
+    rows: int
+    unreadable: Mapping[str, str]
 
 
-def _reused(found: pa.StructArray) -> pa.StructArray:
-    """Null where the status is not ok; else with the origin `reused`."""
-    columns = [found.field(name) for name in VERDICT.names]
-    columns[VERDICT.get_field_index("origin")] = pa.array([Origin.REUSED.value] * len(found), pa.string())
-    missing = pa.array(found.field("status").to_numpy(zero_copy_only=False) != Status.OK.value, pa.bool_())
-    return pa.StructArray.from_arrays(columns, fields=list(VERDICT), mask=missing)
+def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
+    """Tell the index of earlier label files, in tasks on the cluster; returns when all are in."""
+    task = ray.remote(num_cpus=1)(_load)
+    calls = [task.remote(index, tuple(outputs), files[i : i + LOAD_FILES]) for i in range(0, len(files), LOAD_FILES)]
+    rows, unreadable = 0, dict[str, str]()
+    for number, call in enumerate(calls):
+        try:
+            found = ray.get(call)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+            lost = files[number * LOAD_FILES : (number + 1) * LOAD_FILES]
+            found = Loaded(0, {file.shard: f"Ray lost the task that read it ({type(error).__name__})" for file in lost})
+        rows, unreadable = rows + found.rows, unreadable | dict(found.unreadable)
+    return Loaded(rows, unreadable)
+
+
+def _load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
+    """Task: some files."""
+    end_with_raylet()
+    rows, unreadable = 0, dict[str, str]()
+    for file in files:
+        try:
+            for source, hashes, positions, masks in entries(outputs[file.output], file, index.policies):
+                index.wait(index.add(File(source), hashes, positions, masks))
+                rows += int(np.count_nonzero(masks))
+        except UNREADABLE as error:
+            unreadable[file.shard] = first_line(error)
+    return Loaded(rows, unreadable)
+
+
+def entries(layout: Layout, file: LabelFile, policies: Sequence[str]) -> Iterator[tuple[Source, pa.StringArray, Numbers, Numbers]]:
+    """Source, hashes, positions and masks of a label file's row groups; a mask is 0 where nothing may be taken. Raises OSError,
+    pa.ArrowException or ValueError for a file that cannot be read."""
+    source = Source(file.output, file.shard, version=file_version(layout, file.shard))
+    with pq.ParquetFile(RemoteFile(layout.fs, layout.label(file.shard)), pre_buffer=True) as labels:
+        if not {ROW.name, CONTENT_HASH.name} <= set(labels.schema_arrow.names):
+            raise Replaced("a Parquet file, but no label file of moderay")
+        taken = judged(labels.schema_arrow, [policy for policy in policies if policy in file.usable])
+        fields = [f"{policy}.{name}" for policy in taken for name in ("status", "decided_by", "probability")]
+        for group in range(labels.num_row_groups):
+            table = labels.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *fields])
+            none = np.zeros(len(table), bool)
+            columns = [takable(structs(table.column(policy)), file.usable[policy]) if policy in taken else none for policy in policies]
+            yield source, structs(table.column(CONTENT_HASH.name)), table.column(ROW.name).to_numpy(), policy_masks(columns, len(table))
+
+
+def takable(decisions: pa.StructArray, judges: Mapping[str, Band | None]) -> Numbers:
+    """Bool: which of a label file's decisions may be taken: status ok, by one of these judges, and outside its band. Needs the
+    fields status, decided_by and probability."""
+    found = np.zeros(len(decisions), bool)
+    probability = decisions.field("probability").to_numpy(zero_copy_only=False)
+    for judge, band in judges.items():
+        mine = pc.fill_null(pc.equal(decisions.field("decided_by"), judge), False).to_numpy(zero_copy_only=False)
+        found |= mine if band is None else mine & band.settles(probability)
+    return np.asarray(found & pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False))

@@ -6,19 +6,20 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moderay.columns import check_columns, is_conversation
-from moderay.columns import output_columns as output_columns
-from moderay.columns import read_columns as read_columns
-from moderay.columns import where_columns as where_columns
 from moderay.content import template_columns
-from moderay.errors import Problem, TryAgain
+from moderay.errors import Problem, TryAgain, first_line
 from moderay.job import Job
+from moderay.judges.rulesfile import check_rules
 from moderay.storage import details, filesystem, find, get, is_local, patiently, place, plain_errors, version
+
+if TYPE_CHECKING:
+    from moderay.cascade import Cascade
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
@@ -66,8 +67,8 @@ class Scan:
         return sum(shard.rows for shard in self.shards)
 
 
-def scan(job: Job, policy_ids: Sequence[str]) -> Scan:
-    """Find the shards and check their columns. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
+def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Scan:
+    """Find the shards and check their columns, those that rules read included. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
     files, problems = _files(job)
     read = _footers(job, files)
     good = [(shard, schema) for shard, schema, error in read if error is None and schema is not None]
@@ -75,7 +76,7 @@ def scan(job: Job, policy_ids: Sequence[str]) -> Scan:
     carried = pa.schema([])
     if good:
         carried, wrong = check_columns(job, good, policy_ids)
-        problems += wrong
+        problems += [*wrong, *(problem for cascade in cascades for rules in cascade.rules for problem in check_rules(rules, good))]
         if not sum(shard.rows for shard, _ in good):
             problems.append(job.problem("input.path", "the input has no rows"))
     elif files:
@@ -189,7 +190,7 @@ def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None
         metadata = pq.read_metadata(pa.BufferReader(tail))
         schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        return shard, None, (str(error).splitlines() or [type(error).__name__])[0]
+        return shard, None, first_line(error)
     content = schema.field(job.input.content).type if schema.names.count(job.input.content) == 1 else None
     return _with_footer(shard, metadata, schema.names, template_columns(job.input.content), is_conversation(content)), schema, None
 

@@ -15,13 +15,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from moderay.errors import ModerayError, TryAgain
 from moderay.identity import digest
 from moderay.shards import Shard
-from moderay.storage import create, filesystem, names_below, put_bytes, read, remove
+from moderay.storage import create, filesystem, get, names_below, put_bytes, read, remove
 
 Range = tuple[int, int]
 
@@ -86,6 +87,13 @@ def list_state(layout: Layout) -> State:
 
 _UNIT = re.compile(r"(.+)/(\d+)-(\d+)-([0-9a-f]{16})\.arrow")
 _MARKER = re.compile(r"(.+)-([0-9a-f]{16})-([0-9a-f]{16})\.json")
+
+
+def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """What published shards say of themselves."""
+    fs = layout.fs
+    with ThreadPoolExecutor(16) as pool:
+        return [json.loads(data) for data in pool.map(lambda path: get(fs, path), paths)]
 
 
 def tiling(ranges: Iterable[Range]) -> tuple[Range, ...]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from moderay.errors import ModerayError, TryAgain, UserError
+from moderay.errors import ModerayError, TryAgain, UserError, first_line
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     try:
         fs, path = fsspec.core.url_to_fs(url, **given)
     except (ValueError, ImportError, TypeError) as error:
-        raise UserError(f"{shown(url)}: this kind of storage cannot be used ({_first_line(error)})") from None
+        raise UserError(f"{shown(url)}: this kind of storage cannot be used ({first_line(error)})") from None
     return fs, path
 
 
@@ -209,7 +209,7 @@ def patiently(fs: Any, call: Callable[[], T]) -> T:
         return call()
     except Exception as error:
         if _passing(error) and not isinstance(error, OSError):
-            raise OSError(_first_line(error)) from error
+            raise OSError(first_line(error)) from error
         raise
 
 
@@ -245,14 +245,14 @@ def plain_errors(url: str) -> Iterator[None]:
     except ModerayError:
         raise
     except PermissionError as error:
-        raise UserError(f"{url}: access denied ({_first_line(error)}); check the credentials and what they may do") from None
+        raise UserError(f"{url}: access denied ({first_line(error)}); check the credentials and what they may do") from None
     except FileNotFoundError as error:
-        raise UserError(f"{url}: no such bucket or folder ({_first_line(error)})") from None
+        raise UserError(f"{url}: no such bucket or folder ({first_line(error)})") from None
     except (OSError, TimeoutError) as error:
-        raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
+        raise TryAgain(f"{url}: the storage does not answer ({first_line(error)}); try again") from None
     except Exception as error:
         if _passing(error):
-            raise TryAgain(f"{url}: the storage does not answer ({_first_line(error)}); try again") from None
+            raise TryAgain(f"{url}: the storage does not answer ({first_line(error)}); try again") from None
         if (refused := no_credentials(url, error)) is not None:
             raise refused from None
         raise
@@ -263,13 +263,9 @@ def no_credentials(url: str, error: Exception) -> UserError | None:
     if type(error).__name__ not in ("NoCredentialsError", "PartialCredentialsError", "ClientError", "TokenRetrievalError"):
         return None
     where = f"on {os.uname().nodename}, set the store's usual environment variables, such as AWS_ACCESS_KEY_ID"
-    return UserError(f"{shown(url)}: {_first_line(error)}; {where}")
+    return UserError(f"{shown(url)}: {first_line(error)}; {where}")
 
 
 def _atomic(fs: Any) -> bool:
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     return bool(protocols & _ATOMIC)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

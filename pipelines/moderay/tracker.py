@@ -12,7 +12,7 @@ from moderay.state import Range, gaps, tiling
 @dataclass(frozen=True)
 class UnitDone:
     """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`: verdicts taken from before;
-    `restarts`: of its engine, since the unit before. `error`: why it could not be read or saved. `skipped`: not begun,
+    `restarts` and `usage` (`engines.base.Counted`): of its engine, since the unit before. `error`: why it could not be read or saved. `skipped`: not begun,
     since the run is stopping."""
 
     shard: str
@@ -22,6 +22,7 @@ class UnitDone:
     flagged: int = 0
     reused: int = 0
     restarts: int = 0
+    usage: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
     skipped: bool = False
 

@@ -53,12 +53,13 @@ class Document:
         self.problems.append((key, self.origin.problem(key, message, hint)))
 
 
-def read(path: Path) -> Document:
-    """The file as it stands, `${VAR}` not yet filled in. Raises `Problems` where it cannot be read as keys and values."""
+def read(path: Path, shape: str, hint: str) -> Document:
+    """The file as it stands, `${VAR}` not yet filled in. Raises `Problems` where it cannot be read as keys and values, which
+    `shape` and `hint` then say."""
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except FileNotFoundError:
-        raise Problems([Problem(str(path), None, "no such job file")]) from None
+        raise Problems([Problem(str(path), None, "no such file")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Problems([Problem(str(path), None, f"cannot be read: {error}")]) from None
     except yaml.YAMLError as error:
@@ -66,7 +67,7 @@ def read(path: Path) -> Document:
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise Problems([Problem(str(path), mark.line + 1 if mark else None, f"no YAML: {what}")]) from None
     if not isinstance(node, yaml.MappingNode):
-        raise Problems([Problem(str(path), 1, "a job file is keys and values", "begin with name:, input:, output:, policies:")])
+        raise Problems([Problem(str(path), 1, shape, hint)])
     document = Document({}, Origin(str(path)))
     document.data.update(_plain(node, "", document))
     return document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,3 +72,19 @@ class EngineSpec(Protocol):
     async def build(self) -> Engine:
         """Raises `UserError` where the model cannot be had or does not fit."""
         ...
+
+
+class Counted:
+    """An engine, and what it was asked: `usage` counts requests, prompt_tokens (of them cached_tokens in the prefix cache) and
+    output_tokens."""
+
+    def __init__(self, engine: Engine, usage: Counter[str]) -> None:
+        self._engine, self._usage = engine, usage
+
+    async def generate(self, request: Request) -> Completion:
+        said = await self._engine.generate(request)
+        self._usage.update(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
+        return said
+
+    def close(self) -> None:
+        self._engine.close()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from moderay.engines.base import Engine, EngineDead, EngineSpec, RequestFailed
+from moderay.engines.base import Counted, Engine, EngineDead, EngineSpec, RequestFailed
 from moderay.errors import ModerayError
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ class EngineHost:
         self._poison: set[str] = set()
         self._fruitless = 0
         self.restarts = 0
+        self.usage: Counter[str] = Counter()
 
     async def run(self, row: str, ask: Callable[[Engine], Awaitable[T]], seconds: float) -> T:
         """What `ask` gives for the engine, asked again when the engine dies of another row. `seconds`: deadline, from the
@@ -103,7 +104,7 @@ class EngineHost:
                 raise self._broken
             if self._engine is None:
                 try:
-                    self._engine = await self._spec.build()
+                    self._engine = Counted(await self._spec.build(), self.usage)
                 except ModerayError as error:
                     if self.restarts == 0:
                         self._broken = error  # the others that wait would each try again, and take as long

@@ -9,6 +9,7 @@ rules:                                   # the first whose patterns (regular exp
     policy: "^# Spam"                    # optional: searched in the developer message
     answer: '{"label": "SP4", "rationale": "It sells."}'
     p: 0.9                               # of the answer, against all others together
+    glance: 0.6                          # the same where the answer is asked for without reasoning; by default p
   - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
   - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
   - {content: unlucky, fail: request, while: bad-luck}   # holds as long as this file exists
@@ -46,6 +47,7 @@ class Rule(BaseModel):
     answer: str = ""
     reasoning: str = ""
     p: float = Field(default=0.9, gt=0, lt=1)
+    glance: float | None = Field(default=None, gt=0, lt=1)
     output: str | None = None
     fail: Literal["request", "dead", "hang", "exit"] | None = None
     during: str | None = Field(default=None, alias="while")
@@ -110,7 +112,7 @@ class ScriptedEngine:
                 death.cancel()
 
     async def _answer(self, request: Request) -> Completion:
-        rule, final = self._rule(request.prompt)
+        rule, final, reasoned = self._rule(request.prompt)
         if rule.fail == "request":
             raise RequestFailed("scripted failure")
         if rule.fail == "exit":
@@ -124,7 +126,7 @@ class ScriptedEngine:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
         if request.score:
-            return Completion([request.score[0]], self._logprobs(rule, final, request.score))
+            return Completion([request.score[0]], self._logprobs(rule.answer, rule.p if reasoned or rule.glance is None else rule.glance, final, request.score))
         return Completion(self._output(rule)[: request.max_tokens], {})
 
     def close(self) -> None:
@@ -136,21 +138,23 @@ class ScriptedEngine:
             return delay.mean_s
         return self._random.lognormvariate(math.log(delay.mean_s) - delay.sigma**2 / 2, delay.sigma)
 
-    def _rule(self, prompt: list[int]) -> tuple[Rule, list[int]]:
-        """The rule for a prompt, and the body of its final channel so far (of a request for scores)."""
+    def _rule(self, prompt: list[int]) -> tuple[Rule, list[int], bool]:
+        """The rule for a prompt; of a request for scores the body of its final channel so far, and whether there is a reasoning
+        before it."""
         control = self._vocab.control
         starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
         ends = [i for i, token in enumerate(prompt) if token == control[END]]
         final = prompt[starts[-1] + 1 :] if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL]) else []
+        reasoned = len(starts) > 4
         if not self._script.rules:
-            return self._script.default, final
+            return self._script.default, final, reasoned
         content = self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
         policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
         for rule in self._script.rules:
             holds = rule.during is None or Path(rule.during).exists()
             if holds and re.search(rule.content, content) and re.search(rule.policy, policy, re.MULTILINE):
-                return rule, final
-        return self._script.default, final
+                return rule, final, reasoned
+        return self._script.default, final, reasoned
 
     def _rendered(self, rule: Rule) -> list[int]:
         control, encode = self._vocab.control, self._vocab.encode
@@ -161,11 +165,11 @@ class ScriptedEngine:
         final = [control[START], *encode("assistant"), control[CHANNEL], *encode("final"), control[MESSAGE], *encode(rule.answer)]
         return [*analysis, *final, control[RETURN]]
 
-    def _logprobs(self, rule: Rule, final: list[int], asked: tuple[int, ...]) -> dict[int, float]:
-        """`p` for the token with which the rule's answer goes on, the rest shared by the others."""
-        body = [*self._vocab.encode(rule.answer), self._vocab.control[RETURN]]
+    def _logprobs(self, answer: str, p: float, final: list[int], asked: tuple[int, ...]) -> dict[int, float]:
+        """`p` for the token with which the answer goes on, the rest shared by the others."""
+        body = [*self._vocab.encode(answer), self._vocab.control[RETURN]]
         following: Any = body[len(final)] if body[: len(final)] == final and len(final) < len(body) else None
         if following not in asked:
             return dict.fromkeys(asked, -math.log(len(asked)))
-        other = math.log((1 - rule.p) / max(1, len(asked) - 1))
-        return {token: math.log(rule.p) if token == following else other for token in asked}
+        other = math.log((1 - p) / max(1, len(asked) - 1))
+        return {token: math.log(p) if token == following else other for token in asked}

@@ -3,50 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from moderay.cascade import Cascade
 from moderay.engines.host import EngineHost
-from moderay.judges.reason import Reason
-from moderay.records import CONTENT_HASH, ROW, Status, Verdict, structs, unit_schema, verdict_array
+from moderay.prepare import audit_column, known_column, scattered, valid
+from moderay.records import CONTENT_HASH, ROW, VERDICT, Origin, Status, Verdict, structs, unit_schema, verdict_array
 
 
-def earlier_column(policy: str) -> str:
-    """The column of a prepared unit that holds a policy's earlier verdicts; with a dot, which no policy id has."""
-    return f"earlier.{policy}"
-
-
-async def judge_unit(host: EngineHost, judges: Sequence[Reason], table: pa.Table, run: int) -> pa.Table:
-    """`units.PREPARED` rows, with earlier verdicts or without -> `records.unit_schema` rows, in the same order; every row
-    and policy that has no earlier verdict is asked at once."""
-    columns = await asyncio.gather(*[_column(host, judge, table, run) for judge in judges])
+async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
+    """`prepare.prepared` rows -> `records.unit_schema` rows, in the same order; for every policy each content that is not
+    known is asked once, all at the same time. `run`: the number of this run."""
+    columns = await asyncio.gather(*[_column(host, cascade, table, run) for cascade in cascades])
     arrays = [table.column(ROW.name), table.column(CONTENT_HASH.name), *columns]
-    return pa.Table.from_arrays(arrays, schema=unit_schema([judge.policy.id for judge in judges]))
+    return pa.Table.from_arrays(arrays, schema=unit_schema([cascade.policy.id for cascade in cascades]))
 
 
-async def _column(host: EngineHost, judge: Reason, table: pa.Table, run: int) -> pa.StructArray:
-    name = earlier_column(judge.policy.id)
-    earlier = structs(table.column(name)) if name in table.column_names else None
-    new = np.arange(len(table)) if earlier is None else np.flatnonzero(earlier.is_null().to_numpy(zero_copy_only=False))
-    judged = verdict_array(await _judged(host, judge, table.take(pa.array(new))), run)
-    return judged if earlier is None else _merged(earlier, judged, new)
+async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int) -> pa.StructArray:
+    known = structs(table.column(known_column(cascade.policy.id)))
+    audited = structs(table.column(audit_column(cascade.policy.id))).to_numpy(zero_copy_only=False)
+    asked = np.flatnonzero(~valid(known) | audited)
+    judged = await _judged(host, cascade, _Rows(table.take(pa.array(asked)), known.take(pa.array(asked))))
+    return scattered(_numbered(known, run), verdict_array(judged, run), asked)
 
 
-async def _judged(host: EngineHost, judge: Reason, table: pa.Table) -> list[Verdict]:
-    ids, statuses, details, hashes = (table.column(name).to_pylist() for name in ("ids", "status", "detail", CONTENT_HASH.name))
+class _Rows:
+    """Rows to be asked: lists, since each is a request of its own. `said`: what an earlier judge said of an audited row."""
 
-    async def row(index: int) -> Verdict:
-        if statuses[index] is not None:
-            return Verdict(Status(statuses[index]), detail=details[index])
-        return await judge.judge(host, ids[index], hashes[index])
+    def __init__(self, table: pa.Table, known: pa.StructArray) -> None:
+        self.ids, self.statuses, self.details, self.hashes = (table.column(name).to_pylist() for name in ("ids", "status", "detail", CONTENT_HASH.name))
+        self.said = [None if said is None else Verdict(**said) for said in known.to_pylist()]
 
-    return list(await asyncio.gather(*[row(index) for index in range(table.num_rows)]))
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def not_asked(self, index: int) -> Verdict | None:
+        """The verdict on a row that no engine can be asked about."""
+        status = self.statuses[index]
+        return None if status is None else self.said[index] or Verdict(Status(status), detail=self.details[index])
+
+    def question(self, index: int) -> tuple[str, bool]:
+        """Rows of the same are asked once."""
+        return self.hashes[index], self.said[index] is None
 
 
-def _merged(earlier: pa.StructArray, judged: pa.StructArray, new: np.ndarray) -> pa.StructArray:
-    """Earlier verdicts with the rows `new` replaced."""
-    at = np.arange(len(earlier))
-    at[new] = len(earlier) + np.arange(len(new))
-    return pa.concat_arrays([earlier, judged]).take(pa.array(at))
+async def _judged(host: EngineHost, cascade: Cascade, rows: _Rows) -> list[Verdict]:
+    first: dict[tuple[str, bool], int] = {}
+    for index in range(len(rows)):
+        if rows.statuses[index] is None:
+            first.setdefault(rows.question(index), index)
+    asked = await asyncio.gather(*[_asked(host, cascade, rows.ids[i], rows.hashes[i], rows.said[i]) for i in first.values()])
+    verdicts = dict(zip(first, asked, strict=True))
+
+    def verdict(index: int) -> Verdict:
+        found = verdicts[rows.question(index)]
+        return found if first[rows.question(index)] == index else _duplicate(found)
+
+    return [rows.not_asked(index) or verdict(index) for index in range(len(rows))]
+
+
+def _duplicate(verdict: Verdict) -> Verdict:
+    """The same verdict for another row, which cost nothing."""
+    return verdict._replace(origin=Origin.DUPLICATE, prompt_tokens=0, output_tokens=0) if verdict.status is Status.OK else verdict
+
+
+async def _asked(host: EngineHost, cascade: Cascade, ids: Sequence[int], content_hash: str, said: Verdict | None) -> Verdict:
+    """Down the cascade to the judge that settles it. An audited content goes on to the last one, whose verdict stands, with
+    what was said before beside it; where that one fails, what was said before stands."""
+    spent: list[Verdict] = []
+    for judge in cascade.on_engine[:-1] if said is None else ():
+        spent.append(await judge.judge(host, ids, content_hash))
+        if judge.settles(spent[-1]):
+            said = spent[-1]
+            break
+    if said is None or cascade.audited(content_hash):
+        spent.append(await cascade.last.judge(host, ids, content_hash))
+    verdict = spent[-1] if spent and (said is None or spent[-1].status is Status.OK) else said
+    assert verdict is not None
+    if said is not None and verdict is not said:
+        verdict = verdict._replace(audit=_audit(cascade, said))
+    return verdict._replace(prompt_tokens=_sum(v.prompt_tokens for v in spent), output_tokens=_sum(v.output_tokens for v in spent))
+
+
+def _sum(tokens: Iterable[int | None]) -> int | None:
+    """None where no engine answered."""
+    known = [count for count in tokens if count is not None]
+    return sum(known) if known else None
+
+
+def _audit(cascade: Cascade, settled: Verdict) -> dict[str, object]:
+    probability = None if settled.scores is None else cascade.last.safeguard.probability(settled.scores)
+    return {"judge": settled.decided_by, "probability": probability}
+
+
+def _numbered(known: pa.StructArray, run: int) -> pa.StructArray:
+    """Known verdicts with this run's number where they have none: they were made here, or in another output."""
+    columns = [known.field(name) for name in VERDICT.names]
+    at = VERDICT.get_field_index("run")
+    columns[at] = pc.fill_null(columns[at], pa.scalar(run, pa.int16()))
+    return pa.StructArray.from_arrays(columns, fields=list(VERDICT), mask=known.is_null())

@@ -1,0 +1,94 @@
+"""The `glance` judge: the safeguard without its reasoning. The prompt ends in an open final channel, and P is read from the
+label's token: one prefill, of which the policy's part is in the prefix cache, shared with `reason`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from moderay.engines.base import Engine
+from moderay.engines.host import EngineHost
+from moderay.errors import Problem, Problems
+from moderay.identity import digest
+from moderay.judges.card import CARD, BandCard
+from moderay.judges.safeguard import Safeguard
+from moderay.policy import Policy
+from moderay.records import Origin, Status, Verdict
+
+
+def load_band(folder: str | Path) -> BandCard:
+    """Raises `Problems` where the folder has no such card."""
+    file = Path(folder) / CARD
+    try:
+        return BandCard.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise Problems([Problem(str(file), None, "no such card", "a folder made by moderay calibrate --judge glance")]) from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise Problems([Problem(str(file), None, f"no card of a glance: {str(error).splitlines()[-1].strip()}", "calibrate it again")]) from None
+
+
+def save_band(card: BandCard, folder: str | Path) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / CARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Band:
+    """Which P(violates) glance is sure of: below `below` and above `above`. Without either it is the last judge, sure of all."""
+
+    below: float | None = None
+    above: float | None = None
+
+    def settles(self, probability: Any) -> Any:
+        """Of a number, or of each of an array."""
+        if self.below is None and self.above is None:
+            return probability == probability
+        return (probability < (0 if self.below is None else self.below)) | (probability > (1 if self.above is None else self.above))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One policy's glance judge; picklable. The band is not in its key: P does not depend on it. `card`: where it was calibrated."""
+
+    safeguard: Safeguard
+    band: Band
+    card: BandCard | None = None
+    name = "glance"
+
+    @property
+    def policy(self) -> Policy:
+        return self.safeguard.policy
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest prompt with its answer."""
+        return self.safeguard.max_model_len
+
+    def identity(self) -> dict[str, object]:
+        """Everything that can change this judge's verdict."""
+        return {"judge": self.name, **self.safeguard.identity()}
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.identity())
+
+    def settles(self, verdict: Verdict) -> bool:
+        return verdict.scores is not None and bool(self.band.settles(self.safeguard.probability(verdict.scores)))
+
+    async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
+        """The verdict on a content given as token ids; `row` is its hash."""
+        return await self.safeguard.over_windows(host, ids, row, lambda engine, asked, _: self._ask(engine, asked))
+
+    async def _ask(self, engine: Engine, asked: list[int]) -> Verdict:
+        scores = await self.safeguard.scores(engine, [*asked, *self.safeguard.final_header])
+        if scores is None:
+            return Verdict(Status.UNPARSED, detail="no probability for any label")
+        answer = self.policy.label_names[scores.index(max(scores))]
+        return Verdict(
+            Status.OK, scores=scores, answer=answer, decided_by=self.name, origin=Origin.JUDGED, forced=False, prompt_tokens=len(asked), output_tokens=1
+        )

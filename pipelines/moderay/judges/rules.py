@@ -1,0 +1,134 @@
+"""Rules: what a policy settles without a model. `rules.yaml` beside `policy.md`; the first rule that holds counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from moderay import columns
+from moderay.identity import digest
+from moderay.judges.literals import Literals, lowered
+from moderay.policy import Policy
+from moderay.records import VERDICTS, Origin, Status, Verdict
+
+# Longer lists stand in the manifest by their hash and number.
+IN_MANIFEST = 100
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Conditions that must all hold, at least one, and what follows: `label`, or None where it passes on.
+
+    `shorter_than` is in characters. `pattern` is Rust's regular expression, found anywhere in the text as it stands;
+    `where` is Polars SQL over input columns (null is no). `line`: where the rule stands in its file.
+    """
+
+    id: str
+    label: str | None
+    line: int = 0
+    literals: Literals | None = None
+    pattern: str | None = None
+    shorter_than: int | None = None
+    where: str | None = None
+
+    def identity(self) -> dict[str, object]:
+        """Everything that can change what it says."""
+        found: dict[str, object] = {"id": self.id, "label": self.label, "pattern": self.pattern, "shorter_than": self.shorter_than, "where": self.where}
+        if (many := self.literals) is not None:
+            texts = list(many.texts) if len(many.texts) <= IN_MANIFEST else {"count": len(many.texts), "hash": many.key}
+            found |= {"any_of": texts, "words": many.words}
+        return {name: value for name, value in found.items() if value is not None or name == "label"}
+
+    @property
+    def outcome(self) -> str:
+        return "passes on" if self.label is None else f"answers {self.label}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A policy's rules, in order; picklable. `file`: where they stand, for problems."""
+
+    policy: Policy
+    file: str
+    rules: tuple[Rule, ...]
+
+    @property
+    def name(self) -> str:
+        return "rules"
+
+    def identity(self) -> dict[str, object]:
+        """Everything that can change a verdict: the order of rules and of labels included."""
+        labels = [[name, label.violates] for name, label in self.policy.labels.items()]
+        return {"labels": labels, "rules": [rule.identity() for rule in self.rules]}
+
+    @cached_property
+    def key(self) -> str:
+        return digest(self.identity())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Input columns that the rules' `where` read."""
+        return tuple(dict.fromkeys(name for rule in self.rules for name in columns.where_columns(rule.where)))
+
+    def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
+        """Structs of `records.VERDICT`, null where no rule settles; `run` is left null.
+
+        `texts`: the contents as the model reads them; a row where it is null or empty is never settled. `table`: the
+        input's `columns`, row for row.
+        """
+        rows = _Rows(texts, table)
+        first = np.full(len(texts), -1, np.int32)
+        undecided = rows.lengths > 0
+        for number, rule in enumerate(self.rules):
+            held = rows.where_holds(rule, np.flatnonzero(undecided))
+            undecided[held] = False
+            if rule.label is not None:
+                first[held] = number
+        return self._verdicts.take(pa.array(first, mask=first < 0))
+
+    @cached_property
+    def _verdicts(self) -> pa.StructArray:
+        """By rule. That of a rule that passes on is never taken: the fields below a null made here would not be null."""
+        return pa.array([None if rule.label is None else self._verdict(rule.id, rule.label)._asdict() for rule in self.rules], VERDICTS)
+
+    def _verdict(self, rule: str, label: str) -> Verdict:
+        scores = [float(name == label) for name in self.policy.label_names]
+        return Verdict(Status.OK, scores, rationale=rule, answer=label, decided_by=self.name, origin=Origin.JUDGED)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Contents beside their input columns, and what several rules need of them."""
+
+    texts: pa.Array
+    table: pa.Table
+
+    @cached_property
+    def series(self) -> pl.Series:
+        return pl.Series(self.texts, dtype=pl.String).fill_null("")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return self.series.str.len_chars().to_numpy()
+
+    @cached_property
+    def lowered(self) -> list[str]:
+        return [lowered(text) for text in self.series.to_list()]
+
+    def where_holds(self, rule: Rule, rows: np.ndarray) -> np.ndarray:
+        """Those of `rows` for which every condition holds; the cheap ones are looked at first."""
+        if rule.shorter_than is not None:
+            rows = rows[self.lengths[rows] < rule.shorter_than]
+        if rule.where is not None:
+            frame: Any = pl.from_arrow(self.table)
+            rows = rows[frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()[rows]]
+        if rule.pattern is not None:
+            rows = rows[self.series.gather(rows).str.contains(rule.pattern).to_numpy()]
+        if rule.literals is not None:
+            rows = rows[rule.literals.found_in([self.lowered[row] for row in rows.tolist()])]
+        return rows

@@ -1,0 +1,136 @@
+"""What glance and reason share: how the safeguard model is asked about one policy, and what its answer's label is worth."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from moderay.answer import label_openings
+from moderay.content import most_tokens, windows
+from moderay.engines.base import Engine, Request, RequestFailed
+from moderay.engines.host import EngineHost
+from moderay.job import Windows
+from moderay.policy import Policy
+from moderay.prompt import CHANNEL, MESSAGE, PROMPT_FORMAT, Effort, Prompt, Vocabulary, instructions, prompt, vocabulary
+from moderay.records import Status, Verdict
+
+
+@dataclass(frozen=True)
+class Safeguard:
+    """One policy under one model; picklable. `model`: what of the engine can change a verdict. `request_s`: deadline of a window."""
+
+    policy: Policy
+    model: Mapping[str, object]
+    vocabulary_source: str | None
+    effort: Effort
+    windows: Windows
+    request_s: float
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        return vocabulary(self.vocabulary_source)
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        return prompt(self.policy, self.effort, self.vocab)
+
+    @cached_property
+    def openings(self) -> Mapping[str, list[int]]:
+        return label_openings(self.policy, self.vocab)
+
+    @cached_property
+    def final_header(self) -> list[int]:
+        control = self.vocab.control
+        return [control[CHANNEL], *self.vocab.encode("final"), control[MESSAGE]]
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest prompt, with the label in an open final channel behind it."""
+        answer = max(map(len, self.openings.values())) + len(self.final_header) + 8
+        return len(self.prompt.prefix) + self.windows.tokens + len(self.prompt.suffix) + answer
+
+    def identity(self) -> dict[str, object]:
+        """Everything here that can change a verdict."""
+        return {
+            "policy": instructions(self.policy),
+            "labels": {name: label.violates for name, label in self.policy.labels.items()},
+            "answer": self.policy.answer,
+            "model": dict(self.model),
+            "prompt_format": PROMPT_FORMAT,
+            "effort": self.effort,
+            "windows": self.windows.model_dump(),
+        }
+
+    async def over_windows(self, host: EngineHost, ids: Sequence[int], row: str, ask: Ask) -> Verdict:
+        """The verdict on a content given as token ids: that of the window with the highest P(violates). A window that could
+        not be judged gives the row its status. `row`: the content's hash, by which the host knows it; `ask` judges one window,
+        given the engine, the prompt's ids and the window's number."""
+        cut = windows(ids, self.windows.tokens, self.windows.overlap)
+        found = await asyncio.gather(*[self._window(host, row, self.prompt.render(piece), i, ask) for i, piece in enumerate(cut)])
+        worst = max(found, key=lambda verdict: 2.0 if verdict.scores is None else self.probability(verdict.scores))
+        return worst._replace(
+            windows=len(found),
+            prompt_tokens=sum(verdict.prompt_tokens or 0 for verdict in found),
+            output_tokens=sum(verdict.output_tokens or 0 for verdict in found),
+            forced=None if worst.scores is None else any(verdict.forced for verdict in found),
+        )
+
+    async def _window(self, host: EngineHost, row: str, asked: list[int], index: int, ask: Ask) -> Verdict:
+        try:
+            return await host.run(row, lambda engine: ask(engine, asked, index), self.request_s)
+        except TimeoutError:
+            return Verdict(Status.TIMEOUT, detail=f"no answer within {self.request_s:g} s")
+        except RequestFailed as error:
+            return Verdict(Status.ENGINE_ERROR, detail=str(error))
+
+    def probability(self, scores: Sequence[float]) -> float:
+        """P(violates) of P(label)."""
+        return sum(p for p, bad in zip(scores, self.policy.violating, strict=True) if bad)
+
+    async def scores(self, engine: Engine, asked: list[int]) -> list[float] | None:
+        """P of each label, in the policy's order, when the final channel that `asked` ends in goes on with one of them; they
+        add up to 1. None where the engine gives no number."""
+        found = await _scores(engine, asked, self.openings)
+        return [found[name] for name in self.policy.label_names] if all(map(math.isfinite, found.values())) else None
+
+
+Ask = Callable[[Engine, list[int], int], Awaitable[Verdict]]
+
+
+async def _scores(engine: Engine, asked: list[int], openings: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """By label. Labels share a beginning and then part: one request at each parting, exact for labels of any number of tokens."""
+    if len(openings) == 1:
+        return dict.fromkeys(openings, 1.0)
+    shared = _shared(list(openings.values()))
+    asked = [*asked, *next(iter(openings.values()))[:shared]]
+    branches: dict[int, dict[str, Sequence[int]]] = {}
+    for name, rest in openings.items():
+        branches.setdefault(rest[shared], {})[name] = rest[shared:]
+    out = await engine.generate(Request(asked, 1, score=tuple(branches)))
+    weights = _softmax([out.logprobs[token] for token in branches])
+    below = await asyncio.gather(*[_scores(engine, asked, branch) for branch in branches.values()])
+    return {name: weight * p for weight, scores in zip(weights, below, strict=True) for name, p in scores.items()}
+
+
+def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:
+    """A content's ids, or None where it is longer than the windows allow (known without encoding all of it where a
+    text has more bytes than that many tokens can hold)."""
+    most = most_tokens(windows.tokens, windows.overlap, windows.max)
+    if len(text) > most * vocab.longest_token:
+        return None
+    ids = vocab.encode(text)
+    return ids if len(ids) <= most else None
+
+
+def _shared(sequences: Sequence[Sequence[int]]) -> int:
+    """How many leading tokens all have in common."""
+    return next((i for i, tokens in enumerate(zip(*sequences)) if len(set(tokens)) > 1), min(map(len, sequences)))  # noqa: B905
+
+
+def _softmax(logprobs: Sequence[float]) -> list[float]:
+    top = max(logprobs)
+    weights = [math.exp(value - top) for value in logprobs]
+    return [weight / sum(weights) for weight in weights]

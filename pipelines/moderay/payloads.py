@@ -1,0 +1,254 @@
+"""Verdicts read where they lie: what the index says of a file is proved against the file before anything is taken.
+
+A row of this run lies in a saved unit, and in the label file once its shard is published and the unit is gone; a row of an
+earlier output lies in that output's label file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moderay.decide import verdicts
+from moderay.index import MOST_POLICIES, File, Hits, Numbers, Source
+from moderay.records import CONTENT_HASH, DECISION, ROW, VERDICT, VERDICTS, Origin, Status, structs
+from moderay.state import Layout
+from moderay.storage import RemoteFile, details, get, read, version
+
+T = TypeVar("T")
+
+# Shards read side by side: a few, to hide a store's latency.
+READERS = 4
+# Bytes of units and row groups held in case the next rows lie there too, and label files held open.
+HELD_BYTES, HELD_FILES = 64 * 2**20, 64
+
+_NOTHING = pa.schema([ROW, CONTENT_HASH]).empty_table()
+# What a file that is gone, broken or of another form ends in.
+UNREADABLE = (pa.ArrowException, OSError, ValueError)
+
+
+class Replaced(OSError):
+    """A label file is not, or no longer, the one that was indexed."""
+
+
+def file_version(layout: Layout, shard: str) -> str:
+    """What changes when a label file is written again: its size, and its etag or time. Raises OSError."""
+    info = details(layout.fs, layout.label(shard))
+    return f"{info['size']}-{version(info)}"
+
+
+class Payloads:
+    """Reads what hits point at; one for a process, in any of its threads. `outputs`: by the number a `Source` names them
+    with; `policies`: those of the index."""
+
+    def __init__(self, outputs: Sequence[Layout], policies: Sequence[str]) -> None:
+        self._outputs, self._policies = tuple(outputs), tuple(policies)[:MOST_POLICIES]
+        self._tables: _Held[pa.Table] = _Held(HELD_BYTES)
+        self._files: _Held[_Labels] = _Held(HELD_FILES)
+        self._lost: set[Source] = set()  # label files that are gone or not what they were; not asked for again
+
+    def read(self, hits: Hits) -> dict[str, pa.StructArray]:
+        """By policy, structs of `VERDICT` parallel to the hashes, null where nothing can be taken; the origin is `duplicate`
+        or, from an earlier output, `reused`. Taken is a row with this very content and the status ok."""
+        shards: dict[Source, list[int]] = {}
+        for number, file in enumerate(hits.files):
+            shards.setdefault(file.source, []).append(number)
+        with ThreadPoolExecutor(READERS) as pool:
+            found = [rows for shard in pool.map(self._shard, shards, shards.values(), repeat(hits)) for rows in shard]
+        return {policy: _column(found, policy, len(hits.hashes)) for policy in self._policies}
+
+    def _shard(self, source: Source, numbers: Sequence[int], hits: Hits) -> list[_Rows]:
+        """What is taken from one shard's units and label file."""
+        found, rest = [], [np.empty(0, np.int64)]
+        for number in numbers:
+            at = np.flatnonzero(hits.file == number)
+            unit = self._unit(hits.files[number])
+            if unit is None:
+                rest.append(at)
+            else:
+                found.append(self._take(unit, hits, at, source))
+        left = np.concatenate(rest)
+        return found + [self._take(table, hits, at, source) for table, at in self._label_rows(source, hits, left)]
+
+    def _unit(self, file: File) -> pa.Table | None:
+        """A saved unit; None where there is none, or its shard is published; no rows where it cannot be read."""
+        source = file.source
+        held = self._tables.get(file)
+        if held is not None or not source.units or self._files.get(source) is not None:
+            return held
+        layout = self._outputs[source.output]
+        try:
+            data = get(layout.fs, layout.unit(source.shard, (file.start, file.end), source.units))
+            table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        except FileNotFoundError:
+            return None
+        except UNREADABLE as error:
+            _given_up(source, error)
+            return _NOTHING
+        self._tables.put(file, table, table.nbytes)
+        return table
+
+    def _label_rows(self, source: Source, hits: Hits, at: Numbers) -> Iterator[tuple[pa.Table, Numbers]]:
+        """Row groups of a shard's label file, each with the hits that lie there."""
+        if not len(at) or source in self._lost:
+            return
+        wanted = np.bitwise_or.reduce(hits.mask[at])
+        policies = tuple(policy for bit, policy in enumerate(self._policies) if wanted >> np.uint64(bit) & np.uint64(1))
+        try:
+            labels = self._labels(source)
+            groups = labels.groups_of(hits.row[at])
+            for group in np.unique(groups[groups >= 0]):
+                yield self._group(source, labels, int(group), policies), at[groups == group]
+        except UNREADABLE as error:
+            self._lost.add(source)
+            _given_up(source, error)
+
+    def _labels(self, source: Source) -> _Labels:
+        held = self._files.get(source)
+        if held is None:
+            held = _Labels(self._outputs[source.output], source)
+            self._files.put(source, held)
+        return held
+
+    def _group(self, source: Source, labels: _Labels, group: int, policies: tuple[str, ...]) -> pa.Table:
+        key = (source, group, policies)
+        held = self._tables.get(key)
+        if held is None:
+            held = labels.read(group, policies)
+            self._tables.put(key, held, held.nbytes)
+        return held
+
+    def _take(self, table: pa.Table, hits: Hits, at: Numbers, source: Source) -> _Rows:
+        """The rows of a file that hits point at, where they are what the hits say."""
+        if not len(table):
+            return _Rows(at[:0], {})
+        rows = table.column(ROW.name).to_numpy()
+        place = np.minimum(np.searchsorted(rows, hits.row[at]), len(rows) - 1)
+        there = table.select([CONTENT_HASH.name]).take(pa.array(place)).column(0)
+        asked = pa.chunked_array([pa.array([hits.hashes[i] for i in at], pa.string())])
+        same = pc.fill_null(pc.equal(there, asked), False).to_numpy() & (rows[place] == hits.row[at])
+        at, taken = at[same], table.take(pa.array(place[same]))
+        columns = {}
+        for bit, policy in enumerate(self._policies):
+            if policy in table.column_names and table.schema.field(policy).type in (VERDICTS, DECISION):
+                allowed = (hits.mask[at] >> np.uint64(bit) & np.uint64(1)).astype(bool)
+                columns[policy] = _allowed(structs(taken.column(policy)), allowed, source)
+        return _Rows(at, columns)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Verdicts by policy, and for which of the hashes they are."""
+
+    at: Numbers
+    columns: Mapping[str, pa.StructArray]
+
+
+class _Labels:
+    """An opened label file of one version. Raises `Replaced` where it is not what the source says."""
+
+    def __init__(self, layout: Layout, source: Source) -> None:
+        self._layout, self._shard, self._lock = layout, source.shard, threading.Lock()
+        # The marker follows the label file: without it, an earlier run's file may stand there.
+        if source.marker and read(layout.fs, source.marker) is None:
+            raise Replaced(f"{source.shard} has neither its units nor its marker {source.marker}")
+        self._version = file_version(layout, source.shard)
+        if source.version not in ("", self._version):
+            raise Replaced(f"{source.shard} was written again since it was indexed")
+        self._file = pq.ParquetFile(RemoteFile(layout.fs, layout.label(source.shard)), pre_buffer=True)
+        self._ranges = _row_ranges(self._file.metadata)
+
+    def groups_of(self, rows: Numbers) -> Numbers:
+        """The row group in which each of these positions in the input lies; -1 for none."""
+        first, last = self._ranges
+        group = np.searchsorted(last, rows)
+        inside = (group < len(last)) & (first[np.minimum(group, len(first) - 1)] <= rows) if len(last) else np.zeros(len(rows), bool)
+        return np.where(inside, group, -1)
+
+    def read(self, group: int, policies: Sequence[str]) -> pa.Table:
+        """One row group: `row`, `content_hash` and the policies that are there in today's form."""
+        with self._lock:
+            table = self._file.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *judged(self._file.schema_arrow, policies)])
+            # Read by ranges: the file that a range came from may not be the file of the footer.
+            if file_version(self._layout, self._shard) != self._version:
+                raise Replaced(f"{self._shard} was written again while it was read")
+        return table
+
+
+def _row_ranges(metadata: pq.FileMetaData) -> tuple[Numbers, Numbers]:
+    """The first and the last value of `row` of each row group: with `where` or `sample` it is not the place in the file.
+    Raises `Replaced` for a file that does not say, which moderay did not write."""
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    if ROW.name not in names:
+        raise Replaced("a label file without the column row")
+    found = [metadata.row_group(i).column(names.index(ROW.name)).statistics for i in range(metadata.num_row_groups)]
+    if any(item is None or not item.has_min_max for item in found):
+        raise Replaced("a label file without statistics of the column row")
+    return np.array([item.min for item in found], np.int64), np.array([item.max for item in found], np.int64)
+
+
+def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
+    """Those of the policies whose column a label file has in today's form."""
+    return [policy for policy in policies if policy in schema.names and schema.field(policy).type == DECISION]
+
+
+def _allowed(column: pa.StructArray, allowed: Numbers, source: Source) -> pa.StructArray:
+    """Structs of `VERDICT` of another origin; null where the status is not ok or nothing may be taken. A duplicate cost
+    nothing, and a run of another output has no number here."""
+    found = verdicts(column) if column.type == DECISION else column
+    columns = {name: found.field(name) for name in VERDICT.names}
+    columns["origin"] = pa.repeat(pa.scalar((Origin.DUPLICATE if source.units else Origin.REUSED).value), len(found))
+    if source.units:
+        columns |= dict.fromkeys(("prompt_tokens", "output_tokens"), pa.repeat(pa.scalar(0, pa.int32()), len(found)))
+    if source.output:
+        columns["run"] = pa.nulls(len(found), pa.int16())
+    missing = pc.or_(pc.not_equal(found.field("status"), Status.OK.value), pa.array(~allowed))
+    return pa.StructArray.from_arrays(list(columns.values()), fields=list(VERDICT), mask=missing)
+
+
+def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
+    """What was taken for one policy, in the order of the hashes."""
+    parts = [part for part in found if policy in part.columns]
+    at = np.concatenate([np.empty(0, np.int64), *[part.at for part in parts]])
+    where = np.full(rows, -1, np.int64)
+    where[at] = np.arange(len(at))
+    together = pa.concat_arrays([pa.nulls(0, VERDICTS), *[part.columns[policy] for part in parts]])
+    return together.take(pa.array(where, mask=where < 0))
+
+
+def _given_up(source: Source, error: Exception) -> None:
+    """Rows whose verdict cannot be read are judged: a cost that somebody may want to know the reason of."""
+    logging.getLogger(__name__).warning("earlier verdicts of %s are not used: %s", source.shard, error)
+
+
+class _Held(Generic[T]):
+    """The values used last, as many as `most` in weight, or one."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._weight, self._lock = most, 0, threading.Lock()
+        self._items: OrderedDict[Any, tuple[T, int]] = OrderedDict()
+
+    def get(self, key: Any) -> T | None:
+        with self._lock:
+            if key not in self._items:
+                return None
+            self._items.move_to_end(key)
+            return self._items[key][0]
+
+    def put(self, key: Any, value: T, weight: int = 1) -> None:
+        with self._lock:
+            self._weight += weight - self._items.pop(key, (value, 0))[1]
+            self._items[key] = (value, weight)
+            while self._weight > self._most and len(self._items) > 1:
+                self._weight -= self._items.popitem(last=False)[1][1]

@@ -1,0 +1,117 @@
+"""Rows -> what an engine needs to be asked: contents as token ids, beside what is known of them already.
+
+In order of cost: an earlier verdict on the same content, then the judges on columns (rules, screen), and token ids for what
+is left. Too long is known here, before any engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from moderay.cascade import Cascade
+from moderay.content import Content
+from moderay.job import Job
+from moderay.judges.safeguard import content_ids
+from moderay.prompt import Vocabulary
+from moderay.records import CONTENT_HASH, ROW, VERDICTS, Status, structs
+from moderay.reuse import ReadAlong
+
+# A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge, and where nobody needs to
+# be asked. Beside these, for each policy, the columns of `known_column` and `audit_column`.
+PREPARED = pa.schema([ROW, CONTENT_HASH, ("ids", pa.large_list(pa.int32())), ("status", pa.string()), ("detail", pa.string())])
+
+# The row's position in its shard; a name no input column has.
+POSITION = "\x00row"
+
+
+def known_column(policy: str) -> str:
+    """Column of the verdicts that are there already, null where there is none; with a dot, which no policy id has."""
+    return f"known.{policy}"
+
+
+def audit_column(policy: str) -> str:
+    """Column of those known verdicts that the last judge is asked for all the same."""
+    return f"audit.{policy}"
+
+
+def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequence[Cascade], vocab: Vocabulary, earlier: ReadAlong | None = None) -> pa.Table:
+    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and two columns for each policy."""
+    hashes = [content.hash for content in found]
+    judged = np.array([content.status is Status.OK for content in found], bool)
+    texts = pa.array([content.text if content.status is Status.OK else None for content in found], pa.large_string())
+    beside: dict[str, pa.Array] = {}
+    asked = np.zeros(len(found), bool)
+    found_before = {} if earlier is None else earlier.find(hashes)
+    for cascade in cascades:
+        known, audited = _known(cascade, texts, hashes, judged, table, found_before.get(cascade.policy.id))
+        asked |= judged & (~valid(known) | audited)
+        beside |= {known_column(cascade.policy.id): known, audit_column(cascade.policy.id): pa.array(audited)}
+    columns = [table.column(POSITION), pa.array(hashes, pa.string()), *_ids(found, asked, job, vocab)]
+    return pa.Table.from_arrays([*columns, *beside.values()], schema=_schema(list(beside)))
+
+
+def _schema(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([*PREPARED, *[pa.field(name, VERDICTS if name.startswith("known.") else pa.bool_()) for name in names]])
+
+
+def _known(
+    cascade: Cascade, texts: pa.Array, hashes: Sequence[str | None], judged: np.ndarray, table: pa.Table, earlier: pa.StructArray | None
+) -> tuple[pa.StructArray, np.ndarray]:
+    """One policy's verdicts that cost nothing, and which of them are audited: of those settled here and now."""
+    known = pa.nulls(len(texts), VERDICTS) if earlier is None else earlier
+    settled = np.zeros(len(texts), bool)
+    for judge in cascade.on_columns:
+        if len(open_ := np.flatnonzero(judged & ~valid(known))):
+            said = judge.settle(texts.take(pa.array(open_)), table.take(pa.array(open_)))
+            settled[open_] = valid(said)
+            known = scattered(known, said, open_)
+    audited = np.zeros(len(texts), bool)
+    if cascade.audit:
+        audited[settled] = [cascade.audited(hashes[row] or "") for row in np.flatnonzero(settled)]
+    return known, audited
+
+
+def _ids(found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabulary) -> list[pa.Array]:
+    """Token ids, status and detail of every row."""
+    ids: list[list[int] | None] = []
+    statuses: list[str | None] = []
+    details: list[str | None] = []
+    for content, ask in zip(found, asked.tolist(), strict=True):
+        tokens = content_ids(content.text, job.windows, vocab) if ask else None
+        too_long = ask and tokens is None
+        ids.append(tokens)
+        statuses.append(Status.TOO_LONG if too_long else None if content.status is Status.OK else content.status)
+        details.append(_too_long(content, job) if too_long else content.detail)
+    return [pa.array(values, PREPARED.field(name).type) for name, values in (("ids", ids), ("status", statuses), ("detail", details))]
+
+
+def _too_long(content: Content, job: Job) -> str:
+    return f"{len(content.text):,} characters are more than {job.windows.max} windows of {job.windows.tokens} tokens hold"
+
+
+def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
+    """A prepared unit with further known verdicts, by policy, parallel to its rows."""
+    for policy, column in more.items():
+        name = known_column(policy)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), filled(structs(table.column(name)), column))
+    return table
+
+
+def valid(column: pa.Array) -> np.ndarray:
+    """Where a column is not null."""
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+
+
+def filled(known: pa.StructArray, more: pa.StructArray) -> pa.StructArray:
+    """`known`, and where it is null, `more`."""
+    return pc.coalesce(known, more) if known.null_count else known
+
+
+def scattered(column: pa.StructArray, values: pa.StructArray, rows: np.ndarray) -> pa.StructArray:
+    """The column with these rows (distinct) replaced."""
+    at = np.arange(len(column))
+    at[rows] = len(column) + np.arange(len(rows))
+    return pa.concat_arrays([column, values]).take(pa.array(at))

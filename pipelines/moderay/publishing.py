@@ -1,0 +1,77 @@
+"""Shards whose units are all in, published in tasks on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from moderay.check import Checked
+from moderay.cluster import end_with_raylet
+from moderay.errors import ModerayError, TryAgain, first_line
+from moderay.plan import Plan, Work
+from moderay.publish import Publication, ShardFailed, publish, republish
+from moderay.state import Range
+from moderay.storage import plain_errors
+
+
+class Publisher:
+    """Publishing tasks, `most` at a time."""
+
+    def __init__(self, checked: Checked, plan: Plan, epoch: int, most: int) -> None:
+        self._checked, self._plan, self._epoch, self._most = checked, plan, epoch, most
+        self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
+        self._pending: dict[Any, str] = {}
+        self._failed: dict[str, str] = {}
+        self._publish, self._republish = _task(publish), _task(republish)
+        self.markers: list[dict[str, Any]] = []
+
+    def start(self, work: Work, units: Sequence[Range]) -> None:
+        while len(self._pending) >= self._most:
+            self.collect(wait=True)
+        job = self._checked.job
+        publication = Publication(
+            self._plan.layout, work.shard, work.key, work.units, self._plan.decision, self._judge_keys, self._checked.policies,
+            self._checked.scan.columns, job.output.reasoning, self._epoch, job.storage,
+        )  # fmt: skip
+        task = self._republish.remote(publication, work.old) if work.redecide else self._publish.remote(publication, units, work.old)
+        self._pending[task] = work.shard.name
+
+    def collect(self, wait: bool = False) -> None:
+        """Take in what has ended."""
+        ready, _ = (
+            ray.wait(list(self._pending), num_returns=1 if wait else max(1, len(self._pending)), timeout=None if wait else 0) if self._pending else ([], [])
+        )
+        for task in ready:
+            shard = self._pending.pop(task)
+            try:
+                self.markers.append(ray.get(task))
+            except ray.exceptions.RayError as error:
+                cause = _cause(error)
+                if not isinstance(cause, (ShardFailed, TryAgain)):
+                    raise cause from error
+                self._failed[shard] = first_line(cause)
+
+    def finish(self) -> dict[str, str]:
+        """Wait for all; the shards that failed, and why."""
+        while self._pending:
+            self.collect(wait=True)
+        return self._failed
+
+
+def _task(work: Callable[..., dict[str, Any]]) -> Any:
+    """A publishing task: it waits for storage more than it computes."""
+
+    def task(publication: Publication, *args: Any) -> dict[str, Any]:
+        end_with_raylet()
+        with plain_errors(publication.layout.url):
+            return work(publication, *args)
+
+    return ray.remote(num_cpus=0)(task)
+
+
+def _cause(error: ray.exceptions.RayError) -> BaseException:
+    """What a task raised, where it is an error of ours."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, ModerayError) else error

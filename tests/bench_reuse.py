@@ -1,0 +1,90 @@
+"""`make bench`, last part: duplicates, verdicts that are all there already, and what the index costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from conftest import ROOT
+
+from moderay.index import File, Partition, Source
+
+SHARDS = 20
+
+
+def corpus(folder: Path, texts: list[str]) -> None:
+    folder.mkdir()
+    for shard, part in enumerate(np.array_split(np.arange(len(texts)), SHARDS)):
+        pq.write_table(pa.table({"text": [texts[i] for i in part]}), folder / f"{shard:03d}.parquet")
+
+
+def run(folder: Path, output: str, **sections: Any) -> tuple[dict[str, Any], float]:
+    """The manifest's entry of a run on the scripted engine, and seconds in all."""
+    script = {"default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}}
+    (folder / "script.yaml").write_text(yaml.safe_dump(script))
+    job = {
+        "input": {"path": "in", "content": "text"},
+        "output": {"path": output, "columns": []},
+        "policies": [str(ROOT / "policies/spam")],
+        "model": {"source": "scripted:script.yaml"},
+        **sections,
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    began = time.monotonic()
+    command = [sys.executable, "-m", "moderay.cli", "run", str(folder / "job.yaml")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"RAY_ADDRESS": "local"})
+    manifest = json.loads((folder / output / "_moderay/manifest.json").read_text())
+    return manifest["runs"][-1], time.monotonic() - began
+
+
+def index_bytes(rows: int) -> float:
+    """Of each entry, added a unit at a time."""
+    partition, random = Partition(), np.random.default_rng(0)
+    for start in range(0, rows, 512):
+        keys = random.integers(0, 2**63, min(512, rows - start), np.uint64)
+        partition.add(File(Source(0, f"{start // 5000}.parquet", "k", "m"), start, start + 512), keys, np.arange(len(keys)), np.ones(len(keys), np.uint64))
+    size = partition.size()
+    return size.bytes / size.entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--reused", type=int, default=1_000_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="moderay-bench-") as name:
+        folder, distinct = Path(name) / "duplicates", int(given.rows * 0.7)
+        folder.mkdir()
+        random = np.random.default_rng(0)
+        numbers = np.concatenate([np.arange(distinct), random.integers(0, distinct, given.rows - distinct)])
+        corpus(folder / "in", [f"a text with the number {i}" for i in random.permutation(numbers)])
+        entry, seconds = run(folder, "out")
+        asked = entry["usage"]["requests"] / 2
+        print(
+            f"{given.rows:,} rows, 30% duplicates: {asked / distinct:.4f} answers for each of {distinct:,} distinct contents (goal 1.03), in {seconds:.0f} s; "
+            f"at most {2 * 512:,} rows in judging at a time",
+            flush=True,
+        )
+        folder = Path(name) / "reused"
+        folder.mkdir()
+        corpus(folder / "in", [f"a text with the number {i}" for i in range(given.reused)])
+        print(f"{given.reused:,} rows judged by the scripted engine: {given.reused / run(folder, 'before')[1]:,.0f} rows/s", flush=True)
+        entry, seconds = run(folder, "after", reuse=["before"])
+        assert entry["reused_verdicts"] == given.reused and not entry["usage"]
+        print(f"{given.reused:,} rows all reused: {given.reused / seconds:,.0f} rows/s, start and end included (goal 50,000)", flush=True)
+    print(f"index: {index_bytes(given.reused):.1f} bytes for each of {given.reused:,} rows")
+
+
+if __name__ == "__main__":
+    main()
