@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test, check: what CI runs.  bench: speed.  chaos: kills.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test, check: what CI runs.  bench: speed, and what a cascade saves.  chaos: kills.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -24,8 +24,9 @@ demo: install
 	$(RUN) -m moderay.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 
+# Two at a time: most tests wait for processes to start. In the order of their names, so that no two files with real engines meet.
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	.venv/bin/ruff check .

@@ -68,7 +68,7 @@ class Nodes:
         for node in self.cluster.list_all_nodes():
             for raylet in node.all_processes.get("raylet", []):
                 below = psutil.Process(raylet.process.pid).children(recursive=True)
-                found += [process for process in below if "_Judge" in " ".join(process.cmdline())]
+                found += [process for process in below if "MapBatches(Judge)" in " ".join(process.cmdline())]
         return found
 
 
@@ -208,7 +208,7 @@ def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...]) -> Counter[str]:
             if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (1 + done.total()):
                 engines, victim = _processes(driver, "EngineCore"), driver.pid
                 if engines and left[0] != "driver":
-                    victim = (engines if left[0] == "engine" else _processes(driver, "_Judge"))[0].pid
+                    victim = (engines if left[0] == "engine" else _processes(driver, "MapBatches(Judge)"))[0].pid
                 if engines:
                     psutil.Process(victim).kill()
                     done[left.pop(0)] += 1

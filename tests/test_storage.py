@@ -72,7 +72,8 @@ def judged_shard(job_file: Path) -> Publication:
     with pa.ipc.new_file(sink, unit.schema) as writer:
         writer.write_table(unit)
     plan.layout.write(plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes())
-    return Publication(plan.layout, work.shard, work.key, work.units, plan.decision, plan.judge_keys, checked.policies, checked.scan.columns, "all", 0, {})
+    keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
+    return Publication(plan.layout, work.shard, work.key, work.units, plan.decision, keys, checked.policies, checked.scan.columns, "all", 0, {})
 
 
 def test_exception_in_the_middle_of_publishing_leaves_no_object(job, corpus: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -37,6 +37,10 @@ class ColumnJudge(Protocol):
         """Hash of everything that can change its verdicts."""
         ...
 
+    def identity(self) -> Mapping[str, object]:
+        """What the manifest says of it."""
+        ...
+
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
         """Structs of `records.VERDICT`, null where it passes on. `table`: the input's columns, row for row."""
         ...
@@ -105,7 +109,7 @@ class Cascade:
 
     def identity(self) -> list[dict[str, object]]:
         """What the manifest says of it: everything that can change a verdict, by judge, and the bands."""
-        columns: list[dict[str, object]] = [{"judge": judge.name, "key": judge.key} for judge in self.on_columns]
+        columns: list[dict[str, object]] = [{"judge": judge.name, "key": judge.key, **judge.identity()} for judge in self.on_columns]
         bands = {name: {"below": band.below, "above": band.above} for name, band in self.bands.items()}
         return [*columns, *[{**judge.identity(), **bands.get(judge.name, {})} for judge in self.on_engine]]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from moderay import prepare
 from moderay.cascade import Cascade
 from moderay.check import Checked, engine_spec
 from moderay.content import windows
@@ -18,7 +19,7 @@ from moderay.index import File, Partition, hash_keys
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
 from moderay.plan import Plan
-from moderay.prepare import audit_column, known_column, valid
+from moderay.prepare import valid
 from moderay.prompt import vocabulary
 from moderay.records import CONTENT_HASH, Origin, structs
 from moderay.reuse import LabelFile, ReadAlong, entries
@@ -121,12 +122,12 @@ def _elsewhere(checked: Checked) -> Partition:
 
 
 def _count(checked: Checked, cascade: Cascade, unit: pa.Table, keys: np.ndarray, there: np.ndarray, asked: _Asked) -> None:
-    known, audited = structs(unit.column(known_column(cascade.policy.id))), structs(unit.column(audit_column(cascade.policy.id)))
+    known, audited = prepare.known(unit, cascade.policy.id), prepare.audited(unit, cascade.policy.id)
     reused = _count_of(known.field("origin"), Origin.REUSED.value)
     asked.settled["reused"] += reused
     for judge in cascade.on_columns:
         asked.settled[judge.name] += _count_of(known.field("decided_by").filter(_not(known.field("origin"), Origin.REUSED.value)), judge.name)
-    open_ = valid(structs(unit.column("ids"))) & (~valid(known) | audited.to_numpy(zero_copy_only=False))
+    open_ = valid(structs(unit.column("ids"))) & (~valid(known) | audited)
     asked.settled["reused"] += int((open_ & there).sum())
     rows = np.flatnonzero(open_ & ~there)
     new = np.array([key not in asked.keys for key in keys[rows].tolist()], bool)
@@ -139,7 +140,7 @@ def _count(checked: Checked, cascade: Cascade, unit: pa.Table, keys: np.ndarray,
         cut = windows(ids.values, job.windows.tokens, job.windows.overlap)
         asked.windows, asked.tokens = asked.windows + len(cut), asked.tokens + sum(map(len, cut))
     asked.contents += len(chosen)
-    asked.audited += int(audited.to_numpy(zero_copy_only=False)[chosen].sum())
+    asked.audited += int(audited[chosen].sum())
 
 
 def _not(column: pa.Array, value: str) -> pa.Array:

@@ -20,58 +20,75 @@ from moderay.records import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.reuse import ReadAlong
 
 # A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge, and where nobody needs to
-# be asked. Beside these, for each policy, the columns of `known_column` and `audit_column`.
+# be asked. Beside these stand, for each policy, what `known` and `audited` give.
 PREPARED = pa.schema([ROW, CONTENT_HASH, ("ids", pa.large_list(pa.int32())), ("status", pa.string()), ("detail", pa.string())])
 
 # The row's position in its shard; a name no input column has.
 POSITION = "\x00row"
 
 
-def known_column(policy: str) -> str:
-    """Column of the verdicts that are there already, null where there is none; with a dot, which no policy id has."""
-    return f"known.{policy}"
+def known(table: pa.Table, policy: str) -> pa.StructArray:
+    """A policy's verdicts that are there already, null where there is none."""
+    name = _column("known", policy)
+    return structs(table.column(name)) if name in table.column_names else pa.nulls(len(table), VERDICTS)
 
 
-def audit_column(policy: str) -> str:
-    """Column of those known verdicts that the last judge is asked for all the same."""
-    return f"audit.{policy}"
+def audited(table: pa.Table, policy: str) -> np.ndarray:
+    """Bool: which of these known verdicts the last judge is asked for all the same."""
+    name = _column("audit", policy)
+    if name not in table.column_names:
+        return np.zeros(len(table), bool)
+    return np.asarray(pc.fill_null(structs(table.column(name)), False).to_numpy(zero_copy_only=False))
+
+
+def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
+    """A prepared unit with further known verdicts, by policy, parallel to its rows."""
+    for policy, column in more.items():
+        both, name = filled(known(table, policy), column), _column("known", policy)
+        table = (table.drop_columns([name]) if name in table.column_names else table).append_column(name, both)
+    return table
+
+
+def _column(what: str, policy: str) -> str:
+    """Such columns are only there where they hold something; with a dot, which no policy id has."""
+    return f"{what}.{policy}"
 
 
 def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequence[Cascade], vocab: Vocabulary, earlier: ReadAlong | None = None) -> pa.Table:
-    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and two columns for each policy."""
+    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and what `known` and `audited` give."""
     hashes = [content.hash for content in found]
     judged = np.array([content.status is Status.OK for content in found], bool)
     texts = pa.array([content.text if content.status is Status.OK else None for content in found], pa.large_string())
-    beside: dict[str, pa.Array] = {}
-    asked = np.zeros(len(found), bool)
+    asked, beside = np.zeros(len(found), bool), dict[str, pa.Array]()
     found_before = {} if earlier is None else earlier.find(hashes)
     for cascade in cascades:
-        known, audited = _known(cascade, texts, hashes, judged, table, found_before.get(cascade.policy.id))
-        asked |= judged & (~valid(known) | audited)
-        beside |= {known_column(cascade.policy.id): known, audit_column(cascade.policy.id): pa.array(audited)}
+        policy = cascade.policy.id
+        settled, audit = _known(cascade, texts, hashes, judged, table, found_before.get(policy))
+        asked |= judged & (~valid(settled) | audit)
+        beside |= {_column("known", policy): settled} if settled.null_count < len(settled) else {}
+        beside |= {_column("audit", policy): pa.array(audit)} if audit.any() else {}
     columns = [table.column(POSITION), pa.array(hashes, pa.string()), *_ids(found, asked, job, vocab)]
-    return pa.Table.from_arrays([*columns, *beside.values()], schema=_schema(list(beside)))
-
-
-def _schema(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([*PREPARED, *[pa.field(name, VERDICTS if name.startswith("known.") else pa.bool_()) for name in names]])
+    made = pa.Table.from_arrays(columns, schema=PREPARED)
+    for name, column in beside.items():
+        made = made.append_column(name, column)
+    return made
 
 
 def _known(
     cascade: Cascade, texts: pa.Array, hashes: Sequence[str | None], judged: np.ndarray, table: pa.Table, earlier: pa.StructArray | None
 ) -> tuple[pa.StructArray, np.ndarray]:
     """One policy's verdicts that cost nothing, and which of them are audited: of those settled here and now."""
-    known = pa.nulls(len(texts), VERDICTS) if earlier is None else earlier
+    found = pa.nulls(len(texts), VERDICTS) if earlier is None else earlier
     settled = np.zeros(len(texts), bool)
     for judge in cascade.on_columns:
-        if len(open_ := np.flatnonzero(judged & ~valid(known))):
+        if len(open_ := np.flatnonzero(judged & ~valid(found))):
             said = judge.settle(texts.take(pa.array(open_)), table.take(pa.array(open_)))
             settled[open_] = valid(said)
-            known = scattered(known, said, open_)
+            found = scattered(found, said, open_)
     audited = np.zeros(len(texts), bool)
     if cascade.audit:
         audited[settled] = [cascade.audited(hashes[row] or "") for row in np.flatnonzero(settled)]
-    return known, audited
+    return found, audited
 
 
 def _ids(found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabulary) -> list[pa.Array]:
@@ -90,14 +107,6 @@ def _ids(found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabular
 
 def _too_long(content: Content, job: Job) -> str:
     return f"{len(content.text):,} characters are more than {job.windows.max} windows of {job.windows.tokens} tokens hold"
-
-
-def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
-    """A prepared unit with further known verdicts, by policy, parallel to its rows."""
-    for policy, column in more.items():
-        name = known_column(policy)
-        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), filled(structs(table.column(name)), column))
-    return table
 
 
 def valid(column: pa.Array) -> np.ndarray:

@@ -90,6 +90,10 @@ class Screen:
         """Its judge key: the hash of its files, for the card has the digest of the weights."""
         return digest(self.card.model_dump(mode="json"))
 
+    def identity(self) -> dict[str, object]:
+        """What its card says, the curve apart."""
+        return self.card.model_dump(mode="json", exclude={"curve"})
+
     def scores(self, texts: pa.Array) -> np.ndarray:
         """As `Linear.scores`."""
         return Linear(self.weights, self.card.scale, self.card.intercept).scores(texts)

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay import prepare
 from moderay.cascade import Cascade
 from moderay.engines.host import EngineHost
-from moderay.prepare import audit_column, known_column, scattered, valid
-from moderay.records import CONTENT_HASH, ROW, VERDICT, Origin, Status, Verdict, structs, unit_schema, verdict_array
+from moderay.prepare import scattered, valid
+from moderay.records import CONTENT_HASH, ROW, VERDICT, Origin, Status, Verdict, unit_schema, verdict_array
 
 
 async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
@@ -24,8 +25,8 @@ async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Ta
 
 
 async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int) -> pa.StructArray:
-    known = structs(table.column(known_column(cascade.policy.id)))
-    audited = structs(table.column(audit_column(cascade.policy.id))).to_numpy(zero_copy_only=False)
+    known = prepare.known(table, cascade.policy.id)
+    audited = prepare.audited(table, cascade.policy.id)
     asked = np.flatnonzero(~valid(known) | audited)
     judged = await _judged(host, cascade, _Rows(table.take(pa.array(asked)), known.take(pa.array(asked))))
     return scattered(_numbered(known, run), verdict_array(judged, run), asked)
