@@ -81,7 +81,7 @@ def main() -> None:
         moderay("run", job(folder, "yesterday/*", "labels", REASON))
         for policy in POLICIES:
             for judge in ("screen", "glance"):
-                given = ("--policy", policy, "--judge", judge, "--from", folder / "labels", "--out", folder / f"{judge}-{policy}", "--max-miss", "0.02")
+                given = ("--policy", policy, "--judge", judge, "--from", folder / "labels", "--out", folder / f"{judge}-{policy}")
                 moderay("calibrate", folder / "labels.yaml", *given)
         for number, (title, cascade) in enumerate(CASCADES.items()):
             output = f"cascade{number}" if number else "plain"

@@ -276,7 +276,7 @@ def _warn(text: str) -> None:
 def _summary(outcome: Any) -> None:
     """Per policy: judged, flagged, forced, every other count that is not zero, and this run's rates."""
     totals = outcome.manifest["counts"]
-    rare = ["duplicates", "reused", *(status.value for status in Status if status is not Status.OK)]
+    rare = [status.value for status in Status if status is not Status.OK]
     others = [name for name in rare if any(counts[name] for counts in totals.values())]
     table = Table("policy", "judged", "flagged", "forced", *others, "rows/s", "tokens/s", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
@@ -288,12 +288,12 @@ def _summary(outcome: Any) -> None:
     if any(len(judges) > 1 for judges in outcome.manifest["judges"].values()):
         out.print(_judges(outcome.manifest["judges"]))
     rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
-    out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_reused(outcome)}")
+    out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_unpaid(outcome)}")
 
 
 def _judges(policies: Any) -> Table:
     """Per policy and judge: what it settled, and what the audit says of it."""
-    table = Table("policy", "judge", "settled", "share", "audited", "overruled", "missed violations (95%)", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("policy", "judge", "settled", "share", "audited", "overruled", "missed (95%)", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     for policy, judges in policies.items():
@@ -306,9 +306,11 @@ def _judges(policies: Any) -> Table:
     return table
 
 
-def _reused(outcome: Any) -> str:
-    reused = outcome.manifest["runs"][-1]["reused_verdicts"]
-    return f", {reused:,} verdicts from before" if reused else ""
+def _unpaid(outcome: Any) -> str:
+    """Verdicts that cost nothing: in all label files those of equal contents, in this run those from before."""
+    duplicates = sum(counts["duplicates"] for counts in outcome.manifest["counts"].values())
+    said = ((duplicates, "of duplicates"), (outcome.manifest["runs"][-1]["reused_verdicts"], "from before"))
+    return "".join(f", {count:,} verdicts {what}" for count, what in said if count)
 
 
 def _agreement(checked: Any, prefix: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,9 +32,10 @@ def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) ->
     `Problems` where rules, screens or bands are wrong."""
     start_ray()
     engines = hosted(job, job_cascades(job, policies), *resources())
-    return ds.map_batches(
-        _Labeller, fn_constructor_args=(engines.spec, engines.cascades, job), batch_size=job.unit.rows, batch_format="pyarrow", **engines.options(2**31)
-    )
+    given = (engines.spec, engines.cascades, job)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's, of arguments that it will rename
+        return ds.map_batches(_Labeller, fn_constructor_args=given, batch_size=job.unit.rows, batch_format="pyarrow", **engines.options(2**31))
 
 
 def job_cascades(job: Job, policies: Sequence[Policy]) -> tuple[Cascade, ...]:

@@ -64,8 +64,11 @@ class Payloads:
         shards: dict[Source, list[int]] = {}
         for number, file in enumerate(hits.files):
             shards.setdefault(file.source, []).append(number)
-        with ThreadPoolExecutor(READERS) as pool:
-            found = [rows for shard in pool.map(self._shard, shards, shards.values(), repeat(hits)) for rows in shard]
+        if len(shards) == 1:  # a shard that is read along: a thread would only cost
+            found = self._shard(*shards.popitem(), hits)
+        else:
+            with ThreadPoolExecutor(READERS) as pool:
+                found = [rows for shard in pool.map(self._shard, shards, shards.values(), repeat(hits)) for rows in shard]
         return {policy: _column(found, policy, len(hits.hashes)) for policy in self._policies}
 
     def _shard(self, source: Source, numbers: Sequence[int], hits: Hits) -> list[_Rows]:
@@ -135,10 +138,10 @@ class Payloads:
             return _Rows(at[:0], {})
         rows = table.column(ROW.name).to_numpy()
         place = np.minimum(np.searchsorted(rows, hits.row[at]), len(rows) - 1)
-        there = table.select([CONTENT_HASH.name]).take(pa.array(place)).column(0)
+        there = _at(table.select([CONTENT_HASH.name]), place).column(0)
         asked = pa.chunked_array([pa.array([hits.hashes[i] for i in at], pa.string())])
         same = pc.fill_null(pc.equal(there, asked), False).to_numpy() & (rows[place] == hits.row[at])
-        at, taken = at[same], table.take(pa.array(place[same]))
+        at, taken = at[same], _at(table, place[same])
         columns = {}
         for bit, policy in enumerate(self._policies):
             if policy in table.column_names and table.schema.field(policy).type in (VERDICTS, DECISION):
@@ -186,6 +189,13 @@ class _Labels:
         return table
 
 
+def _at(table: pa.Table, rows: Numbers) -> pa.Table:
+    """These rows; neighbours, as a shard that is read along has them, cost no copy."""
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pa.array(rows))
+
+
 def _row_ranges(metadata: pq.FileMetaData) -> tuple[Numbers, Numbers]:
     """The first and the last value of `row` of each row group: with `where` or `sample` it is not the place in the file.
     Raises `Replaced` for a file that does not say, which moderay did not write."""
@@ -223,6 +233,8 @@ def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
     at = np.concatenate([np.empty(0, np.int64), *[part.at for part in parts]])
     where = np.full(rows, -1, np.int64)
     where[at] = np.arange(len(at))
+    if len(parts) == 1 and np.array_equal(at, np.arange(rows)):
+        return parts[0].columns[policy]
     together = pa.concat_arrays([pa.nulls(0, VERDICTS), *[part.columns[policy] for part in parts]])
     return together.take(pa.array(where, mask=where < 0))
 

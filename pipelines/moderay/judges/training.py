@@ -7,6 +7,7 @@ differ in case alone are one, and wholly on one side of the split between traini
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -137,13 +138,17 @@ def _held_out(violates: np.ndarray, keys: np.ndarray, max_miss: float, confidenc
 
 def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
     """Logistic regression, both kinds with the same weight in all, its weights rounded to 16 bits."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     rows = np.sort(np.concatenate([_within(texts, kind, TRAINED_BYTES) for kind in (violates, ~violates)]))
     counts = _counts(pc.utf8_slice_codeunits(texts.take(pa.array(rows)), 0, TRAINED_TEXT))
     columns, rarity = _rarity(counts)
     model = LogisticRegression(C=STRENGTH, class_weight="balanced", solver="liblinear", dual=True, random_state=0)
-    model.fit(csr_array(counts[:, columns].multiply(rarity[None, :])), violates[rows])
+    with warnings.catch_warnings():
+        # On contents that words tell apart it never ends; the promise is set on held-out ones, whatever the weights.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(csr_array(counts[:, columns].multiply(rarity[None, :])), violates[rows])
     found = model.coef_[0] * rarity
     scale = float(np.abs(found).max(initial=0)) / np.iinfo(np.int16).max or 1.0
     weights = np.zeros(2**FEATURES.bits, np.int16)
