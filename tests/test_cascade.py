@@ -177,6 +177,17 @@ def test_a_new_judge_before_the_reasoner_leaves_what_the_reasoner_said(ran, tmp_
     assert compared(labels(tmp_path / "before")["a.parquet"], "spam") == compared(labels(tmp_path / "after")["a.parquet"], "spam")
 
 
+def test_a_broken_file_of_a_reused_output_costs_work_and_is_named(ran, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path, [f"quiet {i}" for i in range(10)])
+    write(tmp_path, [f"other {i}" for i in range(10)], "b.parquet")
+    ran("before")
+    (tmp_path / "before/b.parquet").write_bytes(b"nothing of the kind")
+    said = cli("run", job_file(tmp_path, "after", reuse=["before"]))
+    assert said.returncode == 0 and "note: earlier verdicts of b.parquet are not used: " in said.stderr, said.stderr
+    origins = {name: {v["origin"] for v in spam(tmp_path, "after", f"{name}.parquet")} for name in "ab"}
+    assert origins == {"a": {"reused"}, "b": {"judged"}}
+
+
 def test_glances_are_reused_outside_todays_band_only(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"quiet {i}" for i in range(10)] + [f"prize {i}" for i in range(5)])
     ran("before", cascade=[BAND, {"reason": {}}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from moderay import tiny
-from moderay.errors import ModerayError, Problems, UserError
+from moderay.errors import ModerayError, Problems, UserError, inert
 from moderay.records import RETRYABLE, Status
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Label a corpus by policy.")
@@ -28,8 +27,6 @@ JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=F
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels.")]
 # Characters of a content that `run --show` prints.
 SHOWN = 60
-# What a terminal would obey instead of show. Content is printed without it.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def main() -> None:
@@ -261,16 +258,12 @@ def printable(text: str) -> str:
     """Text without what a terminal would obey, and without Rich's markup."""
     from rich.markup import escape
 
-    return escape(_inert(text))
-
-
-def _inert(text: str) -> str:
-    return _CONTROL.sub("\ufffd", text)
+    return escape(inert(text))
 
 
 def _warn(text: str) -> None:
     """A message on stderr. Names in it may come from other people's storage."""
-    print("\n".join(map(_inert, text.split("\n"))), file=sys.stderr)
+    print("\n".join(map(inert, text.split("\n"))), file=sys.stderr)
 
 
 def _summary(outcome: Any) -> None:

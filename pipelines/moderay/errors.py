@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -69,3 +70,12 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """What a library's error says, in one line; its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# What a terminal would obey instead of show.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def inert(text: str) -> str:
+    """A line without what a terminal would obey: contents and names of files come from other people."""
+    return _CONTROL.sub("\ufffd", text)

@@ -128,11 +128,11 @@ def _judge(
     checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: Publisher, progress: Progress
 ) -> tuple[BoardState, Stopped | None]:
     """Judge what is missing and publish each shard that is whole; the board as it was seen last, and why it stopped early."""
-    board = start_board()
+    board, index = start_board(), _index(checked, plan, progress)
     stopped: Stopped | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(_units(checked, plan, engines, lease.epoch, board), brakes, tracker, board, lease):
+            for unit in _watched(_units(checked.job, plan, engines, index, lease.epoch, board), brakes, tracker, board, lease):
                 progress.add(unit)
                 if finished := tracker.add(unit):
                     publisher.start(*finished)
@@ -230,9 +230,8 @@ _LOST = (
 _FATAL: Mapping[str, Callable[[str], ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "Stopped": lambda said: Stopped(said, 3)}
 
 
-def _units(checked: Checked, plan: Plan, engines: Engines, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
+def _units(job: Job, plan: Plan, engines: Engines, index: Index, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
-    job, index = checked.job, _index(checked, plan)
     todo = [
         Reading(span, work.units, plan.layout.marker(work.shard.name, work.key, plan.decision), work.earlier)
         for work in plan.todo
@@ -262,12 +261,13 @@ def _units(checked: Checked, plan: Plan, engines: Engines, epoch: int, board: An
                 yield UnitDone(**row | {"rows": tuple(row["rows"])})
 
 
-def _index(checked: Checked, plan: Plan) -> Index:
+def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:
     """Where verdicts lie, by content: at first those of the outputs that are reused; then this run's own, as units are saved."""
     rows = plan.rows_left + sum(output.rows for output in checked.reused)
     index = start_index(rows, [cascade.policy.id for cascade in checked.cascades])
     files = [LabelFile(number, shard, usable) for number, output in enumerate(checked.reused, start=1) for shard, usable in output.shards.items()]
-    load(index, plan.outputs, files)
+    for shard, reason in load(index, plan.outputs, files).unreadable.items():
+        progress.note(f"earlier verdicts of {shard} are not used: {reason}")
     return index
 
 

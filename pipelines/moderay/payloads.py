@@ -97,7 +97,7 @@ class Payloads:
         except FileNotFoundError:
             return None
         except UNREADABLE as error:
-            _given_up(source, error)
+            given_up(source.shard, error)
             return _NOTHING
         self._tables.put(file, table, table.nbytes)
         return table
@@ -115,7 +115,7 @@ class Payloads:
                 yield self._group(source, labels, int(group), policies), at[groups == group]
         except UNREADABLE as error:
             self._lost.add(source)
-            _given_up(source, error)
+            given_up(source.shard, error)
 
     def _labels(self, source: Source) -> _Labels:
         held = self._files.get(source)
@@ -239,9 +239,9 @@ def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
     return together.take(pa.array(where, mask=where < 0))
 
 
-def _given_up(source: Source, error: Exception) -> None:
+def given_up(shard: str, error: Exception) -> None:
     """Rows whose verdict cannot be read are judged: a cost that somebody may want to know the reason of."""
-    logging.getLogger(__name__).warning("earlier verdicts of %s are not used: %s", source.shard, error)
+    logging.getLogger(__name__).warning("earlier verdicts of %s are not used: %s", shard, error)
 
 
 class _Held(Generic[T]):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from moderay.errors import inert
 from moderay.records import RETRYABLE, Status
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class Progress:
             self._bar.update(self._task, advance=end - start, description=self._line())
         if time.monotonic() - self._told >= self._interval:
             self._tell()
+
+    def note(self, text: str) -> None:
+        """Something to know that ends nothing."""
+        if self._log is not None:
+            print(json.dumps({"time": round(time.time(), 1), "note": text}), file=self._log, flush=True)
+        if self._console is not None:
+            print(inert(f"note: {text}"), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         if self._bar is not None:

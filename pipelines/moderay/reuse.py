@@ -20,7 +20,7 @@ from moderay.cluster import end_with_raylet
 from moderay.errors import UserError, first_line
 from moderay.index import File, Index, Numbers, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band
-from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, judged
+from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
 from moderay.records import CONTENT_HASH, ROW, Status, structs
 from moderay.state import Layout, list_state, read_markers
 from moderay.storage import RemoteFile, plain_errors, read
@@ -78,15 +78,21 @@ def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Casc
 
 
 class ReadAlong:
-    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them. Raises OSError or pa.ArrowException
-    where a file cannot be read."""
+    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them. Raises OSError where the store does
+    not give a file: its verdicts are paid for. One that is gone or broken has none, and its rows are judged."""
 
     def __init__(self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]) -> None:
         self._known, self._payloads = Partition(), Payloads(outputs, policies)
         for file in files:
-            for source, hashes, rows, masks in entries(outputs[file.output], file, policies):
-                good = np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0))
-                self._known.add(File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good])
+            try:
+                self._add(outputs[file.output], file, policies)
+            except (pa.ArrowException, FileNotFoundError, Replaced) as error:
+                given_up(file.shard, error)
+
+    def _add(self, layout: Layout, file: LabelFile, policies: Sequence[str]) -> None:
+        for source, hashes, rows, masks in entries(layout, file, policies):
+            good = np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0))
+            self._known.add(File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good])
 
     def find(self, hashes: Sequence[str | None]) -> dict[str, pa.StructArray]:
         """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`, null where there is nothing to
