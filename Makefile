@@ -24,9 +24,8 @@ demo: install
 	$(RUN) -m moderay.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 
-# Two at a time: most tests wait for processes to start. In the order of their names, so that no two files with real engines meet.
 test: install
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest
 
 check: install
 	.venv/bin/ruff check .

@@ -109,7 +109,7 @@ def chaos(folder: Path, rows: int, unit: int, kills: int, pause: tuple[float, fl
 def corpus(folder: Path, rows: int, rng: random.Random) -> None:
     (folder / "in").mkdir(parents=True)
     for shard in range(SHARDS):
-        texts = [f"{word} {i}" if (word := rng.choice(WORDS)) else None for i in range(rows // SHARDS)]
+        texts = [f"{word} {shard}-{i}" if (word := rng.choice(WORDS)) else None for i in range(rows // SHARDS)]
         pq.write_table(pa.table({"text": texts}), folder / f"in/{shard}.parquet")
 
 

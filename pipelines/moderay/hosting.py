@@ -40,8 +40,9 @@ class Engines:
         return {"compute": pool, "num_cpus": ENGINE_CPUS, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
 
     def read_ahead(self, unit: UnitSize) -> int:
-        """Bytes that may be read and not yet judged: the units in flight, and two more for each engine."""
-        return self.most * (self.in_flight + 2) * unit.bytes
+        """Bytes of units that Ray Data may hold: those in flight, and one more for each engine. With the one that is just being
+        read, it is two more."""
+        return self.most * (self.in_flight + 1) * unit.bytes
 
 
 def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
