@@ -305,4 +305,7 @@ def test_a_band_for_glance_is_calibrated_from_a_sample_judged_both_ways(ran, tmp
     card = json.loads((tmp_path / "bands/spam/card.json").read_text())
     assert card["below"] == 0.5 and card["violations"] == 100 and card["settled"] == pytest.approx(0.5)
     outcome, answers = ran("after", cascade=[{"glance": "bands/spam"}, {"reason": {}}])
+    other = job_file(tmp_path, "other", cascade=[{"glance": "bands/spam"}, {"reason": {}}], model={"source": "scripted:script.yaml", "effort": "high"})
+    refused = cli("check", other)
+    assert refused.returncode == 2 and "was calibrated for another model, effort or windows" in refused.stderr, refused.stderr
     assert answers == 400 * GLANCE + 200 * REASON and outcome.manifest["policies"]["spam"]["promises"] == {"glance": 0.05}

@@ -219,6 +219,8 @@ def _promises(job: Job, cascade: Cascade, calibrated: Mapping[int, Screen | Band
                 f"{said} holds for thresholds from {teacher.threshold:g} on, and that of {policy.id!r} is {policy.threshold:g}",
                 "calibrate it again, or leave it out: what the last judge said is reused",
             )
+        if isinstance(made, BandCard) and not args.force and made.key != cascade.keys["glance"]:
+            yield job.problem(key, f"{said} was calibrated for another model, effort or windows", again)
     for name, band in cascade.bands.items():
         if band.below is not None and band.above is not None and band.below > band.above:
             yield job.problem("cascade", f"{name}: below ({band.below:g}) is over above ({band.above:g})")

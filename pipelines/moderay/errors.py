@@ -69,7 +69,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     """What a library's error says, in one line; its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # What a terminal would obey instead of show.

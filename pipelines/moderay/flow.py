@@ -292,7 +292,7 @@ def _read(batch: pa.Table, job: Job, cascades: ray.ObjectRef, outputs: Sequence[
             earlier = ReadAlong(outputs, reading.earlier, [cascade.policy.id for cascade in judges]) if reading.earlier else None
             for rows, table in read_span(reading.span, job, judges, vocab, earlier):
                 block = _block(reading, rows, table)
-                board.read.remote((reading.span.shard.name, rows), block.column("unit").nbytes)
+                board.read.remote((reading.span.shard.name, rows), block.nbytes)
                 yield block
                 left.remove(rows)
         except (pa.ArrowException, OSError) as error:

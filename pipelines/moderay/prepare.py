@@ -58,7 +58,9 @@ def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequ
     """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and what `known` and `audited` give."""
     hashes = [content.hash for content in found]
     judged = np.array([content.status is Status.OK for content in found], bool)
-    texts = pa.array([content.text if content.status is Status.OK else None for content in found], pa.large_string())
+    # A copy of all contents, which only judges on columns need.
+    read = any(cascade.on_columns for cascade in cascades)
+    texts = pa.array([content.text if read and content.status is Status.OK else None for content in found], pa.large_string())
     asked, beside = np.zeros(len(found), bool), dict[str, pa.Array]()
     found_before = {} if earlier is None else earlier.find(hashes)
     for cascade in cascades:
