@@ -1,7 +1,9 @@
 """The same job from and to an S3 server; publishing is all or nothing; bytes read."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,16 +49,20 @@ def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  #
         assert said.returncode == status and "Traceback" not in said.stderr and len(said.stderr.strip().splitlines()) <= 4, said.stderr
 
 
-def test_second_writer_cannot_create_what_the_first_created(bucket: str, tmp_path: Path) -> None:
+def test_of_several_writers_one_creates(bucket: str, tmp_path: Path) -> None:
     for url in (bucket, str(tmp_path)):
         fs, path = filesystem(url)
-        results: list[bool] = []
-        threads = [threading.Thread(target=lambda f=fs, p=path, r=results, i=i: r.append(create(f, f"{p}/epoch-1", b"%d" % i))) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(results) == [False, False, False, True]
+        for number in range(20):
+            ready = threading.Barrier(4)
+
+            def claim(i: int, path: str = f"{path}/epoch-{number}", fs: Any = fs, ready: threading.Barrier = ready) -> bool:
+                ready.wait()
+                return create(fs, path, b"%d" % i)
+
+            with ThreadPoolExecutor(4) as pool:
+                created = list(pool.map(claim, range(4)))
+            assert sorted(created) == [False, False, False, True]
+            assert fs.cat_file(f"{path}/epoch-{number}") == b"%d" % created.index(True)
 
 
 def judged_shard(job_file: Path) -> Publication:

@@ -101,13 +101,29 @@ def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
 def create(fs: Any, path: str, data: bytes) -> bool:
     """Write a file only if there is none; whether it was written. `data` is like no other's: an answer that got lost
     makes the next try find what the first wrote."""
-    if not _atomic(fs):
-        fs.makedirs(fs._parent(path), exist_ok=True)
     try:
-        patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
+        if is_local(fs):
+            _create_local(path, data)
+        else:
+            if not _atomic(fs):
+                fs.makedirs(fs._parent(path), exist_ok=True)
+            patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except FileExistsError:
         return read(fs, path) == data
     return True
+
+
+def _create_local(path: str, data: bytes) -> None:
+    """fsspec's own `mode="create"` looks first and writes then: two writers at once would both succeed."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    aside = f"{path}.{uuid.uuid4().hex}"
+    try:
+        with open(aside, "xb") as file:
+            file.write(data)
+        os.link(aside, path)  # whole, and only if there is none
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(aside)
 
 
 def read(fs: Any, path: str) -> bytes | None:
