@@ -92,6 +92,21 @@ def test_each_judge_settles_what_it_is_sure_of_and_passes_on_the_rest(ran, tmp_p
     assert judges["glance"]["share"] == pytest.approx(0.2)
 
 
+def test_long_stretches_that_no_engine_is_asked_for_stand_in_their_place(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    texts = [None if i % 90 == 7 else f"casino {i}" for i in range(400)]
+    texts[203], texts[204] = "a prize", "quoted"
+    write(tmp_path, texts)
+    (tmp_path / "spam/rules.yaml").write_text(RULES)
+    outcome, answers = ran(cascade=["rules", BAND, {"reason": {}}], unit={"rows": 10})
+    found = spam(tmp_path)
+    assert [v["decided_by"] for v in found[1:]] == [None if t is None else "rules" if "casino" in t else "reason" for t in texts[1:]]
+    assert [v["violates"] for v in found[203:205]] == [True, False] and answers == 2 * (GLANCE + REASON)
+    assert outcome.judged == 400 and not list((tmp_path / "out/_moderay/units").rglob("*.arrow"))
+    outcome, answers = ran("next", cascade=["rules", BAND, {"reason": {}}], unit={"rows": 10}, reuse=["out"])
+    assert answers == 0 and compared(labels(tmp_path / "next")["a.parquet"], "spam") == compared(labels(tmp_path / "out")["a.parquet"], "spam")
+    assert outcome.manifest["runs"][-1]["reused_verdicts"] == 2
+
+
 def test_another_threshold_needs_no_engine_and_rules_stay_settled(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, ["n0", "casino", "a prize", "quiet"])
     (tmp_path / "spam/rules.yaml").write_text(RULES)

@@ -17,28 +17,27 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.data import DataContext, ExecutionResources
 
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked
-from moderay.cluster import BoardState, end_with_raylet, resources, start_board, start_ray
+from moderay.cluster import BoardState, resources, start_board, start_ray
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
 from moderay.hosting import Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index
-from moderay.job import Job
-from moderay.judging import Judge, Judging, fatal
+from moderay.judging import Judge
 from moderay.plan import Plan, make_plan
 from moderay.progress import Progress, Rate
-from moderay.prompt import vocabulary
 from moderay.publishing import Publisher
-from moderay.reuse import LabelFile, ReadAlong, load
-from moderay.state import Layout, Lease, Range, read_markers
-from moderay.storage import no_credentials, plain_errors, remove
+from moderay.reading import Reading, read_task
+from moderay.reuse import LabelFile, load
+from moderay.saving import RunContext
+from moderay.state import Lease, read_markers
+from moderay.storage import plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
-from moderay.units import Span, read_span, spans
+from moderay.units import spans
 
 # Seconds that Ray Data is given to end after a stop.
 END_S = 5.0
@@ -128,11 +127,11 @@ def _judge(
     checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: Publisher, progress: Progress
 ) -> tuple[BoardState, Stopped | None]:
     """Judge what is missing and publish each shard that is whole; the board as it was seen last, and why it stopped early."""
-    board, index = start_board(), _index(checked, plan, progress)
+    run = RunContext(checked.job, engines.spec, engines.cascades, plan.outputs, _index(checked, plan, progress), lease.epoch, start_board())
     stopped: Stopped | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(_units(checked.job, plan, engines, index, lease.epoch, board), brakes, tracker, board, lease):
+            for unit in _watched(_units(run, plan, engines), brakes, tracker, run.board, lease):
                 progress.add(unit)
                 if finished := tracker.add(unit):
                     publisher.start(*finished)
@@ -140,7 +139,7 @@ def _judge(
         tracker.assert_complete()
     except Stopped as stop:
         stopped = stop
-    return ray.get(board.state.remote()), stopped
+    return ray.get(run.board.state.remote()), stopped
 
 
 def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tracker, board: Any, lease: Lease) -> Iterator[UnitDone]:
@@ -205,17 +204,6 @@ def _clean(plan: Plan, prune: bool) -> None:
         remove(layout.fs, path)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What a read task is given: a span, the key its units are saved under, the marker that will take their place, and where
-    its rows may have verdicts already."""
-
-    span: Span
-    key: str
-    marker: str
-    earlier: tuple[LabelFile, ...]
-
-
 # Nodes, workers and objects that Ray gave up on.
 _LOST = (
     ray.exceptions.RayActorError,
@@ -230,24 +218,22 @@ _LOST = (
 _FATAL: Mapping[str, Callable[[str], ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "Stopped": lambda said: Stopped(said, 3)}
 
 
-def _units(job: Job, plan: Plan, engines: Engines, index: Index, epoch: int, board: Any) -> Generator[UnitDone, None, None]:
+def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
     todo = [
         Reading(span, work.units, plan.layout.marker(work.shard.name, work.key, plan.decision), work.earlier)
         for work in plan.todo
-        for span in spans(work.shard, work.missing, job.unit)
+        for span in spans(work.shard, work.missing, run.job.unit)
     ]
-    _context(engines.read_ahead(job.unit))
+    _context(engines.read_ahead(run.job.unit))
     source = ray.data.from_items([{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo))
-    # Screens and long lists of literals are large: put once, not sent with each task.
-    given = {"job": job, "cascades": ray.put(engines.cascades), "outputs": plan.outputs, "vocabulary_source": engines.spec.vocabulary_source, "board": board}
-    judging = Judging(engines.spec, engines.cascades, plan.outputs, index, epoch, board)
-    read = source.map_batches(_read, fn_kwargs=given, batch_size=None, batch_format="pyarrow", num_cpus=engines.read_cpus)
+    # Put once, not sent with each task: screens and long lists of literals are large.
+    read = source.map_batches(read_task, fn_kwargs={"run": ray.put(run)}, batch_size=None, batch_format="pyarrow", num_cpus=engines.read_cpus)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         judged = read.map_batches(
             Judge,
-            fn_constructor_args=(judging,),
+            fn_constructor_args=(run,),
             batch_size=None,
             batch_format="pyarrow",
             **engines.options(sum(len(reading.span.units) for reading in todo)),
@@ -278,37 +264,3 @@ def _context(read_ahead: int) -> None:
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context._max_num_blocks_in_streaming_gen_buffer = 2
-
-
-def _read(batch: pa.Table, job: Job, cascades: ray.ObjectRef, outputs: Sequence[Layout], vocabulary_source: str | None, board: Any) -> Iterator[pa.Table]:
-    """Task: read a span's units and prepare their contents. What cannot be read ends its shard; what no shard could be
-    read without, such as credentials, ends the run."""
-    end_with_raylet()
-    vocab, judges = vocabulary(vocabulary_source), ray.get(cascades)
-    for data in batch.column("reading").to_pylist():
-        reading: Reading = pickle.loads(data)  # made by this driver
-        left = list(reading.span.units)
-        try:
-            earlier = ReadAlong(outputs, reading.earlier, [cascade.policy.id for cascade in judges]) if reading.earlier else None
-            for rows, table in read_span(reading.span, job, judges, vocab, earlier):
-                block = _block(reading, rows, table)
-                board.read.remote((reading.span.shard.name, rows), block.nbytes)
-                yield block
-                left.remove(rows)
-        except (pa.ArrowException, OSError) as error:
-            for rows in left:
-                yield _block(reading, rows, None, {"error": first_line(error)})
-        except Exception as error:
-            if (refused := no_credentials(reading.span.shard.url, error)) is None:
-                raise
-            yield _block(reading, left[0], None, fatal(refused))
-
-
-def _block(reading: Reading, rows: Range, table: pa.Table | None, said: Mapping[str, str] | None = None) -> pa.Table:
-    """A unit on its way to a judge: its rows, or what there is to say instead."""
-    sink = pa.BufferOutputStream()
-    if table is not None:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-    columns = {"shard": [reading.span.shard.name], "key": [reading.key], "marker": [reading.marker], "start": [rows[0]], "end": [rows[1]]}
-    return pa.table({**columns, "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()), "said": [json.dumps(said or {})]})

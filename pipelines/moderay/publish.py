@@ -27,8 +27,8 @@ from moderay.shards import Shard
 from moderay.state import Layout, Range, assert_epoch, gaps
 from moderay.storage import RemoteFile, details, filesystem, get, put_file, remove, version
 
-# Input bytes held at once while a shard is written.
-BATCH_BYTES = 64 * 2**20
+# Of the input, held at once while a shard is written; the rows of a row group at most.
+BATCH_ROWS, BATCH_BYTES = 65_536, 64 * 2**20
 
 
 class ShardFailed(ModerayError):
@@ -184,9 +184,10 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
     """(first row, end, the carried columns of these rows)."""
     shard = work.shard
     if not len(work.columns):
-        yield 0, shard.rows, pa.table({})
+        for start in range(0, shard.rows, BATCH_ROWS):
+            yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    step = max(1, min(65536, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
+    step = max(1, min(BATCH_ROWS, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
     fs, path = filesystem(shard.url, work.storage)
     try:
         with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:

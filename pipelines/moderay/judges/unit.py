@@ -20,6 +20,15 @@ async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Ta
     """`prepare.prepared` rows -> `records.unit_schema` rows, in the same order; for every policy each content that is not
     known is asked once, all at the same time. `run`: the number of this run."""
     columns = await asyncio.gather(*[_column(host, cascade, table, run) for cascade in cascades])
+    return _unit(table, cascades, columns)
+
+
+def settled_unit(cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
+    """As `judge_unit`, for rows of which no engine needs to be asked."""
+    return _unit(table, cascades, [_told(table, cascade, run) for cascade in cascades])
+
+
+def _unit(table: pa.Table, cascades: Sequence[Cascade], columns: Sequence[pa.StructArray]) -> pa.Table:
     arrays = [table.column(ROW.name), table.column(CONTENT_HASH.name), *columns]
     return pa.Table.from_arrays(arrays, schema=unit_schema([cascade.policy.id for cascade in cascades]))
 
@@ -30,6 +39,14 @@ async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int)
     asked = np.flatnonzero(~valid(known) | audited)
     judged = await _judged(host, cascade, _Rows(table.take(pa.array(asked)), known.take(pa.array(asked))))
     return scattered(_numbered(known, run), verdict_array(judged, run), asked)
+
+
+def _told(table: pa.Table, cascade: Cascade, run: int) -> pa.StructArray:
+    known = prepare.known(table, cascade.policy.id)
+    rest = np.flatnonzero(~valid(known))
+    rows = _Rows(table.take(pa.array(rest)), known.take(pa.array(rest)))
+    told = [verdict for index in range(len(rows)) if (verdict := rows.not_asked(index))]
+    return scattered(_numbered(known, run), verdict_array(told, run), rest)
 
 
 class _Rows:
