@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -79,9 +79,10 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _as_bytes(column: pa.ChunkedArray) -> list[bytes | None]:
-    kind = pa.large_binary()
-    return [value for chunk in column.chunks for value in chunk.cast(kind, safe=False).to_pylist()]
+def _as_bytes(column: pa.ChunkedArray) -> Iterator[bytes | None]:
+    """A chunk after the other: all rows as bytes beside all rows as text would be twice the memory."""
+    for chunk in column.chunks:
+        yield from chunk.cast(pa.large_binary(), safe=False).to_pylist()
 
 
 def _turns(column: pa.ChunkedArray) -> list[list[dict[str, bytes | None] | None] | None]:

@@ -139,7 +139,10 @@ def _judge(
         tracker.assert_complete()
     except Stopped as stop:
         stopped = stop
-    return ray.get(run.board.state.remote()), stopped
+    seen = ray.get(run.board.state.remote())
+    for actor in (run.board, *run.index.partitions):
+        ray.kill(actor)  # the handles that tasks were given would keep them for as long as this process is connected
+    return seen, stopped
 
 
 def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tracker, board: Any, lease: Lease) -> Iterator[UnitDone]:

@@ -215,12 +215,16 @@ def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
 
 def _allowed(column: pa.StructArray, allowed: Numbers, source: Source) -> pa.StructArray:
     """Structs of `VERDICT` of another origin; null where the status is not ok or nothing may be taken. A duplicate cost
-    nothing, and a run of another output has no number here."""
+    nothing, the copy of a reused verdict is as reused as that, and a run of another output has no number here."""
     found = verdicts(column) if column.type == DECISION else column
     columns = {name: found.field(name) for name in VERDICT.names}
-    columns["origin"] = pa.repeat(pa.scalar((Origin.DUPLICATE if source.units else Origin.REUSED).value), len(found))
     if source.units:
-        columns |= dict.fromkeys(("prompt_tokens", "output_tokens"), pa.repeat(pa.scalar(0, pa.int32()), len(found)))
+        reused = pc.fill_null(pc.equal(columns["origin"], Origin.REUSED.value), False)
+        columns["origin"] = pc.if_else(reused, Origin.REUSED.value, Origin.DUPLICATE.value)
+        for name in ("prompt_tokens", "output_tokens"):
+            columns[name] = pc.if_else(reused, columns[name], pa.scalar(0, pa.int32()))
+    else:
+        columns["origin"] = pa.repeat(pa.scalar(Origin.REUSED.value), len(found))
     if source.output:
         columns["run"] = pa.nulls(len(found), pa.int16())
     missing = pc.or_(pc.not_equal(found.field("status"), Status.OK.value), pa.array(~allowed))

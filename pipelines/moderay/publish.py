@@ -187,11 +187,13 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    step = max(1, min(BATCH_ROWS, BATCH_BYTES * shard.rows // max(1, shard.size * 4)))
     fs, path = filesystem(shard.url, work.storage)
     try:
         with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-            start = 0
+            start, groups = 0, [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            # By its widest row group as it is in memory: on storage, text that compresses well is a small part of that.
+            width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+            step = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
             for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
                 table = pa.Table.from_batches([batch]).select(work.columns.names)
                 yield start, start + len(table), table.cast(work.columns)
