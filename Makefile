@@ -24,8 +24,9 @@ demo: install
 	$(RUN) -m moderay.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 
+# Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
 test: install
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	.venv/bin/ruff check .

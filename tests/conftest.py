@@ -35,6 +35,13 @@ SCRIPT = {
     ],
 }
 
+# Files that take minutes: begun first, so that two processes end together.
+LONG = ("test_vllm.py", "test_faults.py", "test_faulty_storage.py", "test_corpora.py", "test_cascade.py", "test_untrusted.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
