@@ -160,10 +160,16 @@ def test_files_of_any_kind_come_out_as_they_went_in(tmp_path: Path) -> None:
         "job.yaml": b"name: x\n",
         "policies/a/policy.md": "\ufeff# T\u00eates \u00e0 claques\r\n\ttab, trailing blank \n\n\u4e00\x85\u2028\x07".encode(),
         "policies/b/policy.md": b"",
+        "policies_b/policy.md": b"another of the same key",
         "cascade/0-screen/weights.npy": bytes(range(256)) * 4,
     }
     folder = mounted(made(files=given), tmp_path)
     assert {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()} == given
+
+
+def test_file_that_looks_like_a_number_stays_text_in_every_yaml() -> None:
+    text = manifests(job(), files() | {"policies/spam/words.txt": b"1e5"})
+    assert 'policies_spam_words.txt: "1e5"\n' in text
 
 
 def test_more_than_one_config_map_holds_is_mounted_as_one_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import base64
 import copy
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,9 +185,9 @@ def _configs(name: str, files: Mapping[str, bytes | Path]) -> Iterator[Config]:
 
 
 def _config(name: str, files: Mapping[str, bytes]) -> Config:
-    """Text as text, for people who review it; keys are numbered, since they may hold no slash. The name has the hash of what is in
-    it: a run that goes on, or begins at night, finds what it was submitted with, whatever has been submitted since."""
-    paths = {f"{number:03}-{re.sub(r'[^A-Za-z0-9._-]', '_', Path(path).name)}": path for number, path in enumerate(files)}
+    """Text as text, for people who review it. The name has the hash of what is in it: a run that goes on, or begins at night,
+    finds what it was submitted with, whatever has been submitted since."""
+    paths = _keys(files)
     text: dict[str, str] = {}
     binary: dict[str, str] = {}
     for key, path in paths.items():
@@ -198,6 +198,15 @@ def _config(name: str, files: Mapping[str, bytes]) -> Config:
     metadata = {"name": f"{name}-{digest([text, binary, paths])[:8]}", "labels": _labels(name)}
     held = {"data": text, "binaryData": binary}
     return Config({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": True, **{k: v for k, v in held.items() if v}}, paths)
+
+
+def _keys(paths: Iterable[str]) -> dict[str, str]:
+    """Paths by what a ConfigMap takes for a key: no slash, and not two the same."""
+    found: dict[str, str] = {}
+    for path in paths:
+        key = re.sub("[^A-Za-z0-9._-]", "_", path)[-200:]
+        found[f"{key}-{len(found)}" if key in found else key] = path
+    return found
 
 
 def _name(text: str) -> str:
@@ -211,14 +220,19 @@ def _labels(name: str) -> dict[str, str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Several lines as a block, and nothing by reference: people read it."""
+    """Several lines as a block and nothing by reference, for people; strings that are strings in every YAML, for Kubernetes."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+# Strings that Kubernetes' YAML would read as something else, though Python's would not, and their neighbours: 1e3, 0o7, y.
+_LIKE_OTHERS = re.compile(r"[-+.]?\d|[yn]$", re.IGNORECASE)
 
 
-_Dumper.add_representer(str, _block)
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else '"' if _LIKE_OTHERS.match(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
