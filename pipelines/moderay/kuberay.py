@@ -32,8 +32,8 @@ CONFIG_BYTES = 1_000_000
 NAME_LENGTH = 36
 # Seconds that the pods stay after the end, so that somebody can look at Ray's logs.
 KEPT_S = 600
-# Times a job is started again on a new cluster after its head was lost. What is saved is not judged again. A scheduled one is
-# not: its next run goes on from there.
+# Times a job is started again on a new cluster after its head was lost (or its run ended with an exit status, which KubeRay cannot
+# tell from it). What is saved is not judged again. A scheduled one is not started again: its next run goes on from there.
 RESTARTS = 2
 
 Manifest = dict[str, Any]
@@ -142,7 +142,8 @@ def _submitter(head: Manifest) -> Manifest:
 
 
 def _fitted(job: Job, configs: Sequence[Config], cluster: Manifest, image: str | None) -> Manifest:
-    """The cluster's spec with as many workers and GPUs as the job asks for, and its files on the head."""
+    """The cluster's spec with as many workers and GPUs as the job asks for, and its files on the head. Of several worker groups
+    the first is fitted, and the others stay as they are."""
     spec: Manifest = copy.deepcopy(cluster)
     gpus = 0 if job.model.source == "tiny" else engine_spec(job, gpus=1).gpus
     head, groups = spec["headGroupSpec"], spec["workerGroupSpecs"]

@@ -93,8 +93,8 @@ class VllmSpec:
         return profiles.refusal(self.gpu, wanted)
 
     async def build(self) -> VllmEngine:
-        if (reason := self.refusal()) is not None:
-            raise UserError(f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {reason}")
+        if (unfit := self.refusal()) is not None:
+            raise UserError(f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}")
         _quiet()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -137,8 +137,8 @@ def _quiet() -> None:
 
 
 def gpu_here() -> Gpu | None:
-    """The first GPU that this process may use, None without one. Asked of the driver: to ask torch would open a context, which
-    holds half a GiB of the GPU as long as the process lives."""
+    """The first GPU that this process may use, None without one. NVIDIA's driver is asked: to ask torch would open a context,
+    which holds half a GiB of the GPU as long as the process lives."""
     _quiet()
     from vllm.platforms import current_platform
 
