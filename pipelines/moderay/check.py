@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moderay import tiny
+from moderay import profiles, tiny
 from moderay.cascade import Cascade, cascades
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
@@ -16,9 +16,8 @@ from moderay.reuse import EarlierOutput, earlier_output
 from moderay.shards import Scan, scan
 from moderay.storage import place
 
-# Requests in one engine's batch and tokens in one of its steps. vLLM's own defaults outside its server are 128 and 2,048
-# on every GPU; a CPU is slower with more.
-GPU_BATCH = (1024, 16384)
+# Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more. Of GPUs each kind has its
+# profile, which only the worker can choose.
 CPU_BATCH = (256, 8192)
 
 
@@ -89,19 +88,22 @@ def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput,
 
 
 def engine_spec(job: Job, gpus: int) -> EngineSpec:
-    """The engine that a job asks for; `gpus`: on the cluster."""
+    """The engine that a job asks for; `gpus`: on the cluster. There, what the job says under model.engine stays in `engine`, where
+    it comes before the worker's profile, and where it says nothing the largest profile is the bound."""
     if job.model.source.startswith(SCRIPTED):
         return ScriptedSpec.load(job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0]))
     engine = dict(job.model.engine)
-    seqs, tokens = GPU_BATCH if gpus else CPU_BATCH
+    most = profiles.most()
+    seqs, tokens = (most.max_num_seqs, most.max_num_batched_tokens) if gpus else CPU_BATCH
+    take = engine.get if gpus else engine.pop
     return VllmSpec(
         source=str(tiny.FOLDER) if job.model.source == "tiny" else job.model.source,
         revision=job.model.revision,
         dtype=job.model.dtype,
         quantization=job.model.quantization,
         kv_cache_dtype=job.model.kv_cache_dtype,
-        max_num_seqs=engine.pop("max_num_seqs", seqs),
-        max_num_batched_tokens=engine.pop("max_num_batched_tokens", tokens),
+        max_num_seqs=take("max_num_seqs", seqs),
+        max_num_batched_tokens=take("max_num_batched_tokens", tokens),
         gpus=int(engine.get("tensor_parallel_size", 1)) if gpus else 0,
         engine=engine,
     )

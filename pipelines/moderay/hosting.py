@@ -47,8 +47,9 @@ class Engines:
 
 def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
     """The job's engines on a cluster of so many GPUs and cores. Requests of at least twice `max_num_seqs` are in flight at
-    each, and two units at least, so that no engine drains between two units. Raises `UserError` where the cluster is too
-    small."""
+    each, and two units at least, so that no engine drains between two units; where the job does not say how many, of the largest
+    profile's, since the driver sees no GPU: a small one just has more units waiting. Raises `UserError` where the cluster is
+    too small."""
     spec = fitted(engine_spec(job, gpus), cascades)
     in_flight = max(2, math.ceil(2 * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 1)
     there = max(1, gpus // spec.gpus) if spec.gpus else 1

@@ -69,6 +69,10 @@ class EngineSpec(Protocol):
         """What of the engine can change a verdict; part of the judge key."""
         ...
 
+    def here(self) -> EngineSpec:
+        """The same engine as the machine asks for that it will run on; called there, before it is built."""
+        ...
+
     async def build(self) -> Engine:
         """Raises `UserError` where the model cannot be had or does not fit."""
         ...

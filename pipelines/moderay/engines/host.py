@@ -30,9 +30,9 @@ class EngineHost:
     """
 
     def __init__(self, spec: EngineSpec) -> None:
-        self._spec = spec
+        self._spec = spec.here()
         # Twice what the engine works on: the next request is always there when one ends.
-        self._gate = asyncio.Semaphore(2 * spec.max_num_seqs)
+        self._gate = asyncio.Semaphore(2 * self._spec.max_num_seqs)
         self._building = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._engine: Engine | None = None

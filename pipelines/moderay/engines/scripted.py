@@ -83,6 +83,9 @@ class ScriptedSpec:
     def identity(self) -> Mapping[str, object]:
         return {"model": "scripted", "script": digest(self.script.model_dump(exclude={"delay", "log"}))}
 
+    def here(self) -> ScriptedSpec:
+        return self
+
     async def build(self) -> ScriptedEngine:
         return ScriptedEngine(self)
 

@@ -6,12 +6,14 @@ import itertools
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from moderay import profiles
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
 from moderay.errors import UserError
+from moderay.profiles import Gpu, Wanted
 from moderay.prompt import CALL, RETURN, vocabulary
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's terminal.
@@ -28,13 +30,18 @@ QUIET = {
 _ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
+# Arguments by which memory is not what it is by default.
+ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"}
+
+
 @dataclass(frozen=True)
 class VllmSpec:
     """A safeguard model and how it is hosted.
 
     `source`: a hub id or a folder. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
-    `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU.
-    `engine`: further arguments of vLLM's `AsyncEngineArgs`.
+    `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU. With `gpus` they
+    are bounds until `here` has seen which GPU there is. `engine`: further arguments of vLLM's `AsyncEngineArgs`; on GPUs all
+    that the job gives, which comes before the profile. `gpu`: found by `here`.
     """
 
     source: str
@@ -47,6 +54,7 @@ class VllmSpec:
     max_num_batched_tokens: int = 8192
     gpus: int = 0
     engine: Mapping[str, Any] = field(default_factory=dict)
+    gpu: Gpu | None = None
 
     @property
     def vocabulary_source(self) -> str | None:
@@ -73,9 +81,27 @@ class VllmSpec:
         alone = (os.cpu_count() or 1) <= 2
         return {**given, "distributed_executor_backend": _ONE_PROCESS} if alone else given
 
+    def here(self) -> VllmSpec:
+        """With the profile of this machine's GPU under what the job says."""
+        gpu = gpu_here() if self.gpus else None
+        if gpu is None:
+            return self
+        engine = {**profiles.profiles().of(gpu).settings(profiles.model_size(self.source)).arguments(), **self.engine}
+        return replace(self, gpu=gpu, engine=engine, max_num_seqs=engine["max_num_seqs"], max_num_batched_tokens=engine["max_num_batched_tokens"])
+
+    def refusal(self) -> str | None:
+        """Why the GPU cannot hold the model and the longest prompt; None where it can, or where that cannot be said beforehand."""
+        size = profiles.model_size(self.source)
+        if self.gpu is None or size is None or self.engine.keys() & ELSEWHERE:
+            return None
+        share = self.engine["gpu_memory_utilization"]
+        wanted = Wanted(size, self.max_model_len, self.max_num_seqs, self.max_num_batched_tokens, share, self.gpus, self.kv_cache_dtype)
+        return profiles.refusal(self.gpu, wanted)
+
     async def build(self) -> VllmEngine:
-        os.environ.update(QUIET)
-        logging.getLogger("vllm").setLevel(QUIET["VLLM_LOGGING_LEVEL"])
+        if (unfit := self.refusal()) is not None:
+            raise UserError(f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}")
+        _quiet()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -108,6 +134,25 @@ class VllmSpec:
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"model {self.source!r} cannot be started: {reason[0]} (see model: in the job)") from error
+
+
+def _quiet() -> None:
+    """Before vllm is imported."""
+    os.environ.update(QUIET)
+    logging.getLogger("vllm").setLevel(QUIET["VLLM_LOGGING_LEVEL"])
+
+
+def gpu_here() -> Gpu | None:
+    """The first GPU that this process may use, None without one. NVIDIA's driver is asked: to ask torch would open a context,
+    which holds half a GiB of the GPU as long as the process lives."""
+    _quiet()
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cuda():
+        return None
+    capability = current_platform.get_device_capability()
+    assert capability is not None, "a CUDA platform names its capability"
+    return Gpu(current_platform.get_device_name(), current_platform.get_device_total_memory(), (capability.major, capability.minor))
 
 
 class VllmEngine:
