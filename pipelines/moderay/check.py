@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moderay import tiny
 from moderay.cascade import Cascade, cascades
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
@@ -95,7 +94,7 @@ def engine_spec(job: Job, gpus: int) -> EngineSpec:
     engine = dict(job.model.engine)
     seqs, tokens = GPU_BATCH if gpus else CPU_BATCH
     return VllmSpec(
-        source=str(tiny.FOLDER) if job.model.source == "tiny" else job.model.source,
+        source=job.model.source,
         revision=job.model.revision,
         dtype=job.model.dtype,
         quantization=job.model.quantization,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from moderay import tiny
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
 from moderay.errors import UserError
 from moderay.prompt import CALL, RETURN, vocabulary
@@ -30,7 +31,7 @@ QUIET = {
 class VllmSpec:
     """A safeguard model and how it is hosted.
 
-    `source`: a hub id or a folder. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
+    `source`: a hub id, a folder, or `tiny`. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
     `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU.
     `engine`: further arguments of vLLM's `AsyncEngineArgs`.
     """
@@ -76,7 +77,7 @@ class VllmSpec:
         try:
             args = AsyncEngineArgs(
                 **{
-                    "model": self.source,
+                    "model": tiny.located(self.source),
                     "revision": self.revision,
                     "dtype": self.dtype,
                     "quantization": self.quantization,
@@ -148,7 +149,7 @@ class VllmEngine:
 
 def model_identity(source: str) -> str:
     """A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever it lies."""
-    folder = Path(source)
+    folder = Path(tiny.located(source))
     if not folder.is_dir():
         return source
     from moderay.identity import digest
