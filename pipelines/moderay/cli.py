@@ -293,7 +293,7 @@ def _follow(cluster: Any, name: str) -> None:
         _warn(f"moderay: no longer watching; {name} goes on: moderay logs {name} --follow shows it, moderay stop {name} ends it (--address {cluster.address})")
         raise typer.Exit(3) from None
     out.print(f"{name}: {ended.status}", soft_wrap=True)
-    if ended.exit_code is None and ended.status == "FAILED":
+    if ended.lost:
         _warn(f"moderay: {name} was lost: {ended.message}; the same submit goes on from what is saved")
     raise typer.Exit(ended.exit_status)
 

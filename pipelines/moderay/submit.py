@@ -69,10 +69,15 @@ class Submission:
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
     @property
+    def lost(self) -> bool:
+        """Whether it ended without saying how: killed, or gone with its node."""
+        return self.status == "FAILED" and (self.exit_code is None or not 0 <= self.exit_code <= 128)
+
+    @property
     def exit_status(self) -> int:
-        """The run's, once it is over: 3, to go on, where it was stopped, killed or lost with its node."""
-        if self.status == "STOPPED" or self.exit_code is None or self.exit_code < 0 or self.exit_code > 128:
-            return 0 if self.status == "SUCCEEDED" else 3
+        """The run's, once it is over: 3, to go on, where it was stopped or lost."""
+        if self.status == "STOPPED" or self.lost:
+            return 3
         return self.exit_code if self.exit_code in _STATUSES else 1
 
 
@@ -88,8 +93,8 @@ def connect(address: str) -> Cluster:
     with _answers(address), _only_as_told():
         try:
             return Cluster(address, JobSubmissionClient(address))
-        except (json.JSONDecodeError, KeyError, requests.HTTPError):
-            raise UserError(f"what answers at {address} is no Ray dashboard: its port is 8265 as it comes") from None
+        except (json.JSONDecodeError, KeyError, requests.HTTPError, RuntimeError) as error:
+            raise UserError(f"what answers at {address} is no Ray dashboard, whose port is 8265 as it comes: {first_line(error)}") from None
 
 
 @contextmanager
@@ -273,6 +278,8 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
         raise UserError(f"{address} refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token is another cluster's") from None
     except (ConnectionError, requests.ConnectionError, requests.Timeout):
         raise TryAgain(f"no Ray cluster answers at {address}: is it running, and is this the address of its dashboard (port 8265 as it comes)?") from None
+    except requests.RequestException as error:
+        raise UserError(f"{address} cannot be asked: {first_line(error)}") from None
     except RuntimeError as error:
         if name and "status code 404" in str(error):
             raise UserError(f"{address} knows no job {name!r}; `moderay status` names those it knows") from None
