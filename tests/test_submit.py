@@ -29,7 +29,7 @@ from conftest import ROOT, SCRIPT, compared, labels, plain
 from moderay.errors import ModerayError, Problems
 from moderay.readiness import findings, needs, problems
 from moderay.shipping import ship
-from moderay.submit import connect
+from moderay.submit import Submission, connect
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -284,6 +284,23 @@ def test_cluster_with_other_libraries_is_told_node_by_node(golden) -> None:
     found = problems(findings(log), needs(), vllm=True)
     golden("cluster-unfit", "".join(f"{problem}\n" for problem in found))
     assert [p.message for p in problems(findings("\n".join([json.dumps(lines[0]), json.dumps(lines[-1])])), needs(), vllm=True)] == ["No module"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_status"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("STOPPED", None, 3),
+        ("FAILED", 1, 1),
+        ("FAILED", 2, 2),
+        ("FAILED", 3, 3),
+        ("FAILED", -9, 3),
+        ("FAILED", None, 3),
+        ("FAILED", 127, 1),
+    ],
+)
+def test_submission_that_is_over_gives_the_status_of_its_run_and_three_where_it_was_lost(status: str, code: int | None, exit_status: int) -> None:
+    assert Submission("job-1", "job", "/out", status, code, "", None, None).exit_status == exit_status
 
 
 def _saved(out: Path) -> int:
