@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moderay import profiles, tiny
+from moderay import profiles
 from moderay.cascade import Cascade, cascades
 from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
@@ -97,7 +97,7 @@ def engine_spec(job: Job, gpus: int) -> EngineSpec:
     seqs, tokens = (most.max_num_seqs, most.max_num_batched_tokens) if gpus else CPU_BATCH
     take = engine.get if gpus else engine.pop
     return VllmSpec(
-        source=str(tiny.FOLDER) if job.model.source == "tiny" else job.model.source,
+        source=job.model.source,
         revision=job.model.revision,
         dtype=job.model.dtype,
         quantization=job.model.quantization,

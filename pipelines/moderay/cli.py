@@ -216,6 +216,88 @@ def render(
     print(json.dumps(rendered) if ids else vocab.decode(rendered))
 
 
+Address = Annotated[str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help="The cluster's dashboard, such as http://HEAD:8265.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="As submit named it.", show_default=False)]
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    address: Address,
+    sets: Sets = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the run's progress and end with its exit status; Ctrl-C leaves it running.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="As for run.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="As for run.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="As for run.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="As for run.")] = False,
+) -> None:
+    """Run a job on a Ray cluster: check it and the cluster, ship what it names, and queue it."""
+    from moderay import submit as jobs
+
+    given = {"--replace": replace, "--retry-failed": retry_failed, "--prune": prune, "--strict": strict}
+    cluster = jobs.connect(address)
+    name, ready = jobs.submit(cluster, job, sets or (), [option for option, asked in given.items() if asked])
+    out.print(f"{cluster.address}: {ready['nodes']:,} nodes, {ready['engines']:,} engines; {ready['shards']:,} shards, {ready['rows']:,} rows", soft_wrap=True)
+    out.print(f"submitted: {name}; moderay status | logs | stop {name} --address {cluster.address}", soft_wrap=True)
+    if wait:
+        _follow(cluster, name)
+
+
+@app.command()
+def status(address: Address, name: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None) -> None:
+    """How a submitted job is doing; without an ID, all of them."""
+    from moderay import submit as jobs
+
+    cluster = jobs.connect(address)
+    found = jobs.submissions(cluster) if name is None else [jobs.submission(cluster, name)]
+    table = Table("id", "status", "exit", "started", "ended", "output", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    for job in found:
+        exit_status = str(job.exit_status) if job.over else ""
+        table.add_row(job.id, job.status, exit_status, jobs.clock(job.started), jobs.clock(job.ended), printable(job.output))
+    out.print(table)
+    for line in jobs.logs(cluster, name)[-1:] if name is not None else ():
+        out.print(printable(line), soft_wrap=True)
+
+
+@app.command()
+def logs(name: JobId, address: Address, follow: Annotated[bool, typer.Option("--follow", help="As they come, until the job ends.")] = False) -> None:
+    """What a submitted job has said."""
+    from moderay import submit as jobs
+
+    cluster = jobs.connect(address)
+    if follow:
+        _follow(cluster, name)
+    for line in jobs.logs(cluster, name):
+        out.print(printable(line), soft_wrap=True)
+
+
+@app.command()
+def stop(name: JobId, address: Address) -> None:
+    """End a submitted job in good order: what is in judging has the job's grace time, and is saved."""
+    from moderay import submit as jobs
+
+    ended = jobs.stop(jobs.connect(address), name)
+    goes_on = "; the same submit goes on from there" if ended.exit_status else ""
+    out.print(f"{name}: {ended.status}{goes_on}", soft_wrap=True)
+
+
+def _follow(cluster: Any, name: str) -> None:
+    """Show a submitted job's log until it ends, and end with its exit status."""
+    from moderay import submit as jobs
+
+    try:
+        ended = jobs.follow(cluster, name, lambda line: out.print(printable(line), soft_wrap=True))
+    except KeyboardInterrupt:
+        _warn(f"moderay: no longer watching; {name} goes on: moderay logs {name} --follow shows it, moderay stop {name} ends it (--address {cluster.address})")
+        raise typer.Exit(3) from None
+    out.print(f"{name}: {ended.status}", soft_wrap=True)
+    if ended.lost:
+        _warn(f"moderay: {name} was lost: {ended.message}; the same submit goes on from what is saved")
+    raise typer.Exit(ended.exit_status)
+
+
 def _effort(text: str) -> Any:
     if text not in ("low", "medium", "high"):
         raise UserError(f"--effort {text!r}: valid are low, medium, high")
@@ -225,7 +307,7 @@ def _effort(text: str) -> Any:
 def _vocabulary(source: str | None) -> Any:
     from moderay.prompt import vocabulary
 
-    return vocabulary(str(tiny.FOLDER) if source == "tiny" else source)
+    return vocabulary(source)
 
 
 def _notice(source: str) -> None:

@@ -6,7 +6,7 @@ import datetime
 import difflib
 import os.path
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -314,15 +314,25 @@ def load_policies(job: Job) -> tuple[Policy, ...]:
 
 
 def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
-    """Read a job file: `--set key=value` first, then `${VAR}`, so that what is set needs no variable; then its policies.
-    Raises `Problems` only where there is no YAML to look at."""
-    path = Path(file)
-    document = yamlfile.read(path, "a job file is keys and values", "begin with name:, input:, output:, policies:")
+    """Read a job file and its policies. Raises `Problems` only where there is no YAML to look at."""
+    return draft_document(read_document(file, sets), Path(file))
+
+
+def read_document(file: str | Path, sets: Sequence[str] = (), keep: Collection[str] = ()) -> Document:
+    """The file's keys and values: `--set key=value` first, then `${VAR}`, so that what is set needs no variable. `keep`:
+    sections whose variables stay as they are written. Raises `Problems` only where there is no YAML to look at."""
+    document = yamlfile.read(Path(file), "a job file is keys and values", "begin with name:, input:, output:, policies:")
     for given in sets:
         yamlfile.put(document, given)
-    yamlfile.fill(document)
+    yamlfile.fill(document, keep)
+    return document
+
+
+def draft_document(document: Document, path: Path, elsewhere: bool = False) -> Draft:
+    """The job that a document at `path` describes, and its policies. `elsewhere`: another machine runs it, so that a model's
+    folder is not looked for on this one."""
     data = _absolute(document.data, path.parent.resolve())
-    found = [*document.problems, *_source_problems(data, document.origin)]
+    found = [*document.problems, *_source_problems(data, document.origin, elsewhere)]
     job: Job | None = None
     try:
         job = Job.model_validate(data)
@@ -387,7 +397,7 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     return data
 
 
-def _source_problems(data: Mapping[str, Any], origin: Origin) -> list[Found]:
+def _source_problems(data: Mapping[str, Any], origin: Origin, elsewhere: bool) -> list[Found]:
     """A model that is a path must be there; a hub id or URL is looked up when the engine starts."""
     model = data.get("model")
     source = model.get("source") if isinstance(model, dict) else None
@@ -396,7 +406,7 @@ def _source_problems(data: Mapping[str, Any], origin: Origin) -> list[Found]:
     script = Path(source.removeprefix(SCRIPTED))
     if source.startswith(SCRIPTED) and not script.is_file():
         return [("model.source", origin.problem("model.source", f"no such file of scripted answers: {script}"))]
-    if source.startswith("/") and not Path(source).is_dir():
+    if source.startswith("/") and not elsewhere and not Path(source).is_dir():
         return [("model.source", origin.problem("model.source", f"no such model folder: {source}", "a folder, a hub id, or tiny"))]
     return []
 

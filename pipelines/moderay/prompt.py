@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from moderay import tiny
 from moderay.policy import Policy
 
 Effort = Literal["low", "medium", "high"]
@@ -90,18 +91,18 @@ class CheckpointVocabulary:
     """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE of the `tokenizers`
     library, without control tokens) and `control_tokens.json` (spelling -> id, above the BPE's ids)."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, source: str) -> None:
         from tokenizers import Tokenizer
 
-        self._folder = str(folder)
-        self._bpe = Tokenizer.from_file(str(Path(folder) / "vocabulary.json"))
-        control: dict[str, int] = json.loads((Path(folder) / "control_tokens.json").read_text(encoding="utf-8"))
+        self._source, folder = source, Path(tiny.located(source))
+        self._bpe = Tokenizer.from_file(str(folder / "vocabulary.json"))
+        control: dict[str, int] = json.loads((folder / "control_tokens.json").read_text(encoding="utf-8"))
         self.control: Mapping[str, int] = control
         self._spelling = {token_id: spelling for spelling, token_id in control.items()}
         self.longest_token = max(len(token) for token in self._bpe.get_vocab())
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return vocabulary, (self._folder,)
+        return vocabulary, (self._source,)
 
     def encode(self, text: str) -> list[int]:
         return [token for piece in _pieces(text) for token in self._bpe.encode(piece, add_special_tokens=False).ids]
@@ -144,8 +145,8 @@ def _boundary(text: str, low: int, high: int) -> int:
 
 @functools.cache
 def vocabulary(source: str | None = None) -> Vocabulary:
-    """The vocabulary of a model: a local checkpoint's own where it brings one, else harmony's."""
-    if source is not None and (Path(source) / "vocabulary.json").is_file():
+    """The vocabulary of a model: a local checkpoint's own where it brings one, as `tiny` does, else harmony's."""
+    if source is not None and (Path(tiny.located(source)) / "vocabulary.json").is_file():
         return CheckpointVocabulary(source)
     return HarmonyVocabulary()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 from moderay.errors import Problem, Problems
 
 SET = "--set"
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 # A problem and the dotted key it is about.
 Found = tuple[str, Problem]
@@ -96,17 +96,18 @@ def put(document: Document, given: str) -> None:
     document.origin.given.add(key)
 
 
-def fill(document: Document) -> None:
-    """Put the environment's values for `${VAR}`; one that is not set is a problem, and stays as it is."""
+def fill(document: Document, keep: Collection[str] = ()) -> None:
+    """Put the environment's values for `${VAR}`; one that is not set is a problem, and stays as it is. So do those of the
+    sections `keep`, without being a problem."""
 
     def filled(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             return {name: filled(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
         if isinstance(value, list):
             return [filled(inner, f"{key}.{i}") for i, inner in enumerate(value)]
-        return _VARIABLE.sub(_variable(document, key), value) if isinstance(value, str) else value
+        return VARIABLE.sub(_variable(document, key), value) if isinstance(value, str) else value
 
-    document.data.update(filled(document.data, ""))
+    document.data.update(filled({name: value for name, value in document.data.items() if name not in keep}, ""))
 
 
 def _variable(document: Document, key: str) -> Callable[[re.Match[str]], str]:
@@ -137,7 +138,7 @@ def _plain(node: yaml.Node, key: str, document: Document) -> Any:
         return out
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, f"{key}.{i}", document) for i, item in enumerate(node.value)]
-    if _VARIABLE.search(node.value):
+    if VARIABLE.search(node.value):
         return node.value
     try:
         return yaml.SafeLoader("").construct_object(node, deep=True)

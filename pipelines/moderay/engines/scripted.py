@@ -74,7 +74,7 @@ class ScriptedSpec:
     script: Script
     max_num_seqs: int = 256
     gpus: int = 0
-    vocabulary_source: str | None = str(tiny.FOLDER)
+    vocabulary_source: str | None = tiny.SOURCE
 
     @classmethod
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from moderay import profiles
+from moderay import profiles, tiny
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
 from moderay.errors import UserError
 from moderay.profiles import Gpu, Wanted
@@ -38,7 +38,7 @@ ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"
 class VllmSpec:
     """A safeguard model and how it is hosted.
 
-    `source`: a hub id or a folder. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
+    `source`: a hub id, a folder, or `tiny`. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
     `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU. With `gpus` they
     are bounds until `here` has seen which GPU there is. `engine`: further arguments of vLLM's `AsyncEngineArgs`; on GPUs all
     that the job gives, which comes before the profile. `gpu`: found by `here`.
@@ -108,7 +108,7 @@ class VllmSpec:
         try:
             args = AsyncEngineArgs(
                 **{
-                    "model": self.source,
+                    "model": tiny.located(self.source),
                     "revision": self.revision,
                     "dtype": self.dtype,
                     "quantization": self.quantization,
@@ -199,7 +199,7 @@ class VllmEngine:
 
 def model_identity(source: str) -> str:
     """A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever it lies."""
-    folder = Path(source)
+    folder = Path(tiny.located(source))
     if not folder.is_dir():
         return source
     from moderay.identity import digest

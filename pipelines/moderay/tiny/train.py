@@ -65,7 +65,7 @@ def train_vocabulary(targets: Sequence[Target], out: Path, seed: int) -> Checkpo
     bpe.save(str(out / "vocabulary.json"))
     control = {token: size + i for i, token in enumerate(CONTROL_TOKENS)}
     (out / "control_tokens.json").write_text(json.dumps(control, indent=1) + "\n", encoding="utf-8")
-    return CheckpointVocabulary(out)
+    return CheckpointVocabulary(str(out))
 
 
 def build_model(vocab: CheckpointVocabulary) -> GptOssForCausalLM:
