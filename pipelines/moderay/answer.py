@@ -91,15 +91,14 @@ def label_scores(tokens: Sequence[Token], label: str, policy: Policy) -> list[fl
         before, offset = text[offset:at] if offset < at else "", offset + len(token.text)
         if offset <= at or len(left) == 1:
             continue
-        named = {spelled: _named(spelled.removeprefix(before), left) for spelled in token.logprobs if spelled.startswith(before)}
-        taken = _named(token.text.removeprefix(before), left)
-        shares = {name: 0.0 for name in left if name not in taken}
-        for spelled, names in named.items():
-            for name in (others := [name for name in names if name in shares]):
-                shares[name] += math.exp(token.logprobs[spelled]) / len(others)
-        here = math.exp(token.logprobs.get(token.text, 0.0))
-        total = here + sum(shares.values())
-        scores |= {name: weight * share / total for name, share in shares.items()}
+        taken, said = _named(token.text.removeprefix(before), left), {token.text: 0.0, **token.logprobs}
+        shares = dict.fromkeys(left, 0.0)
+        for spelled, logprob in said.items():
+            names = _named(spelled.removeprefix(before), left) if spelled.startswith(before) else []
+            for name in names:
+                shares[name] += math.exp(logprob) / len(names)
+        here, total = sum(shares[name] for name in taken), sum(shares.values())
+        scores |= {name: weight * share / total for name, share in shares.items() if name not in taken}
         weight *= here / total
         left = {name: left[name][len(token.text.removeprefix(before)) :] for name in taken}
     return [{**scores, **{name: weight / len(left) for name in left}}[name] for name in policy.label_names]

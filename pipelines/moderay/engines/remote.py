@@ -151,10 +151,10 @@ class RemoteEngine:
                 )
 
     async def respond(self, question: Question) -> Reply:
-        if (rest := self._resume - time.monotonic()) > 0:
-            raise NotNow("the endpoint asked for a pause", rest * random.uniform(1, 1.2))
         try:
             async with self._slots:
+                if (rest := self._resume - time.monotonic()) > 0:
+                    raise NotNow("the endpoint asked for a pause", rest * random.uniform(1, 1.2))
                 return await self._asked(question)
         except Broken as error:
             raise await self._blamed(str(error)) from error
@@ -232,9 +232,9 @@ class RemoteEngine:
         asked = _retry_after(headers)
         if asked is None and now >= self._resume:
             self._pause = min(LONGEST_S, 2 * self._pause)
+        if asked is not None and asked > PATIENCE_S:
+            return Stopped(f"the endpoint asks to come back in {asked:,.0f} s ({said}); what was judged is saved, and the same command goes on then", 3)
         seconds = self._pause if asked is None else asked
-        if seconds > PATIENCE_S:
-            return Stopped(f"the endpoint asks to come back in {seconds:,.0f} s ({said}); what was judged is saved, and the same command goes on then", 3)
         self._resume = max(self._resume, now + seconds)
         self._check_patience(said)
         return NotNow(said, seconds * random.uniform(1, 1.2))
