@@ -22,7 +22,7 @@ from moderay.content import text_windows, texts
 from moderay.decide import decide, redecide
 from moderay.engines import EngineDead, EngineHost
 from moderay.engines.base import Token
-from moderay.engines.remote import KEY, is_private
+from moderay.engines.remote import KEY, is_private, reply
 from moderay.errors import Problems, Stopped, UserError
 from moderay.inline import job_cascades
 from moderay.job import Job
@@ -97,6 +97,14 @@ def test_request_is_the_policy_as_instructions_and_a_forced_one_closes_the_reaso
     assert forced["input"][0] == first["input"][0]
     assert forced["input"][1]["content"] == [{"type": "reasoning_text", "text": "on and on on and on"}]
     assert forced["text"]["format"]["schema"]["properties"] == {"label": {"type": "string", "enum": ["SP0", "SP2", "SP4"]}}
+
+
+def test_answer_that_vllm_takes_for_a_tools_arguments_is_read_and_any_other_call_is_not() -> None:
+    call = {"type": "mcp_call", "id": "mcp_1", "name": "json", "server_label": "json", "arguments": '{"label": "SP4"}'}
+    found = reply({"status": "completed", "output": [call]})
+    assert (found.answer, found.whole) == ('{"label": "SP4"}', True)
+    assert reply({"status": "completed", "output": [{**call, "server_label": "browser"}]}).answer is None
+    assert reply({"status": "completed", "output": [call, call]}).answer is None
 
 
 def test_probability_comes_from_log_probabilities_where_there_are_any() -> None:
@@ -182,7 +190,7 @@ def test_row_that_ends_the_server_each_time_is_found_and_no_other_is_lost() -> N
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if time.monotonic() >= down[0] and request.can_read_body and b"poison" in await request.read():
-            down[0] = time.monotonic() + 2.5
+            down[0] = time.monotonic() + 1.6
         if time.monotonic() < down[0]:
             assert request.transport is not None
             request.transport.abort()
@@ -215,7 +223,7 @@ def test_outage_behind_a_gateway_is_waited_out(monkeypatch: pytest.MonkeyPatch) 
     """The gateway lists its models all the while, and answers 502 for what is behind it."""
     monkeypatch.setattr("moderay.engines.remote.DOUBTFUL_S", 0.2)
     monkeypatch.setattr("moderay.engines.host.BROKEN_S", 0.05)
-    endpoint, until = Endpoint(), time.monotonic() + 1.5
+    endpoint, until = Endpoint(), time.monotonic() + 1
 
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.path.endswith("/responses") and time.monotonic() < until:

@@ -71,9 +71,10 @@ def read_answer(text: str, policy: Policy) -> tuple[str, str | None] | None:
 
 
 def read_label(text: str, policy: Policy) -> str | None:
-    """The label of an answer that was asked for as JSON with nothing else in it."""
-    label = _object(text).get("label")
-    return label if isinstance(label, str) and label in policy.labels else None
+    """The label of an answer that was asked for as JSON with nothing else in it. It may be cut off behind the label: white space
+    without end is JSON too."""
+    found = re.match(r'\s*\{\s*"label"\s*:\s*"([^"]*)"', text)
+    return found[1] if found and found[1] in policy.labels else None
 
 
 def label_scores(tokens: Sequence[Token], label: str, policy: Policy) -> list[float] | None:

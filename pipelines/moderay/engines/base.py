@@ -76,11 +76,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`answer`: the text of the one final message, None where there is none, or several, or it is cut off. `tokens`: those of
-    the answer, where the endpoint gives log-probabilities. The counts are the endpoint's own."""
+    """`answer`: the text of the one final message, None where there is none, or several; `whole`: it is not cut off. `tokens`:
+    those of the answer, where the endpoint gives log-probabilities. The counts are the endpoint's own."""
 
     reasoning: str
     answer: str | None
+    whole: bool = True
     tokens: tuple[Token, ...] = ()
     prompt_tokens: int = 0
     cached_tokens: int = 0

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from moderay.engines.base import Broken, EngineDead, NotNow, Question, Reply, RequestFailed, Token
-from moderay.errors import ModerayError, Stopped, UserError, first_line, nearest
+from moderay.errors import Stopped, UserError, first_line, nearest
 
 KEY = "OPENAI_API_KEY"
 # Seconds that everybody waits where the endpoint does not say how long, doubled from time to time up to the second.
@@ -94,7 +94,7 @@ class RemoteSpec:
                 if time.monotonic() > deadline:
                     raise Stopped(f"the endpoint {self.endpoint} does not answer ({problem}); what was judged is saved, and the same command goes on", 3)
                 await asyncio.sleep(1)
-        except ModerayError:
+        except BaseException:  # a cancelled start too
             engine.close()
             raise
         return engine
@@ -284,7 +284,8 @@ class RemoteEngine:
         return json.dumps(asked, ensure_ascii=False).encode()
 
     def close(self) -> None:
-        """Drops all connections at once; what is in flight ends with an error."""
+        """What is in flight ends with an error."""
+        self._session.detach()  # closed for whoever asks; its connections follow
         self._closing = asyncio.ensure_future(self._connector.close())
 
 
@@ -292,17 +293,26 @@ def reply(said: Mapping[str, Any]) -> Reply:
     """A response object of the API -> `Reply`. Raises KeyError, TypeError, ValueError or AttributeError for anything else."""
     thoughts = [part["text"] for item in said["output"] if item["type"] == "reasoning" for part in item.get("content") or ()]
     answers = [item for item in said["output"] if item["type"] != "reasoning"]
-    parts = answers[0].get("content") or [] if len(answers) == 1 and answers[0]["type"] == "message" else []
-    whole = said["status"] == "completed" and len(parts) == 1 and parts[0]["type"] == "output_text"
+    parts = _parts(answers[0]) if len(answers) == 1 else []
+    alone = len(parts) == 1 and parts[0]["type"] == "output_text"
     usage = said.get("usage") or {}
     return Reply(
         reasoning=_valid("\n".join(thoughts)),
-        answer=_valid(parts[0]["text"]) if whole else None,
-        tokens=tuple(_token(token) for token in parts[0].get("logprobs") or ()) if whole else (),
+        answer=_valid(parts[0]["text"]) if alone else None,
+        whole=alone and said["status"] == "completed",
+        tokens=tuple(_token(token) for token in parts[0].get("logprobs") or ()) if alone else (),
         prompt_tokens=int(usage.get("input_tokens") or 0),
         cached_tokens=int((usage.get("input_tokens_details") or {}).get("cached_tokens") or 0),
         output_tokens=int(usage.get("output_tokens") or 0),
     )
+
+
+def _parts(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What an answer consists of. vLLM 0.32 takes the second word of `<|channel|>final json<|message|>`, which its own grammar for
+    JSON asks for, for the name of a tool, and the answer for what that is called with."""
+    if item["type"] == "mcp_call" and item["server_label"] == "json":
+        return [{"type": "output_text", "text": item["arguments"]}]
+    return item.get("content") or [] if item["type"] == "message" else []
 
 
 def _valid(text: str) -> str:

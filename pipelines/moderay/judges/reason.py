@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from moderay.answer import label_scores, messages, parse, read_answer, read_label, reasoning
-from moderay.engines.base import Counted, Reply, Request
+from moderay.engines.base import Counted, Reply, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.identity import digest, number
 from moderay.job import Sampling
@@ -97,8 +97,12 @@ class Reason:
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
         sampling, safeguard = self.sampling, self.safeguard
         question = safeguard.question(text, self.max_tokens, sampling.temperature, sampling.top_p)
-        said = last = await endpoint.respond(question)
-        found = None if said.answer is None else read_answer(said.answer, self.policy)
+        try:
+            said = last = await endpoint.respond(question)
+        except RequestFailed:
+            # Of an output that is not harmony vLLM's server says that the request was bad. One that is bad fails again.
+            said = last = Reply("", None)
+        found = read_answer(said.answer, self.policy) if said.answer is not None and said.whole else None
         label, rationale = found or (None, None)
         thought = said.reasoning
         if found is None:
@@ -116,8 +120,8 @@ class Reason:
             decided_by=self.name,
             origin=Origin.JUDGED,
             forced=found is None,
-            prompt_tokens=said.prompt_tokens,
-            output_tokens=said.output_tokens,
+            prompt_tokens=said.prompt_tokens or last.prompt_tokens,
+            output_tokens=said.output_tokens or last.output_tokens,
         )
 
     def _within_budget(self, said: Reply) -> str:

@@ -20,8 +20,8 @@ from moderay.records import Status, Verdict
 
 P = TypeVar("P")
 
-# Tokens for an answer of one label in JSON, white space and a thought that comes all the same included.
-ANSWER_ALONE = 256
+# Tokens for an answer of one label in JSON, and for a thought that comes before it all the same.
+ANSWER_ALONE = 128
 # Characters of an output that did not parse that are kept in `detail`.
 DETAIL = 200
 
