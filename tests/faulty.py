@@ -1,13 +1,14 @@
-"""A proxy before an S3 server that fails some calls, in six ways; `python tests/faulty.py --upstream URL` prints its port.
+"""A proxy before an S3 server or a model's endpoint that fails some calls, in six ways; `python tests/faulty.py --upstream URL` prints
+its port.
 
-    slow_down  503 SlowDown, and the call is not made
+    slow_down  503 SlowDown (or `--throttle` and Retry-After: 1), and the call is not made
     error      500 InternalError, and the call is not made
     reset      the connection is reset, and the call is not made
     lost       the call is made, and the connection is reset instead of an answer
     cut        the call is made, and its answer breaks off half-way
     slow       the answer's body comes in ten pieces, a second in all
 
-GET /-/faults returns how often each was done, as JSON, beside the number of calls.
+A server that is not there is a reset. GET /-/faults returns how often each was done, as JSON, beside the number of calls.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ OWN = {"connection", "transfer-encoding", "content-length", "content-encoding", 
 
 
 class Faults:
-    """`rate`: share of calls that fail. `always`: a pattern over `METHOD /path bytes=range`; such calls get 503 each time."""
+    """`rate`: share of calls that fail. `always`: a pattern over `METHOD /path bytes=range`; such calls get 503 each time. `throttle`:
+    the status of a `slow_down`."""
 
-    def __init__(self, upstream: str, rate: float, always: str, seed: int) -> None:
+    def __init__(self, upstream: str, rate: float, always: str, seed: int, throttle: int = 503) -> None:
+        self._throttle = throttle
         self._upstream, self._rate, self._always = upstream, rate, re.compile(always) if always else None
         self._random, self.done = random.Random(seed), Counter[str]()
 
@@ -44,12 +47,16 @@ class Faults:
         if kind:
             self.done[kind] += 1
         if kind == "slow_down":
-            return web.Response(status=503, text=BODY.format(code="SlowDown"), content_type="application/xml")
+            told = {} if self._throttle == 503 else {"Retry-After": "1"}
+            return web.Response(status=self._throttle, headers=told, text=BODY.format(code="SlowDown"), content_type="application/xml")
         if kind == "error":
             return web.Response(status=500, text=BODY.format(code="InternalError"), content_type="application/xml")
         if kind == "reset":
             return self._abort(request)
-        status, headers, data = await self._made(request, body)
+        try:
+            status, headers, data = await self._made(request, body)
+        except aiohttp.ClientError:
+            return self._abort(request)
         if kind == "lost":
             return self._abort(request)
         answer = web.StreamResponse(status=status, headers=headers)
@@ -84,7 +91,7 @@ class Faults:
 
 async def serve(given: argparse.Namespace) -> None:
     app = web.Application(client_max_size=2**30)
-    app.router.add_route("*", "/{path:.*}", Faults(given.upstream, given.rate, given.always, given.seed).handle)
+    app.router.add_route("*", "/{path:.*}", Faults(given.upstream, given.rate, given.always, given.seed, given.throttle).handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -99,4 +106,5 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--always", default="")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--throttle", type=int, default=503)
     asyncio.run(serve(parser.parse_args()))

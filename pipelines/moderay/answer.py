@@ -7,9 +7,12 @@ answer, and its judge asks again. A label is never guessed from the reasoning.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moderay.engines.base import Token
 from moderay.policy import Policy
 from moderay.prompt import CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, Vocabulary
 
@@ -46,11 +49,65 @@ def parse(tokens: Sequence[int], policy: Policy, vocab: Vocabulary) -> Answer | 
     finals = [message for message in found if message.channel == "final"]
     if len(finals) != 1 or finals[0] is not found[-1] or tokens[finals[0].end] != vocab.control[RETURN]:
         return None
-    read = _label(vocab.decode(tokens[finals[0].start : finals[0].end]), policy)
+    read = read_answer(vocab.decode(tokens[finals[0].start : finals[0].end]), policy)
     if read is None:
         return None
     label, rationale = read
     return Answer(label, rationale, reasoning(tokens, found, vocab), finals[0].start)
+
+
+def read_answer(text: str, policy: Policy) -> tuple[str, str | None] | None:
+    """Label and rationale of a final channel's text in the policy's form, or None."""
+    text = text.strip()
+    if policy.answer == "label":
+        return (text, None) if text in policy.labels else None
+    read = _object(text)
+    label, rationale = read.get("label"), read.get("rationale")
+    if isinstance(label, int) and not isinstance(label, bool):  # {"label": 1} for the binary form
+        label = str(label)
+    if not isinstance(label, str) or label not in policy.labels or not isinstance(rationale, str):
+        return None
+    return label, rationale.encode("utf-8", "replace").decode("utf-8")
+
+
+def read_label(text: str, policy: Policy) -> str | None:
+    """The label of an answer that was asked for as JSON with nothing else in it. It may be cut off behind the label: white space
+    without end is JSON too."""
+    found = re.match(r'\s*\{\s*"label"\s*:\s*"([^"]*)"', text)
+    return found[1] if found and found[1] in policy.labels else None
+
+
+def label_scores(tokens: Sequence[Token], label: str, policy: Policy) -> list[float] | None:
+    """P of each label in the policy's order, from the tokens of an answer that names `label`; they add up to 1. None without tokens.
+
+    At every token of the label as it was written, the likeliest others in its place say how likely it was that another label
+    began there. A label that is not among them has P 0; two that part only behind such a token share its P."""
+    text = "".join(token.text for token in tokens)
+    opened = re.search(r'"label"\s*:\s*"?', text)
+    at, end = (opened.end(), '"') if opened else (len(text) - len(text.lstrip()), "")
+    if not text.startswith(label, at):
+        return None
+    scores, left, weight, offset = dict.fromkeys(policy.label_names, 0.0), {name: name + end for name in policy.label_names}, 1.0, 0
+    for token in tokens:
+        before, offset = text[offset:at] if offset < at else "", offset + len(token.text)
+        if offset <= at or len(left) == 1:
+            continue
+        taken, said = _named(token.text.removeprefix(before), left), {token.text: 0.0, **token.logprobs}
+        shares = dict.fromkeys(left, 0.0)
+        for spelled, logprob in said.items():
+            names = _named(spelled.removeprefix(before), left) if spelled.startswith(before) else []
+            for name in names:
+                shares[name] += math.exp(logprob) / len(names)
+        here, total = sum(shares[name] for name in taken), sum(shares.values())
+        scores |= {name: weight * share / total for name, share in shares.items() if name not in taken}
+        weight *= here / total
+        left = {name: left[name][len(token.text.removeprefix(before)) :] for name in taken}
+    return [{**scores, **{name: weight / len(left) for name in left}}[name] for name in policy.label_names]
+
+
+def _named(spelled: str, left: Mapping[str, str]) -> list[str]:
+    """Whose rest a token may begin."""
+    return [name for name, rest in left.items() if spelled and (rest.startswith(spelled) or spelled.startswith(rest))]
 
 
 def messages(tokens: Sequence[int], vocab: Vocabulary) -> list[Message] | None:
@@ -112,22 +169,13 @@ def _until_control(tokens: Sequence[int], position: int, names: Mapping[int, str
     return position
 
 
-def _label(text: str, policy: Policy) -> tuple[str, str | None] | None:
-    text = text.strip()
-    if policy.answer == "label":
-        return (text, None) if text in policy.labels else None
+def _object(text: str) -> dict[str, object]:
+    """A JSON object; an empty one for any other text."""
     try:
         read = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(read, dict):
-        return None
-    label, rationale = read.get("label"), read.get("rationale")
-    if isinstance(label, int) and not isinstance(label, bool):  # {"label": 1} for the binary form
-        label = str(label)
-    if not isinstance(label, str) or label not in policy.labels or not isinstance(rationale, str):
-        return None
-    return label, rationale.encode("utf-8", "replace").decode("utf-8")
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -39,6 +39,8 @@ def calibrate_judge(
         raise UserError("say where the truth comes from: --from OUTPUT (verdicts already paid for) or --gold COLUMN (people)")
     if not (0 < max_miss < 1 and 0 < confidence < 1):
         raise UserError("--max-miss and --confidence are shares between 0 and 1")
+    if judge == "glance" and checked.job.model.endpoint is not None and not checked.job.model.logprobs:
+        raise UserError("a band of glance needs probabilities: say model.logprobs: true where the endpoint gives them, or calibrate a screen")
     truth = from_labels(checked, cascade, labels, rows) if labels is not None else from_people(checked, cascade.policy, gold or "", rows)
     teacher = Teacher(policy=policy, threshold=cascade.policy.threshold, policy_key=policy_key(cascade.policy), judge_key=truth.judge_key, source=truth.source)
     return _screen(truth, teacher, max_miss, confidence, out) if judge == "screen" else _glance(checked.job, cascade, truth, teacher, max_miss, confidence, out)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from moderay.engines import EngineHost, EngineSpec
+from moderay.engines import EngineHost, EngineSpec, RemoteSpec
 from moderay.errors import Problem, Problems
 from moderay.identity import digest
 from moderay.identity import number as number_of
@@ -135,9 +135,11 @@ class Cascade:
 def cascades(job: Job, policies: Sequence[Policy], spec: EngineSpec) -> tuple[tuple[Cascade, ...], list[Problem]]:
     """The job's cascade for each policy, and everything wrong with its rules, screens and bands."""
     calibrated, problems = _calibrated(job, policies)
+    problems += _without_probabilities(job)
     found = []
     for policy, folder in zip(policies, job.policies, strict=True):
-        safeguard = Safeguard(policy, dict(spec.identity()), spec.vocabulary_source, job.model.effort, job.windows, job.limits.request_s)
+        model, in_words = dict(spec.identity()), isinstance(spec, RemoteSpec)
+        safeguard = Safeguard(policy, model, spec.vocabulary_source, job.model.effort, job.windows, job.limits.request_s, in_words)
         steps = [_step(job, number, policy, folder, safeguard, calibrated.get(number), problems) for number in range(len(job.cascade))]
         cascade = Cascade(
             policy,
@@ -198,6 +200,19 @@ def _step(
         except Problems as error:
             problems += error.problems
     return None
+
+
+def _without_probabilities(job: Job) -> Iterator[Problem]:
+    """Bands on an endpoint that gives no probabilities: glance would settle nothing."""
+    if job.model.endpoint is None or job.model.logprobs:
+        return
+    for number, step in enumerate(job.cascade):
+        if step.glance is not None and step.glance.model_dump(exclude_defaults=True):
+            yield job.problem(
+                f"cascade.{number}",
+                "a band of glance needs probabilities, which the endpoint is not said to give",
+                "model.logprobs: true where it gives them; else leave glance out",
+            )
 
 
 def _promises(job: Job, cascade: Cascade, calibrated: Mapping[int, Screen | BandCard]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moderay import profiles
 from moderay.cascade import Cascade, cascades
-from moderay.engines import EngineSpec, ScriptedSpec, VllmSpec
+from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
 from moderay.job import SCRIPTED, Draft, Job, draft_job
 from moderay.policy import Policy
@@ -90,6 +90,17 @@ def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput,
 def engine_spec(job: Job, gpus: int) -> EngineSpec:
     """The engine that a job asks for; `gpus`: on the cluster. There, what the job says under model.engine stays in `engine`, where
     it comes before the worker's profile, and where it says nothing the largest profile is the bound."""
+    if job.model.endpoint is not None:
+        return RemoteSpec(
+            endpoint=job.model.endpoint,
+            name=job.model.name or "",
+            revision=job.model.revision,
+            dtype=job.model.dtype,
+            quantization=job.model.quantization,
+            kv_cache_dtype=job.model.kv_cache_dtype,
+            logprobs=job.model.logprobs,
+            max_num_seqs=job.model.concurrency,
+        )
     if job.model.source.startswith(SCRIPTED):
         return ScriptedSpec.load(job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0]))
     engine = dict(job.model.engine)
@@ -111,9 +122,12 @@ def engine_spec(job: Job, gpus: int) -> EngineSpec:
 
 def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
     """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job asks for a shorter one."""
+    needed = max(cascade.max_model_len for cascade in cascades)
+    if isinstance(spec, RemoteSpec):
+        return replace(spec, max_model_len=needed)
     if not isinstance(spec, VllmSpec):
         return spec
-    engine, needed = dict(spec.engine), max(cascade.max_model_len for cascade in cascades)
+    engine = dict(spec.engine)
     given = engine.pop("max_model_len", needed)
     if given < needed:
         raise UserError(f"model.engine.max_model_len is {given}, but policies, windows and budget need {needed}: raise it or lower windows.tokens")

@@ -55,6 +55,7 @@ def check(job: JobFile, sets: Sets = None) -> None:
     from moderay.check import check as check_file
 
     checked = check_file(job, sets or ())
+    _notice(checked.job.model)
     for name, reason in checked.scan.unreadable:
         _warn(f"warning: {name} cannot be read and will be left out: {reason}")
     shards = checked.scan.shards
@@ -114,7 +115,7 @@ def run(
     from moderay.check import check as check_file
 
     checked = check_file(job, sets or ())
-    _notice(checked.job.model.source)
+    _notice(checked.job.model)
     for name, reason in checked.scan.unreadable:
         _warn(f"warning: {name} cannot be read and is left out: {reason}")
     if limit is not None:
@@ -183,7 +184,6 @@ def label(
     from moderay.policy import load_policy
     from moderay.prepare import POSITION, prepared
 
-    _notice(model)
     job = Job.model_validate(
         {
             "input": {"path": "", "content": "content"},
@@ -192,6 +192,7 @@ def label(
             "model": {"source": model, "effort": _effort(effort)},
         }
     )
+    _notice(job.model)
     spec = load_policy(policy)
     cascades = job_cascades(job, [spec])
     rows = prepared(pa.table({POSITION: [0]}), texts(pa.chunked_array([[content]])), job, cascades, _vocabulary(model))
@@ -310,9 +311,14 @@ def _vocabulary(source: str | None) -> Any:
     return vocabulary(source)
 
 
-def _notice(source: str) -> None:
-    if source == "tiny":
+def _notice(model: Any) -> None:
+    """What a person should know of a model before it judges."""
+    from moderay.engines.remote import KEY, is_private
+
+    if model.endpoint is None and model.source == "tiny":
         print(f"note: {tiny.NOTICE}", file=sys.stderr)
+    if model.endpoint is not None and not is_private(model.endpoint):
+        _warn(f"warning: contents go unencrypted to {model.endpoint}, and {KEY} is not sent there: https would carry both safely")
 
 
 def _look(checked: Any, limit: int, show: bool) -> None:
@@ -333,7 +339,8 @@ def _look(checked: Any, limit: int, show: bool) -> None:
 def _verdict(verdict: dict[str, Any]) -> str:
     if verdict["status"] != Status.OK:
         return str(verdict["status"])
-    return printable(f"{verdict['label']} {verdict['probability']:.2f} {verdict['rationale'] or ''}")
+    probability = "" if verdict["probability"] is None else f" {verdict['probability']:.2f}"
+    return printable(f"{verdict['label']}{probability} {verdict['rationale'] or ''}")
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -63,11 +63,32 @@ def content_hash(parts: Sequence[str]) -> str:
 
 def windows(ids: Sequence[int], size: int, overlap: int) -> list[Sequence[int]]:
     """Overlapping pieces of at most `size` tokens that cover all of `ids`; one piece where it fits."""
-    if len(ids) <= size:
-        return [ids]
+    return [ids[start:end] for start, end in _spans(len(ids), size, overlap)]
+
+
+def text_windows(ids: Sequence[int], size: int, overlap: int, decode: Callable[[Sequence[int]], str]) -> list[str]:
+    """The texts of the same pieces. An edge may fall inside a character: it then moves behind it, by three tokens at most, so that
+    every character stands whole in some piece."""
+    return [decode(ids[_whole(ids, start, decode) : _whole(ids, end, decode)]) for start, end in _spans(len(ids), size, overlap)]
+
+
+def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int]]:
+    if length <= size:
+        return [(0, length)]
     step = size - overlap
-    count = -(-(len(ids) - overlap) // step)
-    return [ids[i * step : i * step + size] for i in range(count)]
+    count = -(-(length - overlap) // step)
+    return [(i * step, min(i * step + size, length)) for i in range(count)]
+
+
+def _whole(ids: Sequence[int], edge: int, decode: Callable[[Sequence[int]], str]) -> int:
+    """The first edge from here on that no character lies across: where the texts beside it, of four tokens and so of a character
+    each at least, say the same apart and together."""
+    while 0 < edge < len(ids):
+        before, after = ids[max(0, edge - 4) : edge], ids[edge : edge + 4]
+        if decode(before) + decode(after) == decode([*before, *after]):
+            break
+        edge += 1
+    return edge
 
 
 def most_tokens(size: int, overlap: int, count: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,16 @@ def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> 
     """Verdict structs of one policy -> structs of `records.DECISION`.
 
     `violates` is P(violates) >= the policy's threshold, `label` the likeliest label on that side, and `answer` is kept
-    only where the model wrote another one. A screen gives no scores, and settles only what does not violate: the mildest
-    label. All three are null where there is no verdict: not judged is never safe. `reasoning` says whose reasoning is kept:
+    only where the model wrote another one. Without scores, from an endpoint that gives none, the label is the one the model wrote,
+    `violates` is that label's, and no threshold changes it. A screen settles only what does not violate: the mildest label. All
+    three are null where there is no verdict: not judged is never safe. `reasoning` says whose reasoning is kept:
     all | flagged (and audited) | none.
     """
     column = {name: verdicts.field(name) for name in VERDICT.names}
     scored = column["scores"].is_valid().to_numpy(zero_copy_only=False)
-    known = scored | pc.fill_null(pc.equal(column["decided_by"], "screen"), False).to_numpy(zero_copy_only=False)
-    probability, violates, label = _from_scores(column["scores"], scored, policy)
+    written = _written(column, policy)
+    known = scored | (written >= 0)
+    probability, violates, label = _from_scores(column["scores"], scored, written, policy)
     decided = column | {
         "probability": pa.array(probability, pa.float32(), mask=~scored),
         "violates": pa.array(violates, pa.bool_(), mask=~known),
@@ -36,6 +38,14 @@ def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> 
         kept = pc.or_(pc.fill_null(decided["violates"], False), decided["audit"].is_valid()) if reasoning == "flagged" else pa.scalar(False)
         decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
     return pa.StructArray.from_arrays([decided[field.name] for field in DECISION], fields=list(DECISION))
+
+
+def _written(column: Mapping[str, pa.Array], policy: Policy) -> np.ndarray:
+    """Which label an answer without scores names, by its place among the policy's; -1 where none does."""
+    mildest = policy.label_names[int(np.argmin(policy.violating))]
+    said = pc.if_else(pc.fill_null(pc.equal(column["decided_by"], "screen"), False), mildest, column["answer"])
+    judged = pc.if_else(pc.equal(column["status"], Status.OK.value), said, None)
+    return np.asarray(pc.fill_null(pc.index_in(judged, pa.array(policy.label_names)), -1).to_numpy(zero_copy_only=False))
 
 
 def _audit(audit: pa.StructArray, policy: Policy) -> pa.StructArray:
@@ -101,12 +111,12 @@ def _total(column: pa.Array) -> int:
     return pc.sum(column).as_py() or 0
 
 
-def _from_scores(scores: pa.ListArray, scored: np.ndarray, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(violates) float32, violates bool, label object; surely the mildest label where not `scored`."""
+def _from_scores(scores: pa.ListArray, scored: np.ndarray, written: np.ndarray, policy: Policy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """P(violates) float32, violates bool, label object; surely the `written` label where not `scored`."""
     names = np.array(policy.label_names, dtype=object)
     bad = np.array(policy.violating)
     table = np.zeros((len(scores), len(names)), dtype=np.float32)
-    table[~scored, int(np.argmin(bad))] = 1
+    table[~scored, written[~scored]] = 1
     table[scored] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
     # Rounding must not make a certain verdict fall short of a threshold of 1.
     probability = np.where(table[:, ~bad].sum(axis=1) == 0, np.float32(1), np.clip(table[:, bad].sum(axis=1), 0, 1)).astype(np.float32)

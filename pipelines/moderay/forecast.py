@@ -161,7 +161,7 @@ def _on_engine(cascade: Cascade, asked: _Asked, before: list[Mapping[str, Any]],
         share = 1.0 if judge is cascade.last else _share(cascade, judge, before, guesses)
         settled[judge.name] += round(asked.contents * left * share)
         prefix = len(judge.safeguard.prompt.prefix)
-        requests = 2 if isinstance(judge, Reason) else 1
+        requests = 2 if isinstance(judge, Reason) and not judge.safeguard.in_words else 1
         output = _output_tokens(cascade, judge, before, guesses) if isinstance(judge, Reason) else 1
         prompt = contents * (each * prefix + asked.tokens / max(1, asked.contents))
         # The second request's prompt is the first's and its answer, all of it in the cache.

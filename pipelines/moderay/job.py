@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -95,6 +96,17 @@ class Model(_Spec):
 
     source: str = "tiny"
     """Hub id, local folder, object-storage folder, `tiny` (embedded, for trying only), or `scripted:FILE` (tests)."""
+    endpoint: str | None = None
+    """Instead of a source: base URL of an OpenAI-compatible Responses API, such as https://models.example.org/v1. The key comes from
+    OPENAI_API_KEY in the environment."""
+    name: str | None = None
+    """The model as the endpoint calls it. With an endpoint, revision, dtype, quantization and kv_cache_dtype are what you state of it:
+    part of the judge key, and checked by nobody."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests in flight at the endpoint, from each replica."""
+    logprobs: bool = False
+    """Whether the endpoint gives log-probabilities of its answers: verdicts then have a probability, and glance may have a band.
+    Default: no; vLLM's gives none for gpt-oss."""
     revision: str | None = None
     """A commit of the hub's repository. Default: the newest one, which the manifest records."""
     effort: Effort = "low"
@@ -110,6 +122,29 @@ class Model(_Spec):
     """Engines. Default: one for each GPU or tensor-parallel group, one without GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Further vLLM engine arguments, passed through; max_num_seqs and max_num_batched_tokens among them."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain(cls, endpoint: str | None) -> str | None:
+        # Not shown: what is wrong with it may be a secret in it.
+        url = urlsplit(endpoint or "https://none")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("is the base URL of an API, such as https://models.example.org/v1")
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError("takes no user, password, query or fragment: the key belongs into OPENAI_API_KEY in the environment")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Model:
+        given = self.model_fields_set
+        if self.endpoint is None:
+            if only := given & {"name", "concurrency", "logprobs"}:
+                raise ValueError(f"{', '.join(sorted(only))} without endpoint: it is said of a model that is served there")
+        elif both := given & {"source", "engine"}:
+            raise ValueError(f"{', '.join(sorted(both))} beside endpoint: leave one out; what an endpoint serves is loaded and set up there")
+        elif not self.name:
+            raise ValueError("endpoint without name: which of its models is to judge")
+        return self
 
 
 class RulesArgs(_Spec):
@@ -458,9 +493,9 @@ def _either(said: Sequence[str]) -> str:
 
 
 def _shown(key: str, value: object) -> str:
-    # Options of a store may be secrets.
+    # Options of a store may be secrets, and a URL may hold some.
     short = not isinstance(value, dict | list) and len(repr(value)) < 60
-    return f", not {value!r}" if short and not key.startswith("storage") else ""
+    return f", not {value!r}" if short and not key.startswith(("storage", "model.endpoint")) else ""
 
 
 def _key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:

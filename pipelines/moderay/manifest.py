@@ -12,6 +12,7 @@ from typing import Any
 
 from moderay import audit
 from moderay.check import Checked
+from moderay.job import Model
 from moderay.plan import Plan
 from moderay.records import Status
 from moderay.state import Layout
@@ -35,7 +36,7 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
         "host": platform.node(),
         "python": platform.python_version(),
         "libraries": _versions(),
-        "model": {"source": job.model.source, "revision": job.model.revision, "engine": job.model.engine},
+        "model": _model(job.model),
         "hardware": dict(hardware),
         "audit": job.audit,
         "reuse": [{"output": output.layout.url, "policies": output.manifest["policies"], "runs": output.manifest["runs"]} for output in checked.reused],
@@ -53,6 +54,12 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
     }
     selection = {"content": job.input.content, "where": job.input.where, "sample": job.input.sample}
     return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
+
+
+def _model(model: Model) -> dict[str, Any]:
+    if model.endpoint is not None:
+        return {"endpoint": model.endpoint, "name": model.name, "revision": model.revision, "concurrency": model.concurrency}
+    return {"source": model.source, "revision": model.revision, "engine": model.engine}
 
 
 def ended(

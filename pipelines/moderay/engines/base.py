@@ -1,11 +1,11 @@
-"""The engine's protocol: prompt ids in, completion ids out."""
+"""The engine's protocol: prompt ids in, completion ids out; and an endpoint's, which is asked in words."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class EngineDead(Exception):
@@ -14,6 +14,18 @@ class EngineDead(Exception):
 
 class RequestFailed(Exception):
     """This request could not be answered; others can."""
+
+
+class Broken(Exception):
+    """The request ended without an answer, and nothing says why; it may be made again."""
+
+
+class NotNow(Exception):
+    """The engine takes no requests now; this one is made again in `seconds`, and nothing is held against its row."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,52 @@ class Completion:
     tokens: list[int]
     logprobs: Mapping[int, float]
     cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One answer asked of an endpoint. `max_tokens`: of reasoning and answer together. With `labels`, the answer is JSON with one
+    of them and no more, given at once after `thought`, the reasoning so far."""
+
+    instructions: str
+    content: str
+    effort: str
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    thought: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of an answer as it is spelled, with the log-probabilities of it and of the likeliest others in its place."""
+
+    text: str
+    logprobs: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`answer`: the text of the one final message, None where there is none, or several; `whole`: it is not cut off. `tokens`:
+    those of the answer, where the endpoint gives log-probabilities. The counts are the endpoint's own."""
+
+    reasoning: str
+    answer: str | None
+    whole: bool = True
+    tokens: tuple[Token, ...] = ()
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Endpoint(Protocol):
+    async def respond(self, question: Question) -> Reply:
+        """Raises `RequestFailed`, `Broken`, `NotNow` or `EngineDead`, and a `ModerayError` for what a person must mend. Cancelling the
+        call drops the connection."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Engine(Protocol):
@@ -73,21 +131,26 @@ class EngineSpec(Protocol):
         """The same engine as the machine asks for that it will run on; called there, before it is built."""
         ...
 
-    async def build(self) -> Engine:
+    async def build(self) -> Engine | Endpoint:
         """Raises `UserError` where the model cannot be had or does not fit."""
         ...
 
 
 class Counted:
-    """An engine, and what it was asked: `usage` counts requests, prompt_tokens (of them cached_tokens in the prefix cache) and
-    output_tokens."""
+    """A live engine or endpoint, and what it was asked: `usage` counts requests, prompt_tokens (of them cached_tokens in the
+    prefix cache) and output_tokens."""
 
-    def __init__(self, engine: Engine, usage: Counter[str]) -> None:
+    def __init__(self, engine: Any, usage: Counter[str]) -> None:
         self._engine, self._usage = engine, usage
 
     async def generate(self, request: Request) -> Completion:
-        said = await self._engine.generate(request)
+        said: Completion = await self._engine.generate(request)
         self._usage.update(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
+        return said
+
+    async def respond(self, question: Question) -> Reply:
+        said: Reply = await self._engine.respond(question)
+        self._usage.update(requests=1, prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, output_tokens=said.output_tokens)
         return said
 
     def close(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from moderay.engines.base import Counted, Engine, EngineDead, EngineSpec, RequestFailed
+from moderay.engines.base import Broken, Counted, EngineDead, EngineSpec, NotNow, RequestFailed
 from moderay.errors import ModerayError
 
 T = TypeVar("T")
@@ -19,6 +20,8 @@ T = TypeVar("T")
 HOPELESS = 10
 # Seconds before an engine that could not be built again is tried once more.
 PAUSE_S = 5.0
+# Times a request that breaks off is made, and seconds before the second time; each later pause is twice as long.
+TRIES, BROKEN_S = 6, 0.5
 
 
 class EngineHost:
@@ -35,7 +38,7 @@ class EngineHost:
         self._gate = asyncio.Semaphore(2 * self._spec.max_num_seqs)
         self._building = asyncio.Lock()
         self._changed = asyncio.Condition()
-        self._engine: Engine | None = None
+        self._engine: Counted | None = None
         self._broken: ModerayError | None = None
         self._asked: Counter[str] = Counter()  # calls of `run` by row, waiting ones included
         self._held: Counter[str] = Counter()  # calls the engine works on, by row
@@ -47,10 +50,12 @@ class EngineHost:
         self.restarts = 0
         self.usage: Counter[str] = Counter()
 
-    async def run(self, row: str, ask: Callable[[Engine], Awaitable[T]], seconds: float) -> T:
-        """What `ask` gives for the engine, asked again when the engine dies of another row. `seconds`: deadline, from the
-        moment it is `row`'s turn. Raises `TimeoutError`, `RequestFailed` for a poison row too, `EngineDead` where there is no hope."""
+    async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
+        """What `ask` gives for the engine, asked again when the engine dies of another row or cannot take it now. `seconds`:
+        deadline, each time from the moment it is `row`'s turn. Raises `TimeoutError`, `RequestFailed` for a poison row too,
+        `EngineDead` where there is no hope."""
         self._asked[row] += 1
+        tries = 0
         try:
             while True:
                 try:
@@ -61,6 +66,13 @@ class EngineHost:
                 except EngineDead as error:
                     if self._fruitless >= HOPELESS:
                         raise EngineDead(f"{HOPELESS} times in a row without answering anything; at last: {error}") from error
+                except NotNow as error:
+                    await asyncio.sleep(error.seconds)
+                except Broken as error:
+                    tries += 1
+                    if tries == TRIES:
+                        raise RequestFailed(f"asked {TRIES} times; at last: {error}") from error
+                    await asyncio.sleep(BROKEN_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
         finally:
             self._asked[row] -= 1
             if not self._asked[row]:
@@ -69,7 +81,7 @@ class EngineHost:
             await self._next()
 
     @asynccontextmanager
-    async def _turn(self, row: str) -> AsyncIterator[Engine]:
+    async def _turn(self, row: str) -> AsyncIterator[Counted]:
         """Wait until this row may run, and a place is free."""
         while True:
             async with self._changed:
@@ -96,7 +108,7 @@ class EngineHost:
     def _may(self, row: str) -> bool:
         return row in self._poison or (row in self._trial if self._trial else row not in self._suspects)
 
-    async def _live(self) -> Engine:
+    async def _live(self) -> Counted:
         async with self._building:
             if self._fruitless >= HOPELESS:
                 raise EngineDead("not built again")
@@ -115,7 +127,7 @@ class EngineHost:
                     raise EngineDead(str(error)) from error
             return self._engine
 
-    async def _bury(self, engine: Engine) -> None:
+    async def _bury(self, engine: Counted) -> None:
         """Once for each death: what was held is suspected."""
         if engine is not self._engine:
             return

@@ -11,12 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moderay.engines.base import Engine
+from moderay.answer import label_scores, read_label
+from moderay.engines.base import Counted
 from moderay.engines.host import EngineHost
 from moderay.errors import Problem, Problems
 from moderay.identity import digest
 from moderay.judges.card import CARD, BandCard
-from moderay.judges.safeguard import Safeguard
+from moderay.judges.safeguard import DETAIL, Safeguard
 from moderay.policy import Policy
 from moderay.records import Origin, Status, Verdict
 
@@ -82,13 +83,32 @@ class Glance:
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content given as token ids; `row` is its hash."""
-        return await self.safeguard.over_windows(host, ids, row, lambda engine, asked, _: self._ask(engine, asked))
+        safeguard = self.safeguard
+        if safeguard.in_words:
+            return await safeguard.over_windows(host, row, safeguard.texts(ids), lambda engine, text, _: self._ask_in_words(engine, text))
+        return await safeguard.over_windows(host, row, safeguard.prompts(ids), lambda engine, asked, _: self._ask(engine, asked))
 
-    async def _ask(self, engine: Engine, asked: list[int]) -> Verdict:
+    async def _ask(self, engine: Counted, asked: list[int]) -> Verdict:
         scores = await self.safeguard.scores(engine, [*asked, *self.safeguard.final_header])
         if scores is None:
             return Verdict(Status.UNPARSED, detail="no probability for any label")
         answer = self.policy.label_names[scores.index(max(scores))]
         return Verdict(
             Status.OK, scores=scores, answer=answer, decided_by=self.name, origin=Origin.JUDGED, forced=False, prompt_tokens=len(asked), output_tokens=1
+        )
+
+    async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
+        said = await endpoint.respond(self.safeguard.forced(self.safeguard.question(text, temperature=0.0)))
+        label = None if said.answer is None else read_label(said.answer, self.policy)
+        if label is None:
+            return Verdict(Status.UNPARSED, detail=(said.answer or said.reasoning)[:DETAIL])
+        return Verdict(
+            Status.OK,
+            scores=label_scores(said.tokens, label, self.policy),
+            answer=label,
+            decided_by=self.name,
+            origin=Origin.JUDGED,
+            forced=False,
+            prompt_tokens=said.prompt_tokens,
+            output_tokens=said.output_tokens,
         )

@@ -4,6 +4,10 @@ Two requests a window. The first reasons freely and answers. The second asks for
 point where the answer gives it: the first's prompt and reasoning are in the prefix cache, so it costs one short
 prefill, and the long request needs no log-probabilities, which an engine would otherwise hand over at every token.
 Where the first ran out of budget or did not parse, the second opens the final channel itself: `forced`.
+
+An endpoint is asked in words, and reads the label's probability off the answer, where it gives any: one request a window. A second
+one forces an answer: it is constrained to JSON with a label, which the first is not, since servers differ in whether a constraint
+leaves room for the reasoning.
 """
 
 from __future__ import annotations
@@ -12,20 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from moderay.answer import messages, parse, reasoning
-from moderay.engines.base import Engine, Request
+from moderay.answer import label_scores, messages, parse, read_answer, read_label, reasoning
+from moderay.engines.base import Counted, Reply, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.identity import digest, number
 from moderay.job import Sampling
-from moderay.judges.safeguard import Safeguard
+from moderay.judges.safeguard import DETAIL, Safeguard
 from moderay.policy import Policy
 from moderay.prompt import CHANNEL, END, MESSAGE, START
 from moderay.records import Origin, Status, Verdict
 
 # Tokens an answer may take after the reasoning: the final header and a label, or two sentences in JSON.
 ANSWER_TOKENS = {"label": 48, "rationale": 224}
-# Characters of an output that did not parse that are kept in `detail`.
-DETAIL = 200
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,14 @@ class Reason:
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content given as token ids; `row` is its hash, from which it is seeded too."""
-        return await self.safeguard.over_windows(host, ids, row, lambda engine, asked, window: self._ask(engine, asked, number(f"{row}:{self.key}:{window}")))
+        safeguard = self.safeguard
+        if safeguard.in_words:
+            return await safeguard.over_windows(host, row, safeguard.texts(ids), lambda engine, text, _: self._ask_in_words(engine, text))
+        return await safeguard.over_windows(
+            host, row, safeguard.prompts(ids), lambda engine, asked, window: self._ask(engine, asked, number(f"{row}:{self.key}:{window}"))
+        )
 
-    async def _ask(self, engine: Engine, asked: list[int], seed: int) -> Verdict:
+    async def _ask(self, engine: Counted, asked: list[int], seed: int) -> Verdict:
         sampling, vocab = self.sampling, self.safeguard.vocab
         out = await engine.generate(Request(asked, self.max_tokens, sampling.temperature, sampling.top_p, seed))
         answer = parse(out.tokens, self.policy, vocab)
@@ -86,6 +93,42 @@ class Reason:
             prompt_tokens=len(asked),
             output_tokens=len(out.tokens),
         )
+
+    async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
+        sampling, safeguard = self.sampling, self.safeguard
+        question = safeguard.question(text, self.max_tokens, sampling.temperature, sampling.top_p)
+        try:
+            said = last = await endpoint.respond(question)
+        except RequestFailed:
+            # Of an output that is not harmony vLLM's server says that the request was bad. One that is bad fails again.
+            said = last = Reply("", None)
+        found = read_answer(said.answer, self.policy) if said.answer is not None and said.whole else None
+        label, rationale = found or (None, None)
+        thought = said.reasoning
+        if found is None:
+            thought = self._within_budget(said)
+            last = await endpoint.respond(safeguard.forced(question, thought))
+            label = None if last.answer is None else read_label(last.answer, self.policy)
+        if label is None:
+            return Verdict(Status.UNPARSED, detail=(last.answer or said.answer or said.reasoning)[:DETAIL])
+        return Verdict(
+            Status.OK,
+            scores=label_scores(last.tokens, label, self.policy),
+            rationale=rationale,
+            reasoning=thought,
+            answer=label,
+            decided_by=self.name,
+            origin=Origin.JUDGED,
+            forced=found is None,
+            prompt_tokens=said.prompt_tokens or last.prompt_tokens,
+            output_tokens=said.output_tokens or last.output_tokens,
+        )
+
+    def _within_budget(self, said: Reply) -> str:
+        """The reasoning as far as the budget goes, without a character that is cut there."""
+        vocab = self.safeguard.vocab
+        ids = vocab.encode(said.reasoning)
+        return said.reasoning if len(ids) <= self.budget else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
 
     def _opened(self, tokens: Sequence[int]) -> list[int]:
         """The first analysis as far as the budget goes, closed, and the final channel opened behind it."""

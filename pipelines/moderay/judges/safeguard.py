@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from moderay.answer import label_openings
-from moderay.content import most_tokens, windows
-from moderay.engines.base import Engine, Request, RequestFailed
+from moderay.content import most_tokens, text_windows, windows
+from moderay.engines.base import Counted, Question, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.job import Windows
 from moderay.policy import Policy
 from moderay.prompt import CHANNEL, MESSAGE, PROMPT_FORMAT, Effort, Prompt, Vocabulary, instructions, prompt, vocabulary
 from moderay.records import Status, Verdict
 
+P = TypeVar("P")
+
+# Tokens for an answer of one label in JSON, and for a thought that comes before it all the same.
+ANSWER_ALONE = 128
+# Characters of an output that did not parse that are kept in `detail`.
+DETAIL = 200
+
 
 @dataclass(frozen=True)
 class Safeguard:
-    """One policy under one model; picklable. `model`: what of the engine can change a verdict. `request_s`: deadline of a window."""
+    """One policy under one model; picklable. `model`: what of the engine can change a verdict. `request_s`: deadline of a window.
+    `in_words`: it is served by an endpoint."""
 
     policy: Policy
     model: Mapping[str, object]
@@ -28,6 +37,7 @@ class Safeguard:
     effort: Effort
     windows: Windows
     request_s: float
+    in_words: bool = False
 
     @cached_property
     def vocab(self) -> Vocabulary:
@@ -55,7 +65,7 @@ class Safeguard:
     def identity(self) -> dict[str, object]:
         """Everything here that can change a verdict."""
         return {
-            "policy": instructions(self.policy),
+            "policy": self.instructions,
             "labels": {name: label.violates for name, label in self.policy.labels.items()},
             "answer": self.policy.answer,
             "model": dict(self.model),
@@ -64,43 +74,68 @@ class Safeguard:
             "windows": self.windows.model_dump(),
         }
 
-    async def over_windows(self, host: EngineHost, ids: Sequence[int], row: str, ask: Ask) -> Verdict:
-        """The verdict on a content given as token ids: that of the window with the highest P(violates). A window that could
-        not be judged gives the row its status. `row`: the content's hash, by which the host knows it; `ask` judges one window,
-        given the engine, the prompt's ids and the window's number."""
-        cut = windows(ids, self.windows.tokens, self.windows.overlap)
-        found = await asyncio.gather(*[self._window(host, row, self.prompt.render(piece), i, ask) for i, piece in enumerate(cut)])
-        worst = max(found, key=lambda verdict: 2.0 if verdict.scores is None else self.probability(verdict.scores))
+    def prompts(self, ids: Sequence[int]) -> list[list[int]]:
+        """What an engine is given for each window of a content."""
+        return [self.prompt.render(piece) for piece in windows(ids, self.windows.tokens, self.windows.overlap)]
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """The windows of a content as an endpoint is given them."""
+        return text_windows(ids, self.windows.tokens, self.windows.overlap, self.vocab.decode)
+
+    @cached_property
+    def instructions(self) -> str:
+        return instructions(self.policy)
+
+    def question(self, content: str, max_tokens: int = ANSWER_ALONE, temperature: float = 1.0, top_p: float = 1.0) -> Question:
+        """What an endpoint is asked about a window."""
+        return Question(self.instructions, content, self.effort, max_tokens, temperature, top_p)
+
+    def forced(self, question: Question, thought: str = "") -> Question:
+        """The same, to be answered at once with a label, after the reasoning so far."""
+        return replace(question, max_tokens=ANSWER_ALONE, thought=thought, labels=self.policy.label_names)
+
+    async def over_windows(self, host: EngineHost, row: str, pieces: Sequence[P], ask: Ask[P]) -> Verdict:
+        """The verdict on a content: that of the window with the highest P(violates). A window that could not be judged gives the
+        row its status. `row`: the content's hash, by which the host knows it; `pieces`: of `prompts` or `texts`; `ask` judges one
+        of them, given the engine, the piece and its number."""
+        found = await asyncio.gather(*[self._window(host, row, piece, i, ask) for i, piece in enumerate(pieces)])
+        worst = max(found, key=self._weight)
         return worst._replace(
             windows=len(found),
             prompt_tokens=sum(verdict.prompt_tokens or 0 for verdict in found),
             output_tokens=sum(verdict.output_tokens or 0 for verdict in found),
-            forced=None if worst.scores is None else any(verdict.forced for verdict in found),
+            forced=any(verdict.forced for verdict in found) if worst.status is Status.OK else None,
         )
 
-    async def _window(self, host: EngineHost, row: str, asked: list[int], index: int, ask: Ask) -> Verdict:
+    async def _window(self, host: EngineHost, row: str, piece: P, index: int, ask: Ask[P]) -> Verdict:
         try:
-            return await host.run(row, lambda engine: ask(engine, asked, index), self.request_s)
+            return await host.run(row, lambda engine: ask(engine, piece, index), self.request_s)
         except TimeoutError:
             return Verdict(Status.TIMEOUT, detail=f"no answer within {self.request_s:g} s")
         except RequestFailed as error:
             return Verdict(Status.ENGINE_ERROR, detail=str(error))
 
+    def _weight(self, verdict: Verdict) -> float:
+        """Of a window among others: P(violates), or what the label says where there is no P; above all what is not known."""
+        if verdict.status is not Status.OK:
+            return 2.0
+        return float(self.policy.labels[verdict.answer or ""].violates) if verdict.scores is None else self.probability(verdict.scores)
+
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates) of P(label)."""
         return sum(p for p, bad in zip(scores, self.policy.violating, strict=True) if bad)
 
-    async def scores(self, engine: Engine, asked: list[int]) -> list[float] | None:
+    async def scores(self, engine: Counted, asked: list[int]) -> list[float] | None:
         """P of each label, in the policy's order, when the final channel that `asked` ends in goes on with one of them; they
         add up to 1. None where the engine gives no number."""
         found = await _scores(engine, asked, self.openings)
         return [found[name] for name in self.policy.label_names] if all(map(math.isfinite, found.values())) else None
 
 
-Ask = Callable[[Engine, list[int], int], Awaitable[Verdict]]
+Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
-async def _scores(engine: Engine, asked: list[int], openings: Mapping[str, Sequence[int]]) -> dict[str, float]:
+async def _scores(engine: Counted, asked: list[int], openings: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """By label. Labels share a beginning and then part: one request at each parting, exact for labels of any number of tokens."""
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
