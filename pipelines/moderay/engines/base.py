@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,16 +77,74 @@ class EngineSpec(Protocol):
         ...
 
 
-class Counted:
-    """An engine, and what it was asked: `usage` counts requests, prompt_tokens (of them cached_tokens in the prefix cache) and
-    output_tokens."""
+class Usage:
+    """What an engine was asked and where its time went, from the start of its actor on. `seats`: requests it works on at once."""
 
-    def __init__(self, engine: Engine, usage: Counter[str]) -> None:
+    def __init__(self, seats: int) -> None:
+        self._seats = seats
+        self._counts, self._ns = Counter[str](), Counter[str]()
+        self._asked = self._starting = 0
+        self._since = time.monotonic_ns()
+        # The dials look from a thread of their own.
+        self._lock = threading.Lock()
+
+    def figures(self) -> Counter[str]:
+        """Counts: engine_starts, engine_deaths, requests, prompt_tokens (of them cached_tokens in the prefix cache), output_tokens.
+        Milliseconds, which add up to those of the actor: engine_starting_ms, engine_idle_ms (nothing was asked of it), engine_working_ms;
+        and, of all its seats together, seats_taken_ms and seats_free_ms."""
+        with self._lock:
+            self._book()
+            return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in self._ns.items()})
+
+    def count(self, **more: int) -> None:
+        with self._lock:
+            self._counts.update(more)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the start of an engine."""
+        self._turn(starting=1)
+        try:
+            yield
+            self.count(engine_starts=1)
+        finally:
+            self._turn(starting=-1)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around a request."""
+        self._turn(asked=1)
+        try:
+            yield
+        finally:
+            self._turn(asked=-1)
+
+    def _turn(self, asked: int = 0, starting: int = 0) -> None:
+        with self._lock:
+            self._book()
+            self._asked += asked
+            self._starting += starting
+
+    def _book(self) -> None:
+        """The time since the last turn, under what the engine did in it."""
+        now = time.monotonic_ns()
+        passed, self._since = now - self._since, now
+        taken = min(self._asked, self._seats)
+        self._ns["engine_working" if self._asked else "engine_starting" if self._starting else "engine_idle"] += passed
+        self._ns["seats_taken"] += passed * taken
+        self._ns["seats_free"] += passed * (self._seats - taken)
+
+
+class Counted:
+    """An engine whose work is booked in `usage`."""
+
+    def __init__(self, engine: Engine, usage: Usage) -> None:
         self._engine, self._usage = engine, usage
 
     async def generate(self, request: Request) -> Completion:
-        said = await self._engine.generate(request)
-        self._usage.update(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
+        with self._usage.asked():
+            said = await self._engine.generate(request)
+        self._usage.count(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
         return said
 
     def close(self) -> None:
