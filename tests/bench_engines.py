@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ import yaml
 SEATS, ROWS_PER_S, UNIT, GOAL = 256, 16.0, 64, 0.95
 # Memory of an actor, and of Ray, the driver and two readers.
 ACTOR_GIB, REST_GIB = 0.135, 2.0
+QUIET = {"RAY_ADDRESS": "local", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 POLICY = """\
 ---
 id: spam
@@ -99,6 +101,7 @@ def simulate(folder: Path, engines: int) -> dict[str, float]:
             told.append(Told(time.monotonic() - began, Counter(unit.usage)))
 
     job = write_job(folder, engines)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(num_cpus=int(engines * ENGINE_CPUS) + 2, include_dashboard=False, object_store_memory=2**30, log_to_driver=False, logging_level="ERROR")
     watch = Watch()
     began = time.monotonic()
@@ -203,7 +206,7 @@ def main() -> None:
             sys.exit(f"{engines} engines take about {needed:.0f} GiB of memory, and {there:.0f} GiB are free: close something, or give fewer --engines")
         with tempfile.TemporaryDirectory(prefix="moderay-engines-") as folder:
             command = [sys.executable, __file__, "--one", str(engines), folder]
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"RAY_ADDRESS": "local"}).stdout
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET).stdout
         found = json.loads(said.strip().splitlines()[-1])
         print(shown(engines, found), flush=True)
     units = found["units"] / found["driver_cores"]

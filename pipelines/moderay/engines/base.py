@@ -82,9 +82,10 @@ class Usage:
 
     def __init__(self, seats: int) -> None:
         self._seats = seats
-        self._counts, self._ns = Counter[str](), Counter[str]()
+        self._counts = Counter[str]()
         self._asked = self._starting = 0
         self._since = time.monotonic_ns()
+        self._starting_ns = self._idle_ns = self._working_ns = self._taken_ns = 0
         # The dials look from a thread of their own.
         self._lock = threading.Lock()
 
@@ -94,7 +95,10 @@ class Usage:
         and, of all its seats together, seats_taken_ms and seats_free_ms."""
         with self._lock:
             self._book()
-            return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in self._ns.items()})
+            seats = self._seats * (self._starting_ns + self._idle_ns + self._working_ns)
+            times = {"engine_starting": self._starting_ns, "engine_idle": self._idle_ns, "engine_working": self._working_ns}
+            times |= {"seats_taken": self._taken_ns, "seats_free": seats - self._taken_ns}
+            return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in times.items()})
 
     def count(self, **more: int) -> None:
         with self._lock:
@@ -103,23 +107,22 @@ class Usage:
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Around the start of an engine."""
-        self._turn(starting=1)
+        self._turn(0, 1)
         try:
             yield
             self.count(engine_starts=1)
         finally:
-            self._turn(starting=-1)
+            self._turn(0, -1)
 
-    @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Around a request."""
-        self._turn(asked=1)
-        try:
-            yield
-        finally:
-            self._turn(asked=-1)
+    def asked(self) -> None:
+        """A request begins."""
+        self._turn(1, 0)
 
-    def _turn(self, asked: int = 0, starting: int = 0) -> None:
+    def ended(self) -> None:
+        """A request has ended, however it did."""
+        self._turn(-1, 0)
+
+    def _turn(self, asked: int, starting: int) -> None:
         with self._lock:
             self._book()
             self._asked += asked
@@ -129,10 +132,13 @@ class Usage:
         """The time since the last turn, under what the engine did in it."""
         now = time.monotonic_ns()
         passed, self._since = now - self._since, now
-        taken = min(self._asked, self._seats)
-        self._ns["engine_working" if self._asked else "engine_starting" if self._starting else "engine_idle"] += passed
-        self._ns["seats_taken"] += passed * taken
-        self._ns["seats_free"] += passed * (self._seats - taken)
+        if self._asked:
+            self._working_ns += passed
+            self._taken_ns += passed * min(self._asked, self._seats)
+        elif self._starting:
+            self._starting_ns += passed
+        else:
+            self._idle_ns += passed
 
 
 class Counted:
@@ -142,8 +148,11 @@ class Counted:
         self._engine, self._usage = engine, usage
 
     async def generate(self, request: Request) -> Completion:
-        with self._usage.asked():
+        self._usage.asked()
+        try:
             said = await self._engine.generate(request)
+        finally:
+            self._usage.ended()
         self._usage.count(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
         return said
 
