@@ -141,7 +141,7 @@ def summary(told: Sequence[Told], engines: int, seconds: float) -> dict[str, flo
         "working": steady["engine_working_ms"] / spent if spent else 0.0,
         "seats": steady["seats_taken_ms"] / (steady["seats_taken_ms"] + steady["seats_free_ms"]) if spent else 0.0,
         "rate": steady["requests"] / 2 / (spent / 1000) if spent else 0.0,
-        "units": sum(start <= item.at <= end for item in told) / (end - start),
+        "units": len(told),
     }
 
 
@@ -159,11 +159,14 @@ class Watch:
         self._thread.join()
 
     def between(self, began: float, start: float, end: float) -> dict[str, float]:
-        """Cores in use in that time, by whom; GiB at most, of the driver, and of all the machine's that is not free."""
+        """Cores in use in that time, and CPU seconds of the whole run, by whom; GiB at most, of the driver, and of all the machine's that
+        is not free."""
         inner = [item for item in self._seen if start <= item[0] - began <= end] or self._seen
         (first, before, _), (last, after, _) = inner[0], inner[-1]
         cores = {f"{who}_cores": (after[who] - before[who]) / max(last - first, 1e-9) for who in ("driver", "ray", "workers")}
-        return cores | {"driver_gib": max(seen["memory"] for _, seen, _ in self._seen) / 2**30, "used_gib": max(used for *_, used in self._seen) / 2**30}
+        whole = {f"{who}_s": self._seen[-1][1][who] - self._seen[0][1][who] for who in ("driver", "ray")}
+        memory = {"driver_gib": max(seen["memory"] for _, seen, _ in self._seen), "used_gib": max(used for *_, used in self._seen)}
+        return cores | whole | {name: size / 2**30 for name, size in memory.items()}
 
     def _look(self) -> None:
         driver = psutil.Process()
@@ -188,7 +191,8 @@ def shown(engines: int, found: dict[str, float]) -> str:
         f"{found['rate']:.1f} rows/s each, over {found['steady']:.0f} s; "
         f"actors {found['actors']:.0f} s, full after {found['fill']:.0f} s, drained in {found['drain']:.0f} s; "
         f"cores: driver {found['driver_cores']:.2f}, Ray {found['ray_cores']:.2f}, actors {found['workers_cores']:.2f}; "
-        f"{found['units']:.1f} units/s; driver {found['driver_gib']:.2f} GiB, machine {found['used_gib']:.1f} GiB"
+        f"CPU a unit: driver {1000 * found['driver_s'] / found['units']:.0f} ms, Ray {1000 * found['ray_s'] / found['units']:.0f} ms; "
+        f"driver {found['driver_gib']:.2f} GiB, machine {found['used_gib']:.1f} GiB"
     )
 
 
@@ -209,10 +213,10 @@ def main() -> None:
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET).stdout
         found = json.loads(said.strip().splitlines()[-1])
         print(shown(engines, found), flush=True)
-    units = found["units"] / found["driver_cores"]
+    units = found["units"] / found["driver_s"]
     print(
-        f"on paper: a driver's core takes in {units:.0f} units/s, and Ray's own processes use {found['ray_cores'] / found['driver_cores']:.1f} times as much: "
-        f"with units of 512 rows enough for {units * 512 / ROWS_PER_S:,.0f} such engines (infra/SCALE.md)"
+        f"on paper: with one core a driver takes in {units:.0f} units/s, which with units of 512 rows are {units * 512 / ROWS_PER_S:,.0f} such engines; "
+        "where it breaks next on the way to 10,000, and what would be changed: infra/SCALE.md"
     )
 
 
