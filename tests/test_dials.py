@@ -22,10 +22,16 @@ from conftest import ROOT, SCRIPT
 from prometheus_client.parser import text_string_to_metric_families
 
 from moderay import events
+from moderay.content import texts
 from moderay.engines import Completion, EngineDead, EngineHost, Request, ScriptedSpec
 from moderay.engines.base import Counted, Usage
 from moderay.engines.scripted import Script
 from moderay.errors import UserError
+from moderay.inline import job_cascades
+from moderay.job import Job
+from moderay.judges.unit import judge_unit, questions
+from moderay.policy import load_policy
+from moderay.prepare import POSITION, prepared
 from moderay.storage import patiently
 
 Sample = tuple[str, dict[str, str], float]
@@ -210,3 +216,36 @@ def test_units_are_admitted_in_order_as_soon_as_the_engine_has_room() -> None:
 
     # Eight questions are enough for four seats: c comes in as those of a are answered, before a is out.
     assert asyncio.run(work())[:4] == ["a in", "b in", "-", "c in"]
+
+
+def test_units_outside_come_in_when_the_row_that_kills_the_engine_is_found() -> None:
+    job = Job.model_validate({"input": {"path": "", "content": "text"}, "output": {"path": ""}, "policies": ["spam"]})
+    default = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
+    script = Script.model_validate({"default": default, "rules": [{"content": "deadly", "fail": "dead"}]})
+    spec = ScriptedSpec(script, max_num_seqs=8)
+    cascades = job_cascades(job, [load_policy(ROOT / "policies/spam")])
+    contents = ["deadly" if row == 25 else f"row {row}" for row in range(200)]
+    tables = [
+        prepared(pa.table({POSITION: range(i, i + 10)}), texts(pa.chunked_array([contents[i : i + 10]])), job, cascades, cascades[0].last.safeguard.vocab)
+        for i in range(0, 200, 10)
+    ]
+
+    async def work() -> tuple[list[str], int]:
+        host, begun, most = EngineHost(spec), 0, 0
+
+        async def unit(table: pa.Table) -> pa.Table:
+            nonlocal begun, most
+            async with host.admitted(questions(cascades, table)) as answered:
+                begun += 1
+                most = max(most, begun)
+                judged = await judge_unit(host, cascades, table, 0, answered)
+                begun -= 1
+                return judged
+
+        async with asyncio.timeout(60):
+            found = await asyncio.gather(*[unit(table) for table in tables])
+        return [verdict["status"] for table in found for verdict in table.column("spam").to_pylist()], most
+
+    statuses, most = asyncio.run(work())
+    assert statuses == ["engine_error" if row == 25 else "ok" for row in range(200)]
+    assert 2 <= most < 20  # not all at once
