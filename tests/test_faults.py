@@ -203,7 +203,7 @@ def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Pat
         pq.write_table(pa.table({"text": [f"{i} " * 200 for i in range(400)]}), tmp_path / f"in/{shard}.parquet")
     unit, model = {"rows": 20, "bytes": "64KiB"}, {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 64}}
     outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
-    limit = (math.ceil(2 * 64 / 20) + 1 + 2) * 2**16
+    limit = (math.ceil(8 * 64 / 20) + 2 + 2) * 2**16
     assert outcome.judged == 1600 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
 
 

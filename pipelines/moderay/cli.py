@@ -370,7 +370,7 @@ def _summary(outcome: Any) -> None:
     if any(len(judges) > 1 for judges in outcome.manifest["judges"].values()):
         out.print(_judges(outcome.manifest["judges"]))
     rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
-    out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_unpaid(outcome)}")
+    out.print(f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in {outcome.seconds:.0f} s{_unpaid(outcome)}{_engine_time(outcome)}")
 
 
 def _judges(policies: Any) -> Table:
@@ -393,6 +393,14 @@ def _unpaid(outcome: Any) -> str:
     duplicates = sum(counts["duplicates"] for counts in outcome.manifest["counts"].values())
     said = ((duplicates, "of duplicates"), (outcome.manifest["runs"][-1]["reused_verdicts"], "from before"))
     return "".join(f", {count:,} verdicts {what}" for count, what in said if count)
+
+
+def _engine_time(outcome: Any) -> str:
+    """Where the time of this run's engines went, up to the last unit of each."""
+    usage = outcome.manifest["runs"][-1]["usage"]
+    spent = {state: usage.get(f"engine_{state}_ms", 0) for state in ("working", "starting", "idle")}
+    total = sum(spent.values())
+    return ", engines " + ", ".join(f"{state} {ms / total:.0%}" for state, ms in spent.items() if ms) if total else ""
 
 
 def _agreement(checked: Any, prefix: str) -> float:

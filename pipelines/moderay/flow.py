@@ -25,6 +25,7 @@ from moderay.brakes import Brakes
 from moderay.check import Checked
 from moderay.cluster import BoardState, resources, start_board, start_ray
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
+from moderay.events import event, of_run
 from moderay.hosting import Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index
 from moderay.judging import Judge
@@ -72,10 +73,11 @@ def run(checked: Checked, *, replace: bool = False, retry_failed: bool = False, 
         assert plan.manifest is not None
         now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": list(plan.gone)}
         return Outcome({**plan.manifest, **now}, False, 0, 0.0, {})
-    with plain_errors(checked.job.output.path), Lease(plan.layout) as lease:
+    progress = progress or Progress(None)
+    with plain_errors(checked.job.output.path), Lease(plan.layout) as lease, of_run(checked.job.name, lease.epoch, progress.log):
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
-        return _run(checked, plan, lease, progress or Progress(None), prune)
+        return _run(checked, plan, lease, progress, prune)
 
 
 def _finished(plan: Plan) -> bool:
@@ -95,6 +97,7 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
     for work in plan.todo:
         if not work.missing:
             publisher.start(work, work.saved)
+    event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines.most if engines else 0)
     progress.start(plan.rows_left)
     tracker, seen, stopped = Tracker(plan.todo), BoardState(), None
     if engines is not None:
@@ -120,6 +123,7 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
     manifests.write(plan.layout, manifest)
     if stopped is not None:
         raise stopped
+    event("run ended", rows=progress.rows, seconds=round(seconds, 1), complete=manifest["complete"])
     return Outcome(manifest, True, progress.rows, seconds, rates, tuple(plan.gone) if prune else ())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from moderay import dials
 from moderay.cascade import Cascade, cascades
 from moderay.check import Checked, engine_spec, fitted
 from moderay.cluster import resources, start_ray
@@ -19,7 +20,7 @@ from moderay.engines import EngineHost, EngineSpec
 from moderay.errors import Problems
 from moderay.hosting import hosted
 from moderay.job import Job, UnitSize
-from moderay.judges.unit import judge_unit
+from moderay.judges.unit import judge_unit, questions
 from moderay.policy import Policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import vocabulary
@@ -52,11 +53,14 @@ class _Labeller:
     def __init__(self, spec: EngineSpec, cascades: Sequence[Cascade], job: Job) -> None:
         self._cascades, self._job, self._host = cascades, job, EngineHost(spec)
         self._vocab = vocabulary(spec.vocabulary_source)
+        dials.tell(self._host.usage)
 
     async def __call__(self, batch: pa.Table) -> Any:
         numbered = batch.append_column(POSITION, pa.array(range(batch.num_rows), pa.int64()))
         rows = prepared(numbered, contents(batch, self._job.input.content), self._job, self._cascades, self._vocab)
-        yield add_verdicts(batch, await judge_unit(self._host, self._cascades, rows, 0), self._cascades)
+        async with self._host.admitted(questions(self._cascades, rows)) as answered:
+            judged = await judge_unit(self._host, self._cascades, rows, 0, answered)
+        yield add_verdicts(batch, judged, self._cascades)
 
 
 def add_verdicts(table: pa.Table, unit: pa.Table, cascades: Sequence[Cascade]) -> pa.Table:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay import dials, events
 from moderay.cluster import Unit, end_with_raylet, whereabouts
 from moderay.engines import EngineDead, EngineHost
 from moderay.errors import ModerayError, Stopped, TryAgain
 from moderay.index import Source
-from moderay.judges.unit import judge_unit
+from moderay.judges.unit import Answered, judge_unit, questions
 from moderay.payloads import Payloads
 from moderay.prepare import with_known
 from moderay.records import CONTENT_HASH
-from moderay.saving import RunContext, fatal, save_unit
+from moderay.saving import RunContext, fatal, save_unit, unit_event
 
 
 class Judge:
@@ -26,10 +28,12 @@ class Judge:
 
     def __init__(self, run: RunContext) -> None:
         end_with_raylet()
+        events.in_worker(run.job.name, run.epoch)
         self._run, self._name = run, whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
         self._host = EngineHost(run.spec)
         self._restarts, self._usage = 0, Counter[str]()  # told to the driver so far
+        dials.tell(self._host.usage)
         run.board.joined.remote()
 
     async def __call__(self, block: pa.Table) -> Any:
@@ -37,19 +41,27 @@ class Judge:
         unit = (row["shard"], (row["start"], row["end"]))
         said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], **json.loads(row["said"])}
         if row["said"] == "{}":
-            if await self._run.board.begin.remote(unit, self._name):
-                said |= await self._outcome(unit, Source(0, unit[0], row["key"], row["marker"]), block.column("unit")[0].as_buffer())
-            else:
-                said["skipped"] = True
+            with events.about(shard=unit[0], unit=unit[1]):
+                said |= await self._admitted(unit, Source(0, unit[0], row["key"], row["marker"]), block.column("unit")[0].as_buffer())
             self._run.board.end.remote(unit)
         yield pa.table({"said": [json.dumps(said)]})
 
-    async def _outcome(self, unit: Unit, source: Source, data: pa.Buffer) -> dict[str, Any]:
-        """Judge and save a unit; what the driver is told of it."""
+    async def _admitted(self, unit: Unit, source: Source, data: pa.Buffer) -> dict[str, Any]:
+        """Judge and save a unit when it is its turn, unless the run is stopping; what the driver is told of it."""
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+        async with self._host.admitted(questions(self._run.cascades, table)) as answered:
+            if not await self._run.board.begin.remote(unit, self._name):
+                return {"skipped": True}
+            began = time.monotonic()
+            said = await self._outcome(unit, source, table, answered)
+        unit_event(said, seconds=round(time.monotonic() - began, 1))
+        return said
+
+    async def _outcome(self, unit: Unit, source: Source, table: pa.Table, answered: Answered) -> dict[str, Any]:
         try:
-            with pa.ipc.open_stream(data) as reader:
-                table = await asyncio.to_thread(self._with_earlier, reader.read_all())
-            judged = await judge_unit(self._host, self._run.cascades, table, self._run.epoch)
+            table = await asyncio.to_thread(self._with_earlier, table)
+            judged = await judge_unit(self._host, self._run.cascades, table, self._run.epoch, answered)
             told = await asyncio.to_thread(save_unit, self._run, source, unit[1], judged)
         except EngineDead as error:
             return fatal(Stopped(f"the engine died ({error}); what was judged is saved, and the same command goes on from there", 3))
@@ -69,6 +81,7 @@ class Judge:
 
     def _asked(self) -> dict[str, Any]:
         """Of the engine, since the last time."""
-        restarts, usage = self._host.restarts - self._restarts, self._host.usage - self._usage
-        self._restarts, self._usage = self._host.restarts, Counter(self._host.usage)
-        return {"restarts": restarts, "usage": dict(usage)}
+        now, restarts = self._host.usage.figures(), self._host.restarts
+        said = {"restarts": restarts - self._restarts, "usage": dict(now - self._usage)}
+        self._restarts, self._usage = restarts, now
+        return said

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from moderay import dials
 from moderay.errors import inert
+from moderay.events import event
 from moderay.records import RETRYABLE, Status
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ class Rate(NamedTuple):
 
 
 class Progress:
-    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: JSON lines. `last`:
-    when the last unit was saved (monotonic seconds). `usage`: what the engines were asked."""
+    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: where the driver's events go,
+    these lines among them. `last`: when the last unit was saved (monotonic seconds). `usage`: what the engines were asked."""
 
     def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
         self._console, self._interval = console, interval
-        self._log: IO[str] | None = log.open("a", encoding="utf-8") if log else None
+        self.log = log
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self.reused = self.restarts = self._total = self._flagged = self._failed = 0
+        self.rows = self.reused = self.restarts = self._total = self._left = self._flagged = self._failed = 0
         self._tokens: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
@@ -51,6 +52,7 @@ class Progress:
         """`total`: rows of the ranges that are left, before any selection."""
         self._total, self._began = total, time.monotonic()
         self._told = self._began
+        self._remain(total)
         if self._console is not None and self._console.is_terminal and total:
             # In this order and so short that 80 columns hold all of it.
             columns = (TextColumn("{task.completed}/{task.total} rows"), BarColumn(bar_width=8), TimeRemainingColumn(), TextColumn("{task.description}"))
@@ -62,6 +64,7 @@ class Progress:
         if unit.error is not None or unit.skipped:
             return
         start, end = unit.rows
+        self._remain(self._left - (end - start))
         self.rows += unit.selected
         self.reused += unit.reused
         self.restarts += unit.restarts
@@ -81,8 +84,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something to know that ends nothing."""
-        if self._log is not None:
-            print(json.dumps({"time": round(time.time(), 1), "note": text}), file=self._log, flush=True)
+        event("note", note=text)
         if self._console is not None:
             print(inert(f"note: {text}"), file=sys.stderr, flush=True)
 
@@ -91,8 +93,11 @@ class Progress:
             self._bar.stop()
         if self.rows:
             self._tell()
-        if self._log is not None:
-            self._log.close()
+        self._remain(0)
+
+    def _remain(self, rows: int) -> None:
+        self._left = rows
+        dials.rows_left(rows)
 
     def rates(self) -> dict[str, Rate]:
         """By policy id, since the engines were asked for, their start included."""
@@ -121,7 +126,6 @@ class Progress:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        if self._log is not None:
-            print(json.dumps({"time": round(time.time(), 1), **self.state()}), file=self._log, flush=True)
+        event("progress", **self.state())
         if self._console is not None and self._bar is None:
             print(f"{self.rows}/{self._total} rows  {self._line()}", file=sys.stderr, flush=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 
+from moderay import dials, events
 from moderay.check import Checked
 from moderay.cluster import end_with_raylet
 from moderay.errors import ModerayError, TryAgain, first_line
+from moderay.events import event
 from moderay.plan import Plan, Work
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.state import Range
@@ -24,7 +27,7 @@ class Publisher:
         self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
-        self._publish, self._republish = _task(publish), _task(republish)
+        self._publish, self._republish = _task(publish, checked.job.name), _task(republish, checked.job.name)
         self.markers: list[dict[str, Any]] = []
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
@@ -46,12 +49,18 @@ class Publisher:
         for task in ready:
             shard = self._pending.pop(task)
             try:
-                self.markers.append(ray.get(task))
+                marker = ray.get(task)
             except ray.exceptions.RayError as error:
                 cause = _cause(error)
                 if not isinstance(cause, (ShardFailed, TryAgain)):
                     raise cause from error
                 self._failed[shard] = first_line(cause)
+                dials.shard("failed")
+                event("shard failed", logging.WARNING, shard=shard, reason=first_line(cause))
+                continue
+            self.markers.append(marker)
+            dials.shard("published")
+            event("shard published", shard=shard, rows=marker["rows"], flagged=marker["flagged"])
 
     def finish(self) -> dict[str, str]:
         """Wait for all; the shards that failed, and why."""
@@ -60,11 +69,12 @@ class Publisher:
         return self._failed
 
 
-def _task(work: Callable[..., dict[str, Any]]) -> Any:
+def _task(work: Callable[..., dict[str, Any]], job: str) -> Any:
     """A publishing task: it waits for storage more than it computes."""
 
     def task(publication: Publication, *args: Any) -> dict[str, Any]:
         end_with_raylet()
+        events.in_worker(job, publication.epoch, shard=publication.shard.name)
         with plain_errors(publication.layout.url):
             return work(publication, *args)
 

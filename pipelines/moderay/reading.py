@@ -7,6 +7,7 @@ saved here as one.
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from moderay import events
 from moderay.cluster import end_with_raylet, whereabouts
 from moderay.errors import TryAgain, first_line
+from moderay.events import event
 from moderay.index import Source
 from moderay.judges.unit import settled_unit
 from moderay.prompt import vocabulary
 from moderay.reuse import LabelFile, ReadAlong
-from moderay.saving import RunContext, fatal, save_unit
+from moderay.saving import RunContext, fatal, save_unit, unit_event
 from moderay.state import Range
 from moderay.storage import no_credentials
 from moderay.units import Span, read_span
@@ -52,12 +55,14 @@ def read_task(batch: pa.Table, run: ray.ObjectRef) -> Iterator[pa.Table]:
     context: RunContext = ray.get(run)
     for data in batch.column("reading").to_pylist():
         reading: Reading = pickle.loads(data)  # made by this driver
+        events.in_worker(context.job.name, context.epoch, shard=reading.span.shard.name)
         left = list(reading.span.units)
         try:
             for block, end in _blocks(reading, context):
                 yield block
                 left = [rows for rows in left if rows[0] >= end]
         except (pa.ArrowException, OSError) as error:
+            event("shard unreadable", logging.WARNING, unit=left[0], reason=first_line(error))
             for rows in left:
                 yield _block(reading, rows, said={"error": first_line(error)})
         except Exception as error:
@@ -108,10 +113,12 @@ def _saved(reading: Reading, run: RunContext, settled: _Settled) -> pa.Table:
     unit = (reading.span.shard.name, settled.rows)
     if not ray.get(run.board.begin.remote(unit, whereabouts())):
         return _block(reading, settled.rows, said={"skipped": True})
-    try:
-        said = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
-    except TryAgain as error:
-        said = {"error": str(error)}
+    with events.about(unit=settled.rows):
+        try:
+            said = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
+        except TryAgain as error:
+            said = {"error": str(error)}
+        unit_event(said)
     run.board.end.remote(unit)
     return _block(reading, settled.rows, said=said)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay import dials
 from moderay.cascade import Cascade
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineSpec
 from moderay.errors import ModerayError
+from moderay.events import event
 from moderay.index import Index, Source
 from moderay.job import Job
 from moderay.records import Origin, structs
@@ -49,16 +52,26 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
 def _counted(judged: pa.Table, cascades: Sequence[Cascade]) -> dict[str, Any]:
     decisions = {cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy) for cascade in cascades}
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
+    reused = sum(len(decision) - len(new[name]) for name, decision in decisions.items())
+    dials.saved(judged.num_rows, new, reused)
     return {
         "selected": judged.num_rows,
         "counts": {name: summary(decision) for name, decision in new.items()},
         "flagged": pc.sum(flagged(list(decisions.values()))).as_py() or 0,
-        "reused": sum(len(decision) - len(new[name]) for name, decision in decisions.items()),
+        "reused": reused,
     }
 
 
 def _is_new(decision: pa.StructArray) -> pa.BooleanArray:
     return pc.fill_null(pc.not_equal(decision.field("origin"), Origin.REUSED.value), True)
+
+
+def unit_event(said: Mapping[str, Any], **fields: Any) -> None:
+    """Record what became of a unit. `said`: fields of `tracker.UnitDone`, or `fatal`."""
+    if "error" in said:
+        event("unit failed", logging.WARNING, reason=said["error"], **fields)
+    else:
+        event("unit ended", rows=said["selected"], **fields)
 
 
 def fatal(error: ModerayError) -> dict[str, str]:

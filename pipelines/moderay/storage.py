@@ -16,6 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from moderay.errors import ModerayError, TryAgain, UserError, first_line
+from moderay.events import event
 
 T = TypeVar("T")
 
@@ -220,6 +221,7 @@ def patiently(fs: Any, call: Callable[[], T]) -> T:
         except Exception as error:
             if is_local(fs) or not _passing(error):
                 raise
+            event("storage retried", attempt=number + 1, kind=type(error).__name__)
         time.sleep(random.uniform(0, FIRST_S * 2**number))
     try:
         return call()

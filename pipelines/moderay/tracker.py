@@ -12,8 +12,8 @@ from moderay.state import Range, gaps, tiling
 @dataclass(frozen=True)
 class UnitDone:
     """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`: verdicts taken from before;
-    `restarts` and `usage` (`engines.base.Counted`): of its engine, since the unit before. `error`: why it could not be read or saved. `skipped`: not begun,
-    since the run is stopping."""
+    `restarts` and `usage` (`engines.base.Usage`): of its engine, since the unit before. `error`: why it could not be read or
+    saved. `skipped`: not begun, since the run is stopping."""
 
     shard: str
     rows: Range

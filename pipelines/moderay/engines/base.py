@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -136,21 +139,87 @@ class EngineSpec(Protocol):
         ...
 
 
-class Counted:
-    """A live engine or endpoint, and what it was asked: `usage` counts requests, prompt_tokens (of them cached_tokens in the
-    prefix cache) and output_tokens."""
+class Usage:
+    """What an engine was asked and where its time went, from the start of its actor on. `seats`: requests it works on at once."""
 
-    def __init__(self, engine: Any, usage: Counter[str]) -> None:
+    def __init__(self, seats: int) -> None:
+        self._seats = seats
+        self._counts = Counter[str]()
+        self._asked = self._starting = 0
+        self._since = time.monotonic_ns()
+        self._starting_ns = self._idle_ns = self._working_ns = self._taken_ns = 0
+        # The dials look from a thread of their own.
+        self._lock = threading.Lock()
+
+    def figures(self) -> Counter[str]:
+        """Counts: engine_starts, engine_deaths, requests, prompt_tokens (of them cached_tokens in the prefix cache), output_tokens.
+        Milliseconds, which add up to those of the actor: engine_starting_ms, engine_idle_ms (nothing was asked of it), engine_working_ms;
+        and, of all its seats together, seats_taken_ms and seats_free_ms."""
+        with self._lock:
+            self._book()
+            seats = self._seats * (self._starting_ns + self._idle_ns + self._working_ns)
+            times = {"engine_starting": self._starting_ns, "engine_idle": self._idle_ns, "engine_working": self._working_ns}
+            times |= {"seats_taken": self._taken_ns, "seats_free": seats - self._taken_ns}
+            return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in times.items()})
+
+    def count(self, **more: int) -> None:
+        with self._lock:
+            self._counts.update(more)
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around the start of an engine."""
+        self._turn(0, 1)
+        try:
+            yield
+            self.count(engine_starts=1)
+        finally:
+            self._turn(0, -1)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around a request, however it ends."""
+        self._turn(1, 0)
+        try:
+            yield
+        finally:
+            self._turn(-1, 0)
+
+    def _turn(self, asked: int, starting: int) -> None:
+        with self._lock:
+            self._book()
+            self._asked += asked
+            self._starting += starting
+
+    def _book(self) -> None:
+        """The time since the last turn, under what the engine did in it."""
+        now = time.monotonic_ns()
+        passed, self._since = now - self._since, now
+        if self._asked:
+            self._working_ns += passed
+            self._taken_ns += passed * min(self._asked, self._seats)
+        elif self._starting:
+            self._starting_ns += passed
+        else:
+            self._idle_ns += passed
+
+
+class Counted:
+    """A live engine or endpoint, whose work is booked in `usage`."""
+
+    def __init__(self, engine: Any, usage: Usage) -> None:
         self._engine, self._usage = engine, usage
 
     async def generate(self, request: Request) -> Completion:
-        said: Completion = await self._engine.generate(request)
-        self._usage.update(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
+        with self._usage.asked():
+            said: Completion = await self._engine.generate(request)
+        self._usage.count(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
         return said
 
     async def respond(self, question: Question) -> Reply:
-        said: Reply = await self._engine.respond(question)
-        self._usage.update(requests=1, prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, output_tokens=said.output_tokens)
+        with self._usage.asked():
+            said: Reply = await self._engine.respond(question)
+        self._usage.count(requests=1, prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, output_tokens=said.output_tokens)
         return said
 
     def close(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from moderay.engines.base import Broken, Counted, EngineDead, EngineSpec, NotNow, RequestFailed
+from moderay.engines.base import Broken, Counted, EngineDead, EngineSpec, NotNow, RequestFailed, Usage
 from moderay.errors import ModerayError
+from moderay.events import event
 
 T = TypeVar("T")
 
@@ -35,7 +38,10 @@ class EngineHost:
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec.here()
         # Twice what the engine works on: the next request is always there when one ends.
-        self._gate = asyncio.Semaphore(2 * self._spec.max_num_seqs)
+        self._most = 2 * self._spec.max_num_seqs
+        self._gate = asyncio.Semaphore(self._most)
+        self._door, self._room = asyncio.Lock(), asyncio.Event()
+        self._open = 0  # questions that were admitted and have no answer yet
         self._building = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._engine: Counted | None = None
@@ -48,7 +54,30 @@ class EngineHost:
         self._poison: set[str] = set()
         self._fruitless = 0
         self.restarts = 0
-        self.usage: Counter[str] = Counter()
+        self.usage = Usage(self._spec.max_num_seqs)
+
+    @asynccontextmanager
+    async def admitted(self, questions: int) -> AsyncIterator[Callable[[int], None]]:
+        """Waits, one caller after the other, until the engine will soon have nothing else to do; gives what is told how many of the
+        questions were answered. What waits outside costs next to nothing, and nothing is lost of it when the run stops. Nobody is
+        admitted while there are suspects, who wait until no other is left."""
+        async with self._door:
+            while self._open >= self._most or self._suspects:
+                self._room.clear()
+                await self._room.wait()
+            self._open += questions
+        left = questions
+
+        def answered(count: int) -> None:
+            nonlocal left
+            left -= count
+            self._open -= count
+            self._room.set()
+
+        try:
+            yield answered
+        finally:
+            answered(left)
 
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
         """What `ask` gives for the engine, asked again when the engine dies of another row or cannot take it now. `seconds`:
@@ -116,7 +145,10 @@ class EngineHost:
                 raise self._broken
             if self._engine is None:
                 try:
-                    self._engine = Counted(await self._spec.build(), self.usage)
+                    began = time.monotonic()
+                    with self.usage.starting():
+                        self._engine = Counted(await self._spec.build(), self.usage)
+                    event("engine started", seconds=round(time.monotonic() - began, 1))
                 except ModerayError as error:
                     if self.restarts == 0:
                         self._broken = error  # the others that wait would each try again, and take as long
@@ -133,6 +165,7 @@ class EngineHost:
             return
         self._engine = None
         self.restarts += 1
+        self.usage.count(engine_deaths=1)
         self._fruitless += 1
         held = dict.fromkeys(row for row, calls in self._held.items() if calls)
         if len(self._trial) == 1:
@@ -145,6 +178,7 @@ class EngineHost:
         else:
             self._suspects |= held
         self._trial = set()
+        event("engine died", logging.WARNING, deaths=self.restarts, rows_held=len(held), rows_given_up=len(self._poison))
         engine.close()
         await self._next()
 
@@ -155,6 +189,7 @@ class EngineHost:
 
     async def _next(self) -> None:
         """The next trial, where nobody runs or waits who is not suspected."""
+        self._room.set()
         async with self._changed:
             if self._suspects and not self._trial and all(row in self._suspects or row in self._poison for row in self._asked):
                 crowd = [row for row in self._suspects if row not in self._alone]

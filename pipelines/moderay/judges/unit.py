@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,23 @@ from moderay.engines.host import EngineHost
 from moderay.prepare import scattered, valid
 from moderay.records import CONTENT_HASH, ROW, VERDICT, Origin, Status, Verdict, unit_schema, verdict_array
 
+Answered = Callable[[int], None]
 
-async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
+
+def questions(cascades: Sequence[Cascade], table: pa.Table) -> int:
+    """What is asked of a unit at most: a content under a policy is a question."""
+    return _open(table) * len(cascades)
+
+
+async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Table, run: int, answered: Answered = lambda count: None) -> pa.Table:
     """`prepare.prepared` rows -> `records.unit_schema` rows, in the same order; for every policy each content that is not
-    known is asked once, all at the same time. `run`: the number of this run."""
-    columns = await asyncio.gather(*[_column(host, cascade, table, run) for cascade in cascades])
+    known is asked once, all at the same time. `run`: the number of this run; `answered` is told how many of `questions` were."""
+    columns = await asyncio.gather(*[_column(host, cascade, table, run, answered) for cascade in cascades])
     return _unit(table, cascades, columns)
+
+
+def _open(table: pa.Table) -> int:
+    return len(table) - int(table.column("ids").null_count)
 
 
 def settled_unit(cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
@@ -33,11 +44,13 @@ def _unit(table: pa.Table, cascades: Sequence[Cascade], columns: Sequence[pa.Str
     return pa.Table.from_arrays(arrays, schema=unit_schema([cascade.policy.id for cascade in cascades]))
 
 
-async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int) -> pa.StructArray:
+async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int, answered: Answered) -> pa.StructArray:
     known = prepare.known(table, cascade.policy.id)
     audited = prepare.audited(table, cascade.policy.id)
     asked = np.flatnonzero(~valid(known) | audited)
-    judged = await _judged(host, cascade, _Rows(table.take(pa.array(asked)), known.take(pa.array(asked))))
+    rows = _Rows(table.take(pa.array(asked)), known.take(pa.array(asked)))
+    answered(_open(table) - len(rows.first))
+    judged = await _judged(host, cascade, rows, answered)
     return scattered(_numbered(known, run), verdict_array(judged, run), asked)
 
 
@@ -50,11 +63,16 @@ def _told(table: pa.Table, cascade: Cascade, run: int) -> pa.StructArray:
 
 
 class _Rows:
-    """Rows to be asked: lists, since each is a request of its own. `said`: what an earlier judge said of an audited row."""
+    """Rows to be asked: lists, since each is a request of its own. `said`: what an earlier judge said of an audited row; `first`: by
+    question, the row that asks it."""
 
     def __init__(self, table: pa.Table, known: pa.StructArray) -> None:
         self.ids, self.statuses, self.details, self.hashes = (table.column(name).to_pylist() for name in ("ids", "status", "detail", CONTENT_HASH.name))
         self.said = [None if said is None else Verdict(**said) for said in known.to_pylist()]
+        self.first: dict[tuple[str, bool], int] = {}
+        for index in range(len(self)):
+            if self.statuses[index] is None:
+                self.first.setdefault(self.question(index), index)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -69,17 +87,19 @@ class _Rows:
         return self.hashes[index], self.said[index] is None
 
 
-async def _judged(host: EngineHost, cascade: Cascade, rows: _Rows) -> list[Verdict]:
-    first: dict[tuple[str, bool], int] = {}
-    for index in range(len(rows)):
-        if rows.statuses[index] is None:
-            first.setdefault(rows.question(index), index)
-    asked = await asyncio.gather(*[_asked(host, cascade, rows.ids[i], rows.hashes[i], rows.said[i]) for i in first.values()])
-    verdicts = dict(zip(first, asked, strict=True))
+async def _judged(host: EngineHost, cascade: Cascade, rows: _Rows, answered: Answered) -> list[Verdict]:
+    async def verdict_on(index: int) -> Verdict:
+        try:
+            return await _asked(host, cascade, rows.ids[index], rows.hashes[index], rows.said[index])
+        finally:
+            answered(1)
+
+    found = await asyncio.gather(*[verdict_on(index) for index in rows.first.values()])
+    verdicts = dict(zip(rows.first, found, strict=True))
 
     def verdict(index: int) -> Verdict:
         found = verdicts[rows.question(index)]
-        return found if first[rows.question(index)] == index else _duplicate(found)
+        return found if rows.first[rows.question(index)] == index else _duplicate(found)
 
     return [rows.not_asked(index) or verdict(index) for index in range(len(rows))]
 
