@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 import yaml
 from conftest import ROOT, SHARED, plain
+from typer.testing import CliRunner
 
+from moderay.cli import app
 from moderay.errors import UserError
 from moderay.job import Job, load_job
 from moderay.kuberay import CLUSTER, CONFIG_BYTES, FOLDER, checked_cron, load_cluster, manifests
@@ -219,3 +221,21 @@ def test_names_are_those_that_kuberay_takes() -> None:
 
 def test_cluster_file_of_infra_is_the_packages_own() -> None:
     assert (ROOT / "infra" / "raycluster.yaml").resolve() == CLUSTER.resolve()
+
+
+def test_submit_prints_the_job_with_what_it_names(tmp_path: Path) -> None:
+    data = JOB | {"policies": [str(ROOT / "policies" / "spam")]}
+    (tmp_path / "tweets.yaml").write_text(yaml.safe_dump(data))
+    printed = CliRunner().invoke(app, ["submit", str(tmp_path / "tweets.yaml"), "--kuberay", "--cron", "0 2 * * *", "--strict"])
+    assert printed.exit_code == 0, printed.output
+    config, nightly = yaml.safe_load_all(printed.stdout)
+    assert yaml.safe_load(config["data"]["job.yaml"])["policies"] == ["policies/spam"] and "policies_spam_policy.md" in config["data"]
+    assert nightly["kind"] == "RayCronJob" and nightly["spec"]["jobTemplate"]["entrypoint"] == f"moderay run {FOLDER}/job.yaml --strict"
+
+
+@pytest.mark.parametrize("wrong", [[], ["--cron", "0 2 * * *"], ["--kuberay", "--wait"]])
+def test_submit_says_which_options_belong_together(tmp_path: Path, wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    (tmp_path / "tweets.yaml").write_text(yaml.safe_dump(JOB | {"policies": [str(ROOT / "policies" / "spam")]}))
+    refused = CliRunner().invoke(app, ["submit", str(tmp_path / "tweets.yaml"), *wrong])
+    assert isinstance(refused.exception, UserError) and "kuberay" in str(refused.exception).lower()

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,27 +218,44 @@ def render(
     print(json.dumps(rendered) if ids else vocab.decode(rendered))
 
 
-Address = Annotated[str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help="The cluster's dashboard, such as http://HEAD:8265.")]
+DASHBOARD = "The cluster's dashboard, such as http://HEAD:8265."
+Address = Annotated[str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help=DASHBOARD)]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As submit named it.", show_default=False)]
 
 
 @app.command()
 def submit(
     job: JobFile,
-    address: Address,
+    address: Annotated[str | None, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help=DASHBOARD)] = None,
     sets: Sets = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show the run's progress and end with its exit status; Ctrl-C leaves it running.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="As for run.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="As for run.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="As for run.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="As for run.")] = False,
+    kuberay: Annotated[bool, typer.Option("--kuberay", help="Print a RayJob with a cluster of its own instead, for kubectl.")] = False,
+    cron: Annotated[str | None, typer.Option("--cron", metavar="SCHEDULE", help="With --kuberay: a RayCronJob, such as '0 2 * * *' (UTC).")] = None,
+    cluster_file: Annotated[
+        Path | None, typer.Option("--cluster", metavar="FILE", help="With --kuberay: a RayCluster other than infra/raycluster.yaml.")
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", help="With --kuberay: the image, instead of the cluster file's.")] = None,
 ) -> None:
     """Run a job on a Ray cluster: check it and the cluster, ship what it names, and queue it."""
+    given = {"--replace": replace, "--retry-failed": retry_failed, "--prune": prune, "--strict": strict}
+    options = [option for option, asked in given.items() if asked]
+    if kuberay:
+        if wait:
+            raise UserError("--wait: KubeRay runs the job once kubectl has applied it; kubectl logs -f job/NAME shows it")
+        print(_manifests(job, sets or (), options, cron, cluster_file, image), end="")
+        return
+    if cron or cluster_file or image:
+        raise UserError("--cron, --cluster and --image belong to --kuberay")
+    if address is None:
+        raise UserError("--address is missing: the URL of the cluster's dashboard, such as http://HEAD:8265, or RAY_API_SERVER_ADDRESS; or give --kuberay")
     from moderay import submit as jobs
 
-    given = {"--replace": replace, "--retry-failed": retry_failed, "--prune": prune, "--strict": strict}
     cluster = jobs.connect(address)
-    name, ready = jobs.submit(cluster, job, sets or (), [option for option, asked in given.items() if asked])
+    name, ready = jobs.submit(cluster, job, sets or (), options)
     out.print(f"{cluster.address}: {ready['nodes']:,} nodes, {ready['engines']:,} engines; {ready['shards']:,} shards, {ready['rows']:,} rows", soft_wrap=True)
     out.print(f"submitted: {name}; moderay status | logs | stop {name} --address {cluster.address}", soft_wrap=True)
     if wait:
@@ -282,6 +300,16 @@ def stop(name: JobId, address: Address) -> None:
     ended = jobs.stop(jobs.connect(address), name)
     goes_on = "; the same submit goes on from there" if ended.exit_status else ""
     out.print(f"{name}: {ended.status}{goes_on}", soft_wrap=True)
+
+
+def _manifests(job: Path, sets: Sequence[str], options: Sequence[str], cron: str | None, cluster: Path | None, image: str | None) -> str:
+    """What KubeRay runs the job from; the package is in the image."""
+    from moderay import kuberay
+    from moderay.shipping import ship
+
+    shipment = ship(job, sets)
+    files = {name: file for name, file in shipment.files.items() if not name.startswith("moderay/")}
+    return kuberay.manifests(shipment.job, files, cron=cron, options=options, cluster=cluster or kuberay.CLUSTER, image=image)
 
 
 def _follow(cluster: Any, name: str) -> None:
