@@ -25,8 +25,6 @@ QUIET = {
     "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2"),
 }
 
-_ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-
 
 @dataclass(frozen=True)
 class VllmSpec:
@@ -67,11 +65,7 @@ class VllmSpec:
         tokens, the default, much of a prompt's cached part is computed again. Not compiled: that takes a C++ compiler and
         ten seconds of each start, and a model that fits a CPU gains little."""
         whole = max(self.max_num_batched_tokens, self.max_model_len)
-        given = {"enable_chunked_prefill": False, "max_num_batched_tokens": whole, "block_size": 32, "enforce_eager": True}
-        # vLLM leaves one core to itself. Where it then computes with a single thread, a process apart for that thread, which it
-        # always has on a CPU unless the executor is named by its class, takes ten seconds of each start and a third of the speed.
-        alone = (os.cpu_count() or 1) <= 2
-        return {**given, "distributed_executor_backend": _ONE_PROCESS} if alone else given
+        return {"enable_chunked_prefill": False, "max_num_batched_tokens": whole, "block_size": 32, "enforce_eager": True}
 
     async def build(self) -> VllmEngine:
         os.environ.update(QUIET)
