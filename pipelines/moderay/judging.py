@@ -73,9 +73,6 @@ class Judge:
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
         """The unit with the verdicts that its contents got elsewhere, in this run or in an output that is reused."""
-        open_ = table.column("ids").is_valid().to_numpy(zero_copy_only=False) if len(table) else []
-        if not any(open_):
-            return table
         hashes = pc.if_else(table.column("ids").is_valid(), table.column(CONTENT_HASH.name), None).to_pylist()
         return with_known(table, self._payloads.read(self._run.index.find(hashes)))
 

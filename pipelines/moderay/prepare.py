@@ -41,6 +41,11 @@ def audited(table: pa.Table, policy: str) -> np.ndarray:
     return np.asarray(pc.fill_null(structs(table.column(name)), False).to_numpy(zero_copy_only=False))
 
 
+def open_rows(table: pa.Table) -> int:
+    """Rows of a prepared unit of which an engine is to be asked, as far as is known."""
+    return len(table) - int(table.column("ids").null_count)
+
+
 def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
     """A prepared unit with further known verdicts, by policy, parallel to its rows."""
     for policy, column in more.items():

@@ -22,6 +22,7 @@ from moderay.errors import TryAgain, first_line
 from moderay.events import event
 from moderay.index import Source
 from moderay.judges.unit import settled_unit
+from moderay.prepare import open_rows
 from moderay.prompt import vocabulary
 from moderay.reuse import LabelFile, ReadAlong
 from moderay.saving import RunContext, fatal, save_unit, unit_event
@@ -78,7 +79,7 @@ def _blocks(reading: Reading, run: RunContext) -> Iterator[tuple[pa.Table, int]]
     earlier = ReadAlong(run.outputs, reading.earlier, policies) if reading.earlier else None
     settled = _Settled(run.job.unit.bytes)
     for rows, table in read_span(reading.span, run.job, run.cascades, vocab, earlier):
-        open_ = table.column("ids").null_count < len(table)
+        open_ = open_rows(table) > 0
         if settled.tables and (open_ or not settled.takes(rows)):
             yield _saved(reading, run, settled), settled.rows[1]
             settled = _Settled(run.job.unit.bytes)

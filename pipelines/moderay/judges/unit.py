@@ -20,7 +20,7 @@ Answered = Callable[[int], None]
 
 def questions(cascades: Sequence[Cascade], table: pa.Table) -> int:
     """What is asked of a unit at most: a content under a policy is a question."""
-    return _open(table) * len(cascades)
+    return prepare.open_rows(table) * len(cascades)
 
 
 async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Table, run: int, answered: Answered = lambda count: None) -> pa.Table:
@@ -28,10 +28,6 @@ async def judge_unit(host: EngineHost, cascades: Sequence[Cascade], table: pa.Ta
     known is asked once, all at the same time. `run`: the number of this run; `answered` is told how many of `questions` were."""
     columns = await asyncio.gather(*[_column(host, cascade, table, run, answered) for cascade in cascades])
     return _unit(table, cascades, columns)
-
-
-def _open(table: pa.Table) -> int:
-    return len(table) - int(table.column("ids").null_count)
 
 
 def settled_unit(cascades: Sequence[Cascade], table: pa.Table, run: int) -> pa.Table:
@@ -49,7 +45,7 @@ async def _column(host: EngineHost, cascade: Cascade, table: pa.Table, run: int,
     audited = prepare.audited(table, cascade.policy.id)
     asked = np.flatnonzero(~valid(known) | audited)
     rows = _Rows(table.take(pa.array(asked)), known.take(pa.array(asked)))
-    answered(_open(table) - len(rows.first))
+    answered(prepare.open_rows(table) - len(rows.first))
     judged = await _judged(host, cascade, rows, answered)
     return scattered(_numbered(known, run), verdict_array(judged, run), asked)
 
