@@ -69,7 +69,7 @@ def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_p
                     expected.append((policy_id, verdict))
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     stop = vocab.control["<|return|>"]
-    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
+    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     subprocess.run([sys.executable, __file__, str(tmp_path), str(stop)], check=True, env=env, timeout=900)
     outputs = json.loads((tmp_path / "outputs.json").read_text())
     written = 0
@@ -109,11 +109,14 @@ def _read(policy_id: str, tokens: list[int], logprobs: list[dict[str, float]]) -
 
 
 def test_killed_engine_is_built_again_and_the_labels_are_the_same(labelled: Path, tmp_path: Path) -> None:
-    kills = killed_vllm(labelled / "in/part-000.parquet", tmp_path / "out", ("engine",))
+    rows = 160
+    (tmp_path / "in").mkdir()
+    pq.write_table(pq.read_table(labelled / "in/part-000.parquet").slice(0, rows), tmp_path / "in/part-000.parquet")
+    kills = killed_vllm(tmp_path / "in/part-000.parquet", tmp_path / "out", ("engine",))
     assert kills == {"engine": 1}
     assert json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][-1]["engine_restarts"] == 1
-    found, whole = labels(tmp_path / "out")["part-000.parquet"], labels(labelled / "out")["part-000.parquet"]
-    assert all(compared(found, policy) == compared(whole, policy) for policy in POLICIES)
+    found, whole = (labels(out)["part-000.parquet"] for out in (tmp_path / "out", labelled / "out"))
+    assert all(compared(found, policy) == compared(whole.slice(0, rows), policy) for policy in POLICIES)
 
 
 def test_label_prints_one_verdict(cli) -> None:  # type: ignore[no-untyped-def]

@@ -25,6 +25,8 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     # vLLM would otherwise take a share of the machine's memory, which Ray's object store also counts on. GiB.
     "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2"),
+    # vLLM would otherwise tie each engine of a machine to the same cores: two on two cores had one of them.
+    "VLLM_CPU_OMP_THREADS_BIND": os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
 }
 
 # Arguments by which memory is not what it is by default.
