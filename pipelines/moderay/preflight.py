@@ -114,7 +114,7 @@ def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
     finally:
         remove(layout.fs, f"{layout.root}/{name}")
     if (model := _model(job)) is not None:
-        found += _on_each(hosts(nodes), reach_model, *model, job.storage)
+        found += _on_each(hosts(nodes), reach_model, *model)
     return [Problem(f"node {node['NodeName']}", None, message) for node, said in found for message in said.get("problems", [said.get("silent")])]
 
 
@@ -148,12 +148,10 @@ def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     return {"problems": problems}
 
 
-def reach_model(source: str, revision: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def reach_model(source: str, revision: str | None) -> dict[str, Any]:
     """On a node that may host engines: what is wrong with the model's config, with which every engine begins."""
-    if "://" in source:
-        return reach([f"{source.rstrip('/')}/config.json"], options)
-    if source.startswith("/"):
-        return reach([f"{source}/config.json"], options)
+    if "://" in source or source.startswith("/"):
+        return reach([f"{source.rstrip('/')}/config.json"], {})
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RevisionResolutionError
 

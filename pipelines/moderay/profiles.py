@@ -16,6 +16,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from moderay import checkpoint
+
 FILE = Path(__file__).parent / "engine-profiles.yaml"
 
 Size = Literal["20b", "120b"]
@@ -108,11 +110,11 @@ def most() -> Settings:
 
 def model_size(source: str) -> Size | None:
     """Which of the published checkpoints a source is: a folder by its config, a hub id by its name. None for any other."""
-    config = Path(source) / "config.json"
-    if not config.is_file():
+    config = checkpoint.text(source, "config.json")
+    if config is None:
         found = re.search(r"gpt-oss-(?:safeguard-)?(20b|120b)$", source.rstrip("/"), re.IGNORECASE)
         return None if found is None else "20b" if found[1].lower() == "20b" else "120b"
-    said = json.loads(config.read_text(encoding="utf-8"))
+    said = json.loads(config)
     if (said.get("quantization_config") or {}).get("quant_method") != "mxfp4" or said.get("hidden_size") != HIDDEN:
         return None
     shape = (said.get("num_hidden_layers"), said.get("num_local_experts"))

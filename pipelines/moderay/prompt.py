@@ -14,10 +14,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
-from moderay import tiny
+from moderay import checkpoint
 from moderay.policy import Policy
 
 Effort = Literal["low", "medium", "high"]
@@ -87,6 +86,10 @@ class HarmonyVocabulary:
         return text
 
 
+# The file by which a checkpoint of ours is known.
+VOCABULARY = "vocabulary.json"
+
+
 class CheckpointVocabulary:
     """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE of the `tokenizers`
     library, without control tokens) and `control_tokens.json` (spelling -> id, above the BPE's ids)."""
@@ -94,9 +97,9 @@ class CheckpointVocabulary:
     def __init__(self, source: str) -> None:
         from tokenizers import Tokenizer
 
-        self._source, folder = source, Path(tiny.located(source))
-        self._bpe = Tokenizer.from_file(str(folder / "vocabulary.json"))
-        control: dict[str, int] = json.loads((folder / "control_tokens.json").read_text(encoding="utf-8"))
+        self._source = source
+        self._bpe = Tokenizer.from_str(checkpoint.text(source, VOCABULARY) or "")
+        control: dict[str, int] = json.loads(checkpoint.text(source, "control_tokens.json") or "{}")
         self.control: Mapping[str, int] = control
         self._spelling = {token_id: spelling for spelling, token_id in control.items()}
         self.longest_token = max(len(token) for token in self._bpe.get_vocab())
@@ -146,7 +149,7 @@ def _boundary(text: str, low: int, high: int) -> int:
 @functools.cache
 def vocabulary(source: str | None = None) -> Vocabulary:
     """The vocabulary of a model: a local checkpoint's own where it brings one, as `tiny` does, else harmony's."""
-    if source is not None and (Path(tiny.located(source)) / "vocabulary.json").is_file():
+    if source is not None and checkpoint.text(source, VOCABULARY) is not None:
         return CheckpointVocabulary(source)
     return HarmonyVocabulary()
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from moderay import profiles, tiny
+from moderay import checkpoint, profiles
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
 from moderay.errors import UserError
 from moderay.profiles import Gpu, Wanted
@@ -37,7 +37,7 @@ ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"
 class VllmSpec:
     """A safeguard model and how it is hosted.
 
-    `source`: a hub id, a folder, or `tiny`. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
+    `source`: a hub id, a folder, one of an object store, or `tiny`. `max_model_len`: tokens of the longest prompt and its answer. `max_num_seqs` and
     `max_num_batched_tokens` are always given: outside its own server AsyncLLM takes 128 and 2,048 on every GPU. With `gpus` they
     are bounds until `here` has seen which GPU there is. `engine`: further arguments of vLLM's `AsyncEngineArgs`; on GPUs all
     that the job gives, which comes before the profile. `gpu`: found by `here`.
@@ -61,7 +61,7 @@ class VllmSpec:
 
     def identity(self) -> Mapping[str, object]:
         return {
-            "model": model_identity(self.source),
+            "model": checkpoint.identity(self.source),
             "revision": self.revision,
             "dtype": self.dtype,
             "quantization": self.quantization,
@@ -96,6 +96,7 @@ class VllmSpec:
     async def build(self) -> VllmEngine:
         if (unfit := self.refusal()) is not None:
             raise UserError(f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}")
+        folder = await asyncio.to_thread(checkpoint.located, self.source)
         _quiet()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -103,7 +104,7 @@ class VllmSpec:
         try:
             args = AsyncEngineArgs(
                 **{
-                    "model": tiny.located(self.source),
+                    "model": folder,
                     "revision": self.revision,
                     "dtype": self.dtype,
                     "quantization": self.quantization,
@@ -190,15 +191,3 @@ class VllmEngine:
 
     def close(self) -> None:
         self._llm.shutdown()
-
-
-def model_identity(source: str) -> str:
-    """A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever it lies."""
-    folder = Path(tiny.located(source))
-    if not folder.is_dir():
-        return source
-    from moderay.identity import digest
-
-    files = sorted((item.name, item.stat().st_size) for item in folder.iterdir() if item.suffix in (".safetensors", ".json"))
-    config = folder / "config.json"
-    return digest({"files": files, "config": config.read_text(encoding="utf-8") if config.is_file() else ""})
