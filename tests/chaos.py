@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ class Nodes:
         found = []
         for node in self.cluster.list_all_nodes():
             for raylet in node.all_processes.get("raylet", []):
-                below = psutil.Process(raylet.process.pid).children(recursive=True)
-                found += [process for process in below if "MapBatches(Judge)" in " ".join(process.cmdline())]
+                for process in psutil.Process(raylet.process.pid).children(recursive=True):
+                    with suppress(psutil.NoSuchProcess):  # one that has just ended
+                        found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
         return found
 
 

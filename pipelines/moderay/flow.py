@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 from ray.data import DataContext, ExecutionResources
+from ray.data.context import AutoscalingConfig
 
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
@@ -26,7 +27,7 @@ from moderay.check import Checked
 from moderay.cluster import BoardState, resources, start_board, start_ray
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
 from moderay.events import event, of_run
-from moderay.hosting import Engines, hosted, publishing_tasks
+from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index
 from moderay.judging import Judge
 from moderay.plan import Plan, make_plan
@@ -265,9 +266,10 @@ def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:
 
 
 def _context(read_ahead: int) -> None:
-    """Every unit is a block of its own (a row that holds the whole unit), and reading waits for judging."""
+    """Every unit is a block of its own (a row that holds the whole unit), reading waits for judging, and engines come and go."""
     context = DataContext.get_current()
     context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=read_ahead)
+    context.autoscaling_config = AutoscalingConfig(MORE_ENGINES_AT, FEWER_ENGINES_AT)
     context.target_max_block_size = 1
     context.enable_progress_bars = False
     context._max_num_blocks_in_streaming_gen_buffer = 2

@@ -22,6 +22,10 @@ READ_CPUS = 1.0
 # Questions in the units at an engine, for each request that it works on at once. A unit keeps its place until its slowest row is
 # answered: where latencies are log-normal (sigma 1), 2 leave half of the engine empty, 4 a third, 8 next to nothing.
 QUESTIONS_PER_SEAT = 8
+# Where `model.replicas` is a range: the share of the units that the engines could have in flight at which more of them are started, and
+# at which idle ones end. Half of the units fill an engine's seats four times over. (Ray Data's own 1.75 is of pools that queue twice
+# what they work on; where no more than that is sent, as here, it never starts a second engine.)
+MORE_ENGINES_AT, FEWER_ENGINES_AT = 0.5, 0.1
 
 
 @dataclass(frozen=True)
