@@ -106,8 +106,12 @@ class Reason:
         label, rationale = found or (None, None)
         thought = said.reasoning
         if found is None:
-            thought = self._within_budget(said)
+            thought = self._within_budget(said.reasoning)
             last = await endpoint.respond(safeguard.forced(question, thought))
+            if last.answer is None and last.reasoning:
+                # Nothing keeps a server's model from thinking again, above all where it had not thought yet. That is over now as well.
+                thought = self._within_budget("\n".join(filter(None, (thought, last.reasoning))))
+                last = await endpoint.respond(safeguard.forced(question, thought))
             label = None if last.answer is None else read_label(last.answer, self.policy)
         if label is None:
             return Verdict(Status.UNPARSED, detail=(last.answer or said.answer or said.reasoning)[:DETAIL])
@@ -124,11 +128,11 @@ class Reason:
             output_tokens=said.output_tokens or last.output_tokens,
         )
 
-    def _within_budget(self, said: Reply) -> str:
-        """The reasoning as far as the budget goes, without a character that is cut there."""
+    def _within_budget(self, thought: str) -> str:
+        """A reasoning as far as the budget goes, without a character that is cut there."""
         vocab = self.safeguard.vocab
-        ids = vocab.encode(said.reasoning)
-        return said.reasoning if len(ids) <= self.budget else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
+        ids = vocab.encode(thought)
+        return thought if len(ids) <= self.budget else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
 
     def _opened(self, tokens: Sequence[int]) -> list[int]:
         """The first analysis as far as the budget goes, closed, and the final channel opened behind it."""
