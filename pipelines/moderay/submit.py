@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,7 +210,8 @@ def follow(cluster: Cluster, name: str, say: Callable[[str], None]) -> Submissio
     while True:
         found = _awaited(cluster, name)
         try:
-            asyncio.run(_tail(cluster, name, said))
+            with _interruptible():
+                asyncio.run(_tail(cluster, name, said))
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             logging.getLogger(__name__).info("the log of %s broke off: %s", name, error)  # and is read on where it did
         if found.over:
@@ -227,6 +229,20 @@ def _awaited(cluster: Cluster, name: str) -> Submission:
             if time.monotonic() > until:
                 raise TryAgain(f"{error}; job {name} may go on there: `moderay status {name}`") from None
         time.sleep(LOOK_S)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what is in here at once. asyncio would make a cancellation of it, which can be taken for a connection that broke."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Said:
