@@ -39,6 +39,7 @@ bench: install
 	$(RUN) tests/bench_screen.py
 	$(RUN) tests/bench_rules.py
 	$(RUN) tests/bench_reuse.py
+	$(RUN) tests/bench_filter.py
 	$(RUN) tests/bench_engines.py
 
 chaos: install

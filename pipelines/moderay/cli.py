@@ -125,25 +125,41 @@ def run(
     from moderay.progress import Progress
 
     outcome = run_checked(checked, replace=replace, retry_failed=retry_failed, prune=prune, progress=Progress(err, log=progress_file))
-    if not outcome.worked:
-        out.print(f"nothing to do: {outcome.manifest['shards']:,} shards with {outcome.manifest['rows']:,} rows are published in {checked.job.output.path}")
-    else:
-        _summary(outcome)
-        out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
+    _told(checked, outcome)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
-    if failed := sum(counts[status.value] for counts in outcome.manifest["counts"].values() for status in RETRYABLE):
-        _warn(f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); --retry-failed asks for them again")
-    for name in outcome.pruned:
-        out.print(f"pruned: {printable(name)}", soft_wrap=True)
-    if gone := outcome.manifest["gone"]:
-        _warn(f"note: the input no longer has {len(gone):,} shards whose labels are here, such as {gone[0]}; --prune removes them")
-    for kind in ("unreadable", "failed"):
-        for name, reason in outcome.manifest[kind].items():
-            _warn(f"{kind}: {name}: {reason}")
-    for alarm in outcome.manifest["alarms"]:
-        _warn(f"alarm: {alarm}")
     raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest["alarms"]))))
+
+
+@app.command("filter")
+def filter_(
+    job: Annotated[Path | None, typer.Argument(help="Job file (YAML): what of it is not labelled yet is labelled first.", show_default=False)] = None,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="RULE", help="Rows to keep: Polars SQL over the verdict columns.")] = None,
+    place: Annotated[str | None, typer.Option("--out", metavar="DIR", help="Where kept/, removed/ and held/ go.")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", metavar="DIR", help="Finished labels, instead of a job.")] = None,
+    threshold: Annotated[list[str] | None, typer.Option("--threshold", metavar="POLICY=NUMBER", help="Decide a policy under another threshold.")] = None,
+    unselected: Annotated[str | None, typer.Option("--unselected", help="Rows that were not to be judged: keep, remove or hold.")] = None,
+    verdicts: Annotated[bool, typer.Option("--verdicts", help="Kept rows have the verdict columns too.")] = False,
+    sets: Sets = None,
+) -> None:
+    """Keep the rows of a data set that a rule over their labels allows; the others are removed or held, with the reasons."""
+    from moderay import filter as filtering
+    from moderay.check import check as check_file
+
+    if (job is None) == (labels is None):
+        raise UserError("filter takes either a job file or --labels DIR")
+    checked = check_file(job, sets or ()) if job is not None else None
+    asked = filtering.wanted(checked.job if checked else None, keep, place, threshold or (), unselected, verdicts)
+    storage = checked.job.storage if checked else {}
+    labelled = 0
+    if checked is not None:
+        filtering.check_job(asked, checked.job, checked.policies)
+        labelled = _labelled(checked)
+    found = filtering.read_labels(checked.job.output.path if checked else str(labels), storage)
+    with err.status("filtering") as status:
+        done = filtering.filter_labels(found, asked, storage, lambda shards, all_: status.update(f"filtering: {shards:,} of {all_:,} shards"))
+    _filtered(done, asked.out)
+    raise typer.Exit(max(done.exit_status, labelled))
 
 
 @app.command()
@@ -381,6 +397,59 @@ def printable(text: str) -> str:
 def _warn(text: str) -> None:
     """A message on stderr. Names in it may come from other people's storage."""
     print("\n".join(map(inert, text.split("\n"))), file=sys.stderr)
+
+
+def _labelled(checked: Any) -> int:
+    """Label what is not labelled yet; the run's exit status."""
+    from moderay.flow import run as run_checked
+    from moderay.progress import Progress
+
+    _notice(checked.job.model)
+    outcome = run_checked(checked, progress=Progress(err))
+    _told(checked, outcome)
+    return int(outcome.exit_status)
+
+
+def _told(checked: Any, outcome: Any) -> None:
+    """What a person should hear of a run that has ended."""
+    if not outcome.worked:
+        out.print(f"nothing to do: {outcome.manifest['shards']:,} shards with {outcome.manifest['rows']:,} rows are published in {checked.job.output.path}")
+    else:
+        _summary(outcome)
+        out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
+    if failed := sum(counts[status.value] for counts in outcome.manifest["counts"].values() for status in RETRYABLE):
+        _warn(f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); --retry-failed asks for them again")
+    for name in outcome.pruned:
+        out.print(f"pruned: {printable(name)}", soft_wrap=True)
+    if gone := outcome.manifest["gone"]:
+        _warn(f"note: the input no longer has {len(gone):,} shards whose labels are here, such as {gone[0]}; --prune removes them")
+    for kind in ("unreadable", "failed"):
+        for name, reason in outcome.manifest[kind].items():
+            _warn(f"{kind}: {name}: {reason}")
+    for alarm in outcome.manifest["alarms"]:
+        _warn(f"alarm: {alarm}")
+
+
+def _filtered(done: Any, place: str) -> None:
+    """What a filter did: rows by fate, and why those that are not kept are not."""
+    said = done.summary
+    if not done.worked:
+        out.print(f"nothing to do: {said['shards']:,} shards with {said['rows']['in']:,} rows are filtered in {place}", soft_wrap=True)
+        return
+    rows, fate = said["rows"], said["rule"]["unselected"]
+    table = Table("rows", "", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].justify = "right"
+    for name in ("kept", "removed", "held", *(["unselected"] if fate else [])):
+        why = said.get(name, {})
+        reasons = [f"{policy} {reason or '-'} {count:,}" for policy, counts in why.items() for reason, count in counts.items()]
+        table.add_row(name, f"{rows[name]:,}", printable(", ".join(reasons)) if name != "unselected" else f"in {fate}/")
+    out.print(table)
+    out.print(f"{rows['in']:,} rows in {said['shards']:,} shards: {place}", soft_wrap=True)
+    for name in said["gone"]:
+        out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
+    for kind in ("missing", "failed"):
+        for name, reason in said[kind].items():
+            _warn(f"{kind}: {name}: {reason}")
 
 
 def _summary(outcome: Any) -> None:

@@ -95,7 +95,8 @@ class Model(_Spec):
     """Who judges."""
 
     source: str = "tiny"
-    """Hub id, local folder, object-storage folder, `tiny` (embedded, for trying only), or `scripted:FILE` (tests)."""
+    """Hub id, local folder, folder of an object store (fetched once per machine, into MODERAY_CACHE, by default ~/.cache/moderay, with the
+    credentials of the environment there), `tiny` (embedded, for trying only), or `scripted:FILE` (tests)."""
     endpoint: str | None = None
     """Instead of a source: base URL of an OpenAI-compatible Responses API, such as https://models.example.org/v1. The key comes from
     OPENAI_API_KEY in the environment."""
@@ -267,6 +268,24 @@ class Limits(_Spec):
     """Date and time (ISO 8601) at which the run ends; local time where it names no zone. Default: none."""
 
 
+Unselected = Literal["keep", "remove", "hold"]
+
+
+class Filter(_Spec):
+    """What `moderay filter` makes of the labels; `run` leaves it alone."""
+
+    keep: str
+    """Rows to keep: Polars SQL over the verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)."""
+    out: str
+    """A folder, outside input and output: kept/, removed/, held/, each with a file for each input file, and a card."""
+    thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
+    """By policy, where not the policy's own; decided from the labels, without a model."""
+    unselected: Unselected | None = None
+    """What becomes of rows that input.where or input.sample left out. Must be said where there are such rows."""
+    verdicts: bool = False
+    """Whether kept rows have the verdict columns too. Default: no, they are as they were."""
+
+
 class Job(_Spec):
     """What to label, under which policies, with which model, and where the labels go. All paths are absolute or URLs."""
 
@@ -288,6 +307,7 @@ class Job(_Spec):
     """Share of what earlier judges settled, chosen by hash, that the last one judges too: every run measures its own misses."""
     reuse: list[str] = Field(default_factory=list)
     """Earlier outputs whose verdicts are taken where content and judge are the same."""
+    filter: Filter | None = None
     storage: dict[str, Any] = Field(default_factory=dict)
     """fsspec options of stores that are not local, for all of them or by protocol; secrets belong in the environment."""
 
@@ -411,6 +431,8 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
             return [located(item) for item in value]
         return os.path.normpath(base / value) if isinstance(value, str) and "://" not in value and not value.startswith("${") else value
 
+    if isinstance(data.get("filter"), dict) and "out" in data["filter"]:
+        data["filter"]["out"] = located(data["filter"]["out"])
     for section in ("policies", "reuse"):
         if section in data:
             data[section] = located(data[section])

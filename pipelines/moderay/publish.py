@@ -190,16 +190,21 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
     fs, path = filesystem(shard.url, work.storage)
     try:
         with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-            start, groups = 0, [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            # By its widest row group as it is in memory: on storage, text that compresses well is a small part of that.
-            width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
-            step = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
-            for batch in file.iter_batches(batch_size=step, columns=work.columns.names, use_threads=False):
-                table = pa.Table.from_batches([batch]).select(work.columns.names)
-                yield start, start + len(table), table.cast(work.columns)
-                start += len(table)
+            for start, table in bounded_batches(file, work.columns.names):
+                yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
     except (pa.ArrowException, OSError) as error:
         raise ShardFailed(f"{shard.name}: its carried columns cannot be read: {first_line(error)}") from error
+
+
+def bounded_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """(first row, rows) of a Parquet file, in order: at most `BATCH_ROWS` or `BATCH_BYTES` at a time, as they are in memory by the
+    widest row group. On storage, text that compresses well is a small part of that."""
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+    step, start = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width))), 0
+    for batch in file.iter_batches(batch_size=step, columns=columns, use_threads=False):
+        yield start, pa.Table.from_batches([batch])
+        start += len(batch)
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

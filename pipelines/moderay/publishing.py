@@ -51,12 +51,12 @@ class Publisher:
             try:
                 marker = ray.get(task)
             except ray.exceptions.RayError as error:
-                cause = _cause(error)
-                if not isinstance(cause, (ShardFailed, TryAgain)):
-                    raise cause from error
-                self._failed[shard] = first_line(cause)
+                found = cause(error)
+                if not isinstance(found, (ShardFailed, TryAgain)):
+                    raise found from error
+                self._failed[shard] = first_line(found)
                 dials.shard("failed")
-                event("shard failed", logging.WARNING, shard=shard, reason=first_line(cause))
+                event("shard failed", logging.WARNING, shard=shard, reason=first_line(found))
                 continue
             self.markers.append(marker)
             dials.shard("published")
@@ -81,7 +81,7 @@ def _task(work: Callable[..., dict[str, Any]], job: str) -> Any:
     return ray.remote(num_cpus=0)(task)
 
 
-def _cause(error: ray.exceptions.RayError) -> BaseException:
+def cause(error: ray.exceptions.RayError) -> BaseException:
     """What a task raised, where it is an error of ours."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, ModerayError) else error
+    found = getattr(error, "cause", None)
+    return found if isinstance(found, ModerayError) else error

@@ -1,0 +1,254 @@
+"""One shard through a filter's rule: its rows go to kept, removed or held, each a file of the same name; idempotent.
+
+Input and labels are read side by side in row order, in batches of bounded size; the files are written beside each other on the local
+disk, put, and then the marker says that the shard is done.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moderay.columns import where_columns
+from moderay.decide import flagged, redecide
+from moderay.errors import first_line
+from moderay.keep import TOLD, fates, read_fields, told, untold
+from moderay.policy import Policy
+from moderay.publish import BATCH_BYTES, ShardFailed, bounded_batches
+from moderay.records import FLAGGED, ROW, label_fields, structs
+from moderay.state import Layout, Range, assert_epoch
+from moderay.storage import RemoteFile, details, filesystem, put_file, remove, version
+
+Fate = Literal["kept", "removed", "held"]
+FATES: tuple[Fate, ...] = ("kept", "removed", "held")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a filter does with a row, whatever shard it is in; picklable. `keep`: Polars SQL over verdict columns. `policies`: with the
+    thresholds that count here. `unselected`: what becomes of rows that were not to be judged, None where there are none. `verdicts`:
+    kept rows have the verdict columns too."""
+
+    keep: str
+    policies: tuple[Policy, ...]
+    unselected: Fate | None
+    verdicts: bool
+
+    @property
+    def ids(self) -> list[str]:
+        return [policy.id for policy in self.policies]
+
+    @property
+    def named(self) -> list[str]:
+        """Policies that the rule names."""
+        return [name for name in where_columns(self.keep) if name in self.ids]
+
+
+@dataclass(frozen=True)
+class Sifting:
+    """One shard to filter; picklable. `marker`: of its labels. `key`, `decision`: of the filter's own marker, and `old` those it
+    replaces. `epoch`: of the driver's lease."""
+
+    rule: Rule
+    labels: Layout
+    out: Layout
+    marker: Mapping[str, Any]
+    key: str
+    decision: str
+    old: tuple[tuple[str, str], ...]
+    epoch: int
+    storage: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.marker["shard"])
+
+    def path(self, fate: Fate) -> str:
+        return self.out.label(f"{fate}/{self.name}")
+
+    @property
+    def decided_anew(self) -> set[str]:
+        """Policies whose labels were decided under another threshold."""
+        return {policy.id for policy in self.rule.policies if policy.threshold != self.marker["thresholds"][policy.id]}
+
+
+def sift(work: Sifting) -> dict[str, Any]:
+    """Filter one shard; the content of its marker. Raises `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing."""
+    if wrong := changed(work.marker, work.storage):
+        raise ShardFailed(wrong)
+    layout, fs = work.out, work.out.fs
+    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
+        said = _to_local(work, Path(folder))
+        assert_epoch(layout, work.epoch)
+        for fate in FATES:
+            if (file := Path(folder) / fate).is_file():
+                put_file(fs, str(file), work.path(fate), layout.private("tmp"))
+            else:
+                remove(fs, work.path(fate))  # of another rule
+    layout.write(layout.marker(work.name, work.key, work.decision), json.dumps(said, indent=1).encode())
+    for marker in work.old:
+        remove(fs, layout.marker(work.name, *marker))
+    return said
+
+
+def changed(marker: Mapping[str, Any], storage: Mapping[str, Any]) -> str | None:
+    """What to say where a shard's source is not the file that was labelled."""
+    fs, path = filesystem(marker["source"], storage)
+    try:
+        info = details(fs, path)
+    except FileNotFoundError:
+        return f"{marker['shard']}: {marker['source']}, of which these are the labels, is gone"
+    if [int(info["size"]), version(info)] != marker["identity"][1:]:
+        return f"{marker['shard']}: {marker['source']} is not the version that was labelled"
+    return None
+
+
+def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
+    """The shard's files; what their marker says."""
+    fs, path = filesystem(work.marker["source"], work.storage)
+    counts: Counter[str] = Counter()
+    why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
+    try:
+        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as source:
+            schema, codec = source.schema_arrow, _codec(source)
+            parts = {fate: Part(folder / fate, _schema(work.rule, schema, fate), codec) for fate in FATES}
+            for (start, end), rows, labels in _side_by_side(work, source):
+                counts["in"] += end - start
+                _distribute(work.rule, start, rows, labels, parts, counts, why)
+            # A shard keeps its file even where nothing of it is kept.
+            parts["kept"].close(always=True)
+            for fate in ("removed", "held"):
+                parts[fate].close()
+    except pa.ArrowException as error:
+        raise ShardFailed(f"{work.name}: input or labels cannot be read: {first_line(error)}") from error
+    if counts["in"] != work.marker["input_rows"] or sum(counts.values()) != 2 * counts["in"]:
+        raise ShardFailed(f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} rows that were labelled")
+    return {
+        "shard": work.name,
+        "rows": {name: counts[name] for name in ("in", *FATES, "unselected")},
+        **{fate: [[*reason, count] for reason, count in sorted(found.items())] for fate, found in why.items()},
+    }
+
+
+def _schema(rule: Rule, given: pa.Schema, fate: Fate) -> pa.Schema:
+    """Of a file: the input's, with its metadata, and what is added."""
+    more = [TOLD] if fate != "kept" else [FLAGGED, *label_fields(rule.ids)[3:]] if rule.verdicts else []
+    return pa.schema([*given, *more], metadata=given.metadata)
+
+
+def _codec(source: pq.ParquetFile) -> str:
+    """How the input is compressed, as the writer names it."""
+    first = source.metadata.row_group(0) if source.metadata.num_row_groups else None
+    found = first.column(0).compression if first is not None and first.num_columns else "SNAPPY"
+    return {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}.get(found, found)
+
+
+def _side_by_side(work: Sifting, source: pq.ParquetFile) -> Iterator[tuple[Range, pa.Table, pa.Table]]:
+    """(range, input rows, their label rows), batch after batch."""
+    labels = _decided(work)
+    held = next(labels, pa.schema(label_fields(work.rule.ids)).empty_table())
+    for start, table in bounded_batches(source):
+        end = start + len(table)
+        while not len(held) or held.column(ROW.name)[-1].as_py() < end - 1:
+            if (more := next(labels, None)) is None:
+                break
+            held = pa.concat_tables([held, more])
+        count = int(np.searchsorted(held.column(ROW.name).to_numpy(), end))
+        yield (start, end), table, held.slice(0, count)
+        held = held.slice(count)
+
+
+def _decided(work: Sifting) -> Iterator[pa.Table]:
+    """The label rows as the rule reads them, decided under its thresholds."""
+    rule, anew = work.rule, work.decided_anew
+    whole = sorted(set(rule.ids) if rule.verdicts else anew)
+    fields = [name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole] + whole
+    with pq.ParquetFile(RemoteFile(work.labels.fs, work.labels.label(work.name)), pre_buffer=True) as file:
+        for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
+            columns = {name: structs(table.column(name)) for name in table.column_names}
+            columns |= {policy.id: redecide(columns[policy.id], policy) for policy in rule.policies if policy.id in anew}
+            if anew:
+                columns[FLAGGED.name] = flagged([columns[name] for name in rule.ids])
+            yield pa.table(columns)
+
+
+def _distribute(
+    rule: Rule,
+    start: int,
+    rows: pa.Table,
+    labels: pa.Table,
+    parts: Mapping[Fate, Part],
+    counts: Counter[str],
+    why: Mapping[str, Counter[tuple[str, str]]],
+) -> None:
+    """Hand each row of a batch on to its part, in order, with what is told of it."""
+    positions = labels.column(ROW.name).to_numpy() - start
+    becomes = fates(rule.keep, labels)
+    for fate, mask in zip(FATES, (becomes.kept, becomes.removed, becomes.held), strict=True):
+        chosen = labels.filter(mask)
+        counts[fate] += len(chosen)
+        mine = positions[mask.to_numpy(zero_copy_only=False)]
+        reasons = told(chosen, rule.policies, rule.named) if fate != "kept" else None
+        if reasons is not None:
+            _count(reasons, why[fate], "label" if fate == "removed" else "status")
+        if rule.unselected == fate:
+            others = np.setdiff1d(np.arange(len(rows)), positions, assume_unique=True)
+            counts["unselected"] += len(others)
+            order = np.argsort(np.concatenate([mine, others]), kind="stable")
+            mine = np.concatenate([mine, others])[order]
+            if reasons is not None:
+                reasons = pa.concat_arrays([reasons, untold((others + start).tolist())]).take(pa.array(order))
+            chosen = pa.concat_tables([chosen, _nothing(labels.schema, len(others))]).take(pa.array(order)) if rule.verdicts else chosen
+        whole = len(mine) == len(rows)
+        taken = rows if whole else rows.take(pa.array(mine))
+        more = [reasons] if reasons is not None else [chosen.column(name) for name in (FLAGGED.name, *rule.ids)] if rule.verdicts else []
+        parts[fate].add(taken, more)
+
+
+def _nothing(schema: pa.Schema, rows: int) -> pa.Table:
+    return pa.table([pa.nulls(rows, field.type) for field in schema], schema=pa.schema([field.with_nullable(True) for field in schema]))
+
+
+def _count(reasons: pa.StructArray, found: Counter[tuple[str, str]], by: str) -> None:
+    """Reasons by policy and label or status; a row with several reasons counts under each."""
+    each = pc.list_flatten(reasons.field("reasons"))
+    grouped = pa.table({"policy": each.field("policy"), "by": each.field(by)}).group_by(["policy", "by"]).aggregate([([], "count_all")])
+    for row in grouped.to_pylist():
+        found[row["policy"], row["by"] or ""] += row["count_all"]
+
+
+class Part:
+    """A local Parquet file that grows by batches; row groups of `BATCH_BYTES`, however few rows of each batch come here."""
+
+    def __init__(self, file: Path, schema: pa.Schema, codec: str) -> None:
+        self._file, self._schema, self._codec = file, schema, codec
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+
+    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+        if len(rows):
+            self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
+            if sum(table.nbytes for table in self._waiting) >= BATCH_BYTES:
+                self._flush()
+
+    def close(self, always: bool = False) -> None:
+        """Without rows there is no file, unless `always`."""
+        if self._waiting or always:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer = self._writer or pq.ParquetWriter(self._file, self._schema, compression=self._codec)
+        self._writer.write_table(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+        self._waiting = []
