@@ -197,10 +197,10 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
 FLOAT = ("--set=output.reasoning=all", "--set=model.sampling={temperature: 0}", "--set=model.dtype=float32")
 
 
-def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...]) -> Counter[str]:
-    """The demo's job over one of its shards with real vLLM, of which `kinds` (engine, actor, driver) are killed one after
+def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...], *sets: str) -> Counter[str]:
+    """The demo's job over one of its shards with real vLLM, with `sets`, of which `kinds` (engine, actor, driver) are killed one after
     the other, each when four more units are saved; the kills. Raises AssertionError where an engine outlives its actor."""
-    job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={shard}", f"--set=output.path={out}"]
+    job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={shard}", f"--set=output.path={out}", *sets]
     done, left = Counter[str](), list(kinds)
     while True:
         driver = subprocess.Popen(job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})

@@ -157,6 +157,28 @@ def s3() -> Iterator[dict[str, str]]:
         server.wait()
 
 
+@pytest.fixture
+def stored_tiny(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache of its own to fetch it into."""
+    from moderay import tiny
+    from moderay.storage import filesystem
+
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MODERAY_CACHE", str(tmp_path / "cache"))
+    url = f"s3://data/{tmp_path.name}/tiny"
+    fs, path = filesystem(url)
+    fs.put([str(file) for file in weights(tiny.FOLDER)], f"{path}/")
+    fs.pipe({f"{path}/pytorch_model.bin": b"a pickle", f"{path}/original/model.safetensors": b"the same once more"})
+    yield url
+    fs.rm(path, recursive=True)
+
+
+def weights(folder: Path) -> list[Path]:
+    """What of a checkpoint's folder is loaded."""
+    return sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
+
+
 def labels(folder: Path) -> dict[str, pa.Table]:
     """Every label file of an output on disk."""
     return {str(f.relative_to(folder)): pq.read_table(f, partitioning=None) for f in sorted(folder.rglob("*.parquet")) if "_moderay" not in f.parts}

@@ -87,7 +87,7 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(jo
 def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(job, bucket: str, tmp_path: Path, proxy, cli, s3) -> None:  # type: ignore[no-untyped-def]
     # Shard 0 cannot be read, but for its end; of shard 1 no unit can be saved; shard 3 cannot be put.
     always = "GET .*/in/0.parquet bytes=[1-9]|PUT .*/out/_moderay/units/1.parquet|(PUT|POST) .*/out/3.parquet"
-    file = job(script(tmp_path, "log"), input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"})
+    file = job(script(tmp_path, "log"), input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"}, unit={"rows": 60})
     said = cli("run", file, **proxy(rate=0, always=always))
     assert said.returncode == 1 and "Traceback" not in said.stderr, said.stderr
     assert all(f"failed: {shard}.parquet: " in said.stderr for shard in (0, 1, 3)), said.stderr

@@ -165,24 +165,6 @@ def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -
     assert [len(table) for table in files(tmp_path / "clean", "kept").values()] == [17] * 40
 
 
-def test_filter_from_s3_to_s3_equals_the_one_on_disk(job, corpus: Path, cli: Cli, s3: dict[str, str], monkeypatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
-    url = f"s3://data/{tmp_path.name}"
-    fs, path = filesystem(url)
-    fs.put(str(corpus), f"{path}/in", recursive=True)
-    assert cli("filter", job(), "--keep", KEEP, "--out", tmp_path / "clean").returncode == 0
-    file = job(input={"path": f"{url}/in", "content": "text"}, output={"path": f"{url}/out"}, filter={"keep": KEEP, "out": f"{url}/clean"})
-    said = cli("filter", file, **s3)
-    assert said.returncode == 0, said.stderr
-    fs.invalidate_cache()
-    fs.get(f"{path}/clean", str(tmp_path / "copy"), recursive=True)
-    for fate in FATES:
-        assert files(tmp_path / "copy", fate) == files(tmp_path / "clean", fate)
-    assert summary(tmp_path / "copy")["rows"] == summary(tmp_path / "clean")["rows"]
-    assert not (tmp_path / "copy/_moderay/tmp").exists()
-
-
 KINDS = [
     *[pa.int64(), pa.string(), pa.large_binary(), pa.decimal128(12, 3), pa.timestamp("us", tz="Europe/Berlin"), pa.date32(), pa.bool_()],
     *[pa.float32(), pa.binary(3), pa.time64("ns"), pa.duration("ms")],

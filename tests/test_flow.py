@@ -204,3 +204,11 @@ def test_label_adds_verdicts_to_somebodys_own_dataset(job, tmp_path: Path) -> No
     model = {"source": f"scripted:{tmp_path}/script.yaml"}
     rows = sorted(moderay.label(ds, "text", [ROOT / "policies/spam"], model=model).take_all(), key=lambda row: row["k"])
     assert [row["flagged"] for row in rows] == [True, False] and rows[0]["spam"]["label"] == "SP2"
+
+
+def test_label_prints_one_verdict(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    job()
+    said = cli("label", ROOT / "policies/spam", "--content", "claim your prize", "--model", f"scripted:{tmp_path}/script.yaml")
+    verdict = json.loads(said.stdout)
+    assert said.returncode == 0 and (verdict["status"], verdict["label"], verdict["decided_by"]) == ("ok", "SP4", "reason"), said.stderr
+    assert abs(sum(verdict["scores"]) - 1) < 1e-5

@@ -16,6 +16,7 @@ from moderay import check, publish, units
 from moderay.plan import make_plan
 from moderay.publish import Publication
 from moderay.records import Status, Verdict, unit_schema, verdict_array
+from moderay.sieve import FATES
 from moderay.state import Lease, LeaseLost
 from moderay.storage import create, filesystem
 
@@ -37,6 +38,14 @@ def test_job_on_s3_equals_the_job_on_disk(job, corpus: Path, bucket: str, tmp_pa
         on_s3 = pq.read_table(fs.open(f"{path}/out/{name}", "rb"))
         assert compared(on_s3, "spam") == compared(table, "spam") and on_s3.column("id").equals(table.column("id"))
     assert "nothing to do" in cli("run", job(input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"}), **s3).stdout
+    for place, env in ((str(tmp_path), {}), (bucket, s3)):
+        said = cli("filter", "--labels", f"{place}/out", "--keep", "NOT spam.violates", "--out", f"{place}/clean", **env)
+        assert said.returncode == 0, said.stderr
+    fs.invalidate_cache()
+    fs.get(f"{path}/clean", str(tmp_path / "copy"), recursive=True)
+    for fate in FATES:
+        assert len(labels(tmp_path / "clean" / fate)) == 3 and labels(tmp_path / "copy" / fate) == labels(tmp_path / "clean" / fate)
+    assert not (tmp_path / "copy/_moderay/tmp").exists()
 
 
 def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  # type: ignore[no-untyped-def]

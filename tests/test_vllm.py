@@ -108,13 +108,15 @@ def _read(policy_id: str, tokens: list[int], logprobs: list[dict[str, float]]) -
     return answer["label"], answer["rationale"], found[1], bad / sum(weights.values())
 
 
-def test_killed_engine_is_built_again_and_the_labels_are_the_same(labelled: Path, tmp_path: Path) -> None:
+def test_killed_engine_is_built_again_and_the_labels_are_the_same(labelled: Path, stored_tiny: str, tmp_path: Path) -> None:
+    """With the weights in an object store, from where the first start fetches them."""
     rows = 160
     (tmp_path / "in").mkdir()
     pq.write_table(pq.read_table(labelled / "in/part-000.parquet").slice(0, rows), tmp_path / "in/part-000.parquet")
-    kills = killed_vllm(tmp_path / "in/part-000.parquet", tmp_path / "out", ("engine",))
+    kills = killed_vllm(tmp_path / "in/part-000.parquet", tmp_path / "out", ("engine",), f"--set=model.source={stored_tiny}")
     assert kills == {"engine": 1}
     assert json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][-1]["engine_restarts"] == 1
+    assert len(list((tmp_path / "cache/weights").glob("*/model.safetensors"))) == 1
     found, whole = (labels(out)["part-000.parquet"] for out in (tmp_path / "out", labelled / "out"))
     assert all(compared(found, policy) == compared(whole.slice(0, rows), policy) for policy in POLICIES)
 

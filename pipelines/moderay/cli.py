@@ -212,7 +212,7 @@ def label(
     _notice(job.model)
     spec = load_policy(policy)
     cascades = job_cascades(job, [spec])
-    rows = prepared(pa.table({POSITION: [0]}), texts(pa.chunked_array([[content]])), job, cascades, _vocabulary(model))
+    rows = prepared(pa.table({POSITION: [0]}), texts(pa.chunked_array([[content]])), job, cascades, cascades[0].last.safeguard.vocab)
     found = judge_here(job, cascades, rows).column(spec.id)[0].as_py()
     print(json.dumps(found, indent=1, ensure_ascii=False))
 
