@@ -22,7 +22,10 @@ import yaml
 from conftest import ROOT, plain
 from hypothesis import given, settings
 
+from moderay.check import check
 from moderay.decide import decide, flagged
+from moderay.errors import UserError
+from moderay.filter import Wanted, check_job, filter_labels, read_labels, wanted
 from moderay.policy import load_policy
 from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.sieve import FATES, Rule, Sifting, sift
@@ -99,6 +102,9 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
     command = ("filter", file, "--keep", KEEP, "--out", out)
     said = cli(*command)
     assert said.returncode == 2 and "--unselected keep, remove or hold" in said.stderr and not (tmp_path / "out").exists()
+    assert cli(*command, "--unselected", "keep", "--verdicts").returncode == 0
+    for table in files(out, "kept").values():
+        assert [row["spam"] and row["spam"]["violates"] for row in table.to_pylist()] == [None if row["n"] >= 10 else False for row in table.to_pylist()]
     assert cli(*command, "--unselected", "keep").returncode == 0
     for name, table in files(out, "kept").items():
         source = pq.read_table(corpus / name, partitioning=None)
@@ -117,25 +123,38 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
 def test_everything_wrong_is_told_at_once_and_nothing_is_written(labelled: Path, job, corpus: Path, cli: Cli, tmp_path: Path, golden) -> None:  # type: ignore[no-untyped-def]
     before = sorted(tmp_path.rglob("*"))
     asked = ["filter", "--labels", labelled, "--keep", "NOT (span.violates OR n > 3)", "--out", corpus / "clean"]
-    asked += ["--threshold", "hate=0.7", "--threshold", "spam=1.5"]
-    said = [cli(*asked).stderr]
+    refused = cli(*asked, "--threshold", "hate=0.7", "--threshold", "spam=1.5")
+    assert refused.returncode == 2
+    said = [refused.stderr]
+
+    def told(call: Callable[[], object]) -> None:
+        with pytest.raises(UserError) as caught:
+            call()
+        said.append(f"{caught.value}\n")
+
+    def filtered(labels: Path, keep: str = KEEP) -> None:
+        filter_labels(read_labels(str(labels), {}), Wanted(keep, str(tmp_path / "clean"), {}), {})
+
     for keep in ("spam.violate IS FALSE", "spam", "NOT spam.violates AND", "SUM(spam.probability) < 1", "TRUE", "spam.probability"):
-        refused = cli("filter", "--labels", labelled, "--keep", keep, "--out", tmp_path / "clean")
-        assert refused.returncode == 2 and "Traceback" not in refused.stderr
-        said.append(refused.stderr)
-    said.append(cli("filter", "--labels", corpus, "--keep", KEEP, "--out", tmp_path / "clean").stderr)
-    said.append(cli("filter", "--keep", KEEP, "--out", tmp_path / "clean").stderr)
-    said.append(cli("filter", job(), "--keep", KEEP).stderr)
+        told(lambda keep=keep: filtered(labelled, keep))
+    told(lambda: filtered(corpus))
+    told(lambda: wanted(None, None, "clean", (), None, False))
+    told(lambda: wanted(None, KEEP, "clean", ("spam",), None, False))
+    told(lambda: wanted(None, KEEP, "clean", (), "drop", False))
     assert sorted(tmp_path.rglob("*")) == before
     table = pq.read_table(corpus / "b.parquet")
+    (tmp_path / "named").mkdir()
+    pq.write_table(table.rename_columns(["moderay", "text", "flagged"]), tmp_path / "named/a.parquet")
+    named = check(job(input={"path": "named", "content": "text"}, output={"path": "named-out", "columns": []}))
+    told(lambda: check_job(wanted(named.job, KEEP, str(tmp_path / "clean"), (), None, True), named))
     pq.write_table(table.slice(0, 20), corpus / "b.parquet")
     (corpus / "a.parquet").unlink()
-    said.append(cli("filter", "--labels", labelled, "--keep", KEEP, "--out", tmp_path / "clean").stderr)
+    told(lambda: filtered(labelled))
     manifest = labelled / "_moderay/manifest.json"
     data = json.loads(manifest.read_text())
     data["runs"][-1]["status"] = "stopped"
     manifest.write_text(json.dumps(data))
-    said.append(cli("filter", "--labels", labelled, "--keep", KEEP, "--out", tmp_path / "clean").stderr)
+    told(lambda: filtered(labelled))
     assert not (tmp_path / "clean").exists()
     golden("filter-problems", plain("\n".join(said), tmp_path))
 

@@ -153,7 +153,7 @@ def filter_(
     storage = checked.job.storage if checked else {}
     labelled = 0
     if checked is not None:
-        filtering.check_job(asked, checked.job, checked.policies)
+        filtering.check_job(asked, checked)
         labelled = _labelled(checked)
     found = filtering.read_labels(checked.job.output.path if checked else str(labels), storage)
     with err.status("filtering") as status:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,16 +48,18 @@ def _body(summary: Mapping[str, Any]) -> Iterator[str]:
     if rule["unselected"]:
         yield f"| not selected for judging | {rows['unselected']:,} | `{rule['unselected']}/` |"
     yield "\nEach file has the name of its input file, and its rows in the same order; removed and held ones say why in the column `moderay`.\n"
-    for fate, by in (("removed", "label"), ("held", "status")):
+    for fate, by, each in (("removed", "label", "it violates"), ("held", "status", "could not judge it")):
         if summary[fate]:
             yield f"## Why rows were {fate}\n"
-            yield "A row counts under each policy that speaks against it.\n"
+            yield f"A row counts once for each policy that {each}.\n"
             yield f"| policy | {by} | rows |\n|---|---|---:|"
             yield from (f"| {policy} | {reason or 'none'} | {count:,} |" for policy, reasons in summary[fate].items() for reason, count in reasons.items())
             yield ""
     yield "## How it was judged\n"
     model = run["model"]
-    yield f"With the model `{model.get('source') or model.get('name')}`, revision {model.get('revision') or 'not pinned'}, at last on {run['started'][:10]}."
+    # A folder's name, and not where somebody keeps it.
+    name = posixpath.basename(model["source"]) if model.get("source", "").startswith("/") else model.get("source") or model["name"]
+    yield f"With the model `{name}`, revision {model.get('revision') or 'not pinned'}, at last on {run['started'][:10]}."
     yield f"Libraries: {', '.join(f'{name} {version}' for name, version in run['libraries'].items())}.\n"
     for name, policy in summary["policies"].items():
         judges = ", ".join(judge["judge"] for judge in policy["cascade"])

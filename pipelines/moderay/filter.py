@@ -14,21 +14,24 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+import pyarrow.parquet as pq
 import ray
 
+from moderay.check import Checked
 from moderay.cluster import end_with_raylet, start_ray
 from moderay.dataset_card import dataset_card
 from moderay.errors import ModerayError, Problem, Problems, Stopped, TryAgain, UserError, first_line, nearest
 from moderay.identity import digest
 from moderay.job import Job, Unselected
-from moderay.keep import rule_problems
+from moderay.keep import TOLD, rule_problems
 from moderay.plan import read_manifest
 from moderay.policy import Label, Policy
 from moderay.publish import ShardFailed
 from moderay.publishing import cause
+from moderay.records import FLAGGED
 from moderay.sieve import FATES, Fate, Rule, Sifting, changed, sift
 from moderay.state import Layout, Lease, list_state, read_markers
-from moderay.storage import place, plain_errors, read, remove, shown
+from moderay.storage import RemoteFile, filesystem, place, plain_errors, read, remove, shown
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
@@ -96,11 +99,12 @@ def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Seque
     return Wanted(keep, out, found, fate, verdicts or bool(said and said.verdicts))
 
 
-def check_job(asked: Wanted, job: Job, policies: Sequence[Policy]) -> None:
+def check_job(asked: Wanted, found: Checked) -> None:
     """What can be said before the job's rows are labelled. Raises `Problems`."""
-    ids = [policy.id for policy in policies]
+    ids, job = [policy.id for policy in found.policies], found.job
     problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
     problems += [Problem("threshold", None, f"no policy {name!r}", nearest(name, ids)) for name in asked.thresholds if name not in ids]
+    problems += _name_problems(found.scan.shards[0].url, asked, ids, job.storage)
     if (job.input.where or job.input.sample) and asked.unselected is None:
         problems.append(Problem("unselected", None, *_UNSAID))
     if problems:
@@ -116,7 +120,7 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
             raise UserError(f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json")
         if (status := manifest["runs"][-1]["status"]) != "finished":
             raise UserError(f"the labels in {shown(url)} are not finished (the last run: {status}): run their job to its end first")
-        found = {name: markers[-1] for name, markers in list_state(layout).markers.items()}
+        found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
         read = read_markers(layout, [layout.marker(name, *marker) for name, marker in found.items()])
     policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
     return Labels(layout, manifest, {marker["shard"]: {**marker, "file": found[marker["shard"]]} for marker in read}, policies)
@@ -209,7 +213,10 @@ def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
     problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
     problems += _threshold_problems(labels, asked.thresholds)
     problems += _place_problems(labels, asked.out, storage)
-    problems += _source_problems(labels, storage)
+    lost = _source_problems(labels, storage)
+    if labels.markers and not lost:
+        problems += _name_problems(next(iter(labels.markers.values()))["source"], asked, ids, storage)
+    problems += lost
     selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
     if not selected and asked.unselected is None:
         rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
@@ -242,6 +249,16 @@ def _place_problems(labels: Labels, out: str, storage: Mapping[str, Any]) -> Ite
     for what, url in [("labels", labels.layout.url), *[("input", root) for root in sorted(roots)]]:
         if here.startswith(place(url, storage)):
             yield Problem("out", None, f"{shown(out)} lies inside the {what} {shown(url)}", "write it elsewhere")
+
+
+def _name_problems(source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]) -> Iterator[Problem]:
+    """Columns of a shard with the name of one that is added."""
+    with plain_errors(source):
+        names = pq.read_schema(RemoteFile(*filesystem(source, storage))).names
+    if TOLD.name in names:
+        yield Problem(source, None, f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held", "rename it in the input")
+    if asked.verdicts and (both := {FLAGGED.name, *policies} & set(names)):
+        yield Problem("verdicts", None, f"the input has columns of these names: {', '.join(sorted(both))}", "leave --verdicts out")
 
 
 def _source_problems(labels: Labels, storage: Mapping[str, Any]) -> list[Problem]:

@@ -105,7 +105,7 @@ def told(labels: pa.Table, policies: Sequence[Policy], named: Sequence[str]) -> 
     return pa.StructArray.from_arrays([labels.column(ROW.name).combine_chunks(), reasons], fields=list(TOLD.type))
 
 
-def untold(positions: Sequence[int]) -> pa.StructArray:
+def untold(positions: np.ndarray) -> pa.StructArray:
     """`TOLD` for rows that were not selected for judging: there is no reason."""
-    reasons = pa.array([[]] * len(positions), pa.list_(REASON))
-    return pa.StructArray.from_arrays([pa.array(positions, pa.int64()), reasons], fields=list(TOLD.type))
+    none = pa.ListArray.from_arrays(pa.array(np.zeros(len(positions) + 1), pa.int32()), pa.array([], REASON))
+    return pa.StructArray.from_arrays([pa.array(positions, pa.int64()), none], fields=list(TOLD.type))

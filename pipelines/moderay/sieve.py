@@ -25,7 +25,7 @@ from moderay.errors import first_line
 from moderay.keep import TOLD, fates, read_fields, told, untold
 from moderay.policy import Policy
 from moderay.publish import BATCH_BYTES, ShardFailed, bounded_batches
-from moderay.records import FLAGGED, ROW, label_fields, structs
+from moderay.records import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.state import Layout, Range, assert_epoch
 from moderay.storage import RemoteFile, details, filesystem, put_file, remove, version
 
@@ -142,8 +142,8 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
 
 def _schema(rule: Rule, given: pa.Schema, fate: Fate) -> pa.Schema:
     """Of a file: the input's, with its metadata, and what is added."""
-    more = [TOLD] if fate != "kept" else [FLAGGED, *label_fields(rule.ids)[3:]] if rule.verdicts else []
-    return pa.schema([*given, *more], metadata=given.metadata)
+    verdicts = [FLAGGED, *(pa.field(name, DECISION) for name in rule.ids)] if rule.verdicts else []
+    return pa.schema([*given, *([TOLD] if fate != "kept" else verdicts)], metadata=given.metadata)
 
 
 def _codec(source: pq.ParquetFile) -> str:
@@ -193,30 +193,36 @@ def _distribute(
 ) -> None:
     """Hand each row of a batch on to its part, in order, with what is told of it."""
     positions = labels.column(ROW.name).to_numpy() - start
+    others = np.setdiff1d(np.arange(len(rows)), positions, assume_unique=True)  # not selected for judging
     becomes = fates(rule.keep, labels)
     for fate, mask in zip(FATES, (becomes.kept, becomes.removed, becomes.held), strict=True):
-        chosen = labels.filter(mask)
-        counts[fate] += len(chosen)
-        mine = positions[mask.to_numpy(zero_copy_only=False)]
-        reasons = told(chosen, rule.policies, rule.named) if fate != "kept" else None
-        if reasons is not None:
-            _count(reasons, why[fate], "label" if fate == "removed" else "status")
-        if rule.unselected == fate:
-            others = np.setdiff1d(np.arange(len(rows)), positions, assume_unique=True)
+        chosen, mine = labels.filter(mask), positions[mask.to_numpy(zero_copy_only=False)]
+        counts[fate] += len(mine)
+        beside = _beside(rule, fate, chosen)
+        if fate in why:
+            _count(beside[0], why[fate], "label" if fate == "removed" else "status")
+        if fate == rule.unselected:
             counts["unselected"] += len(others)
-            order = np.argsort(np.concatenate([mine, others]), kind="stable")
-            mine = np.concatenate([mine, others])[order]
-            if reasons is not None:
-                reasons = pa.concat_arrays([reasons, untold((others + start).tolist())]).take(pa.array(order))
-            chosen = pa.concat_tables([chosen, _nothing(labels.schema, len(others))]).take(pa.array(order)) if rule.verdicts else chosen
-        whole = len(mine) == len(rows)
-        taken = rows if whole else rows.take(pa.array(mine))
-        more = [reasons] if reasons is not None else [chosen.column(name) for name in (FLAGGED.name, *rule.ids)] if rule.verdicts else []
-        parts[fate].add(taken, more)
+            order = pa.array(np.argsort(np.concatenate([mine, others]), kind="stable"))
+            empty = [untold(others + start) if fate in why else _nulls(column.type, len(others)) for column in beside]
+            beside = [pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)]
+            mine = np.sort(np.concatenate([mine, others]))
+        parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
 
 
-def _nothing(schema: pa.Schema, rows: int) -> pa.Table:
-    return pa.table([pa.nulls(rows, field.type) for field in schema], schema=pa.schema([field.with_nullable(True) for field in schema]))
+def _beside(rule: Rule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
+    """What stands beside the input's columns, as `_schema` has it."""
+    if fate != "kept":
+        return [told(labels, rule.policies, rule.named)]
+    return [structs(labels.column(name)) for name in (FLAGGED.name, *rule.ids)] if rule.verdicts else []
+
+
+def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
+    """Also of a struct that has fields which are never null."""
+    if not pa.types.is_struct(kind):
+        return pa.nulls(rows, kind)
+    columns = [pa.nulls(rows, field.type) if field.nullable else pa.repeat(pa.scalar("", field.type), rows) for field in kind]
+    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=pa.repeat(True, rows))
 
 
 def _count(reasons: pa.StructArray, found: Counter[tuple[str, str]], by: str) -> None:
