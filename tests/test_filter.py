@@ -22,10 +22,11 @@ import yaml
 from conftest import ROOT, plain
 from hypothesis import given, settings
 
+from moderay.asked import Wanted, check_job, read_labels, wanted
 from moderay.check import check
 from moderay.decide import decide, flagged
 from moderay.errors import UserError
-from moderay.filter import Wanted, check_job, filter_labels, read_labels, wanted
+from moderay.filter import filter_labels
 from moderay.policy import load_policy
 from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.sieve import FATES, Rule, Sifting, sift

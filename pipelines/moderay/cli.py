@@ -143,21 +143,22 @@ def filter_(
     sets: Sets = None,
 ) -> None:
     """Keep the rows of a data set that a rule over their labels allows; the others are removed or held, with the reasons."""
-    from moderay import filter as filtering
+    from moderay.asked import check_job, read_labels, wanted
     from moderay.check import check as check_file
+    from moderay.filter import filter_labels
 
     if (job is None) == (labels is None):
         raise UserError("filter takes either a job file or --labels DIR")
     checked = check_file(job, sets or ()) if job is not None else None
-    asked = filtering.wanted(checked.job if checked else None, keep, place, threshold or (), unselected, verdicts)
+    asked = wanted(checked.job if checked else None, keep, place, threshold or (), unselected, verdicts)
     storage = checked.job.storage if checked else {}
     labelled = 0
     if checked is not None:
-        filtering.check_job(asked, checked)
+        check_job(asked, checked)
         labelled = _labelled(checked)
-    found = filtering.read_labels(checked.job.output.path if checked else str(labels), storage)
+    found = read_labels(checked.job.output.path if checked else str(labels), storage)
     with err.status("filtering") as status:
-        done = filtering.filter_labels(found, asked, storage, lambda shards, all_: status.update(f"filtering: {shards:,} of {all_:,} shards"))
+        done = filter_labels(found, asked, storage, lambda shards, all_: status.update(f"filtering: {shards:,} of {all_:,} shards"))
     _filtered(done, asked.out)
     raise typer.Exit(max(done.exit_status, labelled))
 

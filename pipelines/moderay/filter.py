@@ -12,60 +12,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any
 
-import pyarrow.parquet as pq
 import ray
 
-from moderay.check import Checked
+from moderay.asked import Labels, Wanted, checked
 from moderay.cluster import end_with_raylet, start_ray
 from moderay.dataset_card import dataset_card
-from moderay.errors import ModerayError, Problem, Problems, Stopped, TryAgain, UserError, first_line, nearest
+from moderay.errors import ModerayError, Stopped, TryAgain, first_line
 from moderay.identity import digest
-from moderay.job import Job, Unselected
-from moderay.keep import TOLD, rule_problems
-from moderay.plan import read_manifest
-from moderay.policy import Label, Policy
 from moderay.publish import ShardFailed
 from moderay.publishing import cause
-from moderay.records import FLAGGED
-from moderay.sieve import FATES, Fate, Rule, Sifting, changed, sift
+from moderay.sieve import FATES, Rule, Sifting, sift
 from moderay.state import Layout, Lease, list_state, read_markers
-from moderay.storage import RemoteFile, filesystem, place, plain_errors, read, remove, shown
+from moderay.storage import plain_errors, read, remove, shown
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
-# Problems of one kind that are named.
-NAMED = 5
-_UNSAID = "rows of the input are not selected for judging", "say what becomes of them: --unselected keep, remove or hold"
-_FATE: Mapping[str, Fate] = dict(zip(get_args(Unselected), FATES, strict=True))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a person asks for. `keep`: the rule; `thresholds`: by policy, where not those of the labels; `unselected`: keep, remove or
-    hold what was not to be judged."""
-
-    keep: str
-    out: str
-    thresholds: Mapping[str, float]
-    unselected: Unselected | None = None
-    verdicts: bool = False
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A finished output. `markers`: of its shards, each with the name of its own file."""
-
-    layout: Layout
-    manifest: Mapping[str, Any]
-    markers: Mapping[str, Mapping[str, Any]]
-    policies: tuple[Policy, ...]
-
-    @property
-    def missing(self) -> dict[str, str]:
-        """Shards that have no labels, and why."""
-        return {**dict(self.manifest["unreadable"]), **self.manifest["failed"]}
 
 
 @dataclass(frozen=True)
@@ -78,61 +41,6 @@ class Filtered:
     @property
     def exit_status(self) -> int:
         return 0 if self.summary["complete"] else 1
-
-
-def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Sequence[str], unselected: str | None, verdicts: bool) -> Wanted:
-    """What the command line asks for, over what the job's `filter:` does. Raises `UserError`."""
-    said = job.filter if job is not None else None
-    keep, out = keep or (said.keep if said else None), out or (said.out if said else None)
-    if keep is None or out is None:
-        raise UserError(f"filter needs {'--keep RULE' if keep is None else '--out DIR'}, or a filter: in the job with keep and out")
-    if unselected is not None and unselected not in _FATE:
-        raise UserError(f"--unselected {unselected!r}: valid are {', '.join(_FATE)}")
-    found = dict(said.thresholds) if said else {}
-    for text in thresholds:
-        name, _, value = text.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
-            raise UserError(f"--threshold {text!r}: give POLICY=NUMBER, such as spam=0.7") from None
-    fate = cast("Unselected | None", unselected) or (said.unselected if said else None)
-    return Wanted(keep, out, found, fate, verdicts or bool(said and said.verdicts))
-
-
-def check_job(asked: Wanted, found: Checked) -> None:
-    """What can be said before the job's rows are labelled. Raises `Problems`."""
-    ids, job = [policy.id for policy in found.policies], found.job
-    problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
-    problems += [Problem("threshold", None, f"no policy {name!r}", nearest(name, ids)) for name in asked.thresholds if name not in ids]
-    problems += _name_problems(found.scan.shards[0].url, asked, ids, job.storage)
-    if (job.input.where or job.input.sample) and asked.unselected is None:
-        problems.append(Problem("unselected", None, *_UNSAID))
-    if problems:
-        raise Problems(problems)
-
-
-def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
-    """An output's labels. Raises `UserError` where there are none, or where their run has not ended."""
-    layout = Layout(url, storage)
-    with plain_errors(url):
-        manifest = read_manifest(layout)
-        if manifest is None:
-            raise UserError(f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json")
-        if (status := manifest["runs"][-1]["status"]) != "finished":
-            raise UserError(f"the labels in {shown(url)} are not finished (the last run: {status}): run their job to its end first")
-        found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
-        read = read_markers(layout, [layout.marker(name, *marker) for name, marker in found.items()])
-    policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
-    return Labels(layout, manifest, {marker["shard"]: {**marker, "file": found[marker["shard"]]} for marker in read}, policies)
-
-
-def _policy(name: str, said: Mapping[str, Any]) -> Policy:
-    """A policy as a manifest has it: what of it decides."""
-    judge = said["cascade"][-1]
-    labels = {label: Label(violates=violates) for label, violates in judge["labels"].items()}
-    return Policy(
-        id=name, title=said["title"], version=said["version"], labels=labels, answer=judge["answer"], threshold=said["threshold"], text=judge["policy"]
-    )
 
 
 def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say: Callable[[int, int], None] = lambda done, all_: None) -> Filtered:
@@ -205,69 +113,6 @@ def read_summary(layout: Layout) -> dict[str, Any] | None:
     """What a finished filter said of itself, None where there is none."""
     data = read(layout.fs, _json(layout))
     return None if data is None else json.loads(data)
-
-
-def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
-    """The rule that is asked for, on these labels. Raises `Problems`."""
-    ids = [policy.id for policy in labels.policies]
-    problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
-    problems += _threshold_problems(labels, asked.thresholds)
-    problems += _place_problems(labels, asked.out, storage)
-    lost = _source_problems(labels, storage)
-    if labels.markers and not lost:
-        problems += _name_problems(next(iter(labels.markers.values()))["source"], asked, ids, storage)
-    problems += lost
-    selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
-    if not selected and asked.unselected is None:
-        rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
-        problems.append(Problem("unselected", None, f"{rows:,} {_UNSAID[0]}", _UNSAID[1]))
-    if problems:
-        raise Problems(problems)
-    policies = tuple(policy.model_copy(update={"threshold": asked.thresholds.get(policy.id, policy.threshold)}) for policy in labels.policies)
-    fate = None if selected or asked.unselected is None else _FATE[asked.unselected]
-    return Rule(asked.keep, policies, fate, asked.verdicts)
-
-
-def _threshold_problems(labels: Labels, thresholds: Mapping[str, float]) -> Iterator[Problem]:
-    policies = {policy.id: policy for policy in labels.policies}
-    for name, threshold in thresholds.items():
-        key = f"threshold {name}={threshold:g}"
-        if name not in policies:
-            yield Problem(key, None, f"no policy {name!r}", nearest(name, policies))
-        elif not 0 < threshold <= 1:
-            yield Problem(key, None, "a threshold is above 0 and at most 1")
-        elif threshold < policies[name].threshold and "screen" in [judge["judge"] for judge in labels.manifest["policies"][name]["cascade"]]:
-            yield Problem(
-                key, None, f"a screen settled rows of {name} for a threshold of {policies[name].threshold:g}, and promises nothing for a lower one",
-                "set it in the policy and run the job: it judges these rows again",
-            )  # fmt: skip
-
-
-def _place_problems(labels: Labels, out: str, storage: Mapping[str, Any]) -> Iterator[Problem]:
-    here = place(out, storage)
-    roots = {marker["source"].removesuffix(name).rstrip("/") for name, marker in labels.markers.items()}
-    for what, url in [("labels", labels.layout.url), *[("input", root) for root in sorted(roots)]]:
-        if here.startswith(place(url, storage)):
-            yield Problem("out", None, f"{shown(out)} lies inside the {what} {shown(url)}", "write it elsewhere")
-
-
-def _name_problems(source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]) -> Iterator[Problem]:
-    """Columns of a shard with the name of one that is added."""
-    with plain_errors(source):
-        names = pq.read_schema(RemoteFile(*filesystem(source, storage))).names
-    if TOLD.name in names:
-        yield Problem(source, None, f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held", "rename it in the input")
-    if asked.verdicts and (both := {FLAGGED.name, *policies} & set(names)):
-        yield Problem("verdicts", None, f"the input has columns of these names: {', '.join(sorted(both))}", "leave --verdicts out")
-
-
-def _source_problems(labels: Labels, storage: Mapping[str, Any]) -> list[Problem]:
-    """Shards whose source is gone or another version."""
-    with ThreadPoolExecutor(16) as pool:
-        found = [wrong for wrong in pool.map(lambda marker: changed(marker, storage), labels.markers.values()) if wrong]
-    hint = "run the job again: it judges what changed; --prune removes the labels of what is gone"
-    problems = [Problem(labels.layout.url, None, wrong, hint) for wrong in found[:NAMED]]
-    return [*problems, *([Problem(labels.layout.url, None, f"{len(found) - NAMED:,} more like these", hint)] if len(found) > NAMED else [])]
 
 
 def _forget(layout: Layout, name: str, markers: Sequence[tuple[str, str]]) -> None:
