@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test, check: what CI runs.  bench: speed, and what a cascade saves.  chaos: kills.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test, check: what CI runs.  bench: speed, and what a cascade saves.  chaos: kills.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -17,7 +17,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo test check bench chaos scale train install clean
+.PHONY: demo test check bench chaos served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -44,6 +44,9 @@ bench: install
 
 chaos: install
 	$(RUN) tests/chaos.py
+
+served: install
+	$(RUN) -m pytest tests/served_vllm.py
 
 scale: install
 	$(RUN) tests/scale.py

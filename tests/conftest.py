@@ -37,7 +37,7 @@ SCRIPT = {
 
 # Files that take minutes: begun first, so that two processes end together.
 LONG = [
-    *("test_vllm.py", "test_faults.py", "test_remote_vllm.py", "test_faulty_storage.py", "test_corpora.py", "test_submit.py", "test_cascade.py"),
+    *("test_vllm.py", "test_faults.py", "test_faulty_storage.py", "test_corpora.py", "test_submit.py", "test_cascade.py"),
     *("test_untrusted.py", "test_filter.py", "test_flow.py", "test_storage.py"),
 ]
 

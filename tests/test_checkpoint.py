@@ -14,6 +14,7 @@ from conftest import weights
 
 from moderay import checkpoint, tiny
 from moderay.errors import UserError
+from moderay.profiles import model_size
 from moderay.prompt import vocabulary
 from moderay.storage import filesystem
 
@@ -52,7 +53,7 @@ def test_model_is_the_same_judge_wherever_it_lies(stored_tiny: str, tmp_path: Pa
     assert checkpoint.identity(stored_tiny) == checkpoint.identity("tiny") == checkpoint.identity(str(tmp_path / "copy"))
     assert checkpoint.identity("openai/gpt-oss-safeguard-20b") == "openai/gpt-oss-safeguard-20b"
     assert vocabulary(stored_tiny).encode("a prize") == vocabulary("tiny").encode("a prize")
-    assert checkpoint.text(stored_tiny, "no-such-file.json") is None
+    assert checkpoint.text(stored_tiny, "no-such-file.json") is None and model_size(stored_tiny) is None
 
 
 def test_what_cannot_be_fetched_is_told_in_one_sentence(stored_tiny: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, golden) -> None:  # type: ignore[no-untyped-def]

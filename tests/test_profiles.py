@@ -117,7 +117,6 @@ def test_refusal_names_a_length_and_a_number_of_gpus_that_fit() -> None:
     ("source", "size"),
     [
         ("openai/gpt-oss-safeguard-20b", "20b"),
-        ("s3://models/gpt-oss-safeguard-120b/", "120b"),
         ("openai/gpt-oss-120b", "120b"),
         ("somebody/gpt-oss-20b-bf16", None),
         ("tiny", None),

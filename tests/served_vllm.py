@@ -1,4 +1,4 @@
-"""vLLM's own server behind the remote engine, beside vLLM in the process: one checkpoint, one prompt, the same labels."""
+"""`make served`: vLLM's own server behind the remote engine, beside vLLM in the process: one checkpoint, one prompt, the same labels."""
 
 import json
 import os
