@@ -27,9 +27,10 @@ from moderay.check import check
 from moderay.decide import decide, flagged
 from moderay.errors import UserError
 from moderay.filter import filter_labels
+from moderay.keep import FATES
 from moderay.policy import load_policy
 from moderay.records import Status, Verdict, label_fields, verdict_array
-from moderay.sieve import FATES, Rule, Sifting, sift
+from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
 from moderay.storage import filesystem, version
 
@@ -141,7 +142,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(labelled: Path,
     (tmp_path / "named").mkdir()
     pq.write_table(table.rename_columns(["moderay", "text", "flagged"]), tmp_path / "named/a.parquet")
     named = check(job(input={"path": "named", "content": "text"}, output={"path": "named-out", "columns": []}))
-    told(lambda: check_job(wanted(named.job, KEEP, str(tmp_path / "clean"), (), None, True), named))
+    told(lambda: check_job(wanted(named.job, KEEP, str(tmp_path / "named/clean"), ("spam=1.5", "hate=0.5"), None, True), named))
     pq.write_table(table.slice(0, 20), corpus / "b.parquet")
     (corpus / "a.parquet").unlink()
     told(lambda: filtered(labelled))

@@ -13,10 +13,10 @@ from conftest import compared, labels
 from fsspec.implementations.local import LocalFileSystem
 
 from moderay import check, publish, units
+from moderay.keep import FATES
 from moderay.plan import make_plan
 from moderay.publish import Publication
 from moderay.records import Status, Verdict, unit_schema, verdict_array
-from moderay.sieve import FATES
 from moderay.state import Lease, LeaseLost
 from moderay.storage import create, filesystem
 

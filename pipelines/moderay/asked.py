@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from moderay.check import Checked
 from moderay.errors import Problem, Problems, UserError, nearest
 from moderay.job import Job, Unselected
-from moderay.keep import TOLD, rule_problems
+from moderay.keep import FATES, TOLD, Fate, rule_problems
 from moderay.plan import read_manifest
 from moderay.policy import Label, Policy
 from moderay.records import FLAGGED
-from moderay.sieve import FATES, Fate, Rule, changed
+from moderay.sieve import Rule, changed
 from moderay.state import Layout, list_state, read_markers
 from moderay.storage import RemoteFile, filesystem, place, plain_errors, shown
 
@@ -73,11 +73,10 @@ def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Seque
 
 
 def check_job(asked: Wanted, found: Checked) -> None:
-    """What can be said before the job's rows are labelled. Raises `Problems`."""
-    ids, job = [policy.id for policy in found.policies], found.job
-    problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
-    problems += [Problem("threshold", None, f"no policy {name!r}", nearest(name, ids)) for name in asked.thresholds if name not in ids]
-    problems += _name_problems(found.scan.shards[0].url, asked, ids, job.storage)
+    """Everything that can be said before the job's rows are labelled. Raises `Problems`."""
+    job, screened = found.job, {cascade.policy.id for cascade in found.cascades if "screen" in cascade.keys}
+    sources = {shard.name: shard.url for shard in found.scan.shards}
+    problems = [*_problems(asked, found.policies, screened, job.output.path, sources, job.storage)]
     if (job.input.where or job.input.sample) and asked.unselected is None:
         problems.append(Problem("unselected", None, *_UNSAID))
     if problems:
@@ -110,14 +109,10 @@ def _policy(name: str, said: Mapping[str, Any]) -> Policy:
 
 def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
     """The rule that is asked for, on these labels. Raises `Problems`."""
-    ids = [policy.id for policy in labels.policies]
-    problems = [Problem("keep", None, *wrong) for wrong in rule_problems(asked.keep, ids)]
-    problems += _threshold_problems(labels, asked.thresholds)
-    problems += _place_problems(labels, asked.out, storage)
+    screened = {name for name, policy in labels.manifest["policies"].items() if "screen" in [judge["judge"] for judge in policy["cascade"]]}
     lost = _source_problems(labels, storage)
-    if labels.markers and not lost:
-        problems += _name_problems(next(iter(labels.markers.values()))["source"], asked, ids, storage)
-    problems += lost
+    sources = {name: marker["source"] for name, marker in labels.markers.items()}
+    problems = [*_problems(asked, labels.policies, screened, labels.layout.url, sources, storage, look=not lost), *lost]
     selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
     if not selected and asked.unselected is None:
         rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
@@ -129,25 +124,45 @@ def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
     return Rule(asked.keep, policies, fate, asked.verdicts)
 
 
-def _threshold_problems(labels: Labels, thresholds: Mapping[str, float]) -> Iterator[Problem]:
-    policies = {policy.id: policy for policy in labels.policies}
+def _problems(
+    asked: Wanted,
+    policies: Sequence[Policy],
+    screened: Collection[str],
+    labels: str,
+    sources: Mapping[str, str],
+    storage: Mapping[str, Any],
+    look: bool = True,
+) -> Iterator[Problem]:
+    """What is wrong whether or not the rows are labelled yet. `screened`: policies with a screen; `labels`: where they lie or will;
+    `sources`: URLs by shard, of which the first is looked into, unless not `look`."""
+    ids = [policy.id for policy in policies]
+    for wrong in rule_problems(asked.keep, ids):
+        yield Problem("keep", None, *wrong)
+    yield from _threshold_problems(asked.thresholds, policies, screened)
+    yield from _place_problems(asked.out, labels, sources, storage)
+    if look and sources:
+        yield from _name_problems(next(iter(sources.values())), asked, ids, storage)
+
+
+def _threshold_problems(thresholds: Mapping[str, float], policies: Sequence[Policy], screened: Collection[str]) -> Iterator[Problem]:
+    before = {policy.id: policy.threshold for policy in policies}
     for name, threshold in thresholds.items():
         key = f"threshold {name}={threshold:g}"
-        if name not in policies:
-            yield Problem(key, None, f"no policy {name!r}", nearest(name, policies))
+        if name not in before:
+            yield Problem(key, None, f"no policy {name!r}", nearest(name, before))
         elif not 0 < threshold <= 1:
             yield Problem(key, None, "a threshold is above 0 and at most 1")
-        elif threshold < policies[name].threshold and "screen" in [judge["judge"] for judge in labels.manifest["policies"][name]["cascade"]]:
+        elif threshold < before[name] and name in screened:
             yield Problem(
-                key, None, f"a screen settled rows of {name} for a threshold of {policies[name].threshold:g}, and promises nothing for a lower one",
+                key, None, f"a screen settled rows of {name} for a threshold of {before[name]:g}, and promises nothing for a lower one",
                 "set it in the policy and run the job: it judges these rows again",
             )  # fmt: skip
 
 
-def _place_problems(labels: Labels, out: str, storage: Mapping[str, Any]) -> Iterator[Problem]:
+def _place_problems(out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]) -> Iterator[Problem]:
     here = place(out, storage)
-    roots = {marker["source"].removesuffix(name).rstrip("/") for name, marker in labels.markers.items()}
-    for what, url in [("labels", labels.layout.url), *[("input", root) for root in sorted(roots)]]:
+    roots = {url.removesuffix(name).rstrip("/") for name, url in sources.items()}
+    for what, url in [("labels", labels), *[("input", root) for root in sorted(roots)]]:
         if here.startswith(place(url, storage)):
             yield Problem("out", None, f"{shown(out)} lies inside the {what} {shown(url)}", "write it elsewhere")
 

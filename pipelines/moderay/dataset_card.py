@@ -79,7 +79,7 @@ def _limits(summary: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {judge} was calibrated to miss at most {miss:.1%} of the violations."
     selection = summary["selection"]
     for what in ("where", "sample"):
-        if selection[what]:
+        if selection[what] and summary["rule"]["unselected"]:
             yield f"Only rows with `{what}: {selection[what]}` were judged; the others went to `{summary['rule']['unselected']}/` unseen."
     if summary["missing"] or summary["failed"]:
         names = sorted({**summary["missing"], **summary["failed"]})

@@ -6,7 +6,9 @@ a shard's own marker says under which labels and rule: the same command goes on 
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +19,14 @@ from typing import Any
 import ray
 
 from moderay.asked import Labels, Wanted, checked
-from moderay.cluster import end_with_raylet, start_ray
+from moderay.cluster import end_with_raylet, resources, start_ray
 from moderay.dataset_card import dataset_card
 from moderay.errors import ModerayError, Stopped, TryAgain, first_line
 from moderay.identity import digest
+from moderay.keep import FATES
 from moderay.publish import ShardFailed
 from moderay.publishing import cause
-from moderay.sieve import FATES, Rule, Sifting, sift
+from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease, list_state, read_markers
 from moderay.storage import plain_errors, read, remove, shown
 
@@ -49,7 +52,7 @@ def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say
     rule = checked(labels, asked, storage)
     layout = Layout(asked.out, storage)
     with plain_errors(asked.out):
-        summary = read_summary(layout)
+        summary = _read_summary(layout)
         if not _left(labels, rule, layout).any and summary is not None and summary["rule"] == _told(rule) and summary["missing"] == labels.missing:
             return Filtered(summary, False)
         with Lease(layout) as lease:
@@ -109,7 +112,7 @@ def _json(layout: Layout) -> str:
     return f"{layout.root}/filter.json"
 
 
-def read_summary(layout: Layout) -> dict[str, Any] | None:
+def _read_summary(layout: Layout) -> dict[str, Any] | None:
     """What a finished filter said of itself, None where there is none."""
     data = read(layout.fs, _json(layout))
     return None if data is None else json.loads(data)
@@ -145,11 +148,15 @@ def _each(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
 
 
 def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
+    """No more of them at once than keep the cluster's cores busy: each wait looks at all."""
     start_ray()
-    task = ray.remote(num_cpus=1)(_in_worker)
-    names = {task.remote(work): work.name for work in works}
+    task, left, names = ray.remote(num_cpus=1)(_in_worker), iter(works), dict[Any, str]()
+    most = 2 * math.ceil(resources()[1])
     try:
-        while names:
+        while True:
+            names |= {task.remote(work): work.name for work in itertools.islice(left, most - len(names))}
+            if not names:
+                return
             [ready], _ = ray.wait(list(names), num_returns=1)
             yield names.pop(ready), ray.get(ready)
     except ray.exceptions.RayError as error:

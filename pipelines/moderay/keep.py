@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,13 +29,8 @@ REASON = pa.struct(
 TOLD = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]))
 
 
-@dataclass(frozen=True)
-class Fates:
-    """Of each row of a batch: kept, removed, or held, which is neither."""
-
-    kept: pa.BooleanArray
-    removed: pa.BooleanArray
-    held: pa.BooleanArray
+Fate = Literal["kept", "removed", "held"]
+FATES: tuple[Fate, ...] = ("kept", "removed", "held")
 
 
 def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -78,12 +72,12 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
     return [ROW.name, *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []), *(f"{policy}.{field}" for policy in policies for field in fields)]
 
 
-def fates(rule: str, labels: pa.Table) -> Fates:
-    """What becomes of label rows; where the rule is null, as SQL has it, the row is held."""
+def fates(rule: str, labels: pa.Table) -> dict[Fate, pa.BooleanArray]:
+    """Which of the label rows are kept, removed and held; where the rule is null, as SQL has it, the row is held."""
     frame: Any = pl.from_arrow(labels)
     said = frame.select(pl.sql_expr(rule).alias("keep"))["keep"].to_arrow()
     kept, known = pc.fill_null(said, False), pc.is_valid(said)
-    return Fates(kept, pc.and_not(known, kept), pc.invert(known))
+    return {"kept": kept, "removed": pc.and_not(known, kept), "held": pc.invert(known)}
 
 
 def told(labels: pa.Table, policies: Sequence[Policy], named: Sequence[str]) -> pa.StructArray:

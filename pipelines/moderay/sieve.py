@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +22,12 @@ import pyarrow.parquet as pq
 from moderay.columns import where_columns
 from moderay.decide import flagged, redecide
 from moderay.errors import first_line
-from moderay.keep import TOLD, fates, read_fields, told, untold
+from moderay.keep import FATES, TOLD, Fate, fates, read_fields, told, untold
 from moderay.policy import Policy
 from moderay.publish import BATCH_BYTES, ShardFailed, bounded_batches
 from moderay.records import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.state import Layout, Range, assert_epoch
 from moderay.storage import RemoteFile, details, filesystem, put_file, remove, version
-
-Fate = Literal["kept", "removed", "held"]
-FATES: tuple[Fate, ...] = ("kept", "removed", "held")
 
 
 @dataclass(frozen=True)
@@ -194,8 +191,7 @@ def _distribute(
     """Hand each row of a batch on to its part, in order, with what is told of it."""
     positions = labels.column(ROW.name).to_numpy() - start
     others = np.setdiff1d(np.arange(len(rows)), positions, assume_unique=True)  # not selected for judging
-    becomes = fates(rule.keep, labels)
-    for fate, mask in zip(FATES, (becomes.kept, becomes.removed, becomes.held), strict=True):
+    for fate, mask in fates(rule.keep, labels).items():
         chosen, mine = labels.filter(mask), positions[mask.to_numpy(zero_copy_only=False)]
         counts[fate] += len(mine)
         beside = _beside(rule, fate, chosen)
@@ -240,11 +236,13 @@ class Part:
         self._file, self._schema, self._codec = file, schema, codec
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
+        self._bytes = 0  # of what waits
 
     def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
         if len(rows):
             self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
-            if sum(table.nbytes for table in self._waiting) >= BATCH_BYTES:
+            self._bytes += self._waiting[-1].nbytes
+            if self._bytes >= BATCH_BYTES:
                 self._flush()
 
     def close(self, always: bool = False) -> None:
@@ -257,4 +255,4 @@ class Part:
     def _flush(self) -> None:
         self._writer = self._writer or pq.ParquetWriter(self._file, self._schema, compression=self._codec)
         self._writer.write_table(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
-        self._waiting = []
+        self._waiting, self._bytes = [], 0
