@@ -197,13 +197,14 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
 FLOAT = ("--set=output.reasoning=all", "--set=model.sampling={temperature: 0}", "--set=model.dtype=float32")
 
 
-def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...], *sets: str) -> Counter[str]:
-    """The demo's job over one of its shards with real vLLM, with `sets`, of which `kinds` (engine, actor, driver) are killed one after
-    the other, each when four more units are saved; the kills. Raises AssertionError where an engine outlives its actor."""
-    job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={shard}", f"--set=output.path={out}", *sets]
+def killed_vllm(corpus: Path, out: Path, kinds: tuple[str, ...], *options: str) -> tuple[Counter[str], str]:
+    """The demo's job over `corpus` with real vLLM, with `options`, of which `kinds` (engine, actor, driver) are killed one after the
+    other, each when four more units are saved; the kills, and what the run printed. Raises AssertionError where an engine
+    outlives its actor."""
+    job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={corpus}", f"--set=output.path={out}", *options]
     done, left = Counter[str](), list(kinds)
     while True:
-        driver = subprocess.Popen(job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})
+        driver = subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})
         while driver.poll() is None:
             time.sleep(0.05)
             if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (1 + done.total()):
@@ -215,10 +216,10 @@ def killed_vllm(shard: Path, out: Path, kinds: tuple[str, ...], *sets: str) -> C
                     done[left.pop(0)] += 1
                     _, alive = psutil.wait_procs(engines, timeout=30)
                     assert not alive, f"outlived what was killed: {alive}"
-        _, said = driver.communicate()
+        said, wrong = driver.communicate()
         if driver.returncode == 0:
-            return done
-        assert driver.returncode < 0, said.decode()
+            return done, said.decode()
+        assert driver.returncode < 0, wrong.decode()
         time.sleep(3)
 
 
@@ -282,7 +283,7 @@ def main() -> None:
 def real(folder: Path) -> list[str]:
     demo.write(folder / "demo")
     shard = folder / "demo/part-000.parquet"
-    kills = killed_vllm(shard, folder / "killed", ("engine", "actor", "driver"))
+    kills, _ = killed_vllm(shard, folder / "killed", ("engine", "actor", "driver"))
     subprocess.run([*command(ROOT / "jobs/demo.yaml"), *FLOAT, f"--set=input.path={shard}", f"--set=output.path={folder}/peace"], check=True)
     found = differences(folder, "killed", "peace")
     print(f"kills survived with vLLM: {', '.join(kills)}; labels: " + ("those of an undisturbed run" if not found else "; ".join(found)))

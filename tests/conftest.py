@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,21 +161,27 @@ def s3() -> Iterator[dict[str, str]]:
         server.wait()
 
 
-@pytest.fixture
-def stored_tiny(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache of its own to fetch it into."""
+@contextmanager
+def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
+    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache in `folder` to fetch it into."""
     from moderay import tiny
     from moderay.storage import filesystem
 
-    for name, value in s3.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MODERAY_CACHE", str(tmp_path / "cache"))
-    url = f"s3://data/{tmp_path.name}/tiny"
-    fs, path = filesystem(url)
-    fs.put([str(file) for file in weights(tiny.FOLDER)], f"{path}/")
-    fs.pipe({f"{path}/pytorch_model.bin": b"a pickle", f"{path}/original/model.safetensors": b"the same once more"})
-    yield url
-    fs.rm(path, recursive=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**s3, "MODERAY_CACHE": str(folder / "cache")}.items():
+            patch.setenv(name, value)
+        url = f"s3://data/{folder.name}/tiny"
+        fs, path = filesystem(url)
+        fs.put([str(file) for file in weights(tiny.FOLDER)], f"{path}/")
+        fs.pipe({f"{path}/pytorch_model.bin": b"a pickle", f"{path}/original/model.safetensors": b"the same once more"})
+        yield url
+        fs.rm(path, recursive=True)
+
+
+@pytest.fixture
+def stored_tiny(s3: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with stored(s3, tmp_path) as url:
+        yield url
 
 
 def weights(folder: Path) -> list[Path]:

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT, SCRIPT, SHARED, labels
 
+from moderay import tiny
+
 CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
 
 
@@ -38,7 +40,7 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
     # Texts it never saw make tiny write as long as it may.
     short = "--set=cascade=[{reason: {budget: 48}}]"
     said = cli("run", ROOT / "jobs/openai-moderation.yaml", f"--set=output.path={tmp_path}/out", short, CORPUS=str(SHARED / folder))
-    assert said.returncode == 0, said.stderr
+    assert said.returncode == 0 and tiny.NOTICE in said.stderr, said.stderr
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
 
 

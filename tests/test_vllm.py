@@ -1,4 +1,4 @@
-"""The real engine: the demo corpus through the pipeline on vLLM, beside one plain `AsyncLLM` fed the same prompts."""
+"""The real engine: the demo corpus through the pipeline on vLLM, killed on the way, beside one plain `AsyncLLM` fed the same prompts."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from chaos import FLOAT, killed_vllm
-from conftest import ROOT, compared, labels
+from chaos import killed_vllm
+from conftest import ROOT, labels, stored
 
 from moderay import tiny
 from moderay.policy import load_policy
@@ -25,17 +25,16 @@ LOGPROBS = 12
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, cli) -> Path:  # type: ignore[no-untyped-def]
-    """The demo corpus, labelled in float32 at temperature 0 by `moderay run`."""
+def labelled(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Path:
+    """The demo corpus, labelled in float32 at temperature 0 by `moderay run`, with the weights in an object store, from where the
+    first start of the engine fetches them, and the engine's process killed on the way."""
     folder = tmp_path_factory.mktemp("demo")
     demo.write(folder / "in")
-    said = cli(
-        "run",
-        ROOT / "jobs/demo.yaml",
-        *(*FLOAT, f"--set=input.path={folder}/in", f"--set=output.path={folder}/out", "--agreement", "truth_"),
-    )
-    assert said.returncode == 0 and tiny.NOTICE in said.stderr, said.stderr
-    (folder / "said.txt").write_text(said.stdout)
+    with stored(s3, folder) as model:
+        options = (f"--set=model.source={model}", "--set=unit.rows=40", "--agreement", "truth_")
+        kills, said = killed_vllm(folder / "in", folder / "out", ("engine",), *options)
+    assert kills == {"engine": 1}
+    (folder / "said.txt").write_text(said)
     return folder
 
 
@@ -52,6 +51,8 @@ def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
                 assert (verdict["violates"] is None) == (verdict["status"] != "ok")
     agreement = re.search(r"agreement (\d\.\d\d)", (labelled / "said.txt").read_text())
     assert agreement is not None and float(agreement[1]) >= 0.9
+    assert json.loads((labelled / "out/_moderay/manifest.json").read_text())["runs"][-1]["engine_restarts"] == 1
+    assert len(list((labelled / "cache/weights").glob("*/model.safetensors"))) == 1
 
 
 def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_path: Path) -> None:
@@ -106,19 +107,6 @@ def _read(policy_id: str, tokens: list[int], logprobs: list[dict[str, float]]) -
     weights = {name: math.exp(logprobs[at].get(str(token), -math.inf)) for token, name in ends.items()}
     bad = sum(weights[name] for name in names if policy.labels[name].violates)
     return answer["label"], answer["rationale"], found[1], bad / sum(weights.values())
-
-
-def test_killed_engine_is_built_again_and_the_labels_are_the_same(labelled: Path, stored_tiny: str, tmp_path: Path) -> None:
-    """With the weights in an object store, from where the first start fetches them."""
-    rows = 160
-    (tmp_path / "in").mkdir()
-    pq.write_table(pq.read_table(labelled / "in/part-000.parquet").slice(0, rows), tmp_path / "in/part-000.parquet")
-    kills = killed_vllm(tmp_path / "in/part-000.parquet", tmp_path / "out", ("engine",), f"--set=model.source={stored_tiny}")
-    assert kills == {"engine": 1}
-    assert json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][-1]["engine_restarts"] == 1
-    assert len(list((tmp_path / "cache/weights").glob("*/model.safetensors"))) == 1
-    found, whole = (labels(out)["part-000.parquet"] for out in (tmp_path / "out", labelled / "out"))
-    assert all(compared(found, policy) == compared(whole.slice(0, rows), policy) for policy in POLICIES)
 
 
 def test_model_that_is_not_there_is_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]

@@ -11,16 +11,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import beta, binom
+
+# Not scipy.stats, whose import takes more than half a second of each run's start.
+from scipy.special import bdtrik, betainc, betaincinv
 
 
 def allowed_misses(violations: int, max_miss: float, confidence: float) -> int | None:
     """The largest k for which P(share missed <= `max_miss`) >= `confidence`, with `violations` held out; None where there
     are too few even for k = 0. Raises ValueError unless both numbers lie between 0 and 1."""
     _check(max_miss, confidence)
+    if not violations:
+        return None
     # P(Beta(k+1, n-k) <= p) = P(Binomial(n, p) > k), so k is next to a quantile of the binomial distribution.
-    near = int(binom.ppf(1 - confidence, violations, max_miss))
-    return next((k for k in (near, near - 1) if 0 <= k < violations and binom.sf(k, violations, max_miss) >= confidence), None)
+    near = math.ceil(bdtrik(1 - confidence, violations, max_miss))
+    fits = (k for k in (near + 1, near, near - 1, near - 2) if 0 <= k < violations and betainc(k + 1, violations - k, max_miss) >= confidence)
+    return next(fits, None)
 
 
 def violations_needed(max_miss: float, confidence: float) -> int:
@@ -37,8 +42,8 @@ def violations_needed(max_miss: float, confidence: float) -> int:
 def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
     """Clopper-Pearson: covers the true share with at least `confidence` where `k` of `n` were hits; (0, 1) for n = 0."""
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, k, n - k + 1)) if k else 0.0
-    high = float(beta.ppf(1 - tail, k + 1, n - k)) if k < n else 1.0
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
     return low, high
 
 
