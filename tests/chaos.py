@@ -224,7 +224,11 @@ def killed_vllm(corpus: Path, out: Path, kinds: tuple[str, ...], *options: str) 
 
 
 def _processes(driver: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
-    return [found for found in psutil.Process(driver.pid).children(recursive=True) if name in found.name() + " ".join(found.cmdline())]
+    found = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            found += [process] if name in process.name() + " ".join(process.cmdline()) else []
+    return found
 
 
 async def lost_time() -> tuple[float, float]:

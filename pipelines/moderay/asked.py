@@ -13,11 +13,10 @@ from moderay.check import Checked
 from moderay.errors import Problem, Problems, UserError, nearest
 from moderay.job import Job, Unselected
 from moderay.keep import FATES, TOLD, Fate, rule_problems
-from moderay.plan import read_manifest
 from moderay.policy import Label, Policy
 from moderay.records import FLAGGED
 from moderay.sieve import Rule, changed
-from moderay.state import Layout, list_state, read_markers
+from moderay.state import Layout, list_state, read_manifest, read_markers
 from moderay.storage import RemoteFile, filesystem, place, plain_errors, shown
 
 # Problems of one kind that are named.

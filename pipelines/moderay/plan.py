@@ -15,8 +15,8 @@ from moderay.identity import digest
 from moderay.records import RETRYABLE
 from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.shards import Shard
-from moderay.state import Layout, Range, State, gaps, list_state, shard_key, tiling
-from moderay.storage import get, plain_errors, read
+from moderay.state import Layout, Range, State, gaps, list_state, read_manifest, shard_key, tiling
+from moderay.storage import get, plain_errors
 
 Marker = tuple[str, str]
 
@@ -83,11 +83,6 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
     outputs = (layout, *[output.layout for output in checked.reused])
     return Plan(layout, outputs, cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)
-
-
-def read_manifest(layout: Layout) -> dict[str, Any] | None:
-    data = read(layout.fs, layout.private("manifest.json"))
-    return None if data is None else json.loads(data)
 
 
 @dataclass

@@ -7,8 +7,10 @@ simply run again.
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.decide import decide, flagged, redecide, summary
+from moderay.decide import decide, distribution, flagged, redecide, summary
 from moderay.errors import ModerayError, first_line
 from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
@@ -95,8 +97,8 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
     layout, fs = work.layout, work.layout.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         file = Path(folder) / "labels.parquet"
-        rows, counts, flags = _to_local(file, work, batches)
-        _verify(file, work, rows)
+        counted, new = _to_local(file, work, batches, again=bool(old))
+        _verify(file, work, counted.rows)
         assert_epoch(layout, work.epoch)
         put_file(fs, str(file), layout.label(work.shard.name), layout.private("tmp"))
     marker = {
@@ -104,9 +106,9 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
         "identity": work.shard.identity,
         "source": work.shard.url,
         "input_rows": work.shard.rows,
-        "rows": rows,
-        "flagged": flags,
-        "policies": counts,
+        **vars(counted),
+        # Of a shard that was published before: what this run judged. Of any other: all of it.
+        **({} if new is None else {"new": vars(new)}),
         "judges": work.judges,
         "thresholds": {policy.id: policy.threshold for policy in work.policies},
         "run": work.epoch,
@@ -125,21 +127,36 @@ def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str
         remove(fs, path)
 
 
-def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table]) -> tuple[int, dict[str, dict[str, int]], int]:
-    rows = flags = 0
-    counts: dict[str, dict[str, int]] = {policy.id: {} for policy in work.policies}
+@dataclass
+class Tally:
+    """Label rows, how many of them are flagged, and by policy the counts of `decide.summary` and `decide.distribution`."""
+
+    policies: dict[str, Counter[str]]
+    rows: int = 0
+    flagged: int = 0
+
+    def add(self, flagged: pa.Array, decisions: Mapping[str, pa.StructArray]) -> None:
+        self.rows += len(flagged)
+        self.flagged += pc.sum(flagged).as_py() or 0
+        for name, rows in decisions.items():
+            self.policies[name].update(summary(rows) | distribution(rows))
+
+
+def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table], again: bool) -> tuple[Tally, Tally | None]:
+    """Write the label file; what all its rows are and, with `again`, those that this run judged."""
+    all_, new = (Tally({policy.id: Counter() for policy in work.policies}) for _ in range(2))
     # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an exception leaves a
     # valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
             writer.write_table(table)
-            rows += len(table)
-            flags += pc.sum(table.column(FLAGGED.name)).as_py() or 0
-            for policy in work.policies:
-                for chunk in table.column(policy.id).chunks:
-                    for name, count in summary(chunk).items():
-                        counts[policy.id][name] = counts[policy.id].get(name, 0) + count
-    return rows, counts, flags
+            flags = table.column(FLAGGED.name).combine_chunks()
+            decisions = {policy.id: structs(table.column(policy.id)) for policy in work.policies}
+            all_.add(flags, decisions)
+            if again:
+                judged = {name: pc.fill_null(pc.equal(rows.field("run"), work.epoch), False) for name, rows in decisions.items()}
+                new.add(flags.filter(functools.reduce(pc.or_, judged.values())), {name: rows.filter(judged[name]) for name, rows in decisions.items()})
+    return all_, new if again else None
 
 
 def _verify(file: Path, work: Publication, rows: int) -> None:

@@ -5,7 +5,6 @@ same name as its shard (`ReadAlong`), where most of its contents will be; the in
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,8 @@ from moderay.index import File, Index, Numbers, Partition, Source, hash_keys, hi
 from moderay.judges.glance import Band
 from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
 from moderay.records import CONTENT_HASH, ROW, Status, structs
-from moderay.state import Layout, list_state, read_markers
-from moderay.storage import RemoteFile, plain_errors, read
+from moderay.state import Layout, list_state, outputs, read_manifest, read_markers
+from moderay.storage import RemoteFile, filesystem, is_glob, place, plain_errors
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade
@@ -60,15 +59,28 @@ class EarlierOutput:
     manifest: Mapping[str, Any]
 
 
-def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade]) -> EarlierOutput:
-    """Read an output's manifest and markers. Raises `UserError` where there is none, or where its last run did not end."""
+def earlier_outputs(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], own: str) -> list[EarlierOutput]:
+    """The outputs that an entry of `reuse:` names. Of those that a glob finds, the job's `own` is left out, and of one that is not finished
+    counts what is published: a night that was stopped must not stop the next. Raises `UserError` for an entry that names
+    none, or one that is not finished."""
+    fs, path = filesystem(url, storage)
+    if not is_glob(fs, path):
+        return [earlier_output(url, storage, cascades)]
+    with plain_errors(url):
+        found = outputs(url, storage)
+    mine = place(own, storage)
+    return [earlier_output(name, storage, cascades, finished=False) for name in found if place(name, storage) != mine]
+
+
+def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], finished: bool = True) -> EarlierOutput:
+    """Read an output's manifest and markers. Raises `UserError` where there is none, or with `finished` where its last run did
+    not end."""
     layout = Layout(url, storage)
     with plain_errors(url):
-        data = read(layout.fs, layout.private("manifest.json"))
-        if data is None:
+        manifest = read_manifest(layout)
+        if manifest is None:
             raise UserError(f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json")
-        manifest = json.loads(data)
-        if (status := manifest["runs"][-1]["status"]) != "finished":
+        if finished and (status := manifest["runs"][-1]["status"]) != "finished":
             raise UserError(f"reuse: {url} is not finished (its last run: {status}): run its job to the end first, or leave it out")
         markers = read_markers(layout, [layout.marker(name, *marker) for name, found in list_state(layout).markers.items() for marker in found])
     shards = {marker["shard"]: usable_verdicts(cascades, marker["judges"]) for marker in markers}
@@ -83,7 +95,8 @@ class ReadAlong:
 
     def __init__(self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]) -> None:
         self._known, self._payloads = Partition(), Payloads(outputs, policies)
-        for file in files:
+        # The shard's own file last: of two entries for a content the later counts, and a row keeps the verdict it has.
+        for file in sorted(files, key=lambda file: -file.output):
             try:
                 self._add(outputs[file.output], file, policies)
             except (pa.ArrowException, FileNotFoundError, Replaced) as error:

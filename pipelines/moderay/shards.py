@@ -16,7 +16,7 @@ from moderay.content import template_columns
 from moderay.errors import Problem, TryAgain, first_line
 from moderay.job import Job
 from moderay.judges.rulesfile import check_rules
-from moderay.storage import details, filesystem, find, get, is_local, patiently, place, plain_errors, version
+from moderay.storage import details, filesystem, find, get, is_glob, is_local, patiently, place, plain_errors, version
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade
@@ -111,7 +111,7 @@ def _list(source: str, job: Job) -> tuple[list[Shard], str]:
     fs, path = filesystem(source, job.storage)
     with plain_errors(source):
         fs.invalidate_cache()
-        if _is_glob(fs, path):
+        if is_glob(fs, path):
             base = root = _glob_root(path)
             found = patiently(fs, lambda: fs.glob(path, detail=True))
         elif (info := _info(fs, path)).get("type") == "file":
@@ -135,10 +135,6 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
         return details(fs, path)
     except FileNotFoundError:
         return {}
-
-
-def _is_glob(fs: Any, path: str) -> bool:
-    return any(char in path for char in "*?[") and not (is_local(fs) and fs.exists(path))
 
 
 def _glob_root(path: str) -> str:

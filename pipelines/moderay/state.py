@@ -22,7 +22,7 @@ from typing import Any
 from moderay.errors import ModerayError, TryAgain
 from moderay.identity import digest
 from moderay.shards import Shard
-from moderay.storage import create, filesystem, get, names_below, put_bytes, read, remove
+from moderay.storage import create, filesystem, get, is_local, names_below, patiently, put_bytes, read, remove
 
 Range = tuple[int, int]
 
@@ -87,6 +87,21 @@ def list_state(layout: Layout) -> State:
 
 _UNIT = re.compile(r"(.+)/(\d+)-(\d+)-([0-9a-f]{16})\.arrow")
 _MARKER = re.compile(r"(.+)-([0-9a-f]{16})-([0-9a-f]{16})\.json")
+
+
+_MANIFEST = "/_moderay/manifest.json"
+
+
+def outputs(url: str, options: Mapping[str, Any]) -> list[str]:
+    """The outputs that a glob such as labels/date=* names, in order."""
+    fs, path = filesystem(url, options)
+    found = sorted(name.removesuffix(_MANIFEST) for name in patiently(fs, lambda: fs.glob(path.rstrip("/") + _MANIFEST)))
+    return found if is_local(fs) else [fs.unstrip_protocol(name) for name in found]
+
+
+def read_manifest(layout: Layout) -> dict[str, Any] | None:
+    data = read(layout.fs, layout.private("manifest.json"))
+    return None if data is None else json.loads(data)
 
 
 def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:

@@ -74,6 +74,10 @@ def is_local(fs: Any) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def is_glob(fs: Any, path: str) -> bool:
+    return any(char in path for char in "*?[") and not (is_local(fs) and fs.exists(path))
+
+
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
     with _whole(fs, path, scratch) as place:

@@ -1,0 +1,64 @@
+"""A trend to look at: a line of blocks for the terminal, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from moderay.errors import UserError
+from moderay.trend import Series, Share, Trend
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SUFFIXES = (".png", ".svg", ".pdf")
+# Nights that have their date below them.
+DATES = 10
+
+
+def blocks(values: Sequence[float]) -> str:
+    """One character for each value, from zero to the largest."""
+    most = max(values, default=0.0)
+    return "".join(BLOCKS[round(value / most * (len(BLOCKS) - 1))] if most else BLOCKS[0] for value in values)
+
+
+def picture(found: Trend, file: Path) -> None:
+    """Per policy, by night: the shares of flagged rows and of the labels, with their intervals, and a line where a change
+    that rings began. Raises `UserError` for a file that is no picture."""
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"--chart {file}: name a file that ends in {', '.join(SUFFIXES)}")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3 * len(found.policies)), layout="constrained")
+    plots = figure.subplots(len(found.policies), 1, squeeze=False)[:, 0]
+    for plot, (policy, series) in zip(plots, found.policies.items(), strict=True):
+        _draw(plot, series)
+        for since in sorted(_ringing(policy, series, found.alarms)):
+            plot.axvline(series.dates.index(since) - 0.5, color="black", linestyle="--", linewidth=1, label=f"since {since}")
+        plot.set_title(policy, loc="left")
+        plot.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.savefig(file, dpi=120)
+
+
+def _draw(plot: Any, series: Series) -> None:
+    _line(plot, "flagged", series.flagged, linewidth=2.5)
+    for name, shares in series.labels.items():
+        # The mildest label is what is left, and would press all others to the floor.
+        if max(share.value for share in shares) < 0.5:
+            _line(plot, name, shares, linewidth=1)
+    step = -(-len(series.dates) // DATES)
+    plot.set_xticks(range(0, len(series.dates), step), series.dates[::step])
+    plot.set_ylim(bottom=0)
+    plot.set_ylabel("% of rows")
+    plot.spines[["top", "right"]].set_visible(False)
+
+
+def _line(plot: Any, name: str, shares: Sequence[Share], linewidth: float) -> None:
+    places = range(len(shares))
+    (drawn,) = plot.plot(places, [100 * share.value for share in shares], marker="o", markersize=3, linewidth=linewidth, label=name)
+    plot.fill_between(places, [100 * s.low for s in shares], [100 * s.high for s in shares], color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def _ringing(policy: str, series: Series, alarms: Sequence[str]) -> set[str]:
+    """The nights from which on a policy is not what it was, as far as that rings."""
+    mine = [alarm for alarm in alarms if alarm.startswith(f"{policy}: ")]
+    return {found.since for found in (series.change, series.drift) if found and any(f"since {found.since}" in alarm for alarm in mine)}

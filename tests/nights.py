@@ -1,0 +1,140 @@
+"""Seven nights of jobs/nightly.yaml on the scripted engine, in short for `make test` and in long for `make bench`: rows are added every
+night and some of them were there before, a shard changes and one is deleted, one night is killed and goes on, and from the
+fifth on more is flagged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from conftest import ROOT
+
+DATES = [f"2026-11-{night:02d}" for night in range(1, 8)]
+SHARDS = 8
+# Of a night's rows: contents that were there the night before. Rows of the shard that is changed.
+AGAIN, CHANGED = 0.05, 50
+KILLED, TOUCHED, MORE = DATES[2], DATES[3], DATES[4]
+# Answers of the engine to one content: its reasoning and its label.
+ANSWERS = 2
+# Requests an engine has in flight, and the rows of a unit, on the night that is killed: what may be judged twice.
+SEQS, UNIT = 32, 100
+
+
+@dataclass(frozen=True)
+class Told:
+    """`said`: by `run --json`; `new`: distinct contents that no night before had; `asked`: contents that the engine was asked for."""
+
+    said: dict[str, Any]
+    new: int
+    asked: int
+
+
+class Nights:
+    """`folder`: for the corpus, the labels and the script. `shares`: of flagged rows, up to the fourth night and from the fifth on."""
+
+    def __init__(self, folder: Path, rows: int, shares: tuple[float, float]) -> None:
+        self.folder, self.rows, self.shares = folder, rows, shares
+        self.rng = np.random.default_rng(0)
+        self.known: set[str] = set()  # contents that labels hold
+        self.last: list[str] = []
+        self.log = folder / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log.touch()
+        for name, delay in (("script", 0.0), ("slow", 0.2)):
+            script = {
+                "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing.", "p": 0.95},
+                "rules": [{"content": "prize", "answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize.", "p": 0.9}],
+                "log": str(self.log),
+                "delay": {"mean_s": delay},
+            }
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(script))
+
+    def env(self, date: str) -> dict[str, str]:
+        return {"DATE": date, "CORPUS": str(self.folder / "corpus"), "LABELS": str(self.folder / "labels")}
+
+    def sets(self, script: str = "script") -> list[str]:
+        return [f"model.source=scripted:{self.folder}/{script}.yaml", f"policies=[{ROOT}/policies/spam]", f"unit.rows={min(512, self.rows // SHARDS)}"]
+
+    def night(self, date: str, run: Callable[[str], dict[str, Any]]) -> Told:
+        """Write what comes in on that date, and label it."""
+        new, before = self._write(date), self._asked()
+        if date == KILLED:
+            self._killed(date)
+        return Told(run(date), new, self._asked() - before)
+
+    def touched(self, run: Callable[[str], dict[str, Any]]) -> Told:
+        """A shard of a night that is labelled changes, another is deleted, and the night is run again."""
+        first, second = sorted((self.folder / f"corpus/date={TOUCHED}").iterdir())[:2]
+        texts = pq.read_table(first).column("text").to_pylist()
+        place = slice(10, 10 + CHANGED)
+        self.known -= {text for text in texts[place] if TOUCHED in text}
+        texts[place] = [f"changed {i}" for i in range(CHANGED)]
+        pq.write_table(pa.table({"text": texts}), first)
+        second.unlink()
+        before = self._asked()
+        return Told(run(TOUCHED), CHANGED, self._asked() - before)
+
+    def _write(self, date: str) -> int:
+        share = self.shares[date >= MORE]
+        folder = self.folder / f"corpus/date={date}"
+        folder.mkdir(parents=True)
+        flagged, again = (self.rng.random(self.rows) < limit for limit in (share, AGAIN if self.last else 0.0))
+        texts = np.array([f"{'your prize' if flag else 'a quiet'} {date} {i}" for i, flag in enumerate(flagged)], object)
+        if self.last:
+            texts[again] = self.rng.choice(self.last, again.sum())
+        for number, part in enumerate(np.array_split(texts, SHARDS)):
+            pq.write_table(pa.table({"text": list(part)}), folder / f"{number}.parquet")
+        new = set(texts) - self.known
+        self.known, self.last = self.known | new, list(texts)
+        return len(new)
+
+    def _asked(self) -> int:
+        return self.log.stat().st_size // ANSWERS
+
+    def _killed(self, date: str) -> None:
+        """SIGKILL of the driver once a quarter of the night is saved."""
+        options = [f"--set={given}" for given in (*self.sets("slow"), f"unit.rows={UNIT}", f"model.engine.max_num_seqs={SEQS}")]
+        command = [sys.executable, "-m", "moderay.cli", "run", str(ROOT / "jobs/nightly.yaml"), *options]
+        driver = subprocess.Popen(command, env=os.environ | self.env(date), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        labels = self.folder / f"labels/date={date}"
+        while UNIT * len(list(labels.rglob("*.arrow"))) + self.rows // SHARDS * len(list(labels.glob("*.parquet"))) < self.rows / 4:
+            time.sleep(0.05)
+            assert driver.poll() is None, "the night ended before it was killed"
+        driver.kill()
+        driver.wait()
+        time.sleep(3)  # what a dead driver leaves behind ends by itself
+
+
+def main() -> None:
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    with tempfile.TemporaryDirectory(prefix="moderay-nights-") as name:
+        nights = Nights(Path(name), rows, (0.02, 0.03))
+
+        def run(date: str) -> dict[str, Any]:
+            options = [f"--set={given}" for given in nights.sets()]
+            command = [sys.executable, "-m", "moderay.cli", "run", str(ROOT / "jobs/nightly.yaml"), "--json", *options]
+            done = subprocess.run(command, env=os.environ | nights.env(date), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+            return dict(json.loads(done.stdout))
+
+        for date in DATES:
+            told = [nights.night(date, run), *([nights.touched(run)] if date == TOUCHED else [])]
+            for one in told:
+                alarms = "; ".join(one.said["alarms"]) or "no alarm"
+                said = f"{date}: {one.said['new']['rows']:,} rows, new contents {one.new:,}, asked for {one.asked:,}"
+                print(f"{said}; gone {len(one.said['gone'])}; {one.said['seconds']:.0f} s; {alarms}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
