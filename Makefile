@@ -40,6 +40,7 @@ bench: install
 	$(RUN) tests/bench_rules.py
 	$(RUN) tests/bench_reuse.py
 	$(RUN) tests/bench_filter.py
+	$(RUN) tests/nights.py
 	$(RUN) tests/bench_engines.py
 
 chaos: install

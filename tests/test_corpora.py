@@ -6,9 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from bench_filter import assert_whole
 from conftest import ROOT, SCRIPT, SHARED, labels
 
 from moderay import tiny
+from moderay.asked import read_labels, wanted
+from moderay.filter import filter_labels
 
 CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
 
@@ -44,7 +47,7 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
 
 
-def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+def test_tweets_on_the_scripted_engine(tmp_path: Path, cli, joined_ray: None) -> None:  # type: ignore[no-untyped-def]
     folder, rows, shards = CORPORA["tweets"]
     if not (SHARED / folder).is_dir():
         pytest.skip(f"no {folder} beside the project")
@@ -59,3 +62,8 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
     texts = [t for file in sorted((tmp_path / "out").glob("*.parquet")) for t in pq.read_table(file).select(["text", "flagged"]).to_pylist()]
     assert all(row["flagged"] == any(word in row["text"].lower() for word in ("idiot", "stupid")) for row in texts)
+    for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
+        asked = wanted(None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False)
+        assert filter_labels(read_labels(str(tmp_path / "out"), {}), asked, {}).worked is worked
+        counts = assert_whole(SHARED / folder, tmp_path / "clean")
+        assert counts["in"] == rows and counts["removed"] == (0 if threshold else sum(row["flagged"] for row in texts))

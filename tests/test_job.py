@@ -138,7 +138,7 @@ def test_values_out_of_bounds_and_missing_models_are_reported(job, corpus: Path,
     model = {"source": "./none", "sampling": {"temperature": float("inf"), "top_p": 0}, "replicas": {"min": 3, "max": 2}}
     wrong = problems(job(model=model, storage="secret-word", cascade=[{"glance": {}}, {"reason": {"budget": 0}}], policies=[]))
     assert "secret-word" not in wrong
-    later = problems(job(audit=0.1, reuse=[], filter={}, alarms={}, limits={"gpu_hours": 1, "until": "x"}, model={"source": "scripted:none.yaml"}))
+    later = problems(job(audit=0.1, reuse=[], filter={}, colours={}, limits={"gpu_hours": 1, "until": "x"}, model={"source": "scripted:none.yaml"}))
     golden("job-bounds", plain(wrong + later, tmp_path))
 
 
