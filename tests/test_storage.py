@@ -17,8 +17,9 @@ from moderay.keep import FATES
 from moderay.plan import make_plan
 from moderay.publish import Publication
 from moderay.records import Status, Verdict, unit_schema, verdict_array
-from moderay.state import Lease, LeaseLost
+from moderay.state import Lease, LeaseLost, outputs
 from moderay.storage import create, filesystem
+from moderay.trend import found_nights
 
 
 @pytest.fixture
@@ -46,6 +47,9 @@ def test_job_on_s3_equals_the_job_on_disk(job, corpus: Path, bucket: str, tmp_pa
     for fate in FATES:
         assert len(labels(tmp_path / "clean" / fate)) == 3 and labels(tmp_path / "copy" / fate) == labels(tmp_path / "clean" / fate)
     assert not (tmp_path / "copy/_moderay/tmp").exists()
+    assert outputs(f"{bucket}/o*", {}) == [f"{bucket}/out"]
+    on_s3, on_disk = (found_nights([place], {})[0] for place in (bucket, f"{tmp_path}/out"))
+    assert (on_s3.rows, on_s3.shards, on_s3.flagged) == (on_disk.rows, on_disk.shards, on_disk.flagged) and on_s3.rows == 105
 
 
 def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  # type: ignore[no-untyped-def]
