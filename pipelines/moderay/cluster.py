@@ -80,7 +80,9 @@ _lifeline: threading.Thread | None = None
 
 
 def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+    # A raylet that was gone before we looked has left this process to init.
+    orphan = parent == 1 and os.environ.get("RAY_RAYLET_PID") != "1"
+    while os.getppid() == parent and not orphan:
         time.sleep(LIFELINE_S)
     for child in multiprocessing.active_children():
         child.kill()
