@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay import shards, storage
-from moderay.formats import parquet
 from moderay.check import check
 from moderay.errors import ModerayError, Problems, TryAgain, UserError
+from moderay.formats import parquet
 from moderay.shards import Scan
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))

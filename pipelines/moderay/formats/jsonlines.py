@@ -159,7 +159,7 @@ class _Part:
     def _opened(self) -> Any:
         if self._stream is None and self._codec == "gzip":
             # Arrow's is always at level 9, which takes six times as long.
-            self._stream = gzip.open(self._file, "wb", compresslevel=6)
+            self._stream = gzip.GzipFile(self._file, "wb", compresslevel=6)
         elif self._stream is None:
             self._stream = pa.output_stream(str(self._file), compression=self._codec)
         return self._stream

@@ -43,6 +43,9 @@ class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
     def __arrow_ext_deserialize__(cls, _: pa.DataType, data: bytes) -> NoType:
         return cls(data.decode())
 
+    def __hash__(self) -> int:
+        return hash(self.said)
+
     def __str__(self) -> str:
         return self.said
 
@@ -93,15 +96,16 @@ def common_types(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
     said which file has which."""
     different = list(dict.fromkeys(schemas))
     together = functools.reduce(unified, different, pa.schema([]))
-    found = {schema: pa.schema([pa.field(field.name, _in_file(schema, field)) for field in together]) for schema in different}
+    found = {schema: pa.schema([pa.field(field.name, _in_file(schema, field, different)) for field in together]) for schema in different}
     return [found[schema] for schema in schemas]
 
 
-def _in_file(schema: pa.Schema, field: pa.Field) -> pa.DataType:
-    if not isinstance(field.type, NoType) or field.name not in schema.names:
+def _in_file(schema: pa.Schema, field: pa.Field, others: Sequence[pa.Schema]) -> pa.DataType:
+    if not isinstance(field.type, NoType):
         return NoType("objects without keys") if _keyless(field.type) else field.type
-    own = schema.field(field.name).type
-    return field.type if pa.types.is_null(own) else own
+    # Without a value in this file, what the first has that has one.
+    types = (own.field(field.name).type for own in (schema, *others) if field.name in own.names)
+    return next(kind for kind in types if not pa.types.is_null(kind))
 
 
 def _assert_objects(lines: Lines) -> None:
@@ -175,12 +179,12 @@ def _of_values(values: Sequence[Any]) -> pa.DataType:
         return NoType(_both(dict.fromkeys(_WORDS[type(value)] for value in values if value is not None)))
 
 
-_WORDS = {str: "string", int: "number", float: "number", bool: "true or false", dict: "object", list: "list"}
+_WORDS = {str: "a string", int: "a number", float: "a number", bool: "true or false", dict: "an object", list: "a list"}
 
 
 def _word(kind: pa.DataType) -> str:
-    tests = {"string": pa.types.is_string, "true or false": pa.types.is_boolean, "object": pa.types.is_struct, "list": pa.types.is_list}
-    return next((word for word, test in tests.items() if test(kind)), "number")
+    tests = {"a string": pa.types.is_string, "true or false": pa.types.is_boolean, "an object": pa.types.is_struct, "a list": pa.types.is_list}
+    return next((word for word, test in tests.items() if test(kind)), "a number")
 
 
 def _both(words: Iterator[str] | dict[str, None]) -> str:
