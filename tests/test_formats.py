@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from moderay.check import check
 from moderay.columns import read_columns
 from moderay.decide import decide, flagged
 from moderay.errors import Problems, TryAgain
-from moderay.formats import format_of, is_input, jsonlines, label_file, suffix
+from moderay.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
 from moderay.formats import lines as lines_
 from moderay.formats.jsonlines import spliced
 from moderay.formats.jsontypes import MOST_DEEP
@@ -32,7 +33,7 @@ from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.shards import Shard
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
-from moderay.storage import filesystem, version
+from moderay.storage import RemoteFile, filesystem, version
 from moderay.units import _Rows, spans
 
 SPAM = load_policy(ROOT / "policies/spam")
@@ -175,10 +176,10 @@ def test_lines_that_are_no_objects_and_torn_streams_are_named_and_the_rest_is_re
 def test_store_that_fails_is_no_unreadable_file(job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a.jsonl.gz", [{"text": "a"}])
 
-    def lost(*_: object) -> bytes:
+    def lost(self: RemoteFile, size: int = -1) -> bytes:
         raise ConnectionResetError("lost")
 
-    monkeypatch.setattr("moderay.storage.get", lost)
+    monkeypatch.setattr(RemoteFile, "read", lost)
     with pytest.raises(TryAgain, match=r"a\.jsonl\.gz: the storage does not answer \(lost\)"):
         check(job())
 
@@ -306,9 +307,9 @@ def test_key_of_the_name_of_an_added_one_is_refused(tmp_path: Path) -> None:
         sifted(tmp_path, file, [False, True])
 
 
-def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_form(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_form(job, cli, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     words = ["hello there", "claim your prize", "visit my shop", None, "  "]
-    given_rows = [{"id": f"{i}", "text": None if (w := words[i % 5]) is None else f"{w} {i}", "n": i, "tags": ["é"] * (i % 3)} for i in range(40)]
+    given_rows = [{"id": f"{i}", "text": w if not (w := words[i % 5]) or w == "  " else f"{w} {i}", "n": i, "tags": ["é"] * (i % 3)} for i in range(40)]
     names = ["p.parquet", "day=1/a.jsonl", "day=1/b.jsonl.gz", "c.ndjson.zst"]
     (tmp_path / "in").mkdir()
     pq.write_table(pa.Table.from_pylist(given_rows), tmp_path / "in/p.parquet")
@@ -340,4 +341,10 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     card = (tmp_path / "clean/README.md").read_text()
     assert all(f"path: kept/**/*{end}\n" in card for end in (".parquet", ".jsonl", ".jsonl.gz", ".ndjson.zst"))
     said = cli("run", file)
-    assert said.returncode == 0 and "nothing to do: 4 shards with 160 rows" in said.stdout, said.stdout + said.stderr
+    assert said.returncode == 1 and "nothing to do: 4 shards with 160 rows" in said.stdout, said.stdout + said.stderr
+    read = []
+    monkeypatch.setattr(jsonlines.JsonLines, "footer", lambda self, fs, path, *_: read.append(path) or Footer(pa.schema([("text", pa.string())]), (9,), 9))
+    assert check(file).scan.rows == 169 and read == [str(tmp_path / "in/torn.jsonl")]  # the others are known
+    os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
+    assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
+    assert check(file, ["input.content='{id}{text}'"]).scan.rows == 40 + 4 * 9  # other columns' bytes

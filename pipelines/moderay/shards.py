@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,9 +13,11 @@ import pyarrow as pa
 from moderay.columns import check_columns, is_conversation
 from moderay.content import template_columns
 from moderay.errors import Problem, TryAgain, first_line
+from moderay.footers import Footers, read_footers
 from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
 from moderay.job import Job
 from moderay.judges.rulesfile import check_rules
+from moderay.state import Layout
 from moderay.storage import details, filesystem, find, is_local, patiently, place, plain_errors, version
 
 if TYPE_CHECKING:
@@ -60,12 +62,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason). `problems`: what `check` reports."""
+    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason). `problems`: what `check` reports.
+    `footers`: of files that had to be read for them."""
 
     shards: tuple[Shard, ...]
     columns: pa.Schema
     unreadable: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...]
+    footers: Footers = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -75,7 +79,7 @@ class Scan:
 def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Scan:
     """Find the shards and check their columns, those that rules read included. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
     files, problems = _files(job)
-    read = _footers(job, files)
+    read = _footers(job, files, _kept(job, files))
     good = _with_footers(job, [(shard, footer) for shard, footer, _ in read if footer is not None])
     unreadable = tuple((shard.file, error) for shard, _, error in read if error is not None)
     carried = pa.schema([])
@@ -86,7 +90,8 @@ def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Sc
             problems.append(job.problem("input.path", "the input has no rows"))
     elif files:
         problems.append(job.problem("input.path", f"none of {len(files)} files can be read; the first: {unreadable[0][1]}"))
-    return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems))
+    counted = {tuple(shard.identity): footer for shard, footer, _ in read if footer is not None and format_of(shard.url).counted}
+    return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems), counted)
 
 
 def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
@@ -168,13 +173,21 @@ def _output_problems(job: Job, source: str, root: str, shards: Sequence[Shard]) 
         yield job.problem("output.path", f"the labels of {replaced.url} would replace the input file itself", "write them to another folder")
 
 
-def _footers(job: Job, files: Sequence[Shard]) -> list[tuple[Shard, Footer | None, str | None]]:
+def _kept(job: Job, files: Sequence[Shard]) -> Footers:
+    """Footers that an earlier run of the job had to read files for."""
+    if not job.output.path or not any(format_of(shard.url).counted for shard in files):
+        return {}
+    with plain_errors(job.output.path):
+        return read_footers(Layout(job.output.path, job.storage), template_columns(job.input.content))
+
+
+def _footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[tuple[Shard, Footer | None, str | None]]:
     """`_footer` of each. A few that the store does not give are left out like those that are broken; where it gives none,
     or more than UNREACHABLE are missing, raises `TryAgain`."""
     found: list[tuple[Shard, Footer | None, str | None]] = []
     unreachable = 0
     with ThreadPoolExecutor(PARALLEL) as pool:
-        tasks = [pool.submit(_footer, job, shard) for shard in files]
+        tasks = [pool.submit(_footer, job, shard, kept) for shard in files]
         for shard, task in zip(files, tasks, strict=True):
             try:
                 found.append((shard, task.result(), None))
@@ -189,9 +202,11 @@ def _footers(job: Job, files: Sequence[Shard]) -> list[tuple[Shard, Footer | Non
     return found
 
 
-def _footer(job: Job, shard: Shard) -> Footer:
+def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
     """Raises `Unreadable` for what the file holds, and `UserError` or `TryAgain` where the store does not give it: that says
     nothing about the file."""
+    if (known := kept.get(tuple(shard.identity))) is not None:
+        return known
     fs, path = filesystem(shard.url, job.storage)
     with plain_errors(shard.url):
         return format_of(shard.url).footer(fs, path, shard.size, template_columns(job.input.content))

@@ -57,6 +57,10 @@ class Format(Protocol):
     def suffixes(self) -> tuple[str, ...]:
         """What names of such files end in, in lower case."""
 
+    @property
+    def counted(self) -> bool:
+        """Whether what a file holds is only known after all of it was read, so that it is worth keeping."""
+
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
         """The schemas that files of this kind are to be read with, where these are what each holds by itself."""

@@ -39,6 +39,7 @@ class JsonLines:
 
     codec: str | None = None
     end: str = ""
+    counted: bool = True
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Parquet:
     """Of any compression; each file's schema is what its footer says."""
 
     suffixes: tuple[str, ...] = (".parquet",)
+    counted: bool = False
 
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
