@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from moderay.formats import lines as lines_
 from moderay.formats.jsonlines import spliced
 from moderay.formats.jsontypes import MOST_DEEP
 from moderay.job import UnitSize
-from moderay.keep import FATES
+from moderay.keep import FATES, Fate
 from moderay.policy import load_policy
 from moderay.prepare import POSITION
 from moderay.publish import ShardFailed
@@ -94,7 +94,7 @@ def test_rows_of_any_lines_are_read_from_any_group_and_in_any_piece(tmp_path_fac
     text = b"".join(json.dumps(row, ensure_ascii=size % 2 == 0).encode() + gap for row, gap in zip(given_rows, between, strict=True))
     file = put(folder, f"a.{end}", text if newline else text.rstrip())
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("LOOK_BYTES", "READ_BYTES", "GROUP_BYTES"):
+        for name in ("LOOK_BYTES", "LOOK_ROWS", "READ_BYTES", "GROUP_BYTES"):
             patch.setattr(jsonlines, name, size)
         form, place = format_of(file.name), filesystem(str(file))
         footer = form.footer(*place, file.stat().st_size, ["text"])
@@ -235,76 +235,63 @@ def test_keys_are_added_behind_the_others(line: bytes, whole: bytes) -> None:
     assert spliced(line, b'{"m":1}') == whole and json.loads(whole)["m"] == 1
 
 
-def sifted(folder: Path, file: Path, fates: list[bool | None], verdicts: bool = False) -> dict[str, Path]:
-    """Filter a file whose rows violate, or not, or are not judged; the parts by fate."""
-    name = label_file(file.name)
-    decisions = decide(
-        verdict_array([Verdict(Status.EMPTY) if bad is None else Verdict(Status.OK, [0.1, 0.0, 0.9] if bad else [0.75, 0.0, 0.25]) for bad in fates], 0), SPAM
-    )
+VERDICTS = {"kept": Verdict(Status.OK, [0.75, 0.0, 0.25]), "removed": Verdict(Status.OK, [0.1, 0.0, 0.9]), "held": Verdict(Status.EMPTY)}
+
+
+def sifted(folder: Path, file: Path, fates: Sequence[str], unselected: Fate | None = None, verdicts: bool = False) -> dict[str, Path]:
+    """Filter a file whose rows have these fates (or `unselected`, without a label row); its parts."""
+    name, rows = label_file(file.name), [row for row, fate in enumerate(fates) if fate != "unselected"]
+    decisions = decide(verdict_array([VERDICTS[fates[row]] for row in rows], 0), SPAM)
+    columns = [pa.array(rows, pa.int64()), pa.nulls(len(rows), pa.string()), flagged([decisions]), decisions]
     (folder / "labels").mkdir(exist_ok=True)
-    columns = [pa.array(range(len(fates)), pa.int64()), pa.nulls(len(fates), pa.string()), flagged([decisions]), decisions]
     pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"]))), folder / "labels" / name)
     fs, path = filesystem(str(file))
     info = fs.info(path)
-    marker = {
-        "shard": name,
-        "source": path,
-        "identity": [name, info["size"], version(info)],
-        "rows": len(fates),
-        "input_rows": len(fates),
-        "thresholds": {"spam": 0.5},
-    }
+    counts = {"rows": len(rows), "input_rows": len(fates), "thresholds": {"spam": 0.5}}
+    marker = {"shard": name, "source": path, "identity": [name, info["size"], version(info)], **counts}
     out = Layout(str(folder / "clean"))
     with Lease(out) as lease:
-        sift(Sifting(Rule(KEEP, (SPAM,), None, verdicts), Layout(str(folder / "labels")), out, marker, "0" * 16, "1" * 16, (), lease.epoch, {}))
+        sift(Sifting(Rule(KEEP, (SPAM,), unselected, verdicts), Layout(str(folder / "labels")), out, marker, "0" * 16, "1" * 16, (), lease.epoch, {}))
     return {fate: folder / "clean" / fate / file.name for fate in FATES}
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([True, False, None]),
-            st.sampled_from(["{}", '{ "a": 1 } ', '{"a":"é\\u00e9 [}","b":{"x":[]}}', '\t{"a": 1.50, "a": 2}', '{"n": 123456789012345678901}']),
-        ),
-        max_size=30,
-    ),
-    st.sampled_from(ENDS),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from(["\n", "\r\n", "\n\n"]),
-)
-def test_filtered_lines_are_what_they_were(tmp_path_factory, given_rows, end: str, newline: bool, verdicts: bool, gap: str) -> None:  # type: ignore[no-untyped-def]
+LINES = ["{}", '{ "a": 1 } ', '{"a":"é\\u00e9 [}","b":{"x":[]}}', '\t{"a": 1.50, "a": 2}', '{"n": 123456789012345678901}']
+FATED = st.lists(st.tuples(st.sampled_from([*FATES, "unselected"]), st.sampled_from(LINES)), max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(FATED, st.sampled_from(ENDS), st.sampled_from(FATES), st.booleans(), st.sampled_from(["\n", "\r\n", "\n\n"]), st.booleans())
+def test_filtered_lines_are_what_they_were(tmp_path_factory, rows, end: str, unselected: Fate, verdicts: bool, gap: str, newline: bool) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("sift")
-    text = "".join(line + gap for _, line in given_rows).encode()
-    parts = sifted(folder, put(folder, f"a.{end}", text if newline else text.rstrip(b"\r\n")), [bad for bad, _ in given_rows], verdicts)
-    for fate, wanted in {"kept": False, "removed": True, "held": None}.items():
-        mine = [line for bad, line in given_rows if bad is wanted]
-        if not mine and fate != "kept":
-            assert not parts[fate].exists()
-            continue
-        found = [line for line in get(parts[fate]).decode().split("\n") if line]
-        assert len(found) == len(mine)
+    text = "".join(line + gap for _, line in rows).encode()
+    file = put(folder, f"a.{end}", text if newline else text.rstrip(b"\r\n"))
+    parts = sifted(folder, file, [fate for fate, _ in rows], unselected, verdicts)
+    for fate in FATES:
+        mine = [row for row in rows if row[0] in (fate, "unselected" if fate == unselected else fate)]
+        assert parts[fate].exists() == (bool(mine) or fate == "kept")
+        found = [line for line in get(parts[fate]).decode().split("\n") if line] if parts[fate].exists() else []
         if fate == "kept" and not verdicts:
-            assert [line.rstrip("\r") for line in found] == mine
+            assert [line.rstrip("\r") for line in found] == [line for _, line in mine]
             continue
-        for line, given_line in zip(found, mine, strict=True):
+        for line, (label, before) in zip(found, mine, strict=True):
             told = json.loads(line)
             added = {name: told.pop(name) for name in (("flagged", "spam") if fate == "kept" else ("moderay",))}
-            assert told == json.loads(given_line) and line.startswith(given_line.rstrip()[:-1].rstrip())
-            if fate == "kept":
+            assert told == json.loads(before) and line.startswith(before.rstrip()[:-1])
+            if label == "unselected":
+                assert added == {"flagged": None, "spam": None} if fate == "kept" else added["moderay"]["reasons"] == []
+            elif fate == "kept":
                 assert added["flagged"] is False and added["spam"]["probability"] == 0.25
             else:
                 [reason] = added["moderay"]["reasons"]
-                assert reason["policy"] == "spam" and reason["probability"] == (0.9 if wanted else None)
+                assert reason["policy"] == "spam" and reason["probability"] == (0.9 if label == "removed" else None)
 
 
 def test_key_of_the_name_of_an_added_one_is_refused(tmp_path: Path) -> None:
     file = put(tmp_path, "a.jsonl", [{"text": 'no "moderay": 1', "o": {"moderay": 1}}, {"text": "a"}])
-    assert sifted(tmp_path, file, [True, False])["removed"].exists()
+    assert sifted(tmp_path, file, ["removed", "kept"])["removed"].exists()
     file = put(tmp_path, "a.jsonl", [{"text": "a"}, {"moderay": 1}])
     with pytest.raises(ShardFailed, match="an object has a key 'moderay'"):
-        sifted(tmp_path, file, [False, True])
+        sifted(tmp_path, file, ["kept", "removed"])
 
 
 def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_form(job, cli, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -343,8 +330,10 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     said = cli("run", file)
     assert said.returncode == 1 and "nothing to do: 4 shards with 160 rows" in said.stdout, said.stdout + said.stderr
     read = []
-    monkeypatch.setattr(jsonlines.JsonLines, "footer", lambda self, fs, path, *_: read.append(path) or Footer(pa.schema([("text", pa.string())]), (9,), 9))
+    monkeypatch.setattr(
+        jsonlines.JsonLines, "footer", lambda self, fs, path, *_: read.append(path) or Footer(pa.schema([("text", pa.string()), ("id", pa.string())]), (9,), 9)
+    )
     assert check(file).scan.rows == 169 and read == [str(tmp_path / "in/torn.jsonl")]  # the others are known
     os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
     assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
-    assert check(file, ["input.content='{id}{text}'"]).scan.rows == 40 + 4 * 9  # other columns' bytes
+    assert check(file, ["input.content=id"]).scan.rows == 40 + 4 * 9  # other columns' bytes

@@ -27,9 +27,10 @@ from moderay.formats.jsontypes import common_types, look, parsed, typed, unified
 from moderay.formats.lines import Lines, read_lines
 from moderay.storage import RemoteFile
 
-# Fetched at once, and read at once. What is looked through for its types at once is less: where each row has keys of its own, there are
-# rows x rows values.
-FETCH_BYTES, READ_BYTES, LOOK_BYTES = 8 * 2**20, 2 * 2**20, 2**18
+# Fetched at once, and read at once.
+FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20
+# Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x rows values of them.
+LOOK_BYTES, LOOK_ROWS = 2**18, 1_000
 GROUP_BYTES = 256 * 2**20
 
 
@@ -58,7 +59,7 @@ class JsonLines:
             raise Unreadable("empty: truncated")
         schema, content_bytes = pa.schema([]), 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
-        for lines in self._lines(fs, path, LOOK_BYTES):
+        for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
             found, table = look(lines)
             schema = unified(schema, found)
             content_bytes += sum(table.column(name).nbytes for name in content if name in table.column_names)
@@ -66,7 +67,7 @@ class JsonLines:
         return Footer(schema, tuple(counts.tolist()), content_bytes)
 
     def names(self, fs: Any, path: str) -> list[str]:
-        return list(dict.fromkeys(name for lines in itertools.islice(self._lines(fs, path, LOOK_BYTES), 1) for name in look(lines)[0].names))
+        return list(dict.fromkeys(name for lines in itertools.islice(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), 1) for name in look(lines)[0].names))
 
     def tables(
         self, fs: Any, path: str, names: Sequence[str], schema: pa.Schema | None, rows: int | None = None, groups: Range | None = None
@@ -107,6 +108,11 @@ class JsonLines:
             raise Unreadable(first_line(error)) from error
 
 
+def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
+    for lines in pieces:
+        yield from (lines.part(row, min(row + LOOK_ROWS, len(lines))) for row in range(0, len(lines), LOOK_ROWS))
+
+
 class _Source(RemoteFile):
     """Remembers that the storage failed: a codec raises OSError as well, for what a file holds."""
 
@@ -129,10 +135,8 @@ class _Rows:
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
         for lines in self._format._lines(self._fs, self._path, READ_BYTES):
-            yield (
-                start,
-                pa.table({"line": pa.array([lines.data[first : end + 1] for first, end in zip(lines.starts, lines.ends, strict=True)], pa.large_binary())}),
-            )
+            whole = [lines.data[first : end + 1] for first, end in zip(lines.starts, lines.ends, strict=True)]
+            yield start, pa.table({"line": pa.array(whole, pa.large_binary())})
             start += len(lines)
 
     def part(self, file: Path, more: Sequence[pa.Field]) -> _Part:

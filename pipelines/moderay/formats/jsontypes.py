@@ -26,7 +26,7 @@ MOST_FIELDS, MOST_COLUMNS = 1_000, 10_000
 MOST_DEEP = 100
 
 _OPEN, _CLOSE, _LIST = b"{}["
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
@@ -120,8 +120,8 @@ def _assert_objects(lines: Lines) -> None:
         text = lines[row].strip()
         if not (text.startswith(b"{") and text.endswith(b"}")):
             raise _no_object(lines, row)
-    nested = np.add.reduceat((array == _OPEN) | (array == _LIST), lines.starts, dtype=np.int64)
-    for row in np.flatnonzero(nested > MOST_DEEP):
+    opened = np.searchsorted(np.flatnonzero((array == _OPEN) | (array == _LIST)), np.append(lines.starts, len(array)))
+    for row in np.flatnonzero(np.diff(opened) > MOST_DEEP):
         if _depth(lines[row]) > MOST_DEEP:
             raise Unreadable(f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other more than {MOST_DEEP} deep")
 
