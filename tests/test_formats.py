@@ -19,13 +19,14 @@ from hypothesis import example, given, settings
 from moderay.check import check
 from moderay.columns import read_columns
 from moderay.decide import decide, flagged
-from moderay.errors import Problems, TryAgain
+from moderay.errors import Problems, TryAgain, UserError
 from moderay.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
 from moderay.formats import lines as lines_
 from moderay.formats.jsonlines import spliced
 from moderay.formats.jsontypes import MOST_DEEP
 from moderay.job import UnitSize
 from moderay.keep import FATES, Fate
+from moderay.labelled import from_people
 from moderay.policy import load_policy
 from moderay.prepare import POSITION
 from moderay.publish import ShardFailed
@@ -337,3 +338,16 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
     assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
     assert check(file, ["input.content=id"]).scan.rows == 40 + 4 * 9  # other columns' bytes
+
+
+def test_truths_of_people_are_read_from_lines(job: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [{"text": f"row {i}", **({} if i % 4 == 3 else {"gold": i % 2})} for i in range(100)]
+    put(tmp_path, "day=1/a.jsonl.gz", rows[:60])
+    put(tmp_path, "b.jsonl", [*rows[60:], {"text": "no gold"}])
+    checked = check(job())
+    found = from_people(checked, SPAM, "gold", 1000)
+    known = [*rows[60:], *rows[:60]]
+    assert found.texts.to_pylist() == [row["text"] for row in known if "gold" in row]
+    assert found.violates.tolist() == [row["gold"] == 1 for row in known if "gold" in row]
+    with pytest.raises(UserError, match=r"b\.jsonl has no such column; it has text, gold"):
+        from_people(checked, SPAM, "golf", 1000)
