@@ -112,7 +112,8 @@ def _assert_objects(lines: Lines) -> None:
     """That each line begins and ends as an object does, which leaves no way for one to go over two lines; and is text, and not too deep."""
     data, array = lines.data, np.frombuffer(lines.data, np.uint8)
     try:
-        data.isascii() or data.decode()
+        if not data.isascii():
+            data.decode()
     except UnicodeDecodeError as error:
         begin = data.rfind(b"\n", 0, error.start) + 1
         raise Unreadable(f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}") from None
