@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from moderay import shards, storage
 from moderay.check import check
 from moderay.errors import ModerayError, Problems, TryAgain, UserError
+from moderay.formats import parquet
 from moderay.shards import Scan
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -71,7 +72,7 @@ def test_shard_holds_what_the_run_needs_of_its_footer(job, tmp_path: Path) -> No
 def test_footer_larger_than_the_first_read_is_read_whole(job, tmp_path: Path) -> None:
     wide = {f"column_{i}_{'x' * 40}": [i] for i in range(600)}
     file = put(tmp_path, "a.parquet", text=["a"], **wide)
-    assert int.from_bytes(file.read_bytes()[-8:-4], "little") > shards.TAIL
+    assert int.from_bytes(file.read_bytes()[-8:-4], "little") > parquet.TAIL
     assert len(scan(job()).columns) == 601
 
 
@@ -230,7 +231,7 @@ def test_store_that_fails_is_no_unreadable_file(job, tmp_path: Path, monkeypatch
     def lost(*_: object) -> bytes:
         raise ConnectionResetError("lost")
 
-    monkeypatch.setattr(shards, "_tail", lost)
+    monkeypatch.setattr(parquet, "_tail", lost)
     with pytest.raises(TryAgain, match=r"a\.parquet: the storage does not answer \(lost\)"):
         check(job())
 

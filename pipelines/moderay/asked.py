@@ -7,17 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-import pyarrow.parquet as pq
-
 from moderay.check import Checked
 from moderay.errors import Problem, Problems, UserError, nearest
+from moderay.formats import format_of, input_file
 from moderay.job import Job, Unselected
 from moderay.keep import FATES, TOLD, Fate, rule_problems
 from moderay.policy import Label, Policy
 from moderay.records import FLAGGED
 from moderay.sieve import Rule, changed
 from moderay.state import Layout, list_state, read_manifest, read_markers
-from moderay.storage import RemoteFile, filesystem, place, plain_errors, shown
+from moderay.storage import filesystem, place, plain_errors, shown
 
 # Problems of one kind that are named.
 NAMED = 5
@@ -39,7 +38,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Labels:
-    """A finished output. `markers`: of its shards, each with the name of its own file."""
+    """A finished output. `markers`: by input file, of its shards, each with the name of its own file."""
 
     layout: Layout
     manifest: Mapping[str, Any]
@@ -74,7 +73,7 @@ def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Seque
 def check_job(asked: Wanted, found: Checked) -> None:
     """Everything that can be said before the job's rows are labelled. Raises `Problems`."""
     job, screened = found.job, {cascade.policy.id for cascade in found.cascades if "screen" in cascade.keys}
-    sources = {shard.name: shard.url for shard in found.scan.shards}
+    sources = {shard.file: shard.url for shard in found.scan.shards}
     problems = [*_problems(asked, found.policies, screened, job.output.path, sources, job.storage)]
     if (job.input.where or job.input.sample) and asked.unselected is None:
         problems.append(Problem("unselected", None, *_UNSAID))
@@ -94,7 +93,7 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
         found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
         read = read_markers(layout, [layout.marker(name, *marker) for name, marker in found.items()])
     policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
-    return Labels(layout, manifest, {marker["shard"]: {**marker, "file": found[marker["shard"]]} for marker in read}, policies)
+    return Labels(layout, manifest, {input_file(marker["shard"], marker["source"]): {**marker, "file": found[marker["shard"]]} for marker in read}, policies)
 
 
 def _policy(name: str, said: Mapping[str, Any]) -> Policy:
@@ -169,7 +168,7 @@ def _place_problems(out: str, labels: str, sources: Mapping[str, str], storage: 
 def _name_problems(source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
     with plain_errors(source):
-        names = pq.read_schema(RemoteFile(*filesystem(source, storage))).names
+        names = format_of(source).names(*filesystem(source, storage))
     if TOLD.name in names:
         yield Problem(source, None, f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held", "rename it in the input")
     if asked.verdicts and (both := {FLAGGED.name, *policies} & set(names)):

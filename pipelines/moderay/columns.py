@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from moderay.content import template_columns
 from moderay.errors import Problem, first_line, nearest
+from moderay.formats import NoType
 from moderay.job import Job
 from moderay.records import CONTENT_HASH, FLAGGED, ROW
 
@@ -55,11 +56,11 @@ def check_columns(job: Job, files: Sequence[File], policy_ids: Sequence[str]) ->
     nullable where it is so in one of them."""
     first, reference = files[0]
     names, key = output_columns(job, reference), "input.path" if job.output.columns == "all" else "output.columns"
-    problems = _output_problems(job, first.name, reference, names, policy_ids, key)
+    problems = _output_problems(job, first.file, reference, names, policy_ids, key)
     fields = {name: reference.field(name).remove_metadata() for name in names if _once(reference, name)}
     carried = pa.schema([field.with_nullable(any(_nullable(schema, name) for _, schema in files)) for name, field in fields.items()])
     problems += _for_each(job, files, lambda shard, schema: _content_problems(job, shard, schema))
-    problems += _for_each(job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.name))
+    problems += _for_each(job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.file))
     problems += _where_problems(job, files)
     return carried, list(dict.fromkeys(problems))
 
@@ -88,6 +89,8 @@ def _output_problems(job: Job, shard: str, schema: pa.Schema, names: Sequence[st
             problems.append(job.problem(key, f"output.columns: {shard} has no column {name!r}", nearest(name, schema.names)))
         elif not _once(schema, name):
             problems.append(job.problem(key, f"{shard} has two columns named {name!r}", "leave them out with output.columns"))
+        elif isinstance(kind := schema.field(name).type, NoType):
+            problems.append(job.problem(key, f"{shard}: column {name!r} is {kind}", "leave it out with output.columns"))
         if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}:
             problems.append(job.problem(key, f"the input's column {name!r} has the name of an output column", "leave it out with output.columns"))
     return problems
@@ -100,7 +103,7 @@ def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem
         for wrong in dict.fromkeys(check(shard, schema)):
             seen[wrong] += 1
             if seen[wrong] <= NAMED:
-                yield job.problem(wrong[0], f"{shard.name}: {wrong[1]}", wrong[2])
+                yield job.problem(wrong[0], f"{shard.file}: {wrong[1]}", wrong[2])
     for wrong, count in seen.items():
         if count > NAMED:
             yield job.problem(wrong[0], f"{count - NAMED:,} more shards: {wrong[1]}", wrong[2])
@@ -160,6 +163,9 @@ def where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema:
         yield "input.where", f"two columns are named {twice[0]!r}", ""
         return
     fields = [schema.field(name) if name in schema.names else pa.field(name, pa.string()) for name in names]
+    if untyped := [field for field in fields if isinstance(field.type, NoType)]:
+        yield "input.where", f"column {untyped[0].name!r} is {untyped[0].type}", ""
+        return
     try:
         frame: Any = pl.from_arrow(pa.schema(fields).empty_table())
         kind = frame.select(expression.alias("where")).schema["where"]

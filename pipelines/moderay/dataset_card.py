@@ -22,8 +22,14 @@ def _front_matter(summary: Mapping[str, Any]) -> dict[str, Any]:
         "pretty_name": f"{summary['name']}, filtered",
         "size_categories": [_size(_kept(summary))],
         "tags": ["content-moderation", "filtered", *sorted(summary["policies"])],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "kept/**/*.parquet"}]}],
+        "configs": [_config(end, len(summary["files"]) == 1) for end in summary["files"]],
     }
+
+
+def _config(end: str, alone: bool) -> dict[str, Any]:
+    """Files of one format: readers of data sets take no two at once."""
+    name = "default" if alone else end.strip(".")
+    return {"config_name": name, "data_files": [{"split": "train", "path": f"kept/**/*{end}"}]}
 
 
 def _size(rows: int) -> str:

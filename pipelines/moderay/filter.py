@@ -22,6 +22,7 @@ from moderay.asked import Labels, Wanted, checked
 from moderay.cluster import end_with_raylet, resources, start_ray
 from moderay.dataset_card import dataset_card
 from moderay.errors import ModerayError, Stopped, TryAgain, first_line
+from moderay.formats import suffix
 from moderay.identity import digest
 from moderay.keep import FATES
 from moderay.publish import ShardFailed
@@ -206,6 +207,7 @@ def _summary(labels: Labels, rule: Rule, markers: Sequence[Mapping[str, Any]], f
         "complete": not failed and not missing,
         "rule": _told(rule),
         "shards": len(markers),
+        "files": sorted({suffix(name) for name in labels.markers.keys() - failed.keys()}),
         "rows": {name: rows[name] for name in ("in", *FATES, "unselected")},
         **{fate: _added(markers, fate) for fate in ("removed", "held")},
         "missing": missing,

@@ -25,8 +25,10 @@ from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked
 from moderay.cluster import BoardState, resources, start_board, start_ray
+from moderay.content import template_columns
 from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
 from moderay.events import event, of_run
+from moderay.footers import keep_footers
 from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index
 from moderay.judging import Judge
@@ -78,6 +80,7 @@ def run(checked: Checked, *, replace: bool = False, retry_failed: bool = False, 
     with plain_errors(checked.job.output.path), Lease(plan.layout) as lease, of_run(checked.job.name, lease.epoch, progress.log):
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
+        keep_footers(plan.layout, template_columns(checked.job.input.content), checked.scan.footers)
         return _run(checked, plan, lease, progress, prune)
 
 

@@ -43,7 +43,8 @@ class Input(_Spec):
     """What is judged."""
 
     path: str | Annotated[list[str], Field(min_length=1)]
-    """File, directory (its *.parquet, at any depth), glob, or a list of them; any fsspec URL."""
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines (*.jsonl, *.ndjson, also .gz or .zst); of a
+    directory all files of these names, at any depth."""
     content: str = Field(min_length=1)
     """A column of text, bytes or conversations, or a template of text columns such as "{title}\\n\\n{body}"."""
     where: str | None = None

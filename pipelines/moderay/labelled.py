@@ -15,6 +15,7 @@ from moderay.check import Checked
 from moderay.columns import read_columns
 from moderay.content import Content, contents
 from moderay.errors import UserError, first_line
+from moderay.formats import format_of
 from moderay.identity import number
 from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, ROW, Status
@@ -90,16 +91,17 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
 
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
     fs, path = filesystem(shard.url, checked.job.storage)
-    with plain_errors(shard.url), pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-        if column not in file.schema_arrow.names:
-            raise UserError(f"--gold {column}: {shard.name} has no such column; it has {', '.join(file.schema_arrow.names)}")
-        found = file.read(columns=[column]).column(column).combine_chunks()
+    with plain_errors(shard.url):
+        if column not in (names := shard.schema.names if shard.schema is not None else format_of(shard.url).names(fs, path)):
+            raise UserError(f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}")
+        tables = list(format_of(shard.url).tables(fs, path, [column], shard.schema))
+    found = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
     truths.update((name, label.violates) for name, label in policy.labels.items())
     known = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
     values = found.drop_null().to_pylist()
     if strange := [value for value in dict.fromkeys(values) if value not in truths]:
-        raise UserError(f"--gold {column}: {shard.name} says {strange[0]!r}; valid are true, false, 1, 0, and {', '.join(policy.labels)}")
+        raise UserError(f"--gold {column}: {shard.file} says {strange[0]!r}; valid are true, false, 1, 0, and {', '.join(policy.labels)}")
     return known, np.array([truths[value] for value in values], bool)
 
 
@@ -109,21 +111,19 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
     fs, path = filesystem(shard.url, checked.job.storage)
     wanted = read_columns(checked.job, ())
     try:
-        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-            start = 0
-            names = [name for name in file.schema_arrow.names if name in wanted]
-            for batch in file.iter_batches(batch_size=STEP, columns=names, use_threads=False):
-                low, high = np.searchsorted(rows, (start, start + len(batch)))
-                table = pa.Table.from_batches([batch]).take(pa.array(rows[low:high] - start))
-                for name, value in shard.partitions:
-                    if name in wanted:
-                        table = table.append_column(name, pa.array([value] * len(table)))
-                found = contents(table, checked.job.input.content)
-                chosen = [i for i, content in enumerate(found) if _chosen(content, share)]
-                yield [found[i].text for i in chosen], violates[low:high][chosen]
-                start += len(batch)
+        start = 0
+        for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, STEP):
+            low, high = np.searchsorted(rows, (start, start + len(batch)))
+            table = batch.take(pa.array(rows[low:high] - start))
+            for name, value in shard.partitions:
+                if name in wanted:
+                    table = table.append_column(name, pa.array([value] * len(table)))
+            found = contents(table, checked.job.input.content)
+            chosen = [i for i, content in enumerate(found) if _chosen(content, share)]
+            yield [found[i].text for i in chosen], violates[low:high][chosen]
+            start += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{shard.name} cannot be read: {first_line(error)}; leave it out of input.path") from error
+        raise UserError(f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path") from error
 
 
 def _chosen(content: Content, share: float) -> bool:

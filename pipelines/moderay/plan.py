@@ -11,6 +11,7 @@ from typing import Any
 from moderay.cascade import Cascade
 from moderay.check import Checked
 from moderay.errors import UserError
+from moderay.formats import label_file
 from moderay.identity import digest
 from moderay.records import RETRYABLE
 from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
@@ -79,7 +80,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         found.subtract(checked.scan.shards, keys, retry_failed)
         if not replace:
             _assert_same_source(layout, found)
-    unreadable = {name for name, _ in checked.scan.unreadable}
+    unreadable = {label_file(file) for file, _ in checked.scan.unreadable}
     gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
     outputs = (layout, *[output.layout for output in checked.reused])
     return Plan(layout, outputs, cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)

@@ -23,14 +23,12 @@ import pyarrow.parquet as pq
 
 from moderay.decide import decide, distribution, flagged, redecide, summary
 from moderay.errors import ModerayError, first_line
+from moderay.formats import BATCH_ROWS, format_of
 from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.shards import Shard
 from moderay.state import Layout, Range, assert_epoch, gaps
 from moderay.storage import RemoteFile, details, filesystem, get, put_file, remove, version
-
-# Of the input, held at once while a shard is written; the rows of a row group at most.
-BATCH_ROWS, BATCH_BYTES = 65_536, 64 * 2**20
 
 
 class ShardFailed(ModerayError):
@@ -88,9 +86,9 @@ def assert_unchanged(work: Publication) -> None:
     try:
         info = details(fs, path)
     except FileNotFoundError:
-        raise ShardFailed(f"{work.shard.name} has gone from the input while it was judged") from None
+        raise ShardFailed(f"{work.shard.file} has gone from the input while it was judged") from None
     if (int(info["size"]), version(info)) != (work.shard.size, work.shard.version):
-        raise ShardFailed(f"{work.shard.name} changed while it was judged: run the same command again")
+        raise ShardFailed(f"{work.shard.file} changed while it was judged: run the same command again")
 
 
 def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -205,23 +203,13 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
     fs, path = filesystem(shard.url, work.storage)
+    start = 0
     try:
-        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-            for start, table in bounded_batches(file, work.columns.names):
-                yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
+        for table in format_of(shard.url).tables(fs, path, work.columns.names, shard.schema):
+            yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
+            start += len(table)
     except (pa.ArrowException, OSError) as error:
-        raise ShardFailed(f"{shard.name}: its carried columns cannot be read: {first_line(error)}") from error
-
-
-def bounded_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
-    """(first row, rows) of a Parquet file, in order: at most `BATCH_ROWS` or `BATCH_BYTES` at a time, as they are in memory by the
-    widest row group. On storage, text that compresses well is a small part of that."""
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
-    step, start = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width))), 0
-    for batch in file.iter_batches(batch_size=step, columns=columns, use_threads=False):
-        yield start, pa.Table.from_batches([batch])
-        start += len(batch)
+        raise ShardFailed(f"{shard.file}: its carried columns cannot be read: {first_line(error)}") from error
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

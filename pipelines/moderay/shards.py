@@ -5,18 +5,20 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moderay.columns import check_columns, is_conversation
 from moderay.content import template_columns
 from moderay.errors import Problem, TryAgain, first_line
+from moderay.footers import Footers, read_footers
+from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
 from moderay.job import Job
 from moderay.judges.rulesfile import check_rules
-from moderay.storage import details, filesystem, find, get, is_glob, is_local, patiently, place, plain_errors, version
+from moderay.state import Layout
+from moderay.storage import details, filesystem, find, is_glob, is_local, patiently, place, plain_errors, version
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade
@@ -25,14 +27,13 @@ if TYPE_CHECKING:
 PARALLEL = 16
 # Footers that a store may fail to give before the store is taken for the trouble, and not the files.
 UNREACHABLE = 20
-# Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
-TAIL, MIN_FILE = 2**16, 12
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. `name`: its path below the source's root, and that of its label file. `row_groups`: rows of each.
-    `content_bytes`: uncompressed bytes of the columns that judging reads. `partitions`: hive keys in the path."""
+    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of each. `content_bytes`: uncompressed
+    bytes of the columns that judging reads. `partitions`: hive keys in the path. `schema`: what the file is read with, where it does
+    not say so itself."""
 
     url: str
     name: str
@@ -42,6 +43,12 @@ class Shard:
     content_bytes: int = 0
     conversation: bool = False
     partitions: tuple[tuple[str, str], ...] = ()
+    schema: pa.Schema | None = None
+
+    @property
+    def file(self) -> str:
+        """Its own path below the source's root."""
+        return input_file(self.name, self.url)
 
     @property
     def rows(self) -> int:
@@ -55,12 +62,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (name, reason). `problems`: what `check` reports."""
+    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason). `problems`: what `check` reports.
+    `footers`: of files that had to be read for them."""
 
     shards: tuple[Shard, ...]
     columns: pa.Schema
     unreadable: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...]
+    footers: Footers = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -70,9 +79,9 @@ class Scan:
 def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Scan:
     """Find the shards and check their columns, those that rules read included. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
     files, problems = _files(job)
-    read = _footers(job, files)
-    good = [(shard, schema) for shard, schema, error in read if error is None and schema is not None]
-    unreadable = tuple((shard.name, error) for shard, _, error in read if error is not None)
+    read = _footers(job, files, _kept(job, files))
+    good = _with_footers(job, [(shard, footer) for shard, footer, _ in read if footer is not None])
+    unreadable = tuple((shard.file, error) for shard, _, error in read if error is not None)
     carried = pa.schema([])
     if good:
         carried, wrong = check_columns(job, good, policy_ids)
@@ -80,8 +89,9 @@ def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Sc
         if not sum(shard.rows for shard, _ in good):
             problems.append(job.problem("input.path", "the input has no rows"))
     elif files:
-        problems.append(job.problem("input.path", f"none of {len(files)} files can be read as Parquet; the first: {unreadable[0][1]}"))
-    return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems))
+        problems.append(job.problem("input.path", f"none of {len(files)} files can be read; the first: {unreadable[0][1]}"))
+    counted = {tuple(shard.identity): footer for shard, footer, _ in read if footer is not None and format_of(shard.url).counted}
+    return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems), counted)
 
 
 def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
@@ -92,18 +102,22 @@ def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
     for source in job.input.paths:
         listed, root = _list(source, job)
         if not listed:
-            problems.append(job.problem("input.path", f"no Parquet files at {source}", "a file, a folder, or a glob such as data/*.parquet"))
+            problems.append(job.problem("input.path", f"no Parquet or JSON lines files at {source}", "a file, a folder, or a glob such as data/*.parquet"))
         for shard in listed:
             named, located = names.setdefault(shard.name, shard), urls.setdefault(shard.url, shard)
             if named.url != shard.url:
-                problems.append(job.problem("input.path", f"{named.url} and {shard.url} would share the label file {shard.name}", _ONE_ROOT))
+                problems.append(job.problem("input.path", f"{named.url} and {shard.url} would share the label file {shard.name}", _apart(named, shard)))
             if located.name != shard.name:
-                problems.append(job.problem("input.path", f"{shard.url} is in two sources, as {located.name} and as {shard.name}", _ONE_ROOT))
+                problems.append(job.problem("input.path", f"{shard.url} is in two sources, as {located.file} and as {shard.file}", _ONE_ROOT))
         problems += _output_problems(job, source, root, listed)
     return sorted(names.values(), key=lambda shard: shard.name), problems
 
 
 _ONE_ROOT = "name a folder above both"
+
+
+def _apart(one: Shard, other: Shard) -> str:
+    return "rename one of them" if posixpath.dirname(one.url) == posixpath.dirname(other.url) else _ONE_ROOT
 
 
 def _list(source: str, job: Job) -> tuple[list[Shard], str]:
@@ -118,14 +132,14 @@ def _list(source: str, job: Job) -> tuple[list[Shard], str]:
             base, root, found = path, fs._parent(path), {path: info}
         else:
             base = root = path
-            found = {name: info for name, info in find(fs, path).items() if name.endswith(".parquet")}
+            found = {name: info for name, info in find(fs, path).items() if is_input(name)}
     shards = []
     for file, info in found.items():
         name = posixpath.relpath(file, root)
         if info.get("type") == "file" and not any(part.startswith(("_", ".")) for part in name.split("/")):
             url = file if is_local(fs) else fs.unstrip_protocol(file)
             partitions = tuple((key, value) for key, eq, value in (part.partition("=") for part in name.split("/")[:-1]) if eq)
-            shards.append(Shard(url, name, int(info["size"]), version(info), partitions=partitions))
+            shards.append(Shard(url, label_file(name), int(info["size"]), version(info), partitions=partitions))
     return shards, base if is_local(fs) else fs.unstrip_protocol(base)
 
 
@@ -155,16 +169,26 @@ def _output_problems(job: Job, source: str, root: str, shards: Sequence[Shard]) 
         yield job.problem("output.path", f"the labels of {replaced.url} would replace the input file itself", "write them to another folder")
 
 
-def _footers(job: Job, files: Sequence[Shard]) -> list[tuple[Shard, pa.Schema | None, str | None]]:
+def _kept(job: Job, files: Sequence[Shard]) -> Footers:
+    """Footers that an earlier run of the job had to read files for."""
+    if not job.output.path or not any(format_of(shard.url).counted for shard in files):
+        return {}
+    with plain_errors(job.output.path):
+        return read_footers(Layout(job.output.path, job.storage), template_columns(job.input.content))
+
+
+def _footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[tuple[Shard, Footer | None, str | None]]:
     """`_footer` of each. A few that the store does not give are left out like those that are broken; where it gives none,
     or more than UNREACHABLE are missing, raises `TryAgain`."""
-    found: list[tuple[Shard, pa.Schema | None, str | None]] = []
+    found: list[tuple[Shard, Footer | None, str | None]] = []
     unreachable = 0
     with ThreadPoolExecutor(PARALLEL) as pool:
-        tasks = [pool.submit(_footer, job, shard) for shard in files]
+        tasks = [pool.submit(_footer, job, shard, kept) for shard in files]
         for shard, task in zip(files, tasks, strict=True):
             try:
-                found.append(task.result())
+                found.append((shard, task.result(), None))
+            except Unreadable as error:
+                found.append((shard, None, first_line(error)))
             except TryAgain as error:
                 unreachable += 1
                 found.append((shard, None, str(error)))
@@ -174,43 +198,30 @@ def _footers(job: Job, files: Sequence[Shard]) -> list[tuple[Shard, pa.Schema | 
     return found
 
 
-def _footer(job: Job, shard: Shard) -> tuple[Shard, pa.Schema | None, str | None]:
-    """The shard with its rows, and its schema; or why it is no Parquet file. Raises `UserError` or `TryAgain` where the
-    store does not give it: that says nothing about the file."""
+def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
+    """Raises `Unreadable` for what the file holds, and `UserError` or `TryAgain` where the store does not give it: that says
+    nothing about the file."""
+    if (known := kept.get(tuple(shard.identity))) is not None:
+        return known
     fs, path = filesystem(shard.url, job.storage)
     with plain_errors(shard.url):
-        tail = _tail(fs, path, shard.size)
-    if not tail:
-        return shard, None, "no Parquet footer at its end: truncated, or no Parquet file"
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(tail))
-        schema = metadata.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        return shard, None, first_line(error)
+        return format_of(shard.url).footer(fs, path, shard.size, template_columns(job.input.content))
+
+
+def _with_footers(job: Job, found: Sequence[tuple[Shard, Footer]]) -> list[tuple[Shard, pa.Schema]]:
+    """The shards with their rows, and the schemas they are read with."""
+    schemas = common([(shard.url, footer.schema) for shard, footer in found])
+    return [(_with_footer(job, shard, footer, schema), schema) for (shard, footer), schema in zip(found, schemas, strict=True)]
+
+
+def _with_footer(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Shard:
     content = schema.field(job.input.content).type if schema.names.count(job.input.content) == 1 else None
-    return _with_footer(shard, metadata, schema.names, template_columns(job.input.content), is_conversation(content)), schema, None
-
-
-def _tail(fs: Any, path: str, size: int) -> bytes:
-    """A file's end with the whole footer in it, in one request for all but the widest schemas; nothing where there is none."""
-    if size < MIN_FILE:
-        return b""
-    tail = get(fs, path, max(0, size - TAIL), size)
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] not in (b"PAR1", b"PARE") or needed > size:
-        return b""
-    return tail if needed <= len(tail) else get(fs, path, size - needed, size)
-
-
-def _with_footer(shard: Shard, metadata: Any, names: Sequence[str], content: Sequence[str], conversation: bool) -> Shard:
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    wanted = [i for i, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in content)]
     return replace(
         shard,
-        row_groups=tuple(group.num_rows for group in groups),
-        content_bytes=sum(group.column(i).total_uncompressed_size for group in groups for i in wanted),
-        conversation=conversation,
+        row_groups=footer.row_groups,
+        content_bytes=footer.content_bytes,
+        conversation=is_conversation(content),
         # A column of the file counts, not the part of the path of the same name.
-        partitions=tuple((key, value) for key, value in shard.partitions if key not in names),
+        partitions=tuple((key, value) for key, value in shard.partitions if key not in schema.names),
+        schema=format_of(shard.url).given(schema),
     )

@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from moderay.columns import where_columns
 from moderay.decide import flagged, redecide
 from moderay.errors import first_line
+from moderay.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.keep import FATES, TOLD, Fate, fates, read_fields, told, untold
 from moderay.policy import Policy
-from moderay.publish import BATCH_BYTES, ShardFailed, bounded_batches
+from moderay.publish import ShardFailed
 from moderay.records import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.state import Layout, Range, assert_epoch
 from moderay.storage import RemoteFile, details, filesystem, put_file, remove, version
@@ -68,7 +69,8 @@ class Sifting:
 
     @property
     def name(self) -> str:
-        return str(self.marker["shard"])
+        """The input file's path below its root, and that of the files made of it below their folders."""
+        return input_file(self.marker["shard"], self.marker["source"])
 
     def path(self, fate: Fate) -> str:
         return self.out.label(f"{fate}/{self.name}")
@@ -116,9 +118,8 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
-        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as source:
-            schema, codec = source.schema_arrow, _codec(source)
-            parts = {fate: Part(folder / fate, _schema(work.rule, schema, fate), codec) for fate in FATES}
+        with format_of(path).verbatim(fs, path) as source:
+            parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["in"] += end - start
                 _distribute(work.rule, start, rows, labels, parts, counts, why)
@@ -137,24 +138,18 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
     }
 
 
-def _schema(rule: Rule, given: pa.Schema, fate: Fate) -> pa.Schema:
-    """Of a file: the input's, with its metadata, and what is added."""
-    verdicts = [FLAGGED, *(pa.field(name, DECISION) for name in rule.ids)] if rule.verdicts else []
-    return pa.schema([*given, *([TOLD] if fate != "kept" else verdicts)], metadata=given.metadata)
+def _more(rule: Rule, fate: Fate) -> list[pa.Field]:
+    """What is added to the input's columns."""
+    if fate != "kept":
+        return [TOLD]
+    return [FLAGGED, *(pa.field(name, DECISION) for name in rule.ids)] if rule.verdicts else []
 
 
-def _codec(source: pq.ParquetFile) -> str:
-    """How the input is compressed, as the writer names it."""
-    first = source.metadata.row_group(0) if source.metadata.num_row_groups else None
-    found = first.column(0).compression if first is not None and first.num_columns else "SNAPPY"
-    return {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}.get(found, found)
-
-
-def _side_by_side(work: Sifting, source: pq.ParquetFile) -> Iterator[tuple[Range, pa.Table, pa.Table]]:
+def _side_by_side(work: Sifting, source: Verbatim) -> Iterator[tuple[Range, pa.Table, pa.Table]]:
     """(range, input rows, their label rows), batch after batch."""
     labels = _decided(work)
     held = next(labels, pa.schema(label_fields(work.rule.ids)).empty_table())
-    for start, table in bounded_batches(source):
+    for start, table in source.batches():
         end = start + len(table)
         while not len(held) or held.column(ROW.name)[-1].as_py() < end - 1:
             if (more := next(labels, None)) is None:
@@ -170,7 +165,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
     rule, anew = work.rule, work.decided_anew
     whole = sorted(set(rule.ids) if rule.verdicts else anew)
     fields = [name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole] + whole
-    with pq.ParquetFile(RemoteFile(work.labels.fs, work.labels.label(work.name)), pre_buffer=True) as file:
+    with pq.ParquetFile(RemoteFile(work.labels.fs, work.labels.label(work.marker["shard"])), pre_buffer=True) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
             columns |= {policy.id: redecide(columns[policy.id], policy) for policy in rule.policies if policy.id in anew}
@@ -207,7 +202,7 @@ def _distribute(
 
 
 def _beside(rule: Rule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
-    """What stands beside the input's columns, as `_schema` has it."""
+    """What stands beside the input's columns, as `_more` has it."""
     if fate != "kept":
         return [told(labels, rule.policies, rule.named)]
     return [structs(labels.column(name)) for name in (FLAGGED.name, *rule.ids)] if rule.verdicts else []
@@ -227,32 +222,3 @@ def _count(reasons: pa.StructArray, found: Counter[tuple[str, str]], by: str) ->
     grouped = pa.table({"policy": each.field("policy"), "by": each.field(by)}).group_by(["policy", "by"]).aggregate([([], "count_all")])
     for row in grouped.to_pylist():
         found[row["policy"], row["by"] or ""] += row["count_all"]
-
-
-class Part:
-    """A local Parquet file that grows by batches; row groups of `BATCH_BYTES`, however few rows of each batch come here."""
-
-    def __init__(self, file: Path, schema: pa.Schema, codec: str) -> None:
-        self._file, self._schema, self._codec = file, schema, codec
-        self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0  # of what waits
-
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
-        if len(rows):
-            self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
-            self._bytes += self._waiting[-1].nbytes
-            if self._bytes >= BATCH_BYTES:
-                self._flush()
-
-    def close(self, always: bool = False) -> None:
-        """Without rows there is no file, unless `always`."""
-        if self._waiting or always:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(self._file, self._schema, compression=self._codec)
-        self._writer.write_table(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
-        self._waiting, self._bytes = [], 0

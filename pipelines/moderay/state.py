@@ -17,12 +17,14 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moderay.errors import ModerayError, TryAgain
 from moderay.identity import digest
-from moderay.shards import Shard
 from moderay.storage import create, filesystem, get, is_local, names_below, patiently, put_bytes, read, remove
+
+if TYPE_CHECKING:
+    from moderay.shards import Shard
 
 Range = tuple[int, int]
 

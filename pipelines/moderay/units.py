@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moderay.cascade import Cascade
 from moderay.columns import read_columns
 from moderay.content import Content, contents
+from moderay.formats import format_of
 from moderay.identity import number
 from moderay.job import Job, UnitSize
 from moderay.prepare import POSITION, prepared
@@ -20,7 +20,7 @@ from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong
 from moderay.shards import Shard
 from moderay.state import Range
-from moderay.storage import RemoteFile, filesystem
+from moderay.storage import filesystem
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one costs all of it.
 SPAN_BYTES = 256 * 2**20
@@ -67,13 +67,9 @@ class _Rows:
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:
         shard = span.shard
         fs, path = filesystem(shard.url, job.storage)
-        # The column chunk is fetched once; nothing is read ahead beyond it.
-        self._file = pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True)
-        names = [name for name in self._file.schema_arrow.names if name in wanted]
-        groups = list(range(*span.groups))
         average = max(1, shard.content_bytes // max(1, shard.rows))
         step = max(1, min(8192, 16 * 2**20 // average))
-        self._batches = self._file.iter_batches(batch_size=step, row_groups=groups, columns=names, use_threads=False)
+        self._tables = format_of(shard.url).tables(fs, path, wanted, shard.schema, step, span.groups)
         self._held: list[pa.Table] = []
         self._at = span.first_row  # the row of the stream that `_held` begins with
         self._partitions = [(key, value) for key, value in shard.partitions if key in wanted]
@@ -83,9 +79,8 @@ class _Rows:
         """Rows start..end, with their positions as a column named like `ROW`."""
         have = self._at + sum(table.num_rows for table in self._held)
         while have < end:
-            batch = pa.Table.from_batches([next(self._batches)])
-            self._held.append(batch)
-            have += batch.num_rows
+            self._held.append(next(self._tables))
+            have += self._held[-1].num_rows
             while self._held and self._at + self._held[0].num_rows <= start:
                 self._at += self._held.pop(0).num_rows
         table = pa.concat_tables(self._held)

@@ -68,7 +68,7 @@ def check_rules(rules: Rules, files: Sequence[columns.File]) -> list[Problem]:
         shards: dict[tuple[str, str], list[str]] = {}
         for shard, schema in files:
             for _, message, hint in columns.where_wrong(expression, names, shard, schema):
-                shards.setdefault((message, hint), []).append(shard.name)
+                shards.setdefault((message, hint), []).append(shard.file)
         for (message, hint), found in shards.items():
             more = f" (and {len(found) - 1:,} more shards)" if len(found) > 1 else ""
             problems.append(Problem(rules.file, rule.line, f"rule {rule.id!r}: {found[0]}{more}: {message}", hint))

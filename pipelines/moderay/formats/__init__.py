@@ -1,0 +1,74 @@
+"""Which format a file is of, by its name: the one place that decides. A further format is a file beside this one, with what
+`base.Format` asks for, and its entry in `FORMATS`."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from moderay.formats.base import BATCH_ROWS, Footer, Format, Part, Range, Unreadable, Verbatim
+from moderay.formats.jsonlines import JsonLines
+from moderay.formats.jsontypes import NoType
+from moderay.formats.parquet import Parquet, bounded_batches
+
+__all__ = [
+    "BATCH_ROWS",
+    "FORMATS",
+    "Footer",
+    "Format",
+    "NoType",
+    "Part",
+    "Range",
+    "Unreadable",
+    "Verbatim",
+    "bounded_batches",
+    "common",
+    "format_of",
+    "input_file",
+    "is_input",
+    "label_file",
+    "suffix",
+]
+
+FORMATS: tuple[Format, ...] = (Parquet(), JsonLines(), JsonLines("gzip", ".gz"), JsonLines("zstd", ".zst"))
+
+_BY_SUFFIX = {suffix: found for found in FORMATS for suffix in found.suffixes}
+
+
+def format_of(name: str) -> Format:
+    """By the end of a file's name or URL. One that says nothing, such as Spark's part-00000, is taken for Parquet."""
+    return _BY_SUFFIX[suffix(name) or ".parquet"]
+
+
+def suffix(name: str) -> str:
+    """The end of a file's name that tells its format, in lower case; nothing where none does."""
+    return next((known for known in _BY_SUFFIX if name.lower().endswith(known)), "")
+
+
+def is_input(name: str) -> bool:
+    """Whether a file of a folder is input."""
+    return bool(suffix(name))
+
+
+def label_file(name: str) -> str:
+    """The label file of an input file: label files are Parquet, whatever the input is."""
+    end = suffix(name)
+    return name if end in ("", ".parquet") else f"{name[: -len(end)]}.parquet"
+
+
+def input_file(label: str, url: str) -> str:
+    """The input file at `url`, as the path below its root that its label file has below the output's."""
+    return posixpath.join(posixpath.dirname(label), posixpath.basename(url))
+
+
+def common(files: Sequence[tuple[str, pa.Schema]]) -> list[pa.Schema]:
+    """The schemas that files, named by their URLs, are to be read with: those of one kind agree among themselves where that kind has no schema
+    of its own."""
+    kinds = [type(format_of(url)) for url, _ in files]
+    found: dict[int, pa.Schema] = {}
+    for kind in dict.fromkeys(kinds):
+        at = [i for i, other in enumerate(kinds) if other is kind]
+        found |= zip(at, kind.common([files[i][1] for i in at]), strict=True)
+    return [found[i] for i in range(len(files))]

@@ -1,0 +1,190 @@
+"""JSON lines: a JSON object a line, plain or compressed.
+
+A row is a line that is not blank; lines end in a newline, which the last one need not have. There is no footer: what a file holds is known
+after it was read once, piece by piece, whatever its size. A row group of a plain file is the lines that begin in `GROUP_BYTES` of it, so
+that a large file can be read from its middle; a compressed file is one row group.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from moderay.errors import first_line
+from moderay.formats.base import Footer, Range, Unreadable
+from moderay.formats.jsontypes import common_types, look, parsed, typed, unified
+from moderay.formats.lines import Lines, read_lines
+from moderay.storage import RemoteFile
+
+# Fetched at once, and read at once.
+FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20
+# Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x rows values of them.
+LOOK_BYTES, LOOK_ROWS = 2**18, 1_000
+GROUP_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """`codec`: as pyarrow names it, None for plain files; `end`: what their names end in."""
+
+    codec: str | None = None
+    end: str = ""
+    counted: bool = True
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (f".jsonl{self.end}", f".ndjson{self.end}")
+
+    @staticmethod
+    def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
+        return common_types(schemas)
+
+    @staticmethod
+    def given(schema: pa.Schema) -> pa.Schema | None:
+        return typed(schema)
+
+    def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+        if self.codec and not size:
+            raise Unreadable("empty: truncated")
+        schema, content_bytes = pa.schema([]), 0
+        counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
+        for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
+            found, table = look(lines)
+            schema = unified(schema, found)
+            content_bytes += sum(table.column(name).nbytes for name in content if name in table.column_names)
+            counts += np.bincount(np.minimum((lines.at + lines.starts) // GROUP_BYTES, len(counts) - 1), minlength=len(counts))
+        return Footer(schema, tuple(counts.tolist()), content_bytes)
+
+    def names(self, fs: Any, path: str) -> list[str]:
+        return list(dict.fromkeys(name for lines in itertools.islice(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), 1) for name in look(lines)[0].names))
+
+    def tables(
+        self, fs: Any, path: str, names: Sequence[str], schema: pa.Schema | None, rows: int | None = None, groups: Range | None = None
+    ) -> Iterator[pa.Table]:
+        assert schema is not None, "a file without a footer has its schema from a scan"
+        wanted = pa.schema([field for field in schema if field.name in names])
+        for lines in self._lines(fs, path, READ_BYTES, groups):
+            table = parsed(lines.data, wanted)
+            if len(table) != len(lines):
+                raise Unreadable(f"{len(lines):,} lines hold {len(table):,} objects")
+            step = rows or len(lines)
+            yield from (table.slice(start, step) for start in range(0, len(table), step))
+
+    @contextmanager
+    def verbatim(self, fs: Any, path: str) -> Iterator[_Rows]:
+        yield _Rows(self, fs, path)
+
+    def _lines(self, fs: Any, path: str, size: int, groups: Range | None = None) -> Iterator[Lines]:
+        """Lines that hold a row, of these row groups or of all."""
+        low, high = (0, None) if groups is None or self.codec else (groups[0] * GROUP_BYTES, groups[1] * GROUP_BYTES)
+        source = _Source(fs, path)
+        # From the byte before: a line that begins exactly here follows a newline.
+        source.seek(max(0, low - 1))
+        stream: Any = io.BufferedReader(source, FETCH_BYTES)
+        skipped = len(stream.readline()) - 1 if low else 0
+        try:
+            if self.codec:
+                stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
+            for lines in read_lines(stream, size, low + skipped):
+                some = len(lines) if high is None else int(np.searchsorted(lines.at + lines.starts, high))
+                if some:
+                    yield lines if some == len(lines) else lines.part(0, some)
+                if some < len(lines):
+                    return
+        except OSError as error:
+            if source.failed:
+                raise
+            raise Unreadable(first_line(error)) from error
+
+
+def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
+    for lines in pieces:
+        yield from (lines.part(row, min(row + LOOK_ROWS, len(lines))) for row in range(0, len(lines), LOOK_ROWS))
+
+
+class _Source(RemoteFile):
+    """Remembers that the storage failed: a codec raises OSError as well, for what a file holds."""
+
+    failed = False
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return super().read(size)
+        except OSError:
+            self.failed = True
+            raise
+
+
+class _Rows:
+    """`base.Verbatim`: a row is its line, byte for byte, in a column of its own."""
+
+    def __init__(self, format_: JsonLines, fs: Any, path: str) -> None:
+        self._format, self._fs, self._path = format_, fs, path
+
+    def batches(self) -> Iterator[tuple[int, pa.Table]]:
+        start = 0
+        for lines in self._format._lines(self._fs, self._path, READ_BYTES):
+            whole = [lines.data[first : end + 1] for first, end in zip(lines.starts, lines.ends, strict=True)]
+            yield start, pa.table({"line": pa.array(whole, pa.large_binary())})
+            start += len(lines)
+
+    def part(self, file: Path, more: Sequence[pa.Field]) -> _Part:
+        return _Part(file, pa.schema(more), self._format.codec)
+
+
+class _Part:
+    """Lines as they are, with further columns as the last keys of their objects."""
+
+    def __init__(self, file: Path, more: pa.Schema, codec: str | None) -> None:
+        self._file, self._more, self._codec = file, more, codec
+        self._stream: Any = None
+
+    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+        if len(rows):
+            lines = rows.column(0).to_pylist()
+            self._opened().write(b"".join(self._with(lines, more) if more else lines))
+
+    def close(self, always: bool = False) -> None:
+        if always:
+            self._opened()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _opened(self) -> Any:
+        if self._stream is None and self._codec == "gzip":
+            # Arrow's is always at level 9, which takes six times as long.
+            self._stream = gzip.GzipFile(self._file, "wb", compresslevel=6)
+        elif self._stream is None:
+            self._stream = pa.output_stream(str(self._file), compression=self._codec)
+        return self._stream
+
+    def _with(self, lines: Sequence[bytes], more: list[pa.Array]) -> Iterator[bytes]:
+        frame: Any = pl.from_arrow(pa.Table.from_arrays(more, schema=self._more))
+        added: list[bytes] = frame.write_ndjson().encode().split(b"\n")
+        for line, keys in zip(lines, added, strict=False):  # behind the last newline is nothing
+            self._assert_free(line)
+            yield spliced(line, keys)
+
+    def _assert_free(self, line: bytes) -> None:
+        """A key that only some rows have is not seen by who looks at the first of them."""
+        for name in self._more.names:
+            if f'"{name}"'.encode() in line and name in json.loads(line):
+                raise Unreadable(f"an object has a key {name!r}, the name of what is added: rename it in the input")
+
+
+def spliced(line: bytes, added: bytes) -> bytes:
+    """A line of one object with the keys of another, not empty, behind its own."""
+    text = line.rstrip()
+    head = text[:-1]
+    return b"".join([head, b"" if head.strip() == b"{" else b",", added[1:], line[len(text) :]])
