@@ -1,3 +1,4 @@
+import datetime
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from moderay.check import check
 from moderay.errors import Problems
-from moderay.job import job_schema, load_policies
+from moderay.job import job_schema, load_job, load_policies
 from moderay.yamlfile import Document, Origin, put
 
 WRONG = """\
@@ -164,3 +165,21 @@ def test_schema_for_editors_is_up_to_date_and_fits_every_job_file() -> None:
         assert job_file.read_text().startswith("# yaml-language-server: $schema=job.schema.json\n")
         assert not list(validator.iter_errors(yaml.safe_load(job_file.read_text())))
     assert list(validator.iter_errors({"unit": {"rows": 0}}))
+
+
+def test_a_night_is_today_unless_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = "input: {path: 'in/${DATE}', content: text}\noutput: {path: 'out/${YESTERDAY}'}\n"
+    (tmp_path / "job.yaml").write_text(f"date: ${{DATE}}\n{places}policies: ['{ROOT}/policies/spam']\n")
+    for variables, date, before in (
+        ({"DATE": "2026-03-01"}, "2026-03-01", "2026-02-28"),
+        ({"DATE": "2026-03-01", "YESTERDAY": "2026-02-27"}, "2026-03-01", "2026-02-27"),
+        ({}, str(datetime.datetime.now(datetime.UTC).date()), None),
+    ):
+        with monkeypatch.context() as patch:
+            for name in ("DATE", "YESTERDAY"):
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            job, _ = load_job(tmp_path / "job.yaml")
+        assert str(job.date) == date and job.input.path == f"{tmp_path}/in/{date}"
+        assert before is None or job.output.path == f"{tmp_path}/out/{before}"

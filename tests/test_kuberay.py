@@ -19,6 +19,7 @@ from moderay.cli import app
 from moderay.errors import UserError
 from moderay.job import Job, load_job
 from moderay.kuberay import CLUSTER, CONFIG_BYTES, FOLDER, checked_cron, load_cluster, manifests
+from moderay.shipping import ship
 
 CRDS = SHARED / "kuberay_crds"
 needs_crds = pytest.mark.skipif(not CRDS.is_dir(), reason="the CRDs of KubeRay are not beside the checkout (../shared/data/kuberay_crds)")
@@ -239,3 +240,12 @@ def test_submit_says_which_options_belong_together(tmp_path: Path, wrong: list[s
     (tmp_path / "tweets.yaml").write_text(yaml.safe_dump(JOB | {"policies": [str(ROOT / "policies" / "spam")]}))
     refused = CliRunner().invoke(app, ["submit", str(tmp_path / "tweets.yaml"), *wrong])
     assert isinstance(refused.exception, UserError) and "kuberay" in str(refused.exception).lower()
+
+
+def test_schedule_leaves_the_night_to_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORPUS", "s3://corpus")
+    monkeypatch.setenv("LABELS", "s3://labels")
+    monkeypatch.setenv("DATE", "2026-11-20")
+    job = {scheduled: yaml.safe_load(ship(ROOT / "jobs/nightly.yaml", scheduled=scheduled).files["job.yaml"]) for scheduled in (False, True)}
+    assert (job[True]["date"], job[True]["input"]["path"]) == ("${DATE}", "s3://corpus/date=${DATE}")
+    assert (job[False]["date"], job[False]["input"]["path"]) == ("2026-11-20", "s3://corpus/date=2026-11-20")

@@ -361,7 +361,7 @@ def _manifests(job: Path, sets: Sequence[str], options: Sequence[str], cron: str
     from moderay import kuberay
     from moderay.shipping import ship
 
-    shipment = ship(job, sets)
+    shipment = ship(job, sets, scheduled=cron is not None)
     files = {name: file for name, file in shipment.files.items() if not name.startswith("moderay/")}
     return kuberay.manifests(shipment.job, files, cron=cron, options=options, cluster=cluster or kuberay.CLUSTER, image=image)
 

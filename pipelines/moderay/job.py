@@ -391,13 +391,14 @@ def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
     return draft_document(read_document(file, sets), Path(file))
 
 
-def read_document(file: str | Path, sets: Sequence[str] = (), keep: Collection[str] = ()) -> Document:
+def read_document(file: str | Path, sets: Sequence[str] = (), keep: Collection[str] = (), days: Mapping[str, str] | None = None) -> Document:
     """The file's keys and values: `--set key=value` first, then `${VAR}`, so that what is set needs no variable. `keep`:
-    sections whose variables stay as they are written. Raises `Problems` only where there is no YAML to look at."""
+    sections whose variables stay as they are written; `days`: DATE and YESTERDAY, where not as `yamlfile.nights` has them. Raises
+    `Problems` only where there is no YAML to look at."""
     document = yamlfile.read(Path(file), "a job file is keys and values", "begin with name:, input:, output:, policies:")
     for given in sets:
         yamlfile.put(document, given)
-    yamlfile.fill(document, keep)
+    yamlfile.fill(document, keep, days)
     return document
 
 

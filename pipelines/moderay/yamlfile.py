@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,25 +97,36 @@ def put(document: Document, given: str) -> None:
     document.origin.given.add(key)
 
 
-def fill(document: Document, keep: Collection[str] = ()) -> None:
-    """Put the environment's values for `${VAR}`; one that is not set is a problem, and stays as it is. So do those of the
-    sections `keep`, without being a problem."""
+def fill(document: Document, keep: Collection[str] = (), days: Mapping[str, str] | None = None) -> None:
+    """Put the environment's values for `${VAR}`, and of `days`, by default `nights()`; one that is not set is a problem, and stays as
+    it is. So do those of the sections `keep`, without being a problem."""
+    known = {**os.environ, **(nights() if days is None else days)}
 
     def filled(value: Any, key: str) -> Any:
         if isinstance(value, dict):
             return {name: filled(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
         if isinstance(value, list):
             return [filled(inner, f"{key}.{i}") for i, inner in enumerate(value)]
-        return VARIABLE.sub(_variable(document, key), value) if isinstance(value, str) else value
+        return VARIABLE.sub(_variable(document, key, known), value) if isinstance(value, str) else value
 
     document.data.update(filled({name: value for name, value in document.data.items() if name not in keep}, ""))
 
 
-def _variable(document: Document, key: str) -> Callable[[re.Match[str]], str]:
+def nights() -> dict[str, str]:
+    """DATE, today (UTC), and YESTERDAY, the day before DATE; of both, what the environment says comes first."""
+    date = os.environ.get("DATE", str(datetime.datetime.now(datetime.UTC).date()))
+    try:
+        before = str(datetime.date.fromisoformat(date) - datetime.timedelta(days=1))
+    except ValueError:
+        return {"DATE": date}
+    return {"DATE": date, "YESTERDAY": os.environ.get("YESTERDAY", before)}
+
+
+def _variable(document: Document, key: str, known: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
     def value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
+        if match[1] not in known:
             document.wrong(key, f"environment variable {match[1]} is not set", f"{match[1]}=... before the command, or --set {key}=...")
-        return os.environ.get(match[1], match[0])
+        return known.get(match[1], match[0])
 
     return value
 
