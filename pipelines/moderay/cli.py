@@ -480,15 +480,13 @@ def _trend(found: Any, price: float | None) -> None:
     """Per policy the shares through the nights; per night what it brought and cost; what is new, and the alarms."""
     from moderay.chart import blocks
 
-    shares = Table("policy", "", f"last {len(found.nights)} nights", "last", "(95%)", "before", "change", box=box.SIMPLE_HEAD, pad_edge=False)
+    shares = Table("policy", "", "nights", "last", "(95%)", "change", box=box.SIMPLE_HEAD, pad_edge=False)
     for policy, series in found.policies.items():
         for name, line in (("flagged", series.flagged), *series.labels.items(), ("failed", series.failed)):
-            change = series.change if name == "flagged" else None
-            told = ("", "") if change is None else (f"{change.before.value:.2%}", f"{change.ratio[1]:.2f} times since {change.since}")
-            shares.add_row(
-                policy if name == "flagged" else "", printable(name), blocks([share.value for share in line]), f"{line[-1].value:.2%}",
-                f"{line[-1].low:.2%} to {line[-1].high:.2%}", *told,
-            )  # fmt: skip
+            last, change = line[-1], series.change if name == "flagged" else None
+            told = "" if change is None else f"{change.before.value:.2%} before {change.since}"
+            bounds = f"{100 * last.low:.2f}-{100 * last.high:.2f}"
+            shares.add_row(policy if name == "flagged" else "", printable(name), blocks([share.value for share in line]), f"{last.value:.2%}", bounds, told)
     out.print(shares)
     paid = ["GPU h/M rows"] if any(night.gpu_s for night in found.nights) else []
     paid += ["cost/M rows"] if paid and price is not None else []
