@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from conftest import ROOT
 from nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCHED, UNIT, Nights
 
+from moderay.decide import decide, distribution, summary
 from moderay.job import Alarms
+from moderay.policy import load_policy
+from moderay.records import Status, Verdict, verdict_array
 from moderay.trend import Night, trend
 
 BINS = np.array([0.6, 0.2, 0.1, 0.05, 0.03, 0.015, 0.005])
@@ -122,3 +126,22 @@ def test_seven_nights(tmp_path: Path, joined_ray: None, monkeypatch: pytest.Monk
 def test_trend_of_nothing_is_one_sentence(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     said = cli("trend", tmp_path)
     assert said.returncode == 2 and "holds no labels of moderay" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_reasons_that_were_never_there_before_are_named() -> None:
+    def failing(number: int, detail: str) -> Night:
+        given = [Verdict(Status.OK, scores=[0.9, 0.05, 0.05], answer="SP0")] * 8 + [Verdict(Status.TIMEOUT, detail=detail)] * 2
+        decided = decide(verdict_array(given, 0), load_policy(ROOT / "policies/spam"))
+        return Night(f"2026-11-{number:02d}", 10, 1, 0, 0, {"spam": summary(decided) | distribution(decided)})
+
+    usual = [failing(number, f"no answer in {number} s") for number in range(1, 5)]
+    assert trend(usual, Alarms()).policies["spam"].reasons == ()
+    found = trend([*usual, failing(5, "the engine went " + "away " * 40)], Alarms())
+    (reason,) = found.policies["spam"].reasons
+    assert reason.startswith("timeout: the engine went away") and len(reason) < 100
+    assert found.policies["spam"].failed[-1].count == 2 and found.policies["spam"].flagged[-1].of == 8
+    # Two of ten are nothing to be certain of; forty of two hundred are.
+    many = {"spam": {name: 20 * count for name, count in found.nights[-1].policies["spam"].items()}}
+    assert trend([*usual, replace(found.nights[-1], rows=200, policies=many)], Alarms()).alarms == (
+        "spam: 20.00% of 200 rows of 2026-11-05 failed; limit 1.00%",
+    )

@@ -13,7 +13,7 @@ from moderay.records import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
 
 # Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
 EDGES = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997, 0.999], np.float32)
-# Of a failed row's reason, which may quote a content; and reasons counted in one batch.
+# Of a failed row's reason; and how many reasons are counted.
 REASON_CHARS, MOST_REASONS = 80, 20
 
 
@@ -104,13 +104,21 @@ def distribution(decisions: pa.StructArray) -> dict[str, int]:
     labels, probability = _counts(decisions.field("label")), decisions.field("probability").drop_null().to_numpy()
     bins = np.bincount(np.searchsorted(EDGES, probability, side="right"), minlength=len(EDGES) + 1)
     failed = decisions.filter(pc.is_in(decisions.field("status"), pa.array(RETRYABLE)))
-    detail = pc.utf8_slice_codeunits(pc.fill_null(failed.field("detail"), "no reason given"), 0, REASON_CHARS)
+    # What did not parse is a text of the model's, another one each time.
+    said = pc.if_else(pc.equal(failed.field("status"), Status.UNPARSED.value), "the answer is of no valid form", failed.field("detail"))
+    detail = pc.utf8_slice_codeunits(pc.fill_null(said, "no reason given"), 0, REASON_CHARS)
     reasons = _counts(pc.binary_join_element_wise(failed.field("status"), pc.replace_substring_regex(detail, r"\d+", "#"), ": "))
     return {
         **{f"label.{label}": count for label, count in labels.items() if label is not None},
         **{f"p.{number}": int(count) for number, count in enumerate(bins) if count},
-        **{f"reason.{reason}": count for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:MOST_REASONS]},
+        **commonest({f"reason.{reason}": count for reason, count in reasons.items()}),
     }
+
+
+def commonest(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts with the `MOST_REASONS` most frequent reasons only: there may be as many as there are rows."""
+    reasons = sorted((name for name in counts if name.startswith("reason.")), key=lambda name: -counts[name])
+    return {name: count for name, count in counts.items() if name not in reasons[MOST_REASONS:]}
 
 
 def _audits(decisions: pa.StructArray) -> dict[str, int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from moderay import audit, trend
 from moderay.check import Checked
+from moderay.decide import commonest
 from moderay.job import Model
 from moderay.plan import Plan
 from moderay.records import Status
@@ -130,14 +131,14 @@ def _new(markers: Sequence[Mapping[str, Any]], run: int) -> dict[str, Any]:
 
 
 def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Per policy: the counts of `decide.summary`, added up."""
+    """Per policy: the counts of `decide.summary` and `decide.distribution`, added up."""
     totals: dict[str, dict[str, int]] = {}
     for marker in markers:
         for name, policy in marker["policies"].items():
             total = totals.setdefault(name, {})
             for field, count in policy.items():
                 total[field] = total.get(field, 0) + count
-    return {name: counts_of_nothing() | total for name, total in totals.items()}
+    return {name: counts_of_nothing() | commonest(total) for name, total in totals.items()}
 
 
 def counts_of_nothing() -> dict[str, int]:
