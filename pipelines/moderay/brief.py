@@ -7,7 +7,7 @@ from typing import Any
 
 from moderay.job import Job
 from moderay.records import RETRYABLE
-from moderay.trend import nights
+from moderay.trend import Night, nights
 
 
 def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]:
@@ -16,7 +16,8 @@ def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]
     `new`: shards published for the first time and `changed` ones, with the rows judged in them; `policies`: of these rows;
     `judged`: rows that this run had judged; `requests` and `tokens`: of the night; `gone`, `unreadable` and `failed`: shards."""
     run = manifest["runs"][-1]
-    night = next(night for night in nights([manifest]) if night.date == run["date"])
+    date = run.get("date", "")  # manifests of earlier versions have none
+    night = next((night for night in nights([manifest]) if night.date == date), Night(date, 0, 0, 0, 0, {}))
     return {
         "job": manifest["name"],
         "date": night.date,
