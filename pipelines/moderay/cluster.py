@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -69,14 +70,25 @@ def end_with_raylet() -> None:
     """In a worker: end this process, and the engine's below it, soon after its raylet has gone.
 
     Ray leaves the workers of a raylet that was killed alive for a while; until then they hold the GPU's memory and judge
-    what somebody else judges by now."""
+    what somebody else judges by now. Also where it comes to its end in good order, since there Ray may hang (`_leave`)."""
     global _lifeline
     if _lifeline is None:
+        atexit.register(_leave)
         _lifeline = threading.Thread(target=_watch, args=(os.getppid(),), name="lifeline", daemon=True)
         _lifeline.start()
 
 
 _lifeline: threading.Thread | None = None
+
+
+def _leave() -> None:
+    """Past the exit handler of Ray 2.60, in which a worker deadlocks now and then: what is left in its queue is destroyed, and a
+    publisher that is among it posts into that queue. By then Ray has let go of the worker, and nobody would ever end it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _watch(parent: int) -> None:
