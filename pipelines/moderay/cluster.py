@@ -92,9 +92,7 @@ def _leave() -> None:
 
 
 def _watch(parent: int) -> None:
-    # A raylet that was gone before we looked has left this process to init.
-    orphan = parent == 1 and os.environ.get("RAY_RAYLET_PID") != "1"
-    while os.getppid() == parent and not orphan:
+    while os.getppid() == parent:
         time.sleep(LIFELINE_S)
     for child in multiprocessing.active_children():
         child.kill()

@@ -118,7 +118,8 @@ def distribution(decisions: pa.StructArray) -> dict[str, int]:
 def commonest(counts: Mapping[str, int]) -> dict[str, int]:
     """Counts with the `MOST_REASONS` most frequent reasons only: there may be as many as there are rows."""
     reasons = sorted((name for name in counts if name.startswith("reason.")), key=lambda name: -counts[name])
-    return {name: count for name, count in counts.items() if name not in reasons[MOST_REASONS:]}
+    rare = set(reasons[MOST_REASONS:])
+    return {name: count for name, count in counts.items() if name not in rare}
 
 
 def _audits(decisions: pa.StructArray) -> dict[str, int]:
