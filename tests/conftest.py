@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 import socket
@@ -10,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ SHARED = ROOT.parent / "shared" / "data"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A cluster that somebody runs on this machine is not ours to join.
 os.environ["RAY_ADDRESS"] = "local"
+# How wide the tables are that a terminal is shown.
+os.environ["COLUMNS"] = "200"
 
 SCRIPT = {
     "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here.", "p": 0.9},
@@ -118,13 +122,23 @@ def joined_ray(ray_cluster: None) -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="session")
-def cli(ray_cluster: None) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `moderay` as a person does: a process of its own."""
+@pytest.fixture(scope="module")
+def cli(joined_ray: None) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`moderay` in this process, which stays with its Ray: one of its own would take longer than most runs. Where environment
+    variables are given it is a process of its own, as a person's is."""
+    from moderay.cli import main
 
     def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "moderay.cli", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"} | env, timeout=500)
+        if env:
+            return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=500)
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", command[2:])
+            with pytest.raises(SystemExit) as end:
+                main()
+        logging.disable(logging.NOTSET)  # which an error leaves disabled, since with it a process ends
+        return subprocess.CompletedProcess(command, int(end.value.code or 0), out.getvalue(), err.getvalue())
 
     return call
 

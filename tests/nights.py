@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT
+
+from moderay.storage import filesystem
 
 DATES = [f"2026-11-{night:02d}" for night in range(1, 8)]
 SHARDS = 8
@@ -42,10 +44,13 @@ class Told:
 
 
 class Nights:
-    """`folder`: for the corpus, the labels and the script. `shares`: of flagged rows, up to the fourth night and from the fifth on."""
+    """`folder`: for the script and, unless a URL is given for them, for corpus and labels. `shares`: of flagged rows, up to the fourth
+    night and from the fifth on. `storage`: of the job."""
 
-    def __init__(self, folder: Path, rows: int, shares: tuple[float, float]) -> None:
+    def __init__(self, folder: Path, rows: int, shares: tuple[float, float], url: str = "", storage: Mapping[str, Any] | None = None) -> None:
         self.folder, self.rows, self.shares = folder, rows, shares
+        self.url, self.storage = url or str(folder), storage or {}
+        self.fs, self.root = filesystem(self.url, self.storage)
         self.rng = np.random.default_rng(0)
         self.known: set[str] = set()  # contents that labels hold
         self.last: list[str] = []
@@ -62,10 +67,11 @@ class Nights:
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(script))
 
     def env(self, date: str) -> dict[str, str]:
-        return {"DATE": date, "CORPUS": str(self.folder / "corpus"), "LABELS": str(self.folder / "labels")}
+        return {"DATE": date, "CORPUS": f"{self.url}/corpus", "LABELS": f"{self.url}/labels"}
 
     def sets(self, script: str = "script") -> list[str]:
-        return [f"model.source=scripted:{self.folder}/{script}.yaml", f"policies=[{ROOT}/policies/spam]", f"unit.rows={min(512, self.rows // SHARDS)}"]
+        scripted = [f"model.source=scripted:{self.folder}/{script}.yaml", f"policies=[{ROOT}/policies/spam]"]
+        return [*scripted, f"unit.rows={min(512, self.rows // SHARDS)}", f"storage={json.dumps(self.storage)}"]
 
     def night(self, date: str, run: Callable[[str], dict[str, Any]]) -> Told:
         """Write what comes in on that date, and label it."""
@@ -76,29 +82,33 @@ class Nights:
 
     def touched(self, run: Callable[[str], dict[str, Any]]) -> Told:
         """A shard of a night that is labelled changes, another is deleted, and the night is run again."""
-        first, second = sorted((self.folder / f"corpus/date={TOUCHED}").iterdir())[:2]
-        texts = pq.read_table(first).column("text").to_pylist()
+        first, second = (f"{self.root}/corpus/date={TOUCHED}/{number}.parquet" for number in range(2))
+        texts = pq.read_table(pa.BufferReader(self.fs.cat_file(first))).column("text").to_pylist()
         place = slice(10, 10 + CHANGED)
         self.known -= {text for text in texts[place] if TOUCHED in text}
         texts[place] = [f"changed {i}" for i in range(CHANGED)]
-        pq.write_table(pa.table({"text": texts}), first)
-        second.unlink()
+        self._put(first, texts)
+        self.fs.rm_file(second)
         before = self._asked()
         return Told(run(TOUCHED), CHANGED, self._asked() - before)
 
     def _write(self, date: str) -> int:
         share = self.shares[date >= MORE]
-        folder = self.folder / f"corpus/date={date}"
-        folder.mkdir(parents=True)
         flagged, again = (self.rng.random(self.rows) < limit for limit in (share, AGAIN if self.last else 0.0))
         texts = np.array([f"{'your prize' if flag else 'a quiet'} {date} {i}" for i, flag in enumerate(flagged)], object)
         if self.last:
             texts[again] = self.rng.choice(self.last, again.sum())
         for number, part in enumerate(np.array_split(texts, SHARDS)):
-            pq.write_table(pa.table({"text": list(part)}), folder / f"{number}.parquet")
+            self._put(f"{self.root}/corpus/date={date}/{number}.parquet", list(part))
         new = set(texts) - self.known
         self.known, self.last = self.known | new, list(texts)
         return len(new)
+
+    def _put(self, path: str, texts: list[str]) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table({"text": texts}), sink)
+        self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self.fs.pipe_file(path, sink.getvalue().to_pybytes())
 
     def _asked(self) -> int:
         return self.log.stat().st_size // ANSWERS
@@ -108,13 +118,18 @@ class Nights:
         options = [f"--set={given}" for given in (*self.sets("slow"), f"unit.rows={UNIT}", f"model.engine.max_num_seqs={SEQS}")]
         command = [sys.executable, "-m", "moderay.cli", "run", str(ROOT / "jobs/nightly.yaml"), *options]
         driver = subprocess.Popen(command, env=os.environ | self.env(date), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        labels = self.folder / f"labels/date={date}"
-        while UNIT * len(list(labels.rglob("*.arrow"))) + self.rows // SHARDS * len(list(labels.glob("*.parquet"))) < self.rows / 4:
-            time.sleep(0.05)
+        while self._saved(date) < self.rows / 4:
+            time.sleep(0.1)
             assert driver.poll() is None, "the night ended before it was killed"
         driver.kill()
         driver.wait()
         time.sleep(3)  # what a dead driver leaves behind ends by itself
+
+    def _saved(self, date: str) -> int:
+        """Rows of units, and of label files."""
+        self.fs.invalidate_cache()
+        files = self.fs.find(f"{self.root}/labels/date={date}")
+        return sum(UNIT if file.endswith(".arrow") else self.rows // SHARDS if file.endswith(".parquet") else 0 for file in files)
 
 
 def main() -> None:

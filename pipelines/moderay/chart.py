@@ -32,7 +32,7 @@ def picture(found: Trend, file: Path) -> None:
     plots = figure.subplots(len(found.policies), 1, squeeze=False)[:, 0]
     for plot, (policy, series) in zip(plots, found.policies.items(), strict=True):
         _draw(plot, series)
-        for since in sorted(_ringing(policy, series, found.alarms)):
+        for since in sorted({alarm.since for alarm in found.alarms if alarm.policy == policy and alarm.since}):
             plot.axvline(series.dates.index(since) - 0.5, color="black", linestyle="--", linewidth=1, label=f"since {since}")
         plot.set_title(policy, loc="left")
         plot.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -56,9 +56,3 @@ def _line(plot: Any, name: str, shares: Sequence[Share], linewidth: float) -> No
     places = range(len(shares))
     (drawn,) = plot.plot(places, [100 * share.value for share in shares], marker="o", markersize=3, linewidth=linewidth, label=name)
     plot.fill_between(places, [100 * s.low for s in shares], [100 * s.high for s in shares], color=drawn.get_color(), alpha=0.2, linewidth=0)
-
-
-def _ringing(policy: str, series: Series, alarms: Sequence[str]) -> set[str]:
-    """The nights from which on a policy is not what it was, as far as that rings."""
-    mine = [alarm for alarm in alarms if alarm.startswith(f"{policy}: ")]
-    return {found.since for found in (series.change, series.drift) if found and any(f"since {found.since}" in alarm for alarm in mine)}

@@ -114,7 +114,7 @@ def ended(
         "flagged": sum(marker["flagged"] for marker in markers),
         "counts": totals,
         "judges": judges,
-        "alarms": [*audit.alarms(judges), *trend.trend(nights, checked.job.alarms).alarms],
+        "alarms": [*audit.alarms(judges), *map(str, trend.trend(nights, checked.job.alarms).alarms)],
         **faults,
         "gone": list(gone),
         "runs": runs,

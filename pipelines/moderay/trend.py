@@ -108,10 +108,23 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """`since`: the night from which on `policy` is not what it was; None for what is said of the last night alone, and no
+    policy for what is said of all."""
+
+    text: str
+    policy: str | None = None
+    since: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Trend:
     nights: tuple[Night, ...]
     policies: Mapping[str, Series]
-    alarms: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
 
 
 def found_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> list[Night]:
@@ -268,21 +281,23 @@ def _deviations(table: Counts, split: int) -> float:
     return float(stdtrit(freedom, level)) * math.sqrt(statistic / freedom)
 
 
-def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[str]:
+def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
     change, drift, failed = series.change, series.drift, series.failed[-1]
     if rules.flagged is not None and change is not None and change.beyond(rules.flagged):
         low, times, high = change.ratio
-        yield (
+        text = (
             f"{policy}: flagged are {change.after.value:.2%} of {change.after.of:,} rows since {change.since}, "
             f"{change.before.value:.2%} of {change.before.of:,} before: {times:.2f} times as many ({low:.2f} to {high:.2f})"
         )
+        yield Alarm(text, policy, change.since)
     if rules.drift is not None and drift is not None and drift.certain and drift.distance > rules.drift:
-        yield f"{policy}: P(violates) is distributed otherwise since {drift.since}: distance {drift.distance:.2f}, limit {rules.drift:g}"
+        text = f"{policy}: P(violates) is distributed otherwise since {drift.since}: distance {drift.distance:.2f}, limit {rules.drift:g}"
+        yield Alarm(text, policy, drift.since)
     if rules.failed is not None and failed.low > rules.failed:
-        yield f"{policy}: {failed.value:.2%} of {failed.of:,} rows of {series.dates[-1]} failed; limit {rules.failed:.2%}"
+        yield Alarm(f"{policy}: {failed.value:.2%} of {failed.of:,} rows of {series.dates[-1]} failed; limit {rules.failed:.2%}", policy)
 
 
-def _token_alarm(found: Sequence[Night], rules: Alarms) -> Iterable[str]:
+def _token_alarm(found: Sequence[Night], rules: Alarms) -> Iterable[Alarm]:
     """Of what a row costs nothing is left to chance: the last night against all others."""
     *before, last = found
     rows = sum(night.rows for night in before)
@@ -290,4 +305,4 @@ def _token_alarm(found: Sequence[Night], rules: Alarms) -> Iterable[str]:
         return
     usual, now = sum(night.tokens for night in before) / rows, last.tokens / last.rows
     if now > (1 + rules.tokens) * usual:
-        yield f"{now:,.1f} tokens a row on {last.date}, {usual:,.1f} before; limit {1 + rules.tokens:g} times as many"
+        yield Alarm(f"{now:,.1f} tokens a row on {last.date}, {usual:,.1f} before; limit {1 + rules.tokens:g} times as many")
