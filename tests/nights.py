@@ -24,7 +24,7 @@ from conftest import ROOT
 from moderay.storage import filesystem
 
 DATES = [f"2026-11-{night:02d}" for night in range(1, 8)]
-SHARDS = 8
+SHARDS = 4
 # Of a night's rows: contents that were there the night before. Rows of the shard that is changed.
 AGAIN, CHANGED = 0.05, 50
 KILLED, TOUCHED, MORE = DATES[2], DATES[3], DATES[4]
