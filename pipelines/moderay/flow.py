@@ -106,7 +106,9 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
     tracker, seen, stopped = Tracker(plan.todo), BoardState(), None
     if engines is not None:
         seen, stopped = _judge(checked, plan, engines, lease, Brakes(checked.job.limits, gpus, engines.most, progress), tracker, publisher, progress)
-    faults = {"unreadable": dict(checked.scan.unreadable), "failed": {**publisher.finish(), **tracker.failed}}
+    files = {work.shard.name: work.shard.file for work in plan.todo}
+    failed = {files[name]: reason for name, reason in {**publisher.finish(), **tracker.failed}.items()}
+    faults = {"unreadable": dict(checked.scan.unreadable), "failed": failed}
     progress.stop()
     seconds, rates = time.monotonic() - began, progress.rates()
     ending = {

@@ -28,7 +28,7 @@ from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.shards import Shard
 from moderay.state import Layout, Range, assert_epoch, gaps
-from moderay.storage import RemoteFile, details, filesystem, get, put_file, remove, version
+from moderay.storage import RemoteFile, filesystem, get, put_file, remove, stamp
 
 
 class ShardFailed(ModerayError):
@@ -82,12 +82,11 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, An
 
 
 def assert_unchanged(work: Publication) -> None:
-    fs, path = filesystem(work.shard.url, work.storage)
-    try:
-        info = details(fs, path)
-    except FileNotFoundError:
-        raise ShardFailed(f"{work.shard.file} has gone from the input while it was judged") from None
-    if (int(info["size"]), version(info)) != (work.shard.size, work.shard.version):
+    """Raises `ShardFailed`."""
+    now = stamp(*filesystem(work.shard.url, work.storage))
+    if now is None:
+        raise ShardFailed(f"{work.shard.file} has gone from the input while it was judged")
+    if now != (work.shard.size, work.shard.version):
         raise ShardFailed(f"{work.shard.file} changed while it was judged: run the same command again")
 
 

@@ -28,7 +28,7 @@ from moderay.policy import Policy
 from moderay.publish import ShardFailed
 from moderay.records import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.state import Layout, Range, assert_epoch
-from moderay.storage import RemoteFile, details, filesystem, put_file, remove, version
+from moderay.storage import RemoteFile, filesystem, put_file, remove, stamp
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,10 @@ def sift(work: Sifting) -> dict[str, Any]:
 
 def changed(marker: Mapping[str, Any], storage: Mapping[str, Any]) -> str | None:
     """What to say where a shard's source is not the file that was labelled."""
-    fs, path = filesystem(marker["source"], storage)
-    try:
-        info = details(fs, path)
-    except FileNotFoundError:
+    now = stamp(*filesystem(marker["source"], storage))
+    if now is None:
         return f"{marker['shard']}: {marker['source']}, of which these are the labels, is gone"
-    if [int(info["size"]), version(info)] != marker["identity"][1:]:
+    if now != tuple(marker["identity"][1:]):
         return f"{marker['shard']}: {marker['source']} is not the version that was labelled"
     return None
 

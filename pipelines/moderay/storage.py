@@ -159,6 +159,15 @@ def details(fs: Any, path: str) -> dict[str, Any]:
     return found
 
 
+def stamp(fs: Any, path: str) -> tuple[int, str] | None:
+    """By which a file is told from another of its name: its size and `version`, as they are now. None where it is gone."""
+    try:
+        info = details(fs, path)
+    except FileNotFoundError:
+        return None
+    return int(info["size"]), version(info)
+
+
 def remove(fs: Any, path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError):
