@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import logging
 import os
@@ -16,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -96,6 +98,12 @@ def corpus(tmp_path: Path) -> Path:
         rows = [{"id": f"{number}-{i}", "text": None if (w := words[i % 6]) is None else f"{w} {i if w.strip() else ''}", "n": i} for i in range(35)]
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema([("id", pa.string()), ("text", pa.string()), ("n", pa.int64())])), folder / name)
     return folder
+
+
+def as_lines(shard: Path) -> None:
+    """Make a Parquet shard one of JSON lines, whose label file has the same name."""
+    shard.with_suffix(".jsonl.gz").write_bytes(gzip.compress(pl.read_parquet(shard).write_ndjson().encode()))
+    shard.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SCRIPT, compared, labels, plain
+from conftest import ROOT, SCRIPT, as_lines, compared, labels, plain
 
 from moderay import run
 
@@ -172,6 +172,7 @@ def test_output_that_another_driver_writes_is_refused_with_its_name(job, corpus:
 
 
 def test_killed_driver_is_resumed_with_another_unit_size(job, corpus: Path, tmp_path: Path, cli) -> None:
+    as_lines(corpus / "b.parquet")
     slow = {"delay": {"mean_s": 0.4, "sigma": 0}, **SCRIPT}
     file = job(slow, unit={"rows": 4}, model={"source": "scripted:script.yaml"})
     driver = subprocess.Popen([sys.executable, "-m", "moderay.cli", "run", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
