@@ -79,8 +79,8 @@ class VllmSpec:
         ten seconds of each start, and a model that fits a CPU gains little."""
         whole = max(self.max_num_batched_tokens, self.max_model_len)
         given = {"enable_chunked_prefill": False, "max_num_batched_tokens": whole, "block_size": 32, "enforce_eager": True}
-        parallel = {"tensor_parallel_size", "pipeline_parallel_size"} & self.engine.keys()
-        return given if parallel else given | {"distributed_executor_backend": _ONE_PROCESS}
+        alone = all(self.engine.get(name, 1) == 1 for name in ("tensor_parallel_size", "pipeline_parallel_size"))
+        return given | {"distributed_executor_backend": _ONE_PROCESS} if alone else given
 
     def here(self) -> VllmSpec:
         """With the profile of this machine's GPU under what the job says."""
