@@ -1,8 +1,10 @@
-"""`make bench`: rows/s of the pipeline against a bare `AsyncLLM` with the same arguments, prompts and seeds.
+"""`make bench`: rows/s of the pipeline against a bare `AsyncLLM` with the same arguments, prompts
+and seeds.
 
-Three alternating rounds over the first ROWS tweets (or, where that data is not beside the project, the demo's texts) under a
-policy of about 600 tokens that asks for the label alone. Steady state: from 20% to 80% of the rows. The bare engine runs
-twice: with the one request that reasons and answers, and with the pipeline's two, the second for the probabilities.
+Three alternating rounds over the first ROWS tweets (or, where that data is not beside the project,
+the demo's texts) under a policy of about 600 tokens that asks for the label alone. Steady state:
+from 20% to 80% of the rows. The bare engine runs twice: with the one request that reasons and
+answers, and with the pipeline's two, the second for the probabilities.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ limits: {{max_failed: 1}}
 
 
 def policy(folder: Path) -> None:
-    """Private data without its examples: about 600 tokens of tiny's, the label alone as the answer."""
+    """Private data without its examples: some 600 tokens of tiny's, the label alone as answer."""
     (folder / "policy").mkdir()
     text = (ROOT / "policies/private_data/policy.md").read_text()
     (folder / "policy/policy.md").write_text(text[: text.index("## EXAMPLES")])
@@ -43,7 +45,11 @@ def policy(folder: Path) -> None:
 def corpus(folder: Path, rows: int) -> None:
     (folder / "in").mkdir()
     if TWEETS.is_dir():
-        texts = [text for file in sorted(TWEETS.glob("*.parquet")) for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()][:rows]
+        texts = [
+            text
+            for file in sorted(TWEETS.glob("*.parquet"))
+            for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()
+        ][:rows]
     else:
         from moderay.tiny.corpus import DEMO, example
 
@@ -56,7 +62,9 @@ def corpus(folder: Path, rows: int) -> None:
 
 
 def steady(marks: list[tuple[float, int]], rows: int) -> float:
-    """Rows/s between the first mark past 20% and the last before 80%; marks are (seconds, rows done)."""
+    """Rows/s between the first mark past 20% and the last before 80%; marks are (seconds, rows
+    done).
+    """
     inner = [(when, done) for when, done in marks if 0.2 * rows <= done <= 0.8 * rows]
     return (inner[-1][1] - inner[0][1]) / (inner[-1][0] - inner[0][0])
 
@@ -105,7 +113,9 @@ async def bare(folder: Path, rows: int, scores: bool) -> float:
 
     await asyncio.gather(*[one(i, ids) for i, ids in enumerate(prompts)])
     engine.close()
-    print(f"{sum(map(len, prompts)) / rows:.0f} tokens in, {sum(out) / rows:.0f} out", file=sys.stderr)
+    print(
+        f"{sum(map(len, prompts)) / rows:.0f} tokens in, {sum(out) / rows:.0f} out", file=sys.stderr
+    )
     return steady(marks, rows)
 
 
@@ -116,11 +126,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=3, metavar=("WHAT", "FOLDER", "NUMBER"), help="internal: one measurement in a process of its own")
+    parser.add_argument(
+        "--one",
+        nargs=3,
+        metavar=("WHAT", "FOLDER", "NUMBER"),
+        help="internal: one measurement in a process of its own",
+    )
     given = parser.parse_args()
     if given.one:
         what, folder, number = given.one
-        rate = pipeline(Path(folder), int(number), given.rows) if what == "pipeline" else asyncio.run(bare(Path(folder), given.rows, what == "bare-two"))
+        rate = (
+            pipeline(Path(folder), int(number), given.rows)
+            if what == "pipeline"
+            else asyncio.run(bare(Path(folder), given.rows, what == "bare-two"))
+        )
         print(json.dumps(rate))
         return
     one: list[float] = []
@@ -129,17 +148,35 @@ def main() -> None:
         corpus(Path(name), given.rows)
         policy(Path(name))
         for number in range(given.rounds):
-            rates = {what: _measured(what, name, number, given.rows) for what in (ROUND if number % 2 else ROUND[::-1])}
+            rates = {
+                what: _measured(what, name, number, given.rows)
+                for what in (ROUND if number % 2 else ROUND[::-1])
+            }
             one.append(rates["pipeline"] / rates["bare"])
             two.append(rates["pipeline"] / rates["bare-two"])
             shown = ", ".join(f"{what} {rates[what]:.1f} rows/s" for what in ROUND)
-            print(f"round {number + 1}: {shown}; ratio {one[-1]:.2f}, to the same two requests {two[-1]:.2f}", flush=True)
-    print(f"median ratio {statistics.median(one):.2f} (goal 0.95), to the same two requests {statistics.median(two):.2f}")
+            print(
+                (
+                    f"round {number + 1}: {shown}; ratio {one[-1]:.2f}, to the same two requests "
+                    f"{two[-1]:.2f}"
+                ),
+                flush=True,
+            )
+    print(
+        f"median ratio {statistics.median(one):.2f} (goal 0.95), to the same two requests "
+        f"{statistics.median(two):.2f}"
+    )
 
 
 def _measured(what: str, folder: str, number: int, rows: int) -> float:
     command = [sys.executable, __file__, "--rows", str(rows), "--one", what, folder, str(number)]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"})
+    said = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"},
+    )
     return float(json.loads(said.stdout.strip().splitlines()[-1]))
 
 

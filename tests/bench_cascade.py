@@ -1,6 +1,8 @@
-"""`make bench`, second part: what a cascade saves, with the real tiny model on the demo corpus, and what agrees with reason alone.
+"""`make bench`, second part: what a cascade saves, with the real tiny model on the demo corpus, and
+what agrees with reason alone.
 
-Screens and bands are calibrated on another corpus of the same kind, as yesterday's labels would be."""
+Screens and bands are calibrated on another corpus of the same kind, as yesterday's labels would be.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,16 @@ POLICIES = ("spam", "harassment", "private_data")
 GLANCES = [{"glance": f"glance-{policy}"} for policy in POLICIES]
 SCREENS = [{"screen": f"screen-{policy}"} for policy in POLICIES]
 REASON: list[dict[str, Any]] = [{"reason": {"budget": 512}}]
-CASCADES = {"reason alone": REASON, "glance, reason": [*GLANCES, *REASON], "screen, glance, reason": [*SCREENS, *GLANCES, *REASON]}
+CASCADES = {
+    "reason alone": REASON,
+    "glance, reason": [*GLANCES, *REASON],
+    "screen, glance, reason": [*SCREENS, *GLANCES, *REASON],
+}
 
 
-def job(folder: Path, corpus: str, output: str, cascade: list[dict[str, Any]], **sections: Any) -> Path:
+def job(
+    folder: Path, corpus: str, output: str, cascade: list[dict[str, Any]], **sections: Any
+) -> Path:
     data = {
         "input": {"path": f"{corpus}/*.parquet", "content": "content"},
         "output": {"path": output, "columns": ["id"]},
@@ -43,7 +51,12 @@ def job(folder: Path, corpus: str, output: str, cascade: list[dict[str, Any]], *
 
 
 def moderay(*args: object) -> None:
-    said = subprocess.run([sys.executable, "-m", "moderay.cli", *map(str, args)], env=os.environ | {"RAY_ADDRESS": "local"}, capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, "-m", "moderay.cli", *map(str, args)],
+        env=os.environ | {"RAY_ADDRESS": "local"},
+        capture_output=True,
+        text=True,
+    )
     assert said.returncode in (0, 1), said.stderr
     if said.returncode or args[0] == "calibrate":
         print(said.stdout, said.stderr, file=sys.stderr)
@@ -52,7 +65,12 @@ def moderay(*args: object) -> None:
 def verdicts(folder: Path) -> list[bool | None]:
     """`violates` of every row under every policy."""
     tables = [pq.read_table(file) for file in sorted(folder.glob("*.parquet"))]
-    return [verdict["violates"] for table in tables for policy in POLICIES for verdict in table.column(policy).to_pylist()]
+    return [
+        verdict["violates"]
+        for table in tables
+        for policy in POLICIES
+        for verdict in table.column(policy).to_pylist()
+    ]
 
 
 def line(folder: Path, name: str, output: str) -> None:
@@ -62,11 +80,16 @@ def line(folder: Path, name: str, output: str) -> None:
     known = [(a, b) for a, b in zip(here, plain, strict=True) if b is not None]
     agreement = sum(a == b for a, b in known) / len(known)
     counts = manifest["counts"].values()
-    settled = {judge: sum(c.get(f"settled.{judge}", 0) for c in counts) / sum(c["ok"] for c in counts) for judge in ("screen", "glance", "reason")}
+    settled = {
+        judge: sum(c.get(f"settled.{judge}", 0) for c in counts) / sum(c["ok"] for c in counts)
+        for judge in ("screen", "glance", "reason")
+    }
     computed = usage["prompt_tokens"] - usage["cached_tokens"]
     print(
-        f"{name}: per row {usage['requests'] / rows:.2f} requests, {computed / rows:.0f} prompt tokens computed ({usage['cached_tokens'] / rows:.0f} cached), "
-        f"{usage['output_tokens'] / rows:.1f} output tokens; agreement with reason alone {agreement:.4f}; "
+        f"{name}: per row {usage['requests'] / rows:.2f} requests, {computed / rows:.0f} prompt "
+        f"tokens computed ({usage['cached_tokens'] / rows:.0f} cached), "
+        f"{usage['output_tokens'] / rows:.1f} output tokens; agreement with reason alone "
+        f"{agreement:.4f}; "
         + ", ".join(f"{judge} settles {share:.0%}" for judge, share in settled.items() if share),
         flush=True,
     )
@@ -81,7 +104,16 @@ def main() -> None:
         moderay("run", job(folder, "yesterday/*", "labels", REASON))
         for policy in POLICIES:
             for judge in ("screen", "glance"):
-                given = ("--policy", policy, "--judge", judge, "--from", folder / "labels", "--out", folder / f"{judge}-{policy}")
+                given = (
+                    "--policy",
+                    policy,
+                    "--judge",
+                    judge,
+                    "--from",
+                    folder / "labels",
+                    "--out",
+                    folder / f"{judge}-{policy}",
+                )
                 moderay("calibrate", folder / "labels.yaml", *given)
         for number, (title, cascade) in enumerate(CASCADES.items()):
             output = f"cascade{number}" if number else "plain"

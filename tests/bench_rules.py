@@ -1,7 +1,8 @@
-"""Seconds that 10 and 100,000 literals take on the tweets (or, where that data is not beside the project, on the demo's texts),
-in units of 512 rows and in one piece: the best of ROUNDS, after the first, in which the automaton is made.
+"""Seconds that 10 and 100,000 literals take on the tweets (or, where that data is not beside the
+project, on the demo's texts), in units of 512 rows and in one piece: the best of ROUNDS, after the
+first, in which the automaton is made.
 
-    python tests/bench_rules.py
+python tests/bench_rules.py
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ UNIT = 512
 
 def corpus() -> list[str]:
     if TWEETS.is_dir():
-        return [text for file in sorted(TWEETS.glob("*.parquet")) for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()]
+        return [
+            text
+            for file in sorted(TWEETS.glob("*.parquet"))
+            for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()
+        ]
     from moderay.tiny.corpus import DEMO, example
 
     print(f"no tweets at {TWEETS}: the demo's texts instead")
@@ -36,8 +41,9 @@ def corpus() -> list[str]:
 
 
 def phrases(texts: list[str], count: int) -> list[str]:
-    """Two words of the texts and a number. They begin as the texts do, so that the search always goes deep, and hardly any
-    is found: the worst that a list can be, and only its length differs."""
+    """Two words of the texts and a number. They begin as the texts do, so that the search always
+    goes deep, and hardly any is found: the worst that a list can be, and only its length differs.
+    """
     rng = random.Random(count)
     words = sorted({word.lower() for text in texts for word in text.split()})
     return _distinct(lambda: f"{rng.choice(words)} {rng.choice(words)}{rng.randrange(1000)}", count)
@@ -46,8 +52,18 @@ def phrases(texts: list[str], count: int) -> list[str]:
 def names(count: int) -> list[str]:
     """Invented names of sites, as in a block list."""
     rng = random.Random(count)
-    syllables = [consonant + vowel for consonant in "b c d f g h k l m n p r s t v w z st tr ch sh".split() for vowel in "aeiou"]
-    return _distinct(lambda: "".join(rng.choices(syllables, k=rng.randrange(3, 6))) + rng.choice([".example", "-shop.example", " pills"]), count)
+    syllables = [
+        consonant + vowel
+        for consonant in "b c d f g h k l m n p r s t v w z st tr ch sh".split()
+        for vowel in "aeiou"
+    ]
+    return _distinct(
+        lambda: (
+            "".join(rng.choices(syllables, k=rng.randrange(3, 6)))
+            + rng.choice([".example", "-shop.example", " pills"])
+        ),
+        count,
+    )
 
 
 def _distinct(make: Callable[[], str], count: int) -> list[str]:
@@ -59,7 +75,9 @@ def _distinct(make: Callable[[], str], count: int) -> list[str]:
 
 def with_literals(folder: Path, literals: list[str], words: bool) -> Rules:
     (folder / "block.txt").write_text("\n".join(literals), encoding="utf-8")
-    (folder / "rules.yaml").write_text(f"rules: [{{id: block, label: SP4, words: {str(words).lower()}, any_of: block.txt}}]")
+    (folder / "rules.yaml").write_text(
+        f"rules: [{{id: block, label: SP4, words: {str(words).lower()}, any_of: block.txt}}]"
+    )
     found = load_rules(load_policy(ROOT / "policies" / "spam"), folder)
     assert found is not None
     return found
@@ -73,19 +91,34 @@ def seconds(call: Callable[[], object]) -> float:
 
 def measure(folder: Path, kind: str, texts: list[str], words: bool, rounds: int) -> None:
     column, table = pa.array(texts), pa.table({"id": range(len(texts))})
-    rules = {count: with_literals(folder, names(count) if kind == "names" else phrases(texts, count), words) for count in (10, 100_000)}
+    rules = {
+        count: with_literals(
+            folder, names(count) if kind == "names" else phrases(texts, count), words
+        )
+        for count in (10, 100_000)
+    }
 
     def pieces(count: int, rows: int) -> None:
         for at in range(0, len(texts), rows):
             rules[count].settle(column.slice(at, rows), table.slice(at, rows))
 
     for rows in (UNIT, len(texts)):
-        made = {count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules}  # type: ignore[misc]
+        made = {
+            count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules
+        }  # type: ignore[misc]
         # In turn, so that what else the machine does falls on both.
-        times = [{count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules} for _ in range(rounds)]  # type: ignore[misc]
+        times = [
+            {count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules}
+            for _ in range(rounds)
+        ]  # type: ignore[misc]
         best = {count: min(each[count] for each in times) for count in rules}
-        figures = ", ".join(f"{count:,} literals {best[count]:.3f} s (first {made[count]:.3f} s)" for count in rules)
-        print(f"{kind}, {'as whole words' if words else 'anywhere'}, {rows:,} rows at a time: {figures}; ratio {best[100_000] / best[10]:.2f}")
+        figures = ", ".join(
+            f"{count:,} literals {best[count]:.3f} s (first {made[count]:.3f} s)" for count in rules
+        )
+        print(
+            f"{kind}, {'as whole words' if words else 'anywhere'}, {rows:,} rows at a time: "
+            f"{figures}; ratio {best[100_000] / best[10]:.2f}"
+        )
 
 
 def main() -> None:

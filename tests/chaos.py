@@ -1,5 +1,7 @@
-"""`make chaos`: SIGKILL drivers, judging actors and the raylet of a second node at random over one job until enough were
-killed, then compare its labels with those of an undisturbed run; kill everything at half-way once; and the same with real vLLM."""
+"""`make chaos`: SIGKILL drivers, judging actors and the raylet of a second node at random over one
+job until enough were killed, then compare its labels with those of an undisturbed run; kill
+everything at half-way once; and the same with real vLLM.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ KINDS = ("driver", "actor", "raylet")
 
 @dataclass(frozen=True)
 class Report:
-    """`kills`: by kind. `requests`: answers of the engine in the disturbed and in the undisturbed run. `differences`: of the labels."""
+    """`kills`: by kind. `requests`: answers of the engine in the disturbed and in the undisturbed
+    run. `differences`: of the labels.
+    """
 
     kills: Counter[str]
     requests: tuple[int, int]
@@ -48,14 +52,20 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+        )
         self.second = self.cluster.add_node(num_cpus=2)
         self.env = os.environ | {"RAY_ADDRESS": self.cluster.address}
 
     def kill_second(self) -> None:
-        """SIGKILL the second node's raylet; its workers end by themselves, and another node joins."""
+        """SIGKILL the second node's raylet; its workers end by themselves, another node joins."""
         raylet = psutil.Process(self.second.all_processes["raylet"][0].process.pid)
-        workers = [process for process in raylet.children(recursive=True) if "ray::MapWorker" in " ".join(process.cmdline())]
+        workers = [
+            process
+            for process in raylet.children(recursive=True)
+            if "ray::MapWorker" in " ".join(process.cmdline())
+        ]
         raylet.kill()
         _, alive = psutil.wait_procs(workers, timeout=20)
         assert not alive, f"workers that outlived their raylet: {alive}"
@@ -69,7 +79,9 @@ class Nodes:
             for raylet in node.all_processes.get("raylet", []):
                 for process in psutil.Process(raylet.process.pid).children(recursive=True):
                     with suppress(psutil.NoSuchProcess):  # one that has just ended
-                        found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
+                        found += (
+                            [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
+                        )
         return found
 
 
@@ -82,15 +94,27 @@ def nodes() -> Iterator[Nodes]:
         found.cluster.shutdown()
 
 
-def chaos(folder: Path, rows: int, unit: int, kills: int, pause: tuple[float, float], kinds: tuple[str, ...] = KINDS, seed: int = 0) -> Report:
-    """Run a job of `rows` rows in units of `unit`, with a kill every `pause` seconds while it works, and once more in peace."""
+def chaos(
+    folder: Path,
+    rows: int,
+    unit: int,
+    kills: int,
+    pause: tuple[float, float],
+    kinds: tuple[str, ...] = KINDS,
+    seed: int = 0,
+) -> Report:
+    """Run a job of `rows` rows in units of `unit`, with a kill every `pause` seconds while it
+    works, and once more in peace.
+    """
     rng = random.Random(seed)
     corpus(folder, rows, rng)
     done: Counter[str] = Counter()
     job = write_job(folder, "killed", unit, delay=0.6)
     with nodes() as cluster:
         while True:
-            driver = subprocess.Popen(command(job), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=cluster.env)
+            driver = subprocess.Popen(
+                command(job), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=cluster.env
+            )
             while driver.poll() is None and done.total() < kills:
                 time.sleep(rng.uniform(*pause))
                 kind = kinds[done.total() % len(kinds)]  # as many of each
@@ -104,13 +128,20 @@ def chaos(folder: Path, rows: int, unit: int, kills: int, pause: tuple[float, fl
             time.sleep(3)  # what a dead driver leaves behind ends by itself
         peace = write_job(folder, "peace", unit, delay=0.0)
         subprocess.run(command(peace), check=True, capture_output=True, env=cluster.env)
-    return Report(done, (answers(folder, "killed"), answers(folder, "peace")), differences(folder, "killed", "peace"))
+    return Report(
+        done,
+        (answers(folder, "killed"), answers(folder, "peace")),
+        differences(folder, "killed", "peace"),
+    )
 
 
 def corpus(folder: Path, rows: int, rng: random.Random) -> None:
     (folder / "in").mkdir(parents=True)
     for shard in range(SHARDS):
-        texts = [f"{word} {shard}-{i}" if (word := rng.choice(WORDS)) else None for i in range(rows // SHARDS)]
+        texts = [
+            f"{word} {shard}-{i}" if (word := rng.choice(WORDS)) else None
+            for i in range(rows // SHARDS)
+        ]
         pq.write_table(pa.table({"text": texts}), folder / f"in/{shard}.parquet")
 
 
@@ -126,7 +157,14 @@ def answers(folder: Path, name: str) -> int:
 def write_job(folder: Path, name: str, unit: int, delay: float) -> Path:
     script: dict[str, Any] = {
         "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."},
-        "rules": [{"content": "prize", "answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize.", "p": 0.8}],
+        "rules": [
+            {
+                "content": "prize",
+                "answer": '{"label": "SP4", "rationale": "A prize."}',
+                "reasoning": "A prize.",
+                "p": 0.8,
+            }
+        ],
         "delay": {"mean_s": delay, "sigma": 0.5 if delay else 0},
         "log": str(folder / f"{name}.log"),
     }
@@ -135,7 +173,11 @@ def write_job(folder: Path, name: str, unit: int, delay: float) -> Path:
         "input": {"path": "in", "content": "text"},
         "output": {"path": name, "reasoning": "all"},
         "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": f"scripted:{name}-script.yaml", "engine": {"max_num_seqs": SEQS}, "replicas": 2},
+        "model": {
+            "source": f"scripted:{name}-script.yaml",
+            "engine": {"max_num_seqs": SEQS},
+            "replicas": 2,
+        },
         "unit": {"rows": unit},
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
@@ -168,18 +210,26 @@ def differences(folder: Path, one: str, other: str) -> list[str]:
             if policy in first[name].column_names
         ):
             found.append(f"{name} differs")
-    left = [file for file in (folder / one / "_moderay").rglob("*") if file.is_file() and file.suffix != ".json"]
+    left = [
+        file
+        for file in (folder / one / "_moderay").rglob("*")
+        if file.is_file() and file.suffix != ".json"
+    ]
     return [*found, *(f"left behind: {file}" for file in left)]
 
 
 def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
-    """SIGKILL the driver and every process below it once half of the rows are saved, and run again: rows that were judged
-    twice, and rows that two engines may have in flight at once."""
+    """SIGKILL the driver and every process below it once half of the rows are saved, and run again:
+    rows that were judged twice, and rows that two engines may have in flight at once.
+    """
     corpus(folder, rows, random.Random(0))
     job = write_job(folder, "half", unit, delay=0.6)
     driver = subprocess.Popen(command(job), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     units = folder / "half/_moderay/units"
-    while len(list(units.rglob("*.arrow"))) * unit + len(labels(folder / "half")) * rows // SHARDS < rows / 2:
+    while (
+        len(list(units.rglob("*.arrow"))) * unit + len(labels(folder / "half")) * rows // SHARDS
+        < rows / 2
+    ):
         time.sleep(0.05)
         assert driver.poll() is None, "the run ended before its half"
     below = psutil.Process(driver.pid).children(recursive=True)
@@ -194,23 +244,46 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
     return (answers(folder, "half") - answers(folder, "peace")) // 2, 2 * (2 * SEQS + unit)
 
 
-FLOAT = ("--set=output.reasoning=all", "--set=model.sampling={temperature: 0}", "--set=model.dtype=float32")
+FLOAT = (
+    "--set=output.reasoning=all",
+    "--set=model.sampling={temperature: 0}",
+    "--set=model.dtype=float32",
+)
 
 
-def killed_vllm(corpus: Path, out: Path, kinds: tuple[str, ...], *options: str) -> tuple[Counter[str], str]:
-    """The demo's job over `corpus` with real vLLM, with `options`, of which `kinds` (engine, actor, driver) are killed one after the
-    other, each when four more units are saved; the kills, and what the run printed. Raises AssertionError where an engine
-    outlives its actor."""
-    job = [*command(ROOT / "jobs/demo.yaml"), *FLOAT, "--set=unit.rows=8", f"--set=input.path={corpus}", f"--set=output.path={out}", *options]
+def killed_vllm(
+    corpus: Path, out: Path, kinds: tuple[str, ...], *options: str
+) -> tuple[Counter[str], str]:
+    """The demo's job over `corpus` with real vLLM, with `options`, of which `kinds` (engine, actor,
+    driver) are killed one after the other, each when four more units are saved; the kills, and what
+    the run printed. Raises AssertionError where an engine outlives its actor.
+    """
+    job = [
+        *command(ROOT / "jobs/demo.yaml"),
+        *FLOAT,
+        "--set=unit.rows=8",
+        f"--set=input.path={corpus}",
+        f"--set=output.path={out}",
+        *options,
+    ]
     done, left = Counter[str](), list(kinds)
     while True:
-        driver = subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"RAY_ADDRESS": "local"})
+        driver = subprocess.Popen(
+            job,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"RAY_ADDRESS": "local"},
+        )
         while driver.poll() is None:
             time.sleep(0.05)
-            if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (1 + done.total()):
+            if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (
+                1 + done.total()
+            ):
                 engines, victim = _processes(driver, "EngineCore"), driver.pid
                 if engines and left[0] != "driver":
-                    victim = (engines if left[0] == "engine" else _processes(driver, "MapBatches(Judge)"))[0].pid
+                    victim = (
+                        engines if left[0] == "engine" else _processes(driver, "MapBatches(Judge)")
+                    )[0].pid
                 if engines:
                     psutil.Process(victim).kill()
                     done[left.pop(0)] += 1
@@ -232,7 +305,9 @@ def _processes(driver: subprocess.Popen[bytes], name: str) -> list[psutil.Proces
 
 
 async def lost_time() -> tuple[float, float]:
-    """Seconds from the SIGKILL of a busy engine's process to the first answer of the next one, and of those its start's."""
+    """Seconds from the SIGKILL of a busy engine's process to the first answer of the next one, and
+    of those its start's.
+    """
     starts: list[float] = []
 
     @dataclass(frozen=True)
@@ -247,7 +322,9 @@ async def lost_time() -> tuple[float, float]:
     answered: list[float] = []
 
     async def ask(number: int) -> None:
-        await host.run(str(number), lambda engine: engine.generate(Request([number % 900 + 20] * 40, 64)), 600)
+        await host.run(
+            str(number), lambda engine: engine.generate(Request([number % 900 + 20] * 40, 64)), 600
+        )
         answered.append(time.monotonic())
 
     asked = asyncio.gather(*[ask(number) for number in range(3000)])
@@ -271,16 +348,35 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moderay-chaos-") as name:
-        report = chaos(Path(name) / "job", given.rows, given.unit, given.kills, (2.0, 6.0), seed=given.seed)
+        report = chaos(
+            Path(name) / "job", given.rows, given.unit, given.kills, (2.0, 6.0), seed=given.seed
+        )
         made, needed = report.requests
-        print(f"kills survived: {', '.join(f'{count} of a {kind}' for kind, count in report.kills.items())}; {given.rows // given.unit} units")
+        print(
+            "kills survived: "
+            f"{', '.join(f'{count} of a {kind}' for kind, count in report.kills.items())}; "
+            f"{given.rows // given.unit} units"
+        )
         print(f"requests made twice: {made / needed - 1:.1%} ({made:,} for {needed:,})")
-        print("labels: " + ("those of an undisturbed run" if not report.differences else "; ".join(report.differences)))
+        print(
+            "labels: "
+            + (
+                "those of an undisturbed run"
+                if not report.differences
+                else "; ".join(report.differences)
+            )
+        )
         again, in_flight = half_way(Path(name) / "half", 2000, given.unit)
-        print(f"everything killed at half-way: {again:,} rows judged again; rows in flight at once: {in_flight:,}")
+        print(
+            f"everything killed at half-way: {again:,} rows judged again; rows in flight at "
+            f"once: {in_flight:,}"
+        )
         wrong = real(Path(name))
         lost, start = asyncio.run(lost_time())
-        print(f"a killed engine costs {lost:.1f} s, {start:.1f} s of them its start; goal: at most 10 s beyond")
+        print(
+            f"a killed engine costs {lost:.1f} s, {start:.1f} s of them its start; goal: at most "
+            "10 s beyond"
+        )
     sys.exit(bool(report.differences or wrong) or again > in_flight)
 
 
@@ -288,9 +384,20 @@ def real(folder: Path) -> list[str]:
     demo.write(folder / "demo")
     shard = folder / "demo/part-000.parquet"
     kills, _ = killed_vllm(shard, folder / "killed", ("engine", "actor", "driver"))
-    subprocess.run([*command(ROOT / "jobs/demo.yaml"), *FLOAT, f"--set=input.path={shard}", f"--set=output.path={folder}/peace"], check=True)
+    subprocess.run(
+        [
+            *command(ROOT / "jobs/demo.yaml"),
+            *FLOAT,
+            f"--set=input.path={shard}",
+            f"--set=output.path={folder}/peace",
+        ],
+        check=True,
+    )
     found = differences(folder, "killed", "peace")
-    print(f"kills survived with vLLM: {', '.join(kills)}; labels: " + ("those of an undisturbed run" if not found else "; ".join(found)))
+    print(
+        f"kills survived with vLLM: {', '.join(kills)}; labels: "
+        + ("those of an undisturbed run" if not found else "; ".join(found))
+    )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Shared by the tests: golden texts, small corpora, a scripted job, one real engine, an S3 server."""
+"""Shared by the tests: golden texts, small corpora, a scripted job, one real engine, S3."""
 
 from __future__ import annotations
 
@@ -32,10 +32,24 @@ os.environ["RAY_ADDRESS"] = "local"
 os.environ["COLUMNS"] = "200"
 
 SCRIPT = {
-    "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here.", "p": 0.9},
+    "default": {
+        "answer": '{"label": "SP0", "rationale": "Nothing."}',
+        "reasoning": "Nothing here.",
+        "p": 0.9,
+    },
     "rules": [
-        {"content": "prize", "answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize.", "p": 0.8},
-        {"content": "shop", "answer": '{"label": "SP2", "rationale": "A shop."}', "reasoning": "A shop.", "p": 0.6},
+        {
+            "content": "prize",
+            "answer": '{"label": "SP4", "rationale": "A prize."}',
+            "reasoning": "A prize.",
+            "p": 0.8,
+        },
+        {
+            "content": "shop",
+            "answer": '{"label": "SP2", "rationale": "A shop."}',
+            "reasoning": "A shop.",
+            "p": 0.6,
+        },
         {"content": "broken", "output": "<|channel|>analysis<|message|>never ends"},
         {"content": "failing", "fail": "request"},
         {"content": "hanging", "fail": "hang"},
@@ -44,7 +58,14 @@ SCRIPT = {
 
 # Files that take minutes: begun first, so that two processes end together.
 LONG = [
-    *("test_vllm.py", "test_faults.py", "test_faulty_storage.py", "test_corpora.py", "test_submit.py", "test_cascade.py"),
+    *(
+        "test_vllm.py",
+        "test_faults.py",
+        "test_faulty_storage.py",
+        "test_corpora.py",
+        "test_submit.py",
+        "test_cascade.py",
+    ),
     *("test_untrusted.py", "test_filter.py", "test_flow.py", "test_storage.py"),
 ]
 
@@ -68,7 +89,9 @@ def golden() -> Callable[[str, str], None]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., Path]:
-    """Write a job over tmp_path/in with a scripted engine; keyword arguments replace whole sections."""
+    """Write a job over tmp_path/in with a scripted engine; keyword arguments replace whole
+    sections.
+    """
 
     def write(script: dict[str, Any] | None = None, **sections: Any) -> Path:
         (tmp_path / "script.yaml").write_text(yaml.safe_dump(script or SCRIPT))
@@ -95,23 +118,42 @@ def corpus(tmp_path: Path) -> Path:
     (folder / "day=2").mkdir(parents=True)
     words = ["hello there", "claim your prize", "visit my shop", "a quiet day", None, "  "]
     for number, name in enumerate(("a.parquet", "b.parquet", "day=2/c.parquet")):
-        rows = [{"id": f"{number}-{i}", "text": None if (w := words[i % 6]) is None else f"{w} {i if w.strip() else ''}", "n": i} for i in range(35)]
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema([("id", pa.string()), ("text", pa.string()), ("n", pa.int64())])), folder / name)
+        rows = [
+            {
+                "id": f"{number}-{i}",
+                "text": None if (w := words[i % 6]) is None else f"{w} {i if w.strip() else ''}",
+                "n": i,
+            }
+            for i in range(35)
+        ]
+        pq.write_table(
+            pa.Table.from_pylist(
+                rows,
+                schema=pa.schema([("id", pa.string()), ("text", pa.string()), ("n", pa.int64())]),
+            ),
+            folder / name,
+        )
     return folder
 
 
 def as_lines(shard: Path) -> None:
     """Make a Parquet shard one of JSON lines, whose label file has the same name."""
-    shard.with_suffix(".jsonl.gz").write_bytes(gzip.compress(pl.read_parquet(shard).write_ndjson().encode()))
+    shard.with_suffix(".jsonl.gz").write_bytes(
+        gzip.compress(pl.read_parquet(shard).write_ndjson().encode())
+    )
     shard.unlink()
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray for all tests, which every run in them joins: starting one takes longer than most runs."""
+    """One local Ray for all tests, which every run in them joins: starting one takes longer than
+    most runs.
+    """
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+    )
     os.environ["RAY_ADDRESS"] = cluster.address
     yield
     os.environ["RAY_ADDRESS"] = "local"
@@ -132,21 +174,28 @@ def joined_ray(ray_cluster: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cli(joined_ray: None) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`moderay` in this process, which stays with its Ray: one of its own would take longer than most runs. Where environment
-    variables are given it is a process of its own, as a person's is."""
+    """`moderay` in this process, which stays with its Ray: one of its own would take longer than
+    most runs. Where environment variables are given it is a process of its own, as a person's is.
+    """
     from moderay.cli import main
 
     def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "moderay.cli", *map(str, args)]
         if env:
-            return subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=500)
+            return subprocess.run(
+                command, capture_output=True, text=True, env=os.environ | env, timeout=500
+            )
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", command[2:])
             with pytest.raises(SystemExit) as end:
                 main()
-        logging.disable(logging.NOTSET)  # which an error leaves disabled, since with it a process ends
-        return subprocess.CompletedProcess(command, int(end.value.code or 0), out.getvalue(), err.getvalue())
+        logging.disable(
+            logging.NOTSET
+        )  # which an error leaves disabled, since with it a process ends
+        return subprocess.CompletedProcess(
+            command, int(end.value.code or 0), out.getvalue(), err.getvalue()
+        )
 
     return call
 
@@ -157,9 +206,14 @@ def s3() -> Iterator[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, str(ROOT / "tests" / "s3server.py"), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "s3server.py"), str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
-    # Workers take credentials from their own environment, so runs on this store start a Ray of their own.
+    # Workers take credentials from their own environment, so runs on this store start a Ray of
+    # their own.
     env = {
         "RAY_ADDRESS": "local",
         "AWS_ACCESS_KEY_ID": "test",
@@ -185,7 +239,9 @@ def s3() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
-    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache in `folder` to fetch it into."""
+    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache in
+    `folder` to fetch it into.
+    """
     from moderay import tiny
     from moderay.storage import filesystem
 
@@ -195,7 +251,12 @@ def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
         url = f"s3://data/{folder.name}/tiny"
         fs, path = filesystem(url)
         fs.put([str(file) for file in weights(tiny.FOLDER)], f"{path}/")
-        fs.pipe({f"{path}/pytorch_model.bin": b"a pickle", f"{path}/original/model.safetensors": b"the same once more"})
+        fs.pipe(
+            {
+                f"{path}/pytorch_model.bin": b"a pickle",
+                f"{path}/original/model.safetensors": b"the same once more",
+            }
+        )
         yield url
         fs.rm(path, recursive=True)
 
@@ -213,13 +274,29 @@ def weights(folder: Path) -> list[Path]:
 
 def labels(folder: Path) -> dict[str, pa.Table]:
     """Every label file of an output on disk."""
-    return {str(f.relative_to(folder)): pq.read_table(f, partitioning=None) for f in sorted(folder.rglob("*.parquet")) if "_moderay" not in f.parts}
+    return {
+        str(f.relative_to(folder)): pq.read_table(f, partitioning=None)
+        for f in sorted(folder.rglob("*.parquet"))
+        if "_moderay" not in f.parts
+    }
 
 
 def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
     """The columns in which two runs are compared; the probability to three digits."""
-    names = ("status", "violates", "label", "rationale", "reasoning", "decided_by", "forced", "windows")
-    return [(*[v[n] for n in names], None if v["probability"] is None else round(v["probability"], 3)) for v in table.column(policy).to_pylist()]
+    names = (
+        "status",
+        "violates",
+        "label",
+        "rationale",
+        "reasoning",
+        "decided_by",
+        "forced",
+        "windows",
+    )
+    return [
+        (*[v[n] for n in names], None if v["probability"] is None else round(v["probability"], 3))
+        for v in table.column(policy).to_pylist()
+    ]
 
 
 def plain(text: str, folder: Path) -> str:

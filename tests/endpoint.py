@@ -1,4 +1,6 @@
-"""A Responses API that answers by the words of a content, in the form that vLLM gives: for tests of what stands before it."""
+"""A Responses API that answers by the words of a content, in the form that vLLM gives: for tests of
+what stands before it.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,22 @@ from typing import Any
 from aiohttp import web
 
 NAME = "safeguard"
-# Of contents with these words; of all others it is SP0. P is of the label, shared evenly by the others.
+# Of contents with these words; of all others it is SP0. P is of the label, shared evenly by the
+# others.
 LABELS = {"prize": ("SP4", 0.8), "shop": ("SP2", 0.6)}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Endpoint:
-    """`asked`: every request's body, as it came; `keys`: the Authorization headers. A content with `rambling` in it is only answered where
-    the answer is forced, one with `babble` never, one with `refused` with status 400."""
+    """`asked`: every request's body, as it came; `keys`: the Authorization headers. A content with
+    `rambling` in it is only answered where the answer is forced, one with `babble` never, one with
+    `refused` with status 400.
+    """
 
-    def __init__(self, logprobs: bool = False, key: str | None = None, seconds: float = 0.0) -> None:
+    def __init__(
+        self, logprobs: bool = False, key: str | None = None, seconds: float = 0.0
+    ) -> None:
         self._logprobs, self._key, self._seconds = logprobs, key, seconds
         self.asked: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -31,36 +38,79 @@ class Endpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.keys.add(request.headers.get("Authorization"))
         if self._key and request.headers.get("Authorization") != f"Bearer {self._key}":
-            return web.json_response({"error": {"message": "Incorrect API key provided"}}, status=401)
+            return web.json_response(
+                {"error": {"message": "Incorrect API key provided"}}, status=401
+            )
         if request.path == "/v1/models":
-            return web.json_response({"data": [{"id": NAME, "owned_by": "vllm", "max_model_len": 131072}]})
+            return web.json_response(
+                {"data": [{"id": NAME, "owned_by": "vllm", "max_model_len": 131072}]}
+            )
         if request.path != "/v1/responses":
             return web.json_response({"detail": "Not Found"}, status=404)
         asked = await request.json()
         self.asked.append(asked)
         await asyncio.sleep(self._seconds)
         if asked["model"] != NAME:
-            return web.json_response({"error": {"message": f"The model `{asked['model']}` does not exist."}}, status=404)
+            return web.json_response(
+                {"error": {"message": f"The model `{asked['model']}` does not exist."}}, status=404
+            )
         content = asked["input"][0]["content"]
         if "refused" in content:
-            return web.json_response({"error": {"message": f"content is refused; {request.headers.get('Authorization')}"}}, status=400)
+            return web.json_response(
+                {
+                    "error": {
+                        "message": f"content is refused; {request.headers.get('Authorization')}"
+                    }
+                },
+                status=400,
+            )
         return web.json_response(self._response(asked, content))
 
     def _response(self, asked: dict[str, Any], content: str) -> dict[str, Any]:
         forced = "text" in asked
         label, p = next((found for word, found in LABELS.items() if word in content), ("SP0", 0.9))
         whole = "babble" not in content and (forced or "rambling" not in content)
-        said = json.dumps({"label": label} if forced else {"label": label, "rationale": "A reason."}) if whole else "what now"
+        said = (
+            json.dumps({"label": label} if forced else {"label": label, "rationale": "A reason."})
+            if whole
+            else "what now"
+        )
         output: list[dict[str, Any]] = []
         if not forced:
-            thought = {"type": "reasoning_text", "text": "on and on " * 300 if "rambling" in content else "Short."}
+            thought = {
+                "type": "reasoning_text",
+                "text": "on and on " * 300 if "rambling" in content else "Short.",
+            }
             output.append({"type": "reasoning", "id": "rs_1", "summary": [], "content": [thought]})
         if forced or "rambling" not in content:
-            text = {"type": "output_text", "text": said, "annotations": [], "logprobs": self._tokens(said, label, p)}
-            output.append({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]})
+            text = {
+                "type": "output_text",
+                "text": said,
+                "annotations": [],
+                "logprobs": self._tokens(said, label, p),
+            }
+            output.append(
+                {
+                    "type": "message",
+                    "id": "msg_1",
+                    "role": "assistant",
+                    "status": "completed",
+                    "content": [text],
+                }
+            )
         status = "completed" if forced or "rambling" not in content else "incomplete"
-        usage = {"input_tokens": 700, "input_tokens_details": {"cached_tokens": 640}, "output_tokens": 20}
-        return {"id": "resp_1", "object": "response", "status": status, "output": output, "usage": usage}
+        usage = {
+            "input_tokens": 700,
+            "input_tokens_details": {"cached_tokens": 640},
+            "output_tokens": 20,
+        }
+        return {
+            "id": "resp_1",
+            "object": "response",
+            "status": status,
+            "output": output,
+            "usage": usage,
+        }
 
     def _tokens(self, said: str, label: str, p: float) -> list[dict[str, Any]] | None:
         """`{"label": "` `SP` `4` and the rest, with the other labels' digits beside the label's."""
@@ -70,7 +120,13 @@ class Endpoint:
         digits = {digit: math.log(p if digit == label[2] else (1 - p) / 2) for digit in "024"}
         tokens = [(before, {}), ("SP", {"SP": -0.01, "**": -5.0}), (label[2], digits), (after, {})]
         return [
-            {"token": text, "logprob": others.get(text, 0.0), "top_logprobs": [{"token": other, "logprob": value} for other, value in others.items()]}
+            {
+                "token": text,
+                "logprob": others.get(text, 0.0),
+                "top_logprobs": [
+                    {"token": other, "logprob": value} for other, value in others.items()
+                ],
+            }
             for text, others in tokens
         ]
 

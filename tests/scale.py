@@ -1,4 +1,6 @@
-"""`make scale`: memory at two sizes of a corpus and with rows of 1 MB, bytes read ahead, and the listing of a million units."""
+"""`make scale`: memory at two sizes of a corpus and with rows of 1 MB, bytes read ahead, and the
+listing of a million units.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,29 @@ def corpus(folder: Path, rows: int, width: int) -> None:
     size = min(rows, SHARD_ROWS)
     for shard in range(rows // size):
         texts = (f"{shard * size + row} ".ljust(width, "x") for row in range(size))
-        pq.write_table(pa.table({"text": pa.array(texts, pa.large_string())}), folder / f"{shard:05d}.parquet", row_group_size=max(1, 2**26 // width))
+        pq.write_table(
+            pa.table({"text": pa.array(texts, pa.large_string())}),
+            folder / f"{shard:05d}.parquet",
+            row_group_size=max(1, 2**26 // width),
+        )
 
 
 def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, dict[str, Any]]:
-    """Run a job of so many rows on the scripted engine: MiB of the driver and the workers together at most, each page of
-    memory counted once, the object store and Ray's own processes apart; and the manifest's entry of the run."""
+    """Run a job of so many rows on the scripted engine: MiB of the driver and the workers together
+    at most, each page of memory counted once, the object store and Ray's own processes apart; and
+    the manifest's entry of the run.
+    """
     corpus(folder / "in", rows, width)
-    (folder / "script.yaml").write_text(yaml.safe_dump({"default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}}))
+    (folder / "script.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "default": {
+                    "answer": '{"label": "SP0", "rationale": "Nothing."}',
+                    "reasoning": "Nothing.",
+                }
+            }
+        )
+    )
     job = {
         "input": {"path": "in", "content": "text"},
         "output": {"path": "out"},
@@ -43,13 +60,19 @@ def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, d
         **sections,
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    driver = subprocess.Popen([sys.executable, "-m", "moderay.cli", "run", str(folder / "job.yaml")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "moderay.cli", "run", str(folder / "job.yaml")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     most = 0
     while driver.poll() is None:
         most = max(most, _memory(psutil.Process(driver.pid)))
         time.sleep(0.5)
     assert driver.returncode == 0, driver.communicate()[1].decode()
-    run: dict[str, Any] = json.loads((folder / "out/_moderay/manifest.json").read_text())["runs"][-1]
+    run: dict[str, Any] = json.loads((folder / "out/_moderay/manifest.json").read_text())["runs"][
+        -1
+    ]
     assert run["judged"] == rows
     return most / 2**20, run
 
@@ -67,14 +90,18 @@ def _memory(driver: psutil.Process) -> int:
 
 
 def listing(folder: Path, shards: int, units: int) -> tuple[float, float]:
-    """Seconds and MiB at most that it takes to work out what is left of so many shards with so many units saved."""
+    """Seconds and MiB at most that it takes to work out what is left of so many shards with so many
+    units saved.
+    """
     code = f"""
 import resource, sys, time
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from scale import left
 print(*left({str(folder)!r}, {shards}, {units}))
 """
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
     return float(said[0]), float(said[1])
 
 
@@ -91,10 +118,27 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.shards import Scan, Shard
     from moderay.state import shard_key
 
-    job = Job.model_validate({"input": {"path": "in", "content": "text"}, "output": {"path": folder}, "policies": [str(ROOT / "policies/spam")]})
-    found = tuple(Shard(f"/in/{i:06d}.parquet", f"day={i % 100}/{i:06d}.parquet", 1, "v", (512 * (units // shards + 1),)) for i in range(shards))
+    job = Job.model_validate(
+        {
+            "input": {"path": "in", "content": "text"},
+            "output": {"path": folder},
+            "policies": [str(ROOT / "policies/spam")],
+        }
+    )
+    found = tuple(
+        Shard(
+            f"/in/{i:06d}.parquet",
+            f"day={i % 100}/{i:06d}.parquet",
+            1,
+            "v",
+            (512 * (units // shards + 1),),
+        )
+        for i in range(shards)
+    )
     policies = (load_policy(job.policies[0]),)
-    checked = Checked(job, policies, job_cascades(job, policies), Scan(found, pa.schema([]), (), ()), ())
+    checked = Checked(
+        job, policies, job_cascades(job, policies), Scan(found, pa.schema([]), (), ()), ()
+    )
     plan = make_plan(checked)
     assert plan.rows_left == sum(shard.rows for shard in found)
     selection = digest([job.input.content, None, None])
@@ -120,19 +164,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="moderay-scale-") as name:
         folder = Path(name)
         seconds, most = listing(folder / "listing", given.units // 10, given.units)
-        print(f"{given.units:,} units in {given.units // 10:,} shards: what is left is known in {seconds:.0f} s; goal: 60 s")
+        print(
+            f"{given.units:,} units in {given.units // 10:,} shards: what is left is known in "
+            f"{seconds:.0f} s; goal: 60 s"
+        )
         print(f"memory for it: {most:,.0f} MiB; goal: 2,048 MiB", flush=True)
         small, _ = peak(folder / "small", given.rows // 10, 200)
         print(f"{given.rows // 10:,} rows: {small:,.0f} MiB", flush=True)
         large, run = peak(folder / "large", given.rows, 200)
         print(
-            f"{given.rows:,} rows: {large:,.0f} MiB, {large / small:.2f} times as much; goal: at most 1.15; {run['judged'] / run['seconds']:,.0f} rows/s",
+            (
+                f"{given.rows:,} rows: {large:,.0f} MiB, {large / small:.2f} times as much; "
+                "goal: at "
+                f"most 1.15; {run['judged'] / run['seconds']:,.0f} rows/s"
+            ),
             flush=True,
         )
         print(f"bytes read and not yet judged at most: {run['most_bytes_ahead']:,}")
         few, _ = peak(folder / "few", 250, 2**20)
         wide, run = peak(folder / "wide", 1000, 2**20)
-        print(f"rows of 1 MiB: {few:,.0f} MiB for 250, {wide:,.0f} for 1,000, {wide / few:.2f} times as much; bytes ahead at most: {run['most_bytes_ahead']:,}")
+        print(
+            f"rows of 1 MiB: {few:,.0f} MiB for 250, {wide:,.0f} for 1,000, {wide / few:.2f} "
+            f"times as much; bytes ahead at most: {run['most_bytes_ahead']:,}"
+        )
 
 
 if __name__ == "__main__":

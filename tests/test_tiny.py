@@ -16,8 +16,12 @@ def test_training_script_learns_in_a_few_steps_and_is_repeatable(tmp_path: Path)
     first = train(tmp_path / "a", steps=6, seed=0, size=4)
     assert first == train(tmp_path / "b", steps=6, seed=0, size=4)
     assert first[-1] < first[0]
-    assert (tmp_path / "a/vocabulary.json").read_bytes() == (tiny.FOLDER / "vocabulary.json").read_bytes()
-    assert (tmp_path / "a/model.safetensors").stat().st_size == (tiny.FOLDER / "model.safetensors").stat().st_size
+    assert (tmp_path / "a/vocabulary.json").read_bytes() == (
+        tiny.FOLDER / "vocabulary.json"
+    ).read_bytes()
+    assert (tmp_path / "a/model.safetensors").stat().st_size == (
+        tiny.FOLDER / "model.safetensors"
+    ).stat().st_size
 
 
 def test_committed_checkpoint_is_small_and_its_control_tokens_lie_above_the_text() -> None:
@@ -28,7 +32,11 @@ def test_committed_checkpoint_is_small_and_its_control_tokens_lie_above_the_text
 
 
 def test_demo_corpus_is_made_of_sentences_that_were_not_trained_on(tmp_path: Path) -> None:
-    assert not set(DEMO.plain) & set(TRAINING.plain) and not set(DEMO.quoting) & set(TRAINING.quoting) and not set(DEMO.neutral) & set(TRAINING.neutral)
+    assert (
+        not set(DEMO.plain) & set(TRAINING.plain)
+        and not set(DEMO.quoting) & set(TRAINING.quoting)
+        and not set(DEMO.neutral) & set(TRAINING.neutral)
+    )
     demo.write(tmp_path)
     tables = [pq.read_table(file) for file in sorted(tmp_path.iterdir())]
     assert [table.num_rows for table in tables] == [300] * 4
@@ -36,4 +44,6 @@ def test_demo_corpus_is_made_of_sentences_that_were_not_trained_on(tmp_path: Pat
     assert 0.17 <= ambiguous / 1200 <= 0.23
     contents = [content for table in tables[:3] for content in table.column("content").to_pylist()]
     assert sum(content is None or not content.strip() for content in contents) == 12
-    assert sum(len(content or "") > 10**6 for content in contents) == 1 and any("<|end|>" in (content or "") for content in contents)
+    assert sum(len(content or "") > 10**6 for content in contents) == 1 and any(
+        "<|end|>" in (content or "") for content in contents
+    )

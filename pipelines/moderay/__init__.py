@@ -14,25 +14,47 @@ if TYPE_CHECKING:
 __all__ = ["label", "run"]
 
 
-def run(job: str | Path, sets: Sequence[str] = (), replace: bool = False, retry_failed: bool = False, prune: bool = False) -> Outcome:
-    """Label the corpus of a job file, as `moderay run` does. `sets`: like `--set`. Raises `errors.ModerayError`."""
+def run(
+    job: str | Path,
+    sets: Sequence[str] = (),
+    replace: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+) -> Outcome:
+    """Label the corpus of a job file, as `moderay run` does. `sets`: like `--set`. Raises
+    `errors.ModerayError`.
+    """
     from moderay.check import check
     from moderay.flow import run as run_checked
 
     return run_checked(check(job, sets), replace=replace, retry_failed=retry_failed, prune=prune)
 
 
-def label(ds: ray.data.Dataset, content: str, policies: Sequence[str | Path], model: dict[str, Any] | None = None, **settings: Any) -> ray.data.Dataset:
-    """Add verdict columns to a Ray Dataset: `content_hash`, `flagged`, and a struct per policy (`records.DECISION`).
+def label(
+    ds: ray.data.Dataset,
+    content: str,
+    policies: Sequence[str | Path],
+    model: dict[str, Any] | None = None,
+    **settings: Any,
+) -> ray.data.Dataset:
+    """Add verdict columns to a Ray Dataset: `content_hash`, `flagged`, and a struct per policy
+    (`records.DECISION`).
 
-    `content`: column or template; `policies`: policy folders; `model` and `settings`: as in a job file. Lazy: nothing
-    is judged before the result is consumed. Raises `errors.Problems` for a policy or setting that is wrong.
+    `content`: column or template; `policies`: policy folders; `model` and `settings`: as in a job
+    file. Lazy: nothing is judged before the result is consumed. Raises `errors.Problems` for a
+    policy or setting that is wrong.
     """
     from moderay.inline import label_dataset
     from moderay.job import Job
     from moderay.policy import load_policy
 
     job = Job.model_validate(
-        {"input": {"path": "", "content": content}, "output": {"path": ""}, "policies": [str(p) for p in policies], "model": model or {}, **settings}
+        {
+            "input": {"path": "", "content": content},
+            "output": {"path": ""},
+            "policies": [str(p) for p in policies],
+            "model": model or {},
+            **settings,
+        }
     )
     return label_dataset(ds, job, [load_policy(folder) for folder in policies])

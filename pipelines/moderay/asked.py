@@ -1,4 +1,6 @@
-"""What a filter is asked for, the labels it is asked of, and everything wrong with that before anything is written."""
+"""What a filter is asked for, the labels it is asked of, and everything wrong with that before
+anything is written.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ from moderay.storage import filesystem, place, plain_errors, shown
 
 # Problems of one kind that are named.
 NAMED = 5
-_UNSAID = "rows of the input are not selected for judging", "say what becomes of them: --unselected keep, remove or hold"
+_UNSAID = (
+    "rows of the input are not selected for judging",
+    "say what becomes of them: --unselected keep, remove or hold",
+)
 _FATE: Mapping[str, Fate] = dict(zip(get_args(Unselected), FATES, strict=True))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person asks for. `keep`: the rule; `thresholds`: by policy, where not those of the labels; `unselected`: keep, remove or
-    hold what was not to be judged."""
+    """What a person asks for. `keep`: the rule; `thresholds`: by policy, where not those of the
+    labels; `unselected`: keep, remove or hold what was not to be judged.
+    """
 
     keep: str
     out: str
@@ -38,7 +44,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Labels:
-    """A finished output. `markers`: by input file, of its shards, each with the name of its own file."""
+    """A finished output. `markers`: by input file, of its shards, each with the name of its own
+    file.
+    """
 
     layout: Layout
     manifest: Mapping[str, Any]
@@ -51,12 +59,22 @@ class Labels:
         return {**dict(self.manifest["unreadable"]), **self.manifest["failed"]}
 
 
-def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Sequence[str], unselected: str | None, verdicts: bool) -> Wanted:
+def wanted(
+    job: Job | None,
+    keep: str | None,
+    out: str | None,
+    thresholds: Sequence[str],
+    unselected: str | None,
+    verdicts: bool,
+) -> Wanted:
     """What the command line asks for, over what the job's `filter:` does. Raises `UserError`."""
     said = job.filter if job is not None else None
     keep, out = keep or (said.keep if said else None), out or (said.out if said else None)
     if keep is None or out is None:
-        raise UserError(f"filter needs {'--keep RULE' if keep is None else '--out DIR'}, or a filter: in the job with keep and out")
+        raise UserError(
+            f"filter needs {'--keep RULE' if keep is None else '--out DIR'}, or a filter: in the "
+            "job with keep and out"
+        )
     if unselected is not None and unselected not in _FATE:
         raise UserError(f"--unselected {unselected!r}: valid are {', '.join(_FATE)}")
     found = dict(said.thresholds) if said else {}
@@ -72,7 +90,10 @@ def wanted(job: Job | None, keep: str | None, out: str | None, thresholds: Seque
 
 def check_job(asked: Wanted, found: Checked) -> None:
     """Everything that can be said before the job's rows are labelled. Raises `Problems`."""
-    job, screened = found.job, {cascade.policy.id for cascade in found.cascades if "screen" in cascade.keys}
+    job, screened = (
+        found.job,
+        {cascade.policy.id for cascade in found.cascades if "screen" in cascade.keys},
+    )
     sources = {shard.file: shard.url for shard in found.scan.shards}
     problems = [*_problems(asked, found.policies, screened, job.output.path, sources, job.storage)]
     if (job.input.where or job.input.sample) and asked.unselected is None:
@@ -82,18 +103,38 @@ def check_job(asked: Wanted, found: Checked) -> None:
 
 
 def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
-    """An output's labels. Raises `UserError` where there are none, or where their run has not ended."""
+    """An output's labels. Raises `UserError` where there are none, or where their run has not
+    ended.
+    """
     layout = Layout(url, storage)
     with plain_errors(url):
         manifest = read_manifest(layout)
         if manifest is None:
-            raise UserError(f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json")
+            raise UserError(
+                f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json"
+            )
         if (status := manifest["runs"][-1]["status"]) != "finished":
-            raise UserError(f"the labels in {shown(url)} are not finished (the last run: {status}): run their job to its end first")
+            raise UserError(
+                f"the labels in {shown(url)} are not finished (the last run: {status}): run "
+                "their job to its end first"
+            )
         found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
-        read = read_markers(layout, [layout.marker(name, *marker) for name, marker in found.items()])
+        read = read_markers(
+            layout, [layout.marker(name, *marker) for name, marker in found.items()]
+        )
     policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
-    return Labels(layout, manifest, {input_file(marker["shard"], marker["source"]): {**marker, "file": found[marker["shard"]]} for marker in read}, policies)
+    return Labels(
+        layout,
+        manifest,
+        {
+            input_file(marker["shard"], marker["source"]): {
+                **marker,
+                "file": found[marker["shard"]],
+            }
+            for marker in read
+        },
+        policies,
+    )
 
 
 def _policy(name: str, said: Mapping[str, Any]) -> Policy:
@@ -101,23 +142,41 @@ def _policy(name: str, said: Mapping[str, Any]) -> Policy:
     judge = said["cascade"][-1]
     labels = {label: Label(violates=violates) for label, violates in judge["labels"].items()}
     return Policy(
-        id=name, title=said["title"], version=said["version"], labels=labels, answer=judge["answer"], threshold=said["threshold"], text=judge["policy"]
+        id=name,
+        title=said["title"],
+        version=said["version"],
+        labels=labels,
+        answer=judge["answer"],
+        threshold=said["threshold"],
+        text=judge["policy"],
     )
 
 
 def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
     """The rule that is asked for, on these labels. Raises `Problems`."""
-    screened = {name for name, policy in labels.manifest["policies"].items() if "screen" in [judge["judge"] for judge in policy["cascade"]]}
+    screened = {
+        name
+        for name, policy in labels.manifest["policies"].items()
+        if "screen" in [judge["judge"] for judge in policy["cascade"]]
+    }
     lost = _source_problems(labels, storage)
     sources = {name: marker["source"] for name, marker in labels.markers.items()}
-    problems = [*_problems(asked, labels.policies, screened, labels.layout.url, sources, storage, look=not lost), *lost]
+    problems = [
+        *_problems(
+            asked, labels.policies, screened, labels.layout.url, sources, storage, look=not lost
+        ),
+        *lost,
+    ]
     selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
     if not selected and asked.unselected is None:
         rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
         problems.append(Problem("unselected", None, f"{rows:,} {_UNSAID[0]}", _UNSAID[1]))
     if problems:
         raise Problems(problems)
-    policies = tuple(policy.model_copy(update={"threshold": asked.thresholds.get(policy.id, policy.threshold)}) for policy in labels.policies)
+    policies = tuple(
+        policy.model_copy(update={"threshold": asked.thresholds.get(policy.id, policy.threshold)})
+        for policy in labels.policies
+    )
     fate = None if selected or asked.unselected is None else _FATE[asked.unselected]
     return Rule(asked.keep, policies, fate, asked.verdicts)
 
@@ -131,8 +190,10 @@ def _problems(
     storage: Mapping[str, Any],
     look: bool = True,
 ) -> Iterator[Problem]:
-    """What is wrong whether or not the rows are labelled yet. `screened`: policies with a screen; `labels`: where they lie or will;
-    `sources`: URLs by shard, of which the first is looked into, unless not `look`."""
+    """What is wrong whether or not the rows are labelled yet. `screened`: policies with a screen;
+    `labels`: where they lie or will; `sources`: URLs by shard, of which the first is looked into,
+    unless not `look`.
+    """
     ids = [policy.id for policy in policies]
     for wrong in rule_problems(asked.keep, ids):
         yield Problem("keep", None, *wrong)
@@ -142,7 +203,9 @@ def _problems(
         yield from _name_problems(next(iter(sources.values())), asked, ids, storage)
 
 
-def _threshold_problems(thresholds: Mapping[str, float], policies: Sequence[Policy], screened: Collection[str]) -> Iterator[Problem]:
+def _threshold_problems(
+    thresholds: Mapping[str, float], policies: Sequence[Policy], screened: Collection[str]
+) -> Iterator[Problem]:
     before = {policy.id: policy.threshold for policy in policies}
     for name, threshold in thresholds.items():
         key = f"threshold {name}={threshold:g}"
@@ -152,33 +215,68 @@ def _threshold_problems(thresholds: Mapping[str, float], policies: Sequence[Poli
             yield Problem(key, None, "a threshold is above 0 and at most 1")
         elif threshold < before[name] and name in screened:
             yield Problem(
-                key, None, f"a screen settled rows of {name} for a threshold of {before[name]:g}, and promises nothing for a lower one",
+                key,
+                None,
+                (
+                    f"a screen settled rows of {name} for a threshold of {before[name]:g}, and "
+                    "promises nothing for a lower one"
+                ),
                 "set it in the policy and run the job: it judges these rows again",
-            )  # fmt: skip
+            )
 
 
-def _place_problems(out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]) -> Iterator[Problem]:
+def _place_problems(
+    out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]
+) -> Iterator[Problem]:
     here = place(out, storage)
     roots = {url.removesuffix(name).rstrip("/") for name, url in sources.items()}
     for what, url in [("labels", labels), *[("input", root) for root in sorted(roots)]]:
         if here.startswith(place(url, storage)):
-            yield Problem("out", None, f"{shown(out)} lies inside the {what} {shown(url)}", "write it elsewhere")
+            yield Problem(
+                "out",
+                None,
+                f"{shown(out)} lies inside the {what} {shown(url)}",
+                "write it elsewhere",
+            )
 
 
-def _name_problems(source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]) -> Iterator[Problem]:
+def _name_problems(
+    source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]
+) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
     with plain_errors(source):
         names = format_of(source).names(*filesystem(source, storage))
     if TOLD.name in names:
-        yield Problem(source, None, f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held", "rename it in the input")
+        yield Problem(
+            source,
+            None,
+            f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held",
+            "rename it in the input",
+        )
     if asked.verdicts and (both := {FLAGGED.name, *policies} & set(names)):
-        yield Problem("verdicts", None, f"the input has columns of these names: {', '.join(sorted(both))}", "leave --verdicts out")
+        yield Problem(
+            "verdicts",
+            None,
+            f"the input has columns of these names: {', '.join(sorted(both))}",
+            "leave --verdicts out",
+        )
 
 
 def _source_problems(labels: Labels, storage: Mapping[str, Any]) -> list[Problem]:
     """Shards whose source is gone or another version."""
     with ThreadPoolExecutor(16) as pool:
-        found = [wrong for wrong in pool.map(lambda marker: changed(marker, storage), labels.markers.values()) if wrong]
+        found = [
+            wrong
+            for wrong in pool.map(lambda marker: changed(marker, storage), labels.markers.values())
+            if wrong
+        ]
     hint = "run the job again: it judges what changed; --prune removes the labels of what is gone"
     problems = [Problem(labels.layout.url, None, wrong, hint) for wrong in found[:NAMED]]
-    return [*problems, *([Problem(labels.layout.url, None, f"{len(found) - NAMED:,} more like these", hint)] if len(found) > NAMED else [])]
+    return [
+        *problems,
+        *(
+            [Problem(labels.layout.url, None, f"{len(found) - NAMED:,} more like these", hint)]
+            if len(found) > NAMED
+            else []
+        ),
+    ]

@@ -1,9 +1,11 @@
-"""What a sample says of a share, exactly: how many held-out violations a cut-off may miss, and intervals for counts.
+"""What a sample says of a share, exactly: how many held-out violations a cut-off may miss, and
+intervals for counts.
 
-The cut-off is the (k+1)-th smallest score of n held-out violations; rows strictly below it are settled as safe. Where those
-violations are exchangeable with the ones to come, and no two scores are equal, the share of violations that is missed from
-then on is distributed as Beta(k+1, n-k), whatever the judge: only order counts. Equal scores can make that share
-smaller, never larger. https://arxiv.org/abs/2107.07511, section 3.2, has the derivation.
+The cut-off is the (k+1)-th smallest score of n held-out violations; rows strictly below it are
+settled as safe. Where those violations are exchangeable with the ones to come, and no two scores
+are equal, the share of violations that is missed from then on is distributed as Beta(k+1, n-k),
+whatever the judge: only order counts. Equal scores can make that share smaller, never larger.
+https://arxiv.org/abs/2107.07511, section 3.2, has the derivation.
 """
 
 from __future__ import annotations
@@ -17,20 +19,28 @@ from scipy.special import bdtrik, betainc, betaincinv
 
 
 def allowed_misses(violations: int, max_miss: float, confidence: float) -> int | None:
-    """The largest k for which P(share missed <= `max_miss`) >= `confidence`, with `violations` held out; None where there
-    are too few even for k = 0. Raises ValueError unless both numbers lie between 0 and 1."""
+    """The largest k for which P(share missed <= `max_miss`) >= `confidence`, with `violations` held
+    out; None where there are too few even for k = 0. Raises ValueError unless both numbers lie
+    between 0 and 1.
+    """
     _check(max_miss, confidence)
     if not violations:
         return None
-    # P(Beta(k+1, n-k) <= p) = P(Binomial(n, p) > k), so k is next to a quantile of the binomial distribution.
+    # P(Beta(k+1, n-k) <= p) = P(Binomial(n, p) > k), so k is next to a quantile of the binomial
+    # distribution.
     near = math.ceil(bdtrik(1 - confidence, violations, max_miss))
-    fits = (k for k in (near + 1, near, near - 1, near - 2) if 0 <= k < violations and betainc(k + 1, violations - k, max_miss) >= confidence)
+    fits = (
+        k
+        for k in (near + 1, near, near - 1, near - 2)
+        if 0 <= k < violations and betainc(k + 1, violations - k, max_miss) >= confidence
+    )
     return next(fits, None)
 
 
 def violations_needed(max_miss: float, confidence: float) -> int:
-    """The fewest held-out violations for which a cut-off exists: 59 for 0.05 and 0.95. Raises ValueError as
-    `allowed_misses` does."""
+    """The fewest held-out violations for which a cut-off exists: 59 for 0.05 and 0.95. Raises
+    ValueError as `allowed_misses` does.
+    """
     _check(max_miss, confidence)
     # (1 - p) ** n <= 1 - confidence, but the logarithms are rounded: begin one below.
     needed = max(1, math.ceil(math.log1p(-confidence) / math.log1p(-max_miss)) - 1)
@@ -40,7 +50,9 @@ def violations_needed(max_miss: float, confidence: float) -> int:
 
 
 def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
-    """Clopper-Pearson: covers the true share with at least `confidence` where `k` of `n` were hits; (0, 1) for n = 0."""
+    """Clopper-Pearson: covers the true share with at least `confidence` where `k` of `n` were hits;
+    (0, 1) for n = 0.
+    """
     tail = (1 - confidence) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
     high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
@@ -48,8 +60,10 @@ def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 def cut_off(scores: np.ndarray, max_miss: float, confidence: float) -> tuple[float, int] | None:
-    """The cut-off for the scores of held-out violations (higher: more likely to violate), and how many of them it may
-    miss; None where there are too few. Settle what is strictly below it. Raises ValueError for a score that is NaN."""
+    """The cut-off for the scores of held-out violations (higher: more likely to violate), and how
+    many of them it may miss; None where there are too few. Settle what is strictly below it. Raises
+    ValueError for a score that is NaN.
+    """
     if np.isnan(scores).any():
         raise ValueError("a score of a held-out violation is NaN")
     allowed = allowed_misses(len(scores), max_miss, confidence)
@@ -58,4 +72,6 @@ def cut_off(scores: np.ndarray, max_miss: float, confidence: float) -> tuple[flo
 
 def _check(max_miss: float, confidence: float) -> None:
     if not (0 < max_miss < 1 and 0 < confidence < 1):
-        raise ValueError(f"max_miss {max_miss} and confidence {confidence} must lie between 0 and 1")
+        raise ValueError(
+            f"max_miss {max_miss} and confidence {confidence} must lie between 0 and 1"
+        )

@@ -1,4 +1,6 @@
-"""What ends a run early and in good order: too many failures, lost actors, no progress, a budget, a time, a signal."""
+"""What ends a run early and in good order: too many failures, lost actors, no progress, a budget, a
+time, a signal.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _GO_ON = "what is complete is saved, and the same command goes on from there"
 
 
 class Brakes:
-    """The limits of a run, looked at all the time; `check` raises `Stopped`. `engines`: actors the run wants at most."""
+    """The limits of a run, looked at all the time; `check` raises `Stopped`. `engines`: actors the
+    run wants at most.
+    """
 
     def __init__(self, limits: Limits, gpus: int, engines: int, progress: Progress) -> None:
         self._limits, self._gpus, self._engines, self._progress = limits, gpus, engines, progress
@@ -46,12 +50,26 @@ class Brakes:
         self._check_actors(seen)
         if self._signal is not None and now - self._signal[1] > limits.grace_s:
             self.end()
-        if limits.until is not None and datetime.datetime.now().astimezone() >= limits.until.astimezone():
+        if (
+            limits.until is not None
+            and datetime.datetime.now().astimezone() >= limits.until.astimezone()
+        ):
             raise Stopped(f"stopped at {limits.until.isoformat()} (limits.until): {_GO_ON}", 3)
-        if limits.gpu_hours is not None and self._gpus * (now - self._began) / 3600 >= limits.gpu_hours:
-            raise Stopped(f"stopped after {limits.gpu_hours:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3)
+        if (
+            limits.gpu_hours is not None
+            and self._gpus * (now - self._began) / 3600 >= limits.gpu_hours
+        ):
+            raise Stopped(
+                f"stopped after {limits.gpu_hours:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3
+            )
         if now - max(self._began, self._progress.last) > limits.stall_s:
-            raise Stopped(f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); {_stuck(seen, tracker)}: {_GO_ON}", 3)
+            raise Stopped(
+                (
+                    f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); "
+                    f"{_stuck(seen, tracker)}: {_GO_ON}"
+                ),
+                3,
+            )
 
     def end(self) -> None:
         """After a signal, when nothing is in judging any more or the grace time is over."""
@@ -61,23 +79,45 @@ class Brakes:
     def _check_failures(self) -> None:
         for policy, (doubtful, judged) in self._progress.doubtful().items():
             if judged >= ENOUGH and doubtful / judged > self._limits.max_failed:
-                said = f"under {policy} {doubtful / judged:.0%} failed, did not parse or were forced, and limits.max_failed is {self._limits.max_failed:.0%}"
-                raise Stopped(f"stopped after {judged:,} rows: {said}: look at some with `moderay run JOB --limit 20 --show`; {_GO_ON}", 1)
+                said = (
+                    f"under {policy} {doubtful / judged:.0%} failed, did not parse or were "
+                    f"forced, and limits.max_failed is {self._limits.max_failed:.0%}"
+                )
+                raise Stopped(
+                    (
+                        f"stopped after {judged:,} rows: {said}: look at some with `moderay run "
+                        "JOB "
+                        f"--limit 20 --show`; {_GO_ON}"
+                    ),
+                    1,
+                )
 
     def _check_actors(self, seen: BoardState) -> None:
         if self._progress.last != self._actors[1]:
             self._actors = (seen.actors, self._progress.last)
         lost = seen.actors - max(self._actors[0], self._engines)
         if lost > HOPELESS:
-            raise Stopped(f"{lost} engine actors were lost one after the other and nothing was saved: look at memory and at Ray's logs; {_GO_ON}", 3)
+            raise Stopped(
+                (
+                    f"{lost} engine actors were lost one after the other and nothing was saved: "
+                    "look "
+                    f"at memory and at Ray's logs; {_GO_ON}"
+                ),
+                3,
+            )
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGTERM, which a spot notice sends, and Ctrl-C end the run after a grace time; a second one ends it at once."""
+        """SIGTERM, which a spot notice sends, and Ctrl-C end the run after a grace time; a second
+        one ends it at once.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
         try:
             yield
         finally:
@@ -94,7 +134,10 @@ class Brakes:
 def _stuck(seen: BoardState, tracker: Tracker) -> str:
     """What the run waits for: units in judging by name, or what comes before them."""
     if seen.at_work:
-        named = [f"{_rows(work.unit)} in {work.actor} for {work.seconds:.0f} s" for work in seen.at_work[:NAMED]]
+        named = [
+            f"{_rows(work.unit)} in {work.actor} for {work.seconds:.0f} s"
+            for work in seen.at_work[:NAMED]
+        ]
         more = f" and {len(seen.at_work) - NAMED} more" if len(seen.at_work) > NAMED else ""
         return f"in judging: {'; '.join(named)}{more}"
     missing = tracker.first_missing()

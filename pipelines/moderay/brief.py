@@ -11,26 +11,40 @@ from moderay.trend import Night, nights
 
 
 def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]:
-    """The night of the manifest's last run, all runs of its date together. `worked`: whether there was anything to do.
+    """The night of the manifest's last run, all runs of its date together. `worked`: whether there
+    was anything to do.
 
-    `new`: shards published for the first time and `changed` ones, with the rows judged in them; `policies`: of these rows;
-    `judged`: rows that this run had judged; `requests` and `tokens`: of the night; `gone`, `unreadable` and `failed`: shards."""
+    `new`: shards published for the first time and `changed` ones, with the rows judged in them;
+    `policies`: of these rows; `judged`: rows that this run had judged; `requests` and `tokens`: of
+    the night; `gone`, `unreadable` and `failed`: shards.
+    """
     run = manifest["runs"][-1]
     date = run.get("date", "")  # manifests of earlier versions have none
-    night = next((night for night in nights([manifest]) if night.date == date), Night(date, 0, 0, 0, 0, {}))
+    night = next(
+        (night for night in nights([manifest]) if night.date == date), Night(date, 0, 0, 0, 0, {})
+    )
     return {
         "job": manifest["name"],
         "date": night.date,
         "output": job.output.path,
         "complete": manifest["complete"],
         "worked": worked,
-        "new": {"shards": night.shards, "changed": night.changed, "rows": night.rows, "flagged": night.flagged},
+        "new": {
+            "shards": night.shards,
+            "changed": night.changed,
+            "rows": night.rows,
+            "flagged": night.flagged,
+        },
         "judged": run["judged"] if worked else 0,
         "seconds": run["seconds"] if worked else 0.0,
         "requests": night.requests,
         "tokens": night.tokens,
         "policies": {
-            name: {"judged": counts["ok"], "flagged": counts["flagged"], "failed": sum(counts[status.value] for status in RETRYABLE)}
+            name: {
+                "judged": counts["ok"],
+                "flagged": counts["flagged"],
+                "failed": sum(counts[status.value] for status in RETRYABLE),
+            }
             for name, counts in night.policies.items()
         },
         "gone": manifest["gone"],
@@ -43,12 +57,27 @@ def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]
 def lines(said: Mapping[str, Any]) -> list[str]:
     """For a pager: alarms first, and nothing that is as it should be but the counts."""
     new = said["new"]
-    head = f"{said['job']} {said['date']}: {new['rows']:,} new rows; shards: {new['shards']:,} new, {new['changed']:,} changed"
+    head = (
+        f"{said['job']} {said['date']}: {new['rows']:,} new rows; shards: {new['shards']:,} "
+        f"new, {new['changed']:,} changed"
+    )
     policies = [_policy(name, counts) for name, counts in said["policies"].items()]
-    wrong = [f"shards {kind}: {len(said[kind]):,}, such as {next(iter(said[kind]))}" for kind in ("unreadable", "failed", "gone") if said[kind]]
-    return [*[f"ALARM {alarm}" for alarm in said["alarms"]], head if said["worked"] else f"{head}; nothing to do now", *policies, *wrong]
+    wrong = [
+        f"shards {kind}: {len(said[kind]):,}, such as {next(iter(said[kind]))}"
+        for kind in ("unreadable", "failed", "gone")
+        if said[kind]
+    ]
+    return [
+        *[f"ALARM {alarm}" for alarm in said["alarms"]],
+        head if said["worked"] else f"{head}; nothing to do now",
+        *policies,
+        *wrong,
+    ]
 
 
 def _policy(name: str, counts: Mapping[str, int]) -> str:
     share = f" ({counts['flagged'] / counts['judged']:.2%})" if counts["judged"] else ""
-    return f"{name}: {counts['flagged']:,} flagged of {counts['judged']:,}{share}, {counts['failed']:,} failed"
+    return (
+        f"{name}: {counts['flagged']:,} flagged of {counts['judged']:,}{share}, "
+        f"{counts['failed']:,} failed"
+    )

@@ -1,4 +1,6 @@
-"""The cascade: a policy's judges in order of cost, each settling what it is sure of and passing on the rest."""
+"""The cascade: a policy's judges in order of cost, each settling what it is sure of and passing on
+the rest.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class ColumnJudge(Protocol):
         ...
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `records.VERDICT`, null where it passes on. `table`: the input's columns, row for row."""
+        """Structs of `records.VERDICT`, null where it passes on. `table`: the input's columns, row
+        for row.
+        """
         ...
 
 
@@ -74,8 +78,9 @@ class EngineJudge(Protocol):
 
 @dataclass(frozen=True)
 class Cascade:
-    """One policy's judges; picklable. `audit`: share of what all but the last settle that the last judges too. `bands`: of a
-    judge whose verdicts stand outside a band of P only."""
+    """One policy's judges; picklable. `audit`: share of what all but the last settle that the last
+    judges too. `bands`: of a judge whose verdicts stand outside a band of P only.
+    """
 
     policy: Policy
     on_columns: tuple[ColumnJudge, ...]
@@ -105,42 +110,83 @@ class Cascade:
 
     @property
     def key(self) -> str:
-        return digest([[[name, key] for name, key in self.keys.items()], {name: [band.below, band.above] for name, band in self.bands.items()}])
+        return digest(
+            [
+                [[name, key] for name, key in self.keys.items()],
+                {name: [band.below, band.above] for name, band in self.bands.items()},
+            ]
+        )
 
     def identity(self) -> list[dict[str, object]]:
-        """What the manifest says of it: everything that can change a verdict, by judge, and the bands."""
-        columns: list[dict[str, object]] = [{"judge": judge.name, "key": judge.key, **judge.identity()} for judge in self.on_columns]
-        bands = {name: {"below": band.below, "above": band.above} for name, band in self.bands.items()}
-        return [*columns, *[{**judge.identity(), **bands.get(judge.name, {})} for judge in self.on_engine]]
+        """What the manifest says of it: everything that can change a verdict, by judge, and the
+        bands.
+        """
+        columns: list[dict[str, object]] = [
+            {"judge": judge.name, "key": judge.key, **judge.identity()} for judge in self.on_columns
+        ]
+        bands = {
+            name: {"below": band.below, "above": band.above} for name, band in self.bands.items()
+        }
+        return [
+            *columns,
+            *[{**judge.identity(), **bands.get(judge.name, {})} for judge in self.on_engine],
+        ]
 
     @property
     def promises(self) -> dict[str, float]:
         """By judge that was calibrated: the share of violations that it may miss."""
-        return {judge.name: judge.card.max_miss for judge in self.judges if isinstance(judge, Screen | Glance) and judge.card is not None}
+        return {
+            judge.name: judge.card.max_miss
+            for judge in self.judges
+            if isinstance(judge, Screen | Glance) and judge.card is not None
+        }
 
     def reusable(self, judges: Mapping[str, str]) -> dict[str, Band | None]:
-        """Whose verdicts of those that were given under these keys stand here too, and outside which band. What rules say
-        may hang on other columns than the content, and costs nothing."""
-        return {name: self.bands.get(name) for name, key in self.keys.items() if name != "rules" and judges.get(name) == key}
+        """Whose verdicts of those that were given under these keys stand here too, and outside
+        which band. What rules say may hang on other columns than the content, and costs nothing.
+        """
+        return {
+            name: self.bands.get(name)
+            for name, key in self.keys.items()
+            if name != "rules" and judges.get(name) == key
+        }
 
     @property
     def max_model_len(self) -> int:
         return max(judge.max_model_len for judge in self.on_engine)
 
     def audited(self, content_hash: str) -> bool:
-        """Whether a content that an earlier judge settled is judged by the last one too: chosen by hash, the same ones each time."""
-        return self.audit > 0 and number_of(f"audit:{self.policy.id}:{content_hash}") < self.audit * 2**63
+        """Whether a content that an earlier judge settled is judged by the last one too: chosen by
+        hash, the same ones each time.
+        """
+        return (
+            self.audit > 0
+            and number_of(f"audit:{self.policy.id}:{content_hash}") < self.audit * 2**63
+        )
 
 
-def cascades(job: Job, policies: Sequence[Policy], spec: EngineSpec) -> tuple[tuple[Cascade, ...], list[Problem]]:
+def cascades(
+    job: Job, policies: Sequence[Policy], spec: EngineSpec
+) -> tuple[tuple[Cascade, ...], list[Problem]]:
     """The job's cascade for each policy, and everything wrong with its rules, screens and bands."""
     calibrated, problems = _calibrated(job, policies)
     problems += _without_probabilities(job)
     found = []
     for policy, folder in zip(policies, job.policies, strict=True):
         model, in_words = dict(spec.identity()), isinstance(spec, RemoteSpec)
-        safeguard = Safeguard(policy, model, spec.vocabulary_source, job.model.effort, job.windows, job.limits.request_s, in_words)
-        steps = [_step(job, number, policy, folder, safeguard, calibrated.get(number), problems) for number in range(len(job.cascade))]
+        safeguard = Safeguard(
+            policy,
+            model,
+            spec.vocabulary_source,
+            job.model.effort,
+            job.windows,
+            job.limits.request_s,
+            in_words,
+        )
+        steps = [
+            _step(job, number, policy, folder, safeguard, calibrated.get(number), problems)
+            for number in range(len(job.cascade))
+        ]
         cascade = Cascade(
             policy,
             tuple(judge for judge in steps if isinstance(judge, Rules | Screen)),
@@ -152,8 +198,12 @@ def cascades(job: Job, policies: Sequence[Policy], spec: EngineSpec) -> tuple[tu
     return tuple(found), list(dict.fromkeys(problems))
 
 
-def _calibrated(job: Job, policies: Sequence[Policy]) -> tuple[dict[int, Screen | BandCard], list[Problem]]:
-    """What `calibrate` made, by the number of its step; each for one of the policies, and not two for the same."""
+def _calibrated(
+    job: Job, policies: Sequence[Policy]
+) -> tuple[dict[int, Screen | BandCard], list[Problem]]:
+    """What `calibrate` made, by the number of its step; each for one of the policies, and not two
+    for the same.
+    """
     found: dict[int, Screen | BandCard] = {}
     problems: list[Problem] = []
     for number, step in enumerate(job.cascade):
@@ -164,13 +214,31 @@ def _calibrated(job: Job, policies: Sequence[Policy]) -> tuple[dict[int, Screen 
         try:
             made = load_screen(args.path) if step.screen else load_band(args.path)
         except Problems as error:
-            problems += [job.problem(key, f"{step.judge} {args.path}: {problem.message}", problem.hint) for problem in error.problems]
+            problems += [
+                job.problem(key, f"{step.judge} {args.path}: {problem.message}", problem.hint)
+                for problem in error.problems
+            ]
             continue
         policy = _teacher(made).policy
         if policy not in {policy.id for policy in policies}:
-            problems.append(job.problem(key, f"{step.judge} {args.path} is for policy {policy!r}, which this job has not", "leave it out, or name the policy"))
-        if any(_teacher(other).policy == policy and job.cascade[at].judge == step.judge for at, other in found.items()):
-            problems.append(job.problem(key, f"two steps {step.judge} are for policy {policy!r}", "leave one of them out"))
+            problems.append(
+                job.problem(
+                    key,
+                    f"{step.judge} {args.path} is for policy {policy!r}, which this job has not",
+                    "leave it out, or name the policy",
+                )
+            )
+        if any(
+            _teacher(other).policy == policy and job.cascade[at].judge == step.judge
+            for at, other in found.items()
+        ):
+            problems.append(
+                job.problem(
+                    key,
+                    f"two steps {step.judge} are for policy {policy!r}",
+                    "leave one of them out",
+                )
+            )
         found[number] = made
     return found, problems
 
@@ -180,9 +248,17 @@ def _teacher(made: Screen | BandCard) -> Teacher:
 
 
 def _step(
-    job: Job, number: int, policy: Policy, folder: str, safeguard: Safeguard, made: Screen | BandCard | None, problems: list[Problem]
+    job: Job,
+    number: int,
+    policy: Policy,
+    folder: str,
+    safeguard: Safeguard,
+    made: Screen | BandCard | None,
+    problems: list[Problem],
 ) -> ColumnJudge | EngineJudge | None:
-    """A step's judge for this policy; None where it has none. What is wrong with its rules is added to `problems`."""
+    """A step's judge for this policy; None where it has none. What is wrong with its rules is added
+    to `problems`.
+    """
     step = job.cascade[number]
     if step.reason is not None:
         return Reason(safeguard, job.model.sampling, step.reason.budget)
@@ -215,36 +291,71 @@ def _without_probabilities(job: Job) -> Iterator[Problem]:
             )
 
 
-def _promises(job: Job, cascade: Cascade, calibrated: Mapping[int, Screen | BandCard]) -> Iterator[Problem]:
-    """Where what was calibrated is not what this job asks for, or a band does not lie around the threshold."""
+def _promises(
+    job: Job, cascade: Cascade, calibrated: Mapping[int, Screen | BandCard]
+) -> Iterator[Problem]:
+    """Where what was calibrated is not what this job asks for, or a band does not lie around the
+    threshold.
+    """
     policy, last = cascade.policy, cascade.last
     for number, made in calibrated.items():
-        args, teacher, key = job.cascade[number].screen or job.cascade[number].glance, _teacher(made), f"cascade.{number}"
+        args, teacher, key = (
+            job.cascade[number].screen or job.cascade[number].glance,
+            _teacher(made),
+            f"cascade.{number}",
+        )
         if teacher.policy != policy.id or args is None:
             continue
         said = f"{job.cascade[number].judge} {args.path}"
         again = "calibrate it again, or say force: true, and no promise holds"
         if teacher.policy_key != policy_key(policy) and not args.force:
-            yield job.problem(key, f"{said} was calibrated for another text of policy {policy.id!r}", again)
+            yield job.problem(
+                key, f"{said} was calibrated for another text of policy {policy.id!r}", again
+            )
         elif teacher.judge_key not in (None, last.key) and not args.force:
-            yield job.problem(key, f"{said} was calibrated on verdicts of another {last.name} judge (model, effort, sampling, budget or windows)", again)
+            yield job.problem(
+                key,
+                (
+                    f"{said} was calibrated on verdicts of another {last.name} judge (model, "
+                    "effort, "
+                    "sampling, budget or windows)"
+                ),
+                again,
+            )
         if teacher.threshold > policy.threshold:
             yield job.problem(
                 key,
-                f"{said} holds for thresholds from {teacher.threshold:g} on, and that of {policy.id!r} is {policy.threshold:g}",
+                (
+                    f"{said} holds for thresholds from {teacher.threshold:g} on, and that of "
+                    f"{policy.id!r} is {policy.threshold:g}"
+                ),
                 "calibrate it again, or leave it out: what the last judge said is reused",
             )
         if isinstance(made, BandCard) and not args.force and made.key != cascade.keys["glance"]:
-            yield job.problem(key, f"{said} was calibrated for another model, effort or windows", again)
+            yield job.problem(
+                key, f"{said} was calibrated for another model, effort or windows", again
+            )
     for name, band in cascade.bands.items():
         if band.below is not None and band.above is not None and band.below > band.above:
-            yield job.problem("cascade", f"{name}: below ({band.below:g}) is over above ({band.above:g})")
-        elif (band.below or 0) > policy.threshold or (band.above is not None and band.above < policy.threshold):
             yield job.problem(
-                "cascade", f"{name} is sure of P on the wrong side of the threshold {policy.threshold:g} of {policy.id!r}", "below <= threshold <= above"
+                "cascade", f"{name}: below ({band.below:g}) is over above ({band.above:g})"
+            )
+        elif (band.below or 0) > policy.threshold or (
+            band.above is not None and band.above < policy.threshold
+        ):
+            yield job.problem(
+                "cascade",
+                (
+                    f"{name} is sure of P on the wrong side of the threshold "
+                    f"{policy.threshold:g} of "
+                    f"{policy.id!r}"
+                ),
+                "below <= threshold <= above",
             )
 
 
 def policy_key(policy: Policy) -> str:
     """Hash of what a policy asks for, the model apart."""
-    return digest([instructions(policy), {name: label.violates for name, label in policy.labels.items()}])
+    return digest(
+        [instructions(policy), {name: label.violates for name, label in policy.labels.items()}]
+    )

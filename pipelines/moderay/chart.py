@@ -18,12 +18,15 @@ DATES = 10
 def blocks(values: Sequence[float]) -> str:
     """One character for each value, from zero to the largest."""
     most = max(values, default=0.0)
-    return "".join(BLOCKS[round(value / most * (len(BLOCKS) - 1))] if most else BLOCKS[0] for value in values)
+    return "".join(
+        BLOCKS[round(value / most * (len(BLOCKS) - 1))] if most else BLOCKS[0] for value in values
+    )
 
 
 def picture(found: Trend, file: Path) -> None:
-    """Per policy, by night: the shares of flagged rows and of the labels, with their intervals, and a line where a change
-    that rings began. Raises `UserError` for a file that is no picture."""
+    """Per policy, by night: the shares of flagged rows and of the labels, with their intervals, and
+    a line where a change that rings began. Raises `UserError` for a file that is no picture.
+    """
     if file.suffix not in SUFFIXES:
         raise UserError(f"--chart {file}: name a file that ends in {', '.join(SUFFIXES)}")
     from matplotlib.figure import Figure
@@ -32,8 +35,16 @@ def picture(found: Trend, file: Path) -> None:
     plots = figure.subplots(len(found.policies), 1, squeeze=False)[:, 0]
     for plot, (policy, series) in zip(plots, found.policies.items(), strict=True):
         _draw(plot, series)
-        for since in sorted({alarm.since for alarm in found.alarms if alarm.policy == policy and alarm.since}):
-            plot.axvline(series.dates.index(since) - 0.5, color="black", linestyle="--", linewidth=1, label=f"since {since}")
+        for since in sorted(
+            {alarm.since for alarm in found.alarms if alarm.policy == policy and alarm.since}
+        ):
+            plot.axvline(
+                series.dates.index(since) - 0.5,
+                color="black",
+                linestyle="--",
+                linewidth=1,
+                label=f"since {since}",
+            )
         plot.set_title(policy, loc="left")
         plot.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(file, dpi=120)
@@ -54,5 +65,19 @@ def _draw(plot: Any, series: Series) -> None:
 
 def _line(plot: Any, name: str, shares: Sequence[Share], linewidth: float) -> None:
     places = range(len(shares))
-    (drawn,) = plot.plot(places, [100 * share.value for share in shares], marker="o", markersize=3, linewidth=linewidth, label=name)
-    plot.fill_between(places, [100 * s.low for s in shares], [100 * s.high for s in shares], color=drawn.get_color(), alpha=0.2, linewidth=0)
+    (drawn,) = plot.plot(
+        places,
+        [100 * share.value for share in shares],
+        marker="o",
+        markersize=3,
+        linewidth=linewidth,
+        label=name,
+    )
+    plot.fill_between(
+        places,
+        [100 * s.low for s in shares],
+        [100 * s.high for s in shares],
+        color=drawn.get_color(),
+        alpha=0.2,
+        linewidth=0,
+    )

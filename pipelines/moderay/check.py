@@ -16,15 +16,16 @@ from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.shards import Scan, scan
 from moderay.storage import place
 
-# Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more. Of GPUs each kind has its
-# profile, which only the worker can choose.
+# Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.
+# Of GPUs each kind has its profile, which only the worker can choose.
 CPU_BATCH = (256, 8192)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A job that can run: nothing of it is wrong as far as can be told from here. `cascades`: one for each policy. `reused`:
-    the outputs that `reuse:` names."""
+    """A job that can run: nothing of it is wrong as far as can be told from here. `cascades`: one
+    for each policy. `reused`: the outputs that `reuse:` names.
+    """
 
     job: Job
     policies: tuple[Policy, ...]
@@ -34,8 +35,9 @@ class Checked:
 
 
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
-    """Read and check a job file, its policies and its input. Raises `Problems` with everything wrong, `UserError` or
-    `TryAgain` where the storage does not answer."""
+    """Read and check a job file, its policies and its input. Raises `Problems` with everything
+    wrong, `UserError` or `TryAgain` where the storage does not answer.
+    """
     draft = draft_job(file, sets)
     if draft.job is not None and not draft.problems:
         return check_job(draft.job, draft.policies)
@@ -43,7 +45,9 @@ def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
 
 
 def _further_problems(draft: Draft) -> list[Problem]:
-    """What else is wrong with a job that cannot run anyway; a store that does not answer now is asked next time."""
+    """What else is wrong with a job that cannot run anyway; a store that does not answer now is
+    asked next time.
+    """
     if draft.job is None:
         return []
     made: tuple[Cascade, ...] = ()
@@ -52,7 +56,10 @@ def _further_problems(draft: Draft) -> list[Problem]:
         made, problems = cascades(draft.job, draft.policies, engine_spec(draft.job, gpus=0))
     try:
         problems += _reused(draft.job, made)[1]
-        return [*problems, *scan(draft.job, [policy.id for policy in draft.policies], made).problems]
+        return [
+            *problems,
+            *scan(draft.job, [policy.id for policy in draft.policies], made).problems,
+        ]
     except TryAgain:
         return problems
     except UserError as error:
@@ -71,14 +78,22 @@ def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
     return Checked(job, tuple(policies), made, found, reused)
 
 
-def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput, ...], list[Problem]]:
+def _reused(
+    job: Job, cascades: Sequence[Cascade]
+) -> tuple[tuple[EarlierOutput, ...], list[Problem]]:
     """The outputs that `reuse:` names, and what is wrong with them."""
     found: list[EarlierOutput] = []
     problems: list[Problem] = []
     for number, url in enumerate(job.reuse):
         key = f"reuse.{number}"
         if place(url, job.storage) == place(job.output.path, job.storage):
-            problems.append(job.problem(key, "reuse names the output itself", "leave it out: an output's own verdicts are always reused"))
+            problems.append(
+                job.problem(
+                    key,
+                    "reuse names the output itself",
+                    "leave it out: an output's own verdicts are always reused",
+                )
+            )
             continue
         try:
             found += earlier_outputs(url, job.storage, cascades, job.output.path)
@@ -88,8 +103,10 @@ def _reused(job: Job, cascades: Sequence[Cascade]) -> tuple[tuple[EarlierOutput,
 
 
 def engine_spec(job: Job, gpus: int) -> EngineSpec:
-    """The engine that a job asks for; `gpus`: on the cluster. There, what the job says under model.engine stays in `engine`, where
-    it comes before the worker's profile, and where it says nothing the largest profile is the bound."""
+    """The engine that a job asks for; `gpus`: on the cluster. There, what the job says under
+    model.engine stays in `engine`, where it comes before the worker's profile, and where it says
+    nothing the largest profile is the bound.
+    """
     if job.model.endpoint is not None:
         return RemoteSpec(
             endpoint=job.model.endpoint,
@@ -102,7 +119,10 @@ def engine_spec(job: Job, gpus: int) -> EngineSpec:
             max_num_seqs=job.model.concurrency,
         )
     if job.model.source.startswith(SCRIPTED):
-        return ScriptedSpec.load(job.model.source.removeprefix(SCRIPTED), job.model.engine.get("max_num_seqs", CPU_BATCH[0]))
+        return ScriptedSpec.load(
+            job.model.source.removeprefix(SCRIPTED),
+            job.model.engine.get("max_num_seqs", CPU_BATCH[0]),
+        )
     engine = dict(job.model.engine)
     most = profiles.most()
     seqs, tokens = (most.max_num_seqs, most.max_num_batched_tokens) if gpus else CPU_BATCH
@@ -121,7 +141,9 @@ def engine_spec(job: Job, gpus: int) -> EngineSpec:
 
 
 def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
-    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job asks for a shorter one."""
+    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job
+    asks for a shorter one.
+    """
     needed = max(cascade.max_model_len for cascade in cascades)
     if isinstance(spec, RemoteSpec):
         return replace(spec, max_model_len=needed)
@@ -130,5 +152,8 @@ def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
     engine = dict(spec.engine)
     given = engine.pop("max_model_len", needed)
     if given < needed:
-        raise UserError(f"model.engine.max_model_len is {given}, but policies, windows and budget need {needed}: raise it or lower windows.tokens")
+        raise UserError(
+            f"model.engine.max_model_len is {given}, but policies, windows and budget need "
+            f"{needed}: raise it or lower windows.tokens"
+        )
     return replace(spec, max_model_len=given, engine=engine)

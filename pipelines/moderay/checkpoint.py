@@ -1,7 +1,8 @@
-"""A model's files, wherever they lie: in a folder, in this package (`tiny`), in an object store, or on a hub.
+"""A model's files, wherever they lie: in a folder, in this package (`tiny`), in an object store, or
+on a hub.
 
-Those of an object store are fetched once per machine, by whichever engine comes first. Credentials and endpoint come from the
-environment of the process that fetches.
+Those of an object store are fetched once per machine, by whichever engine comes first. Credentials
+and endpoint come from the environment of the process that fetches.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from moderay.events import event
 from moderay.identity import digest
 from moderay.storage import filesystem, patiently, plain_errors, read, shown, version
 
-# What a model is loaded from: never the pickles that may lie beside it, nor what publishers keep in folders below.
+# What a model is loaded from: never the pickles that may lie beside it, nor what publishers keep in
+# folders below.
 LOADED = (".safetensors", ".json", ".txt", ".model", ".jinja")
 # What an identity is made of.
 IDENTIFYING = (".safetensors", ".json")
@@ -31,15 +33,19 @@ CACHE = "MODERAY_CACHE"
 
 
 def located(source: str) -> str:
-    """A model's source as a library takes it on this machine: `tiny` lies where this package does, on each machine elsewhere; a folder
-    of an object store is fetched, if nobody has yet. Raises `UserError` or `TryAgain` where that cannot be done."""
+    """A model's source as a library takes it on this machine: `tiny` lies where this package does,
+    on each machine elsewhere; a folder of an object store is fetched, if nobody has yet. Raises
+    `UserError` or `TryAgain` where that cannot be done.
+    """
     if source == tiny.SOURCE:
         return str(tiny.FOLDER)
     return str(_fetched(source)) if "://" in source else source
 
 
 def identity(source: str) -> str:
-    """A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever it lies."""
+    """A hub id as it is; a folder by its files' names and sizes and the text of its config,
+    wherever it lies.
+    """
     if "://" in source:
         sizes = {name: int(info["size"]) for name, info in _listed(source).items()}
     elif (folder := Path(located(source))).is_dir():
@@ -62,12 +68,17 @@ def text(source: str, name: str) -> str | None:
 
 
 def _fetched(source: str) -> Path:
-    """The folder of this machine that holds a model of an object store, whole. Other weights at the same place are another folder."""
+    """The folder of this machine that holds a model of an object store, whole. Other weights at the
+    same place are another folder.
+    """
     found = _listed(source)
     kept = Path(os.environ.get(CACHE) or Path.home() / ".cache/moderay") / "weights"
-    folder = kept / digest([source, sorted((name, int(info["size"]), version(info)) for name, info in found.items())])
+    folder = kept / digest(
+        [source, sorted((name, int(info["size"]), version(info)) for name, info in found.items())]
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    # Of several engines on a machine one fetches, and the others find it done; a lock ends with the process that holds it.
+    # Of several engines on a machine one fetches, and the others find it done; a lock ends with the
+    # process that holds it.
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for cut_off in folder.glob("*.part"):
@@ -82,8 +93,10 @@ def _fetch(source: str, files: Mapping[str, Mapping[str, Any]], folder: Path) ->
     needed, free = sum(int(info["size"]) for info in files.values()), shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"model {shown(source)!r} needs {needed / 1e9:,.1f} GB in {folder.parent} on {os.uname().nodename}, where {free / 1e9:,.1f} are free: "
-            f"make room, or name another folder in {CACHE} in the environment of the cluster's processes"
+            f"model {shown(source)!r} needs {needed / 1e9:,.1f} GB in {folder.parent} on "
+            f"{os.uname().nodename}, where {free / 1e9:,.1f} are free: "
+            f"make room, or name another folder in {CACHE} in the environment of the cluster's "
+            "processes"
         )
     event("weights begun", model=shown(source), bytes=needed)
     with plain_errors(source):
@@ -93,7 +106,10 @@ def _fetch(source: str, files: Mapping[str, Mapping[str, Any]], folder: Path) ->
             aside = folder / f"{name}.part"
             patiently(fs, lambda: fs.get_file(f"{path}/{name}", str(aside)))
             if aside.stat().st_size != int(files[name]["size"]):
-                raise OSError(f"{name}: {aside.stat().st_size:,} bytes came instead of {int(files[name]['size']):,}")
+                raise OSError(
+                    f"{name}: {aside.stat().st_size:,} bytes came instead of "
+                    f"{int(files[name]['size']):,}"
+                )
             aside.replace(folder / name)
 
         with ThreadPoolExecutor(PARALLEL) as pool:

@@ -1,4 +1,6 @@
-"""The cluster under a run: joining or starting it, a board that says who is at work on what, and an end for orphans."""
+"""The cluster under a run: joining or starting it, a board that says who is at work on what, and an
+end for orphans.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +29,27 @@ Unit = tuple[str, Range]
 
 
 def start_ray() -> None:
-    """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine; else start one, which
-    RAY_ADDRESS=local asks for. Raises `TryAgain`."""
+    """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine;
+    else start one, which RAY_ADDRESS=local asks for. Raises `TryAgain`.
+    """
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {}
-    # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an exception. That it is off is
-    # the one line it still prints.
+    options: dict[str, Any] = (
+        {"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {}
+    )
+    # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
+    # exception. That it is off is the one line it still prints.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with _no_stderr():
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise TryAgain(f"Ray could not be joined or started at {where}: {first_line(error)}") from error
+        raise TryAgain(
+            f"Ray could not be joined or started at {where}: {first_line(error)}"
+        ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
@@ -69,12 +76,16 @@ def _no_stderr() -> Iterator[None]:
 def end_with_raylet() -> None:
     """In a worker: end this process, and the engine's below it, soon after its raylet has gone.
 
-    Ray leaves the workers of a raylet that was killed alive for a while; until then they hold the GPU's memory and judge
-    what somebody else judges by now. Also where it comes to its end in good order, since there Ray may hang (`_leave`)."""
+    Ray leaves the workers of a raylet that was killed alive for a while; until then they hold the
+    GPU's memory and judge what somebody else judges by now. Also where it comes to its end in good
+    order, since there Ray may hang (`_leave`).
+    """
     global _lifeline
     if _lifeline is None:
         atexit.register(_leave)
-        _lifeline = threading.Thread(target=_watch, args=(os.getppid(),), name="lifeline", daemon=True)
+        _lifeline = threading.Thread(
+            target=_watch, args=(os.getppid(),), name="lifeline", daemon=True
+        )
         _lifeline.start()
 
 
@@ -82,8 +93,10 @@ _lifeline: threading.Thread | None = None
 
 
 def _leave() -> None:
-    """Past the exit handler of Ray 2.60, in which a worker deadlocks now and then: what is left in its queue is destroyed, and a
-    publisher that is among it posts into that queue. By then Ray has let go of the worker, and nobody would ever end it."""
+    """Past the exit handler of Ray 2.60, in which a worker deadlocks now and then: what is left in
+    its queue is destroyed, and a publisher that is among it posts into that queue. By then Ray has
+    let go of the worker, and nobody would ever end it.
+    """
     for child in multiprocessing.active_children():
         child.kill()
     sys.stdout.flush()
@@ -110,8 +123,9 @@ class AtWork:
 
 @dataclass(frozen=True)
 class BoardState:
-    """`actors`: started so far. `at_work`: units in judging, the longest first. `ahead`, `most_ahead`: bytes read and not
-    yet judged, now and at most."""
+    """`actors`: started so far. `at_work`: units in judging, the longest first. `ahead`,
+    `most_ahead`: bytes read and not yet judged, now and at most.
+    """
 
     actors: int = 0
     at_work: tuple[AtWork, ...] = ()
@@ -120,9 +134,12 @@ class BoardState:
 
 
 class Board:
-    """Actor beside the driver. Readers and judges say here what they take up and lay down; the driver looks.
+    """Actor beside the driver. Readers and judges say here what they take up and lay down; the
+    driver looks.
 
-    It serves people, counters and brakes alone: a message lost with a node costs a figure, never a row."""
+    It serves people, counters and brakes alone: a message lost with a node costs a figure, never a
+    row.
+    """
 
     def __init__(self) -> None:
         self._ahead: dict[Unit, int] = {}
@@ -155,14 +172,21 @@ class Board:
 
     def state(self) -> BoardState:
         now = time.monotonic()
-        work = sorted((AtWork(unit, actor, now - since) for unit, (actor, since) in self._work.items()), key=lambda at_work: -at_work.seconds)
+        work = sorted(
+            (AtWork(unit, actor, now - since) for unit, (actor, since) in self._work.items()),
+            key=lambda at_work: -at_work.seconds,
+        )
         return BoardState(self._actors, tuple(work), self._bytes, self._most)
 
 
 def start_board() -> Any:
     """A `Board` on this node, which is the driver's: it lives as long as the run."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1).remote()
+    return (
+        ray.remote(Board)
+        .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
+        .remote()
+    )
 
 
 def whereabouts() -> str:

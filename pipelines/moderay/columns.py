@@ -1,4 +1,6 @@
-"""The input's columns: which are read, which are carried, and whether every shard has them in the right type."""
+"""The input's columns: which are read, which are carried, and whether every shard has them in the
+right type.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 # Shards named for one and the same problem; of the others only the number is told.
 NAMED = 3
-_SCHEMA = "one output has one schema: leave the column out with output.columns, or label the files in two jobs"
+_SCHEMA = (
+    "one output has one schema: leave the column out with output.columns, or label the "
+    "files in two jobs"
+)
 _TOGETHER = re.compile(
     r"(?<!\.list)(?<!\.arr)\.(mean|sum|min|max|first|last|count|median|quantile|std|var|n_unique|arg_\w+|shift|rank|cum_\w+|over|implode)\("
     r"|\b(len|corr|cov|int_range)\(|\.int_range\("
@@ -38,7 +43,11 @@ EACH_ROW = "it must be true or false for each row by itself, whatever rows are r
 def read_columns(job: Job, cascades: Sequence[Cascade]) -> list[str]:
     """The columns that judging reads: the content's, those of `where`, and those of rules."""
     rules = [name for cascade in cascades for rules in cascade.rules for name in rules.columns]
-    return list(dict.fromkeys([*template_columns(job.input.content), *where_columns(job.input.where), *rules]))
+    return list(
+        dict.fromkeys(
+            [*template_columns(job.input.content), *where_columns(job.input.where), *rules]
+        )
+    )
 
 
 def where_columns(where: str | None) -> list[str]:
@@ -47,20 +56,37 @@ def where_columns(where: str | None) -> list[str]:
 
 
 def output_columns(job: Job, schema: pa.Schema) -> list[str]:
-    """Names of the input columns that are carried over, in order; those of the job that do not exist included."""
+    """Names of the input columns that are carried over, in order; those of the job that do not
+    exist included.
+    """
     return list(schema.names) if job.output.columns == "all" else list(job.output.columns)
 
 
-def check_columns(job: Job, files: Sequence[File], policy_ids: Sequence[str]) -> tuple[pa.Schema, list[Problem]]:
-    """The carried fields, as they are in the first shard, and what is wrong in any shard. A field is
-    nullable where it is so in one of them."""
+def check_columns(
+    job: Job, files: Sequence[File], policy_ids: Sequence[str]
+) -> tuple[pa.Schema, list[Problem]]:
+    """The carried fields, as they are in the first shard, and what is wrong in any shard. A field
+    is nullable where it is so in one of them.
+    """
     first, reference = files[0]
-    names, key = output_columns(job, reference), "input.path" if job.output.columns == "all" else "output.columns"
+    names, key = (
+        output_columns(job, reference),
+        "input.path" if job.output.columns == "all" else "output.columns",
+    )
     problems = _output_problems(job, first.file, reference, names, policy_ids, key)
-    fields = {name: reference.field(name).remove_metadata() for name in names if _once(reference, name)}
-    carried = pa.schema([field.with_nullable(any(_nullable(schema, name) for _, schema in files)) for name, field in fields.items()])
+    fields = {
+        name: reference.field(name).remove_metadata() for name in names if _once(reference, name)
+    }
+    carried = pa.schema(
+        [
+            field.with_nullable(any(_nullable(schema, name) for _, schema in files))
+            for name, field in fields.items()
+        ]
+    )
     problems += _for_each(job, files, lambda shard, schema: _content_problems(job, shard, schema))
-    problems += _for_each(job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.file))
+    problems += _for_each(
+        job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.file)
+    )
     problems += _where_problems(job, files)
     return carried, list(dict.fromkeys(problems))
 
@@ -70,34 +96,77 @@ def is_conversation(kind: pa.DataType | None) -> bool:
     if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return False
     turn = kind.value_type
-    return pa.types.is_struct(turn) and all(turn.get_field_index(name) >= 0 and _is_text(turn.field(name).type) for name in ("role", "content"))
+    return pa.types.is_struct(turn) and all(
+        turn.get_field_index(name) >= 0 and _is_text(turn.field(name).type)
+        for name in ("role", "content")
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    tests = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+    )
     return any(test(kind) for test in tests)
 
 
-def _output_problems(job: Job, shard: str, schema: pa.Schema, names: Sequence[str], policy_ids: Sequence[str], key: str) -> list[Problem]:
+def _output_problems(
+    job: Job,
+    shard: str,
+    schema: pa.Schema,
+    names: Sequence[str],
+    policy_ids: Sequence[str],
+    key: str,
+) -> list[Problem]:
     problems = [
-        job.problem(key, f"output.columns names {name!r} twice") for name in dict.fromkeys(names) if job.output.columns != "all" and names.count(name) > 1
+        job.problem(key, f"output.columns names {name!r} twice")
+        for name in dict.fromkeys(names)
+        if job.output.columns != "all" and names.count(name) > 1
     ]
     for name in dict.fromkeys(names):
         if name not in schema.names:
-            problems.append(job.problem(key, f"output.columns: {shard} has no column {name!r}", nearest(name, schema.names)))
+            problems.append(
+                job.problem(
+                    key,
+                    f"output.columns: {shard} has no column {name!r}",
+                    nearest(name, schema.names),
+                )
+            )
         elif not _once(schema, name):
-            problems.append(job.problem(key, f"{shard} has two columns named {name!r}", "leave them out with output.columns"))
+            problems.append(
+                job.problem(
+                    key,
+                    f"{shard} has two columns named {name!r}",
+                    "leave them out with output.columns",
+                )
+            )
         elif isinstance(kind := schema.field(name).type, NoType):
-            problems.append(job.problem(key, f"{shard}: column {name!r} is {kind}", "leave it out with output.columns"))
+            problems.append(
+                job.problem(
+                    key, f"{shard}: column {name!r} is {kind}", "leave it out with output.columns"
+                )
+            )
         if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}:
-            problems.append(job.problem(key, f"the input's column {name!r} has the name of an output column", "leave it out with output.columns"))
+            problems.append(
+                job.problem(
+                    key,
+                    f"the input's column {name!r} has the name of an output column",
+                    "leave it out with output.columns",
+                )
+            )
     return problems
 
 
 def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem]:
-    """The problems of every shard: of each kind the first `NAMED` by the shard's name, the rest as a number."""
+    """The problems of every shard: of each kind the first `NAMED` by the shard's name, the rest as
+    a number.
+    """
     seen: Counter[Wrong] = Counter()
     for shard, schema in files:
         for wrong in dict.fromkeys(check(shard, schema)):
@@ -114,14 +183,28 @@ def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterator[Wro
     partitions = dict(shard.partitions)
     for name in names:
         if name not in schema.names and name not in partitions:
-            yield "input.content", f"no column {name!r}", nearest(name, {*schema.names, *partitions})
+            yield (
+                "input.content",
+                f"no column {name!r}",
+                nearest(name, {*schema.names, *partitions}),
+            )
         elif name not in schema.names:
             if names == [job.input.content]:
-                yield "input.content", f"{name!r} is a part of the path, not a column", nearest(name, schema.names)
+                yield (
+                    "input.content",
+                    f"{name!r} is a part of the path, not a column",
+                    nearest(name, schema.names),
+                )
         elif not _once(schema, name):
             yield "input.content", f"two columns are named {name!r}", ""
-        elif not _is_text(kind := schema.field(name).type) and not (names == [job.input.content] and is_conversation(kind)):
-            yield "input.content", f"column {name!r} is {kind}", "text, bytes, or list<struct<role: string, content: string>>"
+        elif not _is_text(kind := schema.field(name).type) and not (
+            names == [job.input.content] and is_conversation(kind)
+        ):
+            yield (
+                "input.content",
+                f"column {name!r} is {kind}",
+                "text, bytes, or list<struct<role: string, content: string>>",
+            )
 
 
 def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iterator[Wrong]:
@@ -132,7 +215,11 @@ def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iter
         elif not _once(schema, wanted.name):
             yield "input.path", f"two columns are named {wanted.name!r}", _SCHEMA
         elif (found := schema.field(wanted.name).type) != wanted.type:
-            yield "input.path", f"column {wanted.name!r} is {found}, but {wanted.type} in {first}", _SCHEMA
+            yield (
+                "input.path",
+                f"column {wanted.name!r} is {found}, but {wanted.type} in {first}",
+                _SCHEMA,
+            )
 
 
 def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
@@ -149,10 +236,14 @@ def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
     if not alone:
         yield job.problem("input.where", "where does not look at one row's columns", EACH_ROW)
         return
-    yield from _for_each(job, files, lambda shard, schema: where_wrong(expression, names, shard, schema))
+    yield from _for_each(
+        job, files, lambda shard, schema: where_wrong(expression, names, shard, schema)
+    )
 
 
-def where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
+def where_wrong(
+    expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema
+) -> Iterator[Wrong]:
     """What an expression over these columns would meet in a shard."""
     partitions = dict(shard.partitions)
     if missing := [name for name in names if name not in schema.names and name not in partitions]:
@@ -162,7 +253,10 @@ def where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema:
     if twice := [name for name in names if name in schema.names and not _once(schema, name)]:
         yield "input.where", f"two columns are named {twice[0]!r}", ""
         return
-    fields = [schema.field(name) if name in schema.names else pa.field(name, pa.string()) for name in names]
+    fields = [
+        schema.field(name) if name in schema.names else pa.field(name, pa.string())
+        for name in names
+    ]
     if untyped := [field for field in fields if isinstance(field.type, NoType)]:
         yield "input.where", f"column {untyped[0].name!r} is {untyped[0].type}", ""
         return
@@ -178,8 +272,10 @@ def where_wrong(expression: pl.Expr, names: Sequence[str], shard: Shard, schema:
 
 
 def row_by_row(expression: pl.Expr) -> bool:
-    """Whether no part of an expression draws rows together: an aggregate or a window would give another answer with
-    another unit size. Known by their names: Polars' own `is_row_separable` lets `n > AVG(n)` pass and fails on IN."""
+    """Whether no part of an expression draws rows together: an aggregate or a window would give
+    another answer with another unit size. Known by their names: Polars' own `is_row_separable` lets
+    `n > AVG(n)` pass and fails on IN.
+    """
     return _TOGETHER.search(_QUOTED.sub("", str(expression))) is None
 
 

@@ -17,7 +17,9 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One row's content: `text` as the model reads it and `hash`; or a `status` that says why there is none."""
+    """One row's content: `text` as the model reads it and `hash`; or a `status` that says why there
+    is none.
+    """
 
     text: str
     hash: str | None
@@ -26,7 +28,9 @@ class Content:
 
 
 def template_columns(content: str) -> list[str]:
-    """The input columns a job's `content` names: one column, or those of a template such as "{title}\\n\\n{body}"."""
+    """The input columns a job's `content` names: one column, or those of a template such as
+    "{title}\\n\\n{body}".
+    """
     return list(dict.fromkeys(_PLACEHOLDER.findall(content))) or [content]
 
 
@@ -37,39 +41,55 @@ def contents(table: pa.Table, content: str) -> list[Content]:
         column = table.column(content)
         return conversations(column) if _is_list(column.type) else texts(column)
     columns = {name: texts(table.column(name)) for name in names}
-    return [_filled(content, {name: columns[name][i] for name in names}) for i in range(table.num_rows)]
+    return [
+        _filled(content, {name: columns[name][i] for name in names}) for i in range(table.num_rows)
+    ]
 
 
 def texts(column: pa.ChunkedArray) -> list[Content]:
-    """Strings or bytes. Decoded from bytes row by row, since one invalid row fails a whole string column."""
+    """Strings or bytes. Decoded from bytes row by row, since one invalid row fails a whole string
+    column.
+    """
     return [_text(value) for value in _as_bytes(column)]
 
 
 def conversations(column: pa.ChunkedArray) -> list[Content]:
     """`list<struct<role, content>>`, rendered as a transcript.
 
-    Each turn is its role on a line of its own, then its text indented by two spaces, so that no text can pass for
-    another turn. The hash covers roles and texts as they are.
+    Each turn is its role on a line of its own, then its text indented by two spaces, so that no
+    text can pass for another turn. The hash covers roles and texts as they are.
     """
     return [_conversation(turns) for turns in _turns(column)]
 
 
 def content_hash(parts: Sequence[str]) -> str:
-    """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts (as JSON, so that their
-    boundaries count, and with another personalisation, so that no text has a conversation's hash)."""
-    data, kind = (parts[0], b"") if len(parts) == 1 else (json.dumps(parts, ensure_ascii=False), b"conversation")
+    """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts (as JSON, so
+    that their boundaries count, and with another personalisation, so that no text has a
+    conversation's hash).
+    """
+    data, kind = (
+        (parts[0], b"")
+        if len(parts) == 1
+        else (json.dumps(parts, ensure_ascii=False), b"conversation")
+    )
     return hashlib.blake2b(data.encode("utf-8"), digest_size=16, person=kind).hexdigest()
 
 
 def windows(ids: Sequence[int], size: int, overlap: int) -> list[Sequence[int]]:
-    """Overlapping pieces of at most `size` tokens that cover all of `ids`; one piece where it fits."""
+    """Overlapping pieces of at most `size` tokens that cover `ids`; one piece where it fits."""
     return [ids[start:end] for start, end in _spans(len(ids), size, overlap)]
 
 
-def text_windows(ids: Sequence[int], size: int, overlap: int, decode: Callable[[Sequence[int]], str]) -> list[str]:
-    """The texts of the same pieces. An edge may fall inside a character: it then moves behind it, by three tokens at most, so that
-    every character stands whole in some piece."""
-    return [decode(ids[_whole(ids, start, decode) : _whole(ids, end, decode)]) for start, end in _spans(len(ids), size, overlap)]
+def text_windows(
+    ids: Sequence[int], size: int, overlap: int, decode: Callable[[Sequence[int]], str]
+) -> list[str]:
+    """The texts of the same pieces. An edge may fall inside a character: it then moves behind it,
+    by three tokens at most, so that every character stands whole in some piece.
+    """
+    return [
+        decode(ids[_whole(ids, start, decode) : _whole(ids, end, decode)])
+        for start, end in _spans(len(ids), size, overlap)
+    ]
 
 
 def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int]]:
@@ -81,8 +101,9 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _whole(ids: Sequence[int], edge: int, decode: Callable[[Sequence[int]], str]) -> int:
-    """The first edge from here on that no character lies across: where the texts beside it, of four tokens and so of a character
-    each at least, say the same apart and together."""
+    """The first edge from here on that no character lies across: where the texts beside it, of four
+    tokens and so of a character each at least, say the same apart and together.
+    """
     while 0 < edge < len(ids):
         before, after = ids[max(0, edge - 4) : edge], ids[edge : edge + 4]
         if decode(before) + decode(after) == decode([*before, *after]):
@@ -101,7 +122,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _as_bytes(column: pa.ChunkedArray) -> Iterator[bytes | None]:
-    """A chunk after the other: all rows as bytes beside all rows as text would be twice the memory."""
+    """Chunk by chunk: all rows as bytes beside all rows as text would be twice the memory."""
     for chunk in column.chunks:
         yield from chunk.cast(pa.large_binary(), safe=False).to_pylist()
 
@@ -136,7 +157,9 @@ def _conversation(turns: list[dict[str, bytes | None] | None] | None) -> Content
         try:
             parts += [role.decode("utf-8"), (said or b"").decode("utf-8")]
         except UnicodeDecodeError as error:
-            return Content("", None, Status.INVALID, f"invalid UTF-8 in turn {number} at byte {error.start}")
+            return Content(
+                "", None, Status.INVALID, f"invalid UTF-8 in turn {number} at byte {error.start}"
+            )
     if not any(said.strip() for said in parts[1::2]):
         return Content("", content_hash(parts), Status.EMPTY)
     return Content(transcript(parts[::2], parts[1::2]), content_hash(parts))
@@ -144,7 +167,10 @@ def _conversation(turns: list[dict[str, bytes | None] | None] | None) -> Content
 
 def transcript(roles: Sequence[str], said: Sequence[str]) -> str:
     """The turns as the model reads them."""
-    return "\n".join(f"{' '.join(role.split())}:\n{_indented(text)}" for role, text in zip(roles, said, strict=True))
+    return "\n".join(
+        f"{' '.join(role.split())}:\n{_indented(text)}"
+        for role, text in zip(roles, said, strict=True)
+    )
 
 
 def _indented(text: str) -> str:
@@ -152,7 +178,9 @@ def _indented(text: str) -> str:
 
 
 def _filled(template: str, values: Mapping[str, Content]) -> Content:
-    """A template's text; a part that is null stands as nothing, one that is invalid makes the row invalid."""
+    """A template's text; a part that is null stands as nothing, one that is invalid makes the row
+    invalid.
+    """
     for name, value in values.items():
         if value.status is Status.INVALID:
             return Content("", None, Status.INVALID, f"{name}: {value.detail}")

@@ -1,7 +1,8 @@
 """Errors, named by what the person who meets them has to do.
 
-`UserError`: change something (exit status 2). `TryAgain`: run the same command again (exit status 3).
-`Stopped`: a limit was reached. Each prints as one sentence: what, where, what to do. Anything else is a bug and keeps its traceback.
+`UserError`: change something (exit status 2). `TryAgain`: run the same command again (exit status
+3). `Stopped`: a limit was reached. Each prints as one sentence: what, where, what to do. Anything
+else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class TryAgain(ModerayError):
 
 
 class Stopped(ModerayError):
-    """The run ended early and in good order. `exit_status`: 1 where something seems wrong, 3 where it just goes on."""
+    """The run ended early and in good order. `exit_status`: 1 where something seems wrong, 3 where
+    it just goes on.
+    """
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -40,7 +43,7 @@ class Stopped(ModerayError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a file a person wrote; `line` counts from 1, None where no line applies."""
+    """One thing wrong in a file a person wrote; `line` counts from 1, or is None."""
 
     file: str
     line: int | None
@@ -77,5 +80,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 
 
 def inert(text: str) -> str:
-    """A line without what a terminal would obey: contents and names of files come from other people."""
+    """A line without what a terminal would obey: contents and names of files come from other
+    people.
+    """
     return _CONTROL.sub("\ufffd", text)

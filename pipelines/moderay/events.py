@@ -1,7 +1,8 @@
-"""What happens in a run, as JSON lines: an event each, with its job and run, and the shard and unit it happened to.
+"""What happens in a run, as JSON lines: an event each, with its job and run, and the shard and unit
+it happened to.
 
-Workers write them to stderr, which Ray keeps in its session's log folder; the driver to the file of `run --progress`. Names,
-figures and reasons, never contents or secrets.
+Workers write them to stderr, which Ray keeps in its session's log folder; the driver to the file of
+`run --progress`. Names, figures and reasons, never contents or secrets.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def about(**fields: Any) -> Iterator[None]:
 
 @contextmanager
 def of_run(job: str, run: int, file: Path | None) -> Iterator[None]:
-    """In the driver: its events are of this run, and are added to `file`; what ends the run is one of them."""
+    """In the driver: its events are of this run, and are added to `file`; what ends the run is one
+    of them.
+    """
     _of(job, run)
     handler = None if file is None else _recording(logging.FileHandler(file, encoding="utf-8"))
     try:
@@ -77,5 +80,12 @@ def _recording(handler: logging.Handler) -> logging.Handler:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said = {"event": record.msg, **record.__dict__["fields"]} if record.name == _events.name else {"event": "message", "text": record.getMessage()}
-        return json.dumps({"time": round(record.created, 1), "level": record.levelname.lower(), **_run, **said}, default=str)
+        said = (
+            {"event": record.msg, **record.__dict__["fields"]}
+            if record.name == _events.name
+            else {"event": "message", "text": record.getMessage()}
+        )
+        return json.dumps(
+            {"time": round(record.created, 1), "level": record.levelname.lower(), **_run, **said},
+            default=str,
+        )

@@ -1,7 +1,9 @@
-"""`moderay filter`: labels and a rule -> kept, removed and held files of the same names as the input's, a card, and counts.
+"""`moderay filter`: labels and a rule -> kept, removed and held files of the same names as the
+input's, a card, and counts.
 
-The labels' markers say which file each shard's labels are of, so that labels alone suffice. What is filtered is done shard by shard, and
-a shard's own marker says under which labels and rule: the same command goes on where it stopped, and another rule does only that.
+The labels' markers say which file each shard's labels are of, so that labels alone suffice. What is
+filtered is done shard by shard, and a shard's own marker says under which labels and rule: the same
+command goes on where it stopped, and another rule does only that.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Filtered:
-    """How it ended: `summary` is what `filter.json` says; `worked`: whether there was anything to do."""
+    """How it ended: `summary` is what `filter.json` says; `worked`: whether there was anything to
+    do.
+    """
 
     summary: Mapping[str, Any]
     worked: bool
@@ -47,14 +51,25 @@ class Filtered:
         return 0 if self.summary["complete"] else 1
 
 
-def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say: Callable[[int, int], None] = lambda done, all_: None) -> Filtered:
-    """Filter what is not filtered yet under this rule. `say`: told the number of shards done, and of all. Raises `Problems` with
-    everything wrong before anything is written, `Stopped` on Ctrl-C."""
+def filter_labels(
+    labels: Labels,
+    asked: Wanted,
+    storage: Mapping[str, Any],
+    say: Callable[[int, int], None] = lambda done, all_: None,
+) -> Filtered:
+    """Filter what is not filtered yet under this rule. `say`: told the number of shards done, and
+    of all. Raises `Problems` with everything wrong before anything is written, `Stopped` on Ctrl-C.
+    """
     rule = checked(labels, asked, storage)
     layout = Layout(asked.out, storage)
     with plain_errors(asked.out):
         summary = _read_summary(layout)
-        if not _left(labels, rule, layout).any and summary is not None and summary["rule"] == _told(rule) and summary["missing"] == labels.missing:
+        if (
+            not _left(labels, rule, layout).any
+            and summary is not None
+            and summary["rule"] == _told(rule)
+            and summary["missing"] == labels.missing
+        ):
             return Filtered(summary, False)
         with Lease(layout) as lease:
             left = _left(labels, rule, layout)
@@ -62,7 +77,17 @@ def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say
             for name in left.gone:
                 _forget(layout, name, left.there[name])
             works = [
-                Sifting(rule, labels.layout, layout, labels.markers[name], left.keys[name], left.decision, left.others(name), lease.epoch, storage)
+                Sifting(
+                    rule,
+                    labels.layout,
+                    layout,
+                    labels.markers[name],
+                    left.keys[name],
+                    left.decision,
+                    left.others(name),
+                    lease.epoch,
+                    storage,
+                )
                 for name in left.todo
             ]
             failed: dict[str, str] = {}
@@ -71,7 +96,11 @@ def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say
                     failed[name] = error
                     _forget(layout, name, left.there.get(name, ()))  # of another rule
                 say(len(left.keys) - len(works) + number, len(left.keys))
-            done = [layout.marker(name, key, left.decision) for name, key in left.keys.items() if name not in failed]
+            done = [
+                layout.marker(name, key, left.decision)
+                for name, key in left.keys.items()
+                if name not in failed
+            ]
             summary = _summary(labels, rule, read_markers(layout, done), failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(summary).encode())
             layout.write(_json(layout), json.dumps(summary, indent=1, ensure_ascii=False).encode())
@@ -80,7 +109,9 @@ def filter_labels(labels: Labels, asked: Wanted, storage: Mapping[str, Any], say
 
 @dataclass(frozen=True)
 class _Left:
-    """What there is to do. `keys`: of each shard's labels; `decision`: of the rule; `there`: markers of what is filtered already."""
+    """What there is to do. `keys`: of each shard's labels; `decision`: of the rule; `there`:
+    markers of what is filtered already.
+    """
 
     keys: Mapping[str, str]
     decision: str
@@ -88,7 +119,11 @@ class _Left:
 
     @property
     def todo(self) -> list[str]:
-        return [name for name, key in self.keys.items() if (key, self.decision) not in self.there.get(name, ()) or self.others(name)]
+        return [
+            name
+            for name, key in self.keys.items()
+            if (key, self.decision) not in self.there.get(name, ()) or self.others(name)
+        ]
 
     @property
     def gone(self) -> list[str]:
@@ -101,11 +136,18 @@ class _Left:
 
     def others(self, name: str) -> tuple[tuple[str, str], ...]:
         """A shard's markers under other labels or another rule."""
-        return tuple(marker for marker in self.there.get(name, ()) if marker != (self.keys[name], self.decision))
+        return tuple(
+            marker
+            for marker in self.there.get(name, ())
+            if marker != (self.keys[name], self.decision)
+        )
 
 
 def _left(labels: Labels, rule: Rule, layout: Layout) -> _Left:
-    keys = {name: digest([labels.layout.url, marker["source"], marker["file"], marker["run"]]) for name, marker in labels.markers.items()}
+    keys = {
+        name: digest([labels.layout.url, marker["source"], marker["file"], marker["run"]])
+        for name, marker in labels.markers.items()
+    }
     return _Left(keys, digest([FORMAT, _told(rule)]), list_state(layout).markers)
 
 
@@ -128,8 +170,10 @@ def _forget(layout: Layout, name: str, markers: Sequence[tuple[str, str]]) -> No
 
 
 def _each(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
-    """Filter shards side by side; each one's name as it ends, with the reason where it failed. On a cluster, in tasks there; on one
-    machine in threads, since starting a Ray takes longer than most filters."""
+    """Filter shards side by side; each one's name as it ends, with the reason where it failed. On a
+    cluster, in tasks there; on one machine in threads, since starting a Ray takes longer than most
+    filters.
+    """
     if not works:
         return
     if ray.is_initialized() or os.environ.get("RAY_ADDRESS", "local") != "local":
@@ -155,7 +199,9 @@ def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
     most = 2 * math.ceil(resources()[1])
     try:
         while True:
-            names |= {task.remote(work): work.name for work in itertools.islice(left, most - len(names))}
+            names |= {
+                task.remote(work): work.name for work in itertools.islice(left, most - len(names))
+            }
             if not names:
                 return
             [ready], _ = ray.wait(list(names), num_returns=1)
@@ -181,7 +227,9 @@ def _sifted(work: Sifting) -> str | None:
 
 
 def _stopped() -> ModerayError:
-    return Stopped("stopped by Ctrl-C: what is filtered is kept, and the same command goes on from there", 3)
+    return Stopped(
+        "stopped by Ctrl-C: what is filtered is kept, and the same command goes on from there", 3
+    )
 
 
 def _told(rule: Rule) -> dict[str, Any]:
@@ -194,7 +242,13 @@ def _told(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _summary(labels: Labels, rule: Rule, markers: Sequence[Mapping[str, Any]], failed: Mapping[str, str], gone: Sequence[str]) -> dict[str, Any]:
+def _summary(
+    labels: Labels,
+    rule: Rule,
+    markers: Sequence[Mapping[str, Any]],
+    failed: Mapping[str, str],
+    gone: Sequence[str],
+) -> dict[str, Any]:
     """`filter.json`. Raises AssertionError where the counts do not add up."""
     rows: Counter[str] = Counter()
     for marker in markers:
@@ -213,7 +267,10 @@ def _summary(labels: Labels, rule: Rule, markers: Sequence[Mapping[str, Any]], f
         "missing": missing,
         "failed": dict(failed),
         "gone": list(gone),
-        "policies": {policy.id: {**labels.manifest["policies"][policy.id], "threshold": policy.threshold} for policy in rule.policies},
+        "policies": {
+            policy.id: {**labels.manifest["policies"][policy.id], "threshold": policy.threshold}
+            for policy in rule.policies
+        },
         "selection": labels.manifest["selection"],
         "run": labels.manifest["runs"][-1],
     }

@@ -1,7 +1,8 @@
 """The pipeline, from top to bottom; the one file that knows Ray Data.
 
-what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (engine actors) -> units on storage
--> one row of statistics each to the driver -> a shard whose units are all in is published (a task) -> manifest
+what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (engine actors) -> units
+on storage -> one row of statistics each to the driver -> a shard whose units are all in is
+published (a task) -> manifest
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ LOOK_S = 2.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `manifest`: what the output now says of itself. `worked`: whether there was anything to do.
-    `judged`: rows; `seconds`: of the whole run, its start included; `rates`: by policy id; `pruned`: shards."""
+    """How a run ended. `manifest`: what the output now says of itself. `worked`: whether there was
+    anything to do. `judged`: rows; `seconds`: of the whole run, its start included; `rates`: by
+    policy id; `pruned`: shards.
+    """
 
     manifest: Mapping[str, Any]
     worked: bool
@@ -66,10 +69,18 @@ class Outcome:
         return 0 if self.manifest.get("complete") else 1
 
 
-def run(checked: Checked, *, replace: bool = False, retry_failed: bool = False, prune: bool = False, progress: Progress | None = None) -> Outcome:
-    """Label everything that is selected and not published yet. `replace`: over another cascade's labels; `retry_failed`:
-    rows that another attempt may judge as well; `prune`: remove the labels of shards that are gone from the input. Raises
-    `ModerayError` for what a person can mend."""
+def run(
+    checked: Checked,
+    *,
+    replace: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Label everything that is selected and not published yet. `replace`: over another cascade's
+    labels; `retry_failed`: rows that another attempt may judge as well; `prune`: remove the labels
+    of shards that are gone from the input. Raises `ModerayError` for what a person can mend.
+    """
     plan = make_plan(checked, replace, retry_failed)
     if not plan.todo and not plan.leftovers and not (prune and plan.gone) and _finished(plan):
         # A shard that has become unreadable since is told again; nothing is written.
@@ -77,7 +88,11 @@ def run(checked: Checked, *, replace: bool = False, retry_failed: bool = False, 
         now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": list(plan.gone)}
         return Outcome({**plan.manifest, **now}, False, 0, 0.0, {})
     progress = progress or Progress(None)
-    with plain_errors(checked.job.output.path), Lease(plan.layout) as lease, of_run(checked.job.name, lease.epoch, progress.log):
+    with (
+        plain_errors(checked.job.output.path),
+        Lease(plan.layout) as lease,
+        of_run(checked.job.name, lease.epoch, progress.log),
+    ):
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
         keep_footers(plan.layout, template_columns(checked.job.input.content), checked.scan.footers)
@@ -95,19 +110,40 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         start_ray()
     gpus, cpus = resources() if plan.todo else (0, 0.0)
     engines = hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None
-    manifest = manifests.begun(checked, plan, lease.epoch, manifests.local_hardware() | {"gpus": gpus, "engines": engines.most if engines else 0})
+    manifest = manifests.begun(
+        checked,
+        plan,
+        lease.epoch,
+        manifests.local_hardware() | {"gpus": gpus, "engines": engines.most if engines else 0},
+    )
     manifests.write(plan.layout, manifest)
     publisher = Publisher(checked, plan, lease.epoch, publishing_tasks(cpus))
     for work in plan.todo:
         if not work.missing:
             publisher.start(work, work.saved)
-    event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines.most if engines else 0)
+    event(
+        "run started",
+        rows=plan.rows_left,
+        shards=len(plan.todo),
+        engines=engines.most if engines else 0,
+    )
     progress.start(plan.rows_left)
     tracker, seen, stopped = Tracker(plan.todo), BoardState(), None
     if engines is not None:
-        seen, stopped = _judge(checked, plan, engines, lease, Brakes(checked.job.limits, gpus, engines.most, progress), tracker, publisher, progress)
+        seen, stopped = _judge(
+            checked,
+            plan,
+            engines,
+            lease,
+            Brakes(checked.job.limits, gpus, engines.most, progress),
+            tracker,
+            publisher,
+            progress,
+        )
     files = {work.shard.name: work.shard.file for work in plan.todo}
-    failed = {files[name]: reason for name, reason in {**publisher.finish(), **tracker.failed}.items()}
+    failed = {
+        files[name]: reason for name, reason in {**publisher.finish(), **tracker.failed}.items()
+    }
     faults = {"unreadable": dict(checked.scan.unreadable), "failed": failed}
     progress.stop()
     seconds, rates = time.monotonic() - began, progress.rates()
@@ -125,7 +161,9 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         **({"pruned": list(plan.gone)} if prune and plan.gone else {}),
     }
     markers = [*read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
-    manifest = manifests.ended(manifest, checked, markers, ending, faults, () if prune else plan.gone)
+    manifest = manifests.ended(
+        manifest, checked, markers, ending, faults, () if prune else plan.gone
+    )
     manifests.write(plan.layout, manifest)
     if stopped is not None:
         raise stopped
@@ -134,10 +172,27 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
 
 
 def _judge(
-    checked: Checked, plan: Plan, engines: Engines, lease: Lease, brakes: Brakes, tracker: Tracker, publisher: Publisher, progress: Progress
+    checked: Checked,
+    plan: Plan,
+    engines: Engines,
+    lease: Lease,
+    brakes: Brakes,
+    tracker: Tracker,
+    publisher: Publisher,
+    progress: Progress,
 ) -> tuple[BoardState, Stopped | None]:
-    """Judge what is missing and publish each shard that is whole; the board as it was seen last, and why it stopped early."""
-    run = RunContext(checked.job, engines.spec, engines.cascades, plan.outputs, _index(checked, plan, progress), lease.epoch, start_board())
+    """Judge what is missing and publish each shard that is whole; the board as it was seen last,
+    and why it stopped early.
+    """
+    run = RunContext(
+        checked.job,
+        engines.spec,
+        engines.cascades,
+        plan.outputs,
+        _index(checked, plan, progress),
+        lease.epoch,
+        start_board(),
+    )
     stopped: Stopped | None = None
     try:
         with brakes.on_signals():
@@ -151,18 +206,28 @@ def _judge(
         stopped = stop
     seen = ray.get(run.board.state.remote())
     for actor in (run.board, *run.index.partitions):
-        ray.kill(actor)  # the handles that tasks were given would keep them for as long as this process is connected
+        # The handles that tasks were given would keep them while this process is connected.
+        ray.kill(actor)
     return seen, stopped
 
 
-def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tracker, board: Any, lease: Lease) -> Iterator[UnitDone]:
-    """The units as they come in, from a thread of their own: a run in which nothing comes in can be stopped all the same."""
+def _watched(
+    units: Generator[UnitDone, None, None],
+    brakes: Brakes,
+    tracker: Tracker,
+    board: Any,
+    lease: Lease,
+) -> Iterator[UnitDone]:
+    """The units as they come in, from a thread of their own: a run in which nothing comes in can be
+    stopped all the same.
+    """
     found: queue.Queue[UnitDone | BaseException | None] = queue.Queue()
     stop = threading.Event()
 
     def pump() -> None:
         try:
-            # Closed here: left to the garbage collector, Ray Data's threads would be asked to wait for themselves.
+            # Closed here: left to the garbage collector, Ray Data's threads would be asked to wait
+            # for themselves.
             with closing(units):
                 for unit in units:
                     found.put(unit)
@@ -197,7 +262,8 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
                 return
             if isinstance(item, _LOST):
                 raise TryAgain(
-                    f"Ray lost what the run needs ({first_line(item)}); what is complete is saved, and the same command goes on from there"
+                    f"Ray lost what the run needs ({first_line(item)}); what is complete is "
+                    "saved, and the same command goes on from there"
                 ) from item
             if isinstance(item, BaseException):
                 raise item
@@ -208,7 +274,9 @@ def _watched(units: Generator[UnitDone, None, None], brakes: Brakes, tracker: Tr
 
 
 def _clean(plan: Plan, prune: bool) -> None:
-    """What a killed driver left half-written or lying, and with `prune` what the input no longer has."""
+    """What a killed driver left half-written or lying, and with `prune` what the input no longer
+    has.
+    """
     layout = plan.layout
     if layout.fs.exists(layout.private("tmp")):
         layout.fs.rm(layout.private("tmp"), recursive=True)
@@ -227,21 +295,39 @@ _LOST = (
     ray.exceptions.RaySystemError,
 )
 
-# What an actor says instead of raising: Ray would hand on the text of an error, and not what to do about it.
-_FATAL: Mapping[str, Callable[[str], ModerayError]] = {"UserError": UserError, "TryAgain": TryAgain, "Stopped": lambda said: Stopped(said, 3)}
+# What an actor says instead of raising: Ray would hand on the text of an error, and not what to do
+# about it.
+_FATAL: Mapping[str, Callable[[str], ModerayError]] = {
+    "UserError": UserError,
+    "TryAgain": TryAgain,
+    "Stopped": lambda said: Stopped(said, 3),
+}
 
 
 def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
     todo = [
-        Reading(span, work.units, plan.layout.marker(work.shard.name, work.key, plan.decision), work.earlier)
+        Reading(
+            span,
+            work.units,
+            plan.layout.marker(work.shard.name, work.key, plan.decision),
+            work.earlier,
+        )
         for work in plan.todo
         for span in spans(work.shard, work.missing, run.job.unit)
     ]
     _context(engines.read_ahead(run.job.unit))
-    source = ray.data.from_items([{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo))
+    source = ray.data.from_items(
+        [{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo)
+    )
     # Put once, not sent with each task: screens and long lists of literals are large.
-    read = source.map_batches(read_task, fn_kwargs={"run": ray.put(run)}, batch_size=None, batch_format="pyarrow", num_cpus=engines.read_cpus)
+    read = source.map_batches(
+        read_task,
+        fn_kwargs={"run": ray.put(run)},
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=engines.read_cpus,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         judged = read.map_batches(
@@ -251,7 +337,9 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
             batch_format="pyarrow",
             **engines.options(sum(len(reading.span.units) for reading in todo)),
         )
-    with closing(iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as batches:
+    with closing(
+        iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    ) as batches:
         for batch in batches:
             for said in batch.column("said").to_pylist():
                 row = json.loads(said)
@@ -261,19 +349,29 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
 
 
 def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:
-    """Where verdicts lie, by content: at first those of the outputs that are reused; then this run's own, as units are saved."""
+    """Where verdicts lie, by content: at first those of the outputs that are reused; then this
+    run's own, as units are saved.
+    """
     rows = plan.rows_left + sum(output.rows for output in checked.reused)
     index = start_index(rows, [cascade.policy.id for cascade in checked.cascades])
-    files = [LabelFile(number, shard, usable) for number, output in enumerate(checked.reused, start=1) for shard, usable in output.shards.items()]
+    files = [
+        LabelFile(number, shard, usable)
+        for number, output in enumerate(checked.reused, start=1)
+        for shard, usable in output.shards.items()
+    ]
     for shard, reason in load(index, plan.outputs, files).unreadable.items():
         progress.note(f"earlier verdicts of {shard} are not used: {reason}")
     return index
 
 
 def _context(read_ahead: int) -> None:
-    """Every unit is a block of its own (a row that holds the whole unit), reading waits for judging, and engines come and go."""
+    """Every unit is a block of its own (a row that holds the whole unit), reading waits for
+    judging, and engines come and go.
+    """
     context = DataContext.get_current()
-    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=read_ahead)
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=read_ahead
+    )
     context.autoscaling_config = AutoscalingConfig(MORE_ENGINES_AT, FEWER_ENGINES_AT)
     context.target_max_block_size = 1
     context.enable_progress_bars = False

@@ -1,4 +1,6 @@
-"""What files without a footer hold, kept in the output: a job that is finished, or goes on, need not read them again to count their rows."""
+"""What files without a footer hold, kept in the output: a job that is finished, or goes on, need
+not read them again to count their rows.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +28,29 @@ def read_footers(layout: Layout, content: Sequence[str]) -> Footers:
     if kept.get("of") != [FORMAT, *content]:
         return {}
     schemas = [pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in kept["schemas"]]
-    return {tuple(identity): Footer(schemas[schema], tuple(groups), size) for identity, schema, groups, size in kept["files"]}
+    return {
+        tuple(identity): Footer(schemas[schema], tuple(groups), size)
+        for identity, schema, groups, size in kept["files"]
+    }
 
 
 def keep_footers(layout: Layout, content: Sequence[str], footers: Footers) -> None:
     """Write them, where they are not there yet."""
     if not footers or footers == read_footers(layout, content):
         return
-    schemas = {schema: number for number, schema in enumerate(dict.fromkeys(footer.schema for footer in footers.values()))}
+    schemas = {
+        schema: number
+        for number, schema in enumerate(dict.fromkeys(footer.schema for footer in footers.values()))
+    }
     kept = {
         "of": [FORMAT, *content],
-        "schemas": [base64.b64encode(schema.serialize().to_pybytes()).decode() for schema in schemas],
-        "files": [[identity, schemas[footer.schema], footer.row_groups, footer.content_bytes] for identity, footer in footers.items()],
+        "schemas": [
+            base64.b64encode(schema.serialize().to_pybytes()).decode() for schema in schemas
+        ],
+        "files": [
+            [identity, schemas[footer.schema], footer.row_groups, footer.content_bytes]
+            for identity, footer in footers.items()
+        ],
     }
     layout.write(_place(layout), json.dumps(kept).encode())
 

@@ -15,23 +15,28 @@ from moderay.engines import EngineSpec
 from moderay.errors import UserError
 from moderay.job import Job, Replicas, UnitSize
 
-# Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes what it gets.
+# Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes
+# what it gets.
 ENGINE_CPUS = 0.5
-# Cores of a read task, which tokenises. Each is a process that holds a span, so that fewer cores must mean less memory.
+# Cores of a read task, which tokenises. Each is a process that holds a span, so that fewer cores
+# must mean less memory.
 READ_CPUS = 1.0
-# Questions in the units at an engine, for each request that it works on at once. A unit keeps its place until its slowest row is
-# answered: where latencies are log-normal (sigma 1), 2 leave half of the engine empty, 4 a third, 8 next to nothing.
+# Questions in the units at an engine, for each request that it works on at once. A unit keeps its
+# place until its slowest row is answered: where latencies are log-normal (sigma 1), 2 leave half of
+# the engine empty, 4 a third, 8 next to nothing.
 QUESTIONS_PER_SEAT = 8
-# Where `model.replicas` is a range: the share of the units that the engines could have in flight at which more of them are started, and
-# at which idle ones end. Half of the units fill an engine's seats four times over. (Ray Data's own 1.75 is of pools that queue twice
-# what they work on; where no more than that is sent, as here, it never starts a second engine.)
+# Where `model.replicas` is a range: the share of the units that the engines could have in flight at
+# which more of them are started, and at which idle ones end. Half of the units fill an engine's
+# seats four times over. (Ray Data's own 1.75 is of pools that queue twice what they work on; where
+# no more than that is sent, as here, it never starts a second engine.)
 MORE_ENGINES_AT, FEWER_ENGINES_AT = 0.5, 0.1
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at one of them. `read_cpus`: of
-    a read task."""
+    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at
+    one of them. `read_cpus`: of a read task.
+    """
 
     spec: EngineSpec
     cascades: Sequence[Cascade]
@@ -44,32 +49,55 @@ class Engines:
         """For `map_batches`; not more actors than there are units."""
         size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
         pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
-        return {"compute": pool, "num_cpus": ENGINE_CPUS, "num_gpus": self.spec.gpus, "max_concurrency": self.in_flight}
+        return {
+            "compute": pool,
+            "num_cpus": ENGINE_CPUS,
+            "num_gpus": self.spec.gpus,
+            "max_concurrency": self.in_flight,
+        }
 
     def read_ahead(self, unit: UnitSize) -> int:
-        """Bytes of units that Ray Data may hold: those in flight, and one more for each engine. With the one that is just being
-        read, it is two more."""
+        """Bytes of units that Ray Data may hold: those in flight, and one more for each engine.
+        With the one that is just being read, it is two more.
+        """
         return self.most * (self.in_flight + 1) * unit.bytes
 
 
 def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
-    """The job's engines on a cluster of so many GPUs and cores, each with so many units that it never waits for one; where the
-    job does not say how many requests an engine takes, by the largest profile, since the driver sees no GPU. Raises `UserError`
-    where the cluster is too small."""
+    """The job's engines on a cluster of so many GPUs and cores, each with so many units that it
+    never waits for one; where the job does not say how many requests an engine takes, by the
+    largest profile, since the driver sees no GPU. Raises `UserError` where the cluster is too
+    small.
+    """
     spec = fitted(engine_spec(job, gpus), cascades)
-    in_flight = math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
+    in_flight = (
+        math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
+    )
     there = max(1, gpus // spec.gpus) if spec.gpus else 1
     wanted = job.model.replicas
-    fewest, most = (wanted.min, wanted.max) if isinstance(wanted, Replicas) else (wanted, wanted) if wanted else (there, there)
+    fewest, most = (
+        (wanted.min, wanted.max)
+        if isinstance(wanted, Replicas)
+        else (wanted, wanted)
+        if wanted
+        else (there, there)
+    )
     if spec.gpus and fewest > there:
-        raise UserError(f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has {gpus} GPUs")
+        raise UserError(
+            f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has "
+            f"{gpus} GPUs"
+        )
     read_cpus = min(READ_CPUS, cpus / 2)
     if (needed := fewest * ENGINE_CPUS + read_cpus) > cpus:
-        raise UserError(f"model.replicas asks for {fewest} engines, which with reading take {needed:g} cores, and the cluster has {cpus:g}")
+        raise UserError(
+            f"model.replicas asks for {fewest} engines, which with reading take {needed:g} "
+            f"cores, and the cluster has {cpus:g}"
+        )
     return Engines(spec, cascades, fewest, most, in_flight, read_cpus)
 
 
 def publishing_tasks(cpus: float) -> int:
-    """Shards that a cluster of so many cores publishes at once: two at least, since each waits for storage most of its time,
-    and not so many that they throttle it."""
+    """Shards that a cluster of so many cores publishes at once: two at least, since each waits for
+    storage most of its time, and not so many that they throttle it.
+    """
     return max(2, min(32, int(cpus // 4)))

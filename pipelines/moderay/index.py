@@ -1,7 +1,9 @@
-"""Where the verdicts on a content lie, by content hash: for duplicates within a run and for verdicts of earlier outputs.
+"""Where the verdicts on a content lie, by content hash: for duplicates within a run and for
+verdicts of earlier outputs.
 
-The index says where to look and is asked once for many hashes. It may forget, and it may be out of date: what it says is
-proved where the verdicts are read (`payloads`). A lost partition costs work, never a wrong label.
+The index says where to look and is asked once for many hashes. It may forget, and it may be out of
+date: what it says is proved where the verdicts are read (`payloads`). A lost partition costs work,
+never a wrong label.
 """
 
 from __future__ import annotations
@@ -24,24 +26,28 @@ from moderay.state import Range
 
 Numbers = npt.NDArray[Any]
 
-# An entry says for which policies in the bits of one number; a job's further policies are judged anew for every duplicate.
+# An entry says for which policies in the bits of one number; a job's further policies are judged
+# anew for every duplicate.
 MOST_POLICIES = 64
-# Entries that one partition is meant for: some 0.25 GB, and twice that for the second or two that its longest merge takes.
+# Entries that one partition is meant for: some 0.25 GB, and twice that for the second or two that
+# its longest merge takes.
 PARTITION_ROWS = 10_000_000
-# Seconds in which a partition answers; one that does not is left alone for the seconds of QUIET_S. Seconds for which it is
-# waited until one has taken in what it was told.
+# Seconds in which a partition answers; one that does not is left alone for the seconds of QUIET_S.
+# Seconds for which it is waited until one has taken in what it was told.
 ANSWER_S, QUIET_S, WAIT_S = 5.0, 60.0, 60.0
 # Of two neighbouring runs of entries the older is this many times the newer, or they are merged.
 RATIO = 4
-# Rows of a run: the key, where the verdicts lie (number of the file << 32 | row), and the policies they count for.
+# Rows of a run: the key, where the verdicts lie (number of the file << 32 | row), and the policies
+# they count for.
 KEY, WHERE, MASK = range(3)
 
 
 class Source(NamedTuple):
     """A shard's labels, in which output (a number the reader knows).
 
-    This run's: `units` is the key its units are saved under, `marker` the path of the marker with which the label file takes
-    their place. An earlier output's label file: both are empty, and `version` (`payloads.file_version`) pins what was indexed.
+    This run's: `units` is the key its units are saved under, `marker` the path of the marker with
+    which the label file takes their place. An earlier output's label file: both are empty, and
+    `version` (`payloads.file_version`) pins what was indexed.
     """
 
     output: int
@@ -60,8 +66,9 @@ class File(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What one partition knows. `at`: which of the keys asked for, rising; for each of them the number of its file in `files`,
-    its row there, and its mask."""
+    """What one partition knows. `at`: which of the keys asked for, rising; for each of them the
+    number of its file in `files`, its row there, and its mask.
+    """
 
     at: Numbers
     files: list[File]
@@ -79,8 +86,10 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Hits:
-    """Where verdicts on `hashes` lie; the arrays are parallel to them. `file`: number in `files`, -1 where nothing is known;
-    `row`: position in the input shard; `mask`: bit i stands for the index's policy i."""
+    """Where verdicts on `hashes` lie; the arrays are parallel to them. `file`: number in `files`,
+    -1 where nothing is known; `row`: position in the input shard; `mask`: bit i stands for the
+    index's policy i.
+    """
 
     hashes: Sequence[str | None]
     files: tuple[File, ...]
@@ -90,12 +99,20 @@ class Hits:
 
 
 def hash_keys(hashes: pa.StringArray) -> Numbers:
-    """The first 8 of each hash's 16 bytes, as uint64; none may be null. Raises ValueError for what is no content hash.
+    """The first 8 of each hash's 16 bytes, as uint64; none may be null. Raises ValueError for what
+    is no content hash.
 
-    Half a hash is enough to find a place: the whole one is compared where the verdict is read."""
+    Half a hash is enough to find a place: the whole one is compared where the verdict is read.
+    """
     fixed = hashes.cast(pa.binary()).cast(pa.binary(32))
-    text = np.frombuffer(fixed.buffers()[1], "S32", len(fixed), fixed.offset * 32) if len(fixed) else np.empty(0, "S32")
-    return np.frombuffer(bytes.fromhex(text.tobytes().decode("ascii")), ">u8")[::2].astype(np.uint64)
+    text = (
+        np.frombuffer(fixed.buffers()[1], "S32", len(fixed), fixed.offset * 32)
+        if len(fixed)
+        else np.empty(0, "S32")
+    )
+    return np.frombuffer(bytes.fromhex(text.tobytes().decode("ascii")), ">u8")[::2].astype(
+        np.uint64
+    )
 
 
 def policy_masks(columns: Sequence[npt.NDArray[np.bool_]], rows: int) -> Numbers:
@@ -107,19 +124,22 @@ def policy_masks(columns: Sequence[npt.NDArray[np.bool_]], rows: int) -> Numbers
 
 
 class Partition:
-    """The entries of some hashes: 24 bytes each, in sorted runs of growing length. An actor, or used in place."""
+    """The entries of some hashes: 24 bytes each, in sorted runs of growing length. An actor, or
+    used in place.
+    """
 
     def __init__(self) -> None:
         self._sources: dict[Source, int] = {}
         self._names: list[Source] = []
-        # Three numbers for each file: its source, `start` and `end`. A unit has few rows in each partition, so that a file may
-        # not cost much more than an entry.
+        # Three numbers for each file: its source, `start` and `end`. A unit has few rows in each
+        # partition, so that a file may not cost much more than an entry.
         self._files = array("Q")
         self._runs: list[Numbers] = []  # the oldest first
 
     def add(self, file: File, keys: Numbers, rows: Numbers, masks: Numbers) -> None:
-        """Entries of one file: uint64 keys, rows below 2**32, masks. Of two for a key the one with more policies stays, of two
-        alike the newer."""
+        """Entries of one file: uint64 keys, rows below 2**32, masks. Of two for a key the one with
+        more policies stays, of two alike the newer.
+        """
         if not len(keys):
             return
         number = len(self._files) // 3
@@ -130,7 +150,9 @@ class Partition:
             self._runs[-1] = _merged(self._runs[-1], newer)
 
     def find(self, keys: Numbers) -> Found:
-        """The best entry of each key that has one. `keys`: uint64, in any order, also more than once."""
+        """The best entry of each key that has one. `keys`: uint64, in any order, also more than
+        once.
+        """
         order = np.argsort(keys)  # neighbours in a long run are in the processor's cache
         best = np.zeros((3, len(keys)), np.uint64)
         for run in self._runs:
@@ -143,7 +165,10 @@ class Partition:
         return Found(order[at][back], files, file[back], row[back], best[MASK, at][back])
 
     def size(self) -> Size:
-        return Size(sum(run.shape[1] for run in self._runs), sum(run.nbytes for run in self._runs) + self._files.itemsize * len(self._files))
+        return Size(
+            sum(run.shape[1] for run in self._runs),
+            sum(run.nbytes for run in self._runs) + self._files.itemsize * len(self._files),
+        )
 
     def _number(self, source: Source) -> int:
         if source not in self._sources:
@@ -188,24 +213,35 @@ def _places(run: Numbers, keys: Numbers) -> tuple[Numbers, Numbers]:
 
 
 # What a call to a partition that is lost, is being restarted or does not answer ends in.
-_SILENT = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError, ray.exceptions.NodeDiedError)
+_SILENT = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.GetTimeoutError,
+    ray.exceptions.NodeDiedError,
+)
 
 
 def _by_content(verdicts: pa.ChunkedArray) -> Numbers:
-    """Bool: which of a unit's verdicts another row of the same content may take. What rules say may hang on other columns."""
+    """Bool: which of a unit's verdicts another row of the same content may take. What rules say may
+    hang on other columns.
+    """
     ok = pc.equal(pc.struct_field(verdicts, "status"), Status.OK.value)
     by_rules = pc.fill_null(pc.equal(pc.struct_field(verdicts, "decided_by"), "rules"), False)
     return np.asarray(pc.and_not(ok, by_rules).to_numpy())
 
 
 class Index:
-    """Handle on the partitions, for readers and judges; picklable. `policies`: what the bits of a mask stand for.
+    """Handle on the partitions, for readers and judges; picklable. `policies`: what the bits of a
+    mask stand for.
 
-    It blocks, for `ANSWER_S` at most: in asyncio, call it in a thread (`asyncio.to_thread`)."""
+    It blocks, for `ANSWER_S` at most: in asyncio, call it in a thread (`asyncio.to_thread`).
+    """
 
     def __init__(self, partitions: Sequence[Any], policies: Sequence[str]) -> None:
         self.partitions, self.policies = tuple(partitions), tuple(policies)[:MOST_POLICIES]
-        self._quiet: dict[int, float] = {}  # partitions that did not answer, and when they may be asked again
+        self._quiet: dict[
+            int, float
+        ] = {}  # partitions that did not answer, and when they may be asked again
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Index, (self.partitions, self.policies)
@@ -216,32 +252,55 @@ class Index:
         at = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         keys = hash_keys(column.drop_null())
         now = time.monotonic()
-        parts = {part: chosen for part, chosen in self._by_partition(keys) if self._quiet.get(part, 0.0) <= now}
-        asked = {self.partitions[part].find.remote(keys[chosen]): part for part, chosen in parts.items()}
+        parts = {
+            part: chosen
+            for part, chosen in self._by_partition(keys)
+            if self._quiet.get(part, 0.0) <= now
+        }
+        asked = {
+            self.partitions[part].find.remote(keys[chosen]): part for part, chosen in parts.items()
+        }
         return hits(hashes, [(at[parts[part]], found) for part, found in self._answers(asked)])
 
     def add(self, file: File, hashes: pa.StringArray, rows: Numbers, masks: Numbers) -> list[Any]:
-        """Tell the partitions of rows of one file; those without a hash or with an empty mask are left out. What is returned may
-        be waited for (`wait`), or not."""
-        good = np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0) & (rows < 2**32))
+        """Tell the partitions of rows of one file; those without a hash or with an empty mask are
+        left out. What is returned may be waited for (`wait`), or not.
+        """
+        good = np.flatnonzero(
+            hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0) & (rows < 2**32)
+        )
         keys, rows, masks = hash_keys(hashes.take(pa.array(good))), rows[good], masks[good]
-        return [self.partitions[part].add.remote(file, keys[at], rows[at], masks[at]) for part, at in self._by_partition(keys)]
+        return [
+            self.partitions[part].add.remote(file, keys[at], rows[at], masks[at])
+            for part, at in self._by_partition(keys)
+        ]
 
     def add_unit(self, source: Source, rows: Range, unit: pa.Table) -> list[Any]:
-        """Tell the partitions of a unit that is saved: `records.unit_schema` rows, judged by this run or taken as if they were."""
+        """Tell the partitions of a unit that is saved: `records.unit_schema` rows, judged by this
+        run or taken as if they were.
+        """
         ok = [_by_content(unit.column(policy)) for policy in self.policies]
         hashes = unit.column(CONTENT_HASH.name).combine_chunks()
-        return self.add(File(source, *rows), hashes, unit.column(ROW.name).to_numpy(), policy_masks(ok, len(unit)))
+        return self.add(
+            File(source, *rows),
+            hashes,
+            unit.column(ROW.name).to_numpy(),
+            policy_masks(ok, len(unit)),
+        )
 
     def wait(self, told: Sequence[Any]) -> None:
-        """Until partitions have taken in what `add` told them, or are lost; for `WAIT_S` at most."""
+        """Until partitions have taken in what `add` told them, or are lost; at most `WAIT_S`."""
         ready, _ = ray.wait(list(told), num_returns=len(told), timeout=WAIT_S) if told else ([], [])
         for call in ready:
-            with suppress(*_SILENT):  # what a lost partition was told is lost: these rows are judged again
+            with suppress(
+                *_SILENT
+            ):  # what a lost partition was told is lost: these rows are judged again
                 ray.get(call)
 
     def _by_partition(self, keys: Numbers) -> list[tuple[int, Numbers]]:
-        """The partitions concerned, each with the places of its keys: a partition has a range of hash prefixes."""
+        """The partitions concerned, each with the places of its keys: a partition has a range of
+        hash prefixes.
+        """
         count = len(self.partitions)
         part = ((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
         order = np.argsort(part, kind="stable")
@@ -249,7 +308,9 @@ class Index:
         return [(i, order[ends[i] : ends[i + 1]]) for i in range(count) if ends[i] < ends[i + 1]]
 
     def _answers(self, asked: dict[Any, int]) -> list[tuple[int, Found]]:
-        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+        ready, late = (
+            ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+        )
         found = []
         for call in ready:
             with suppress(*_SILENT):  # no hits: the rows are judged
@@ -259,20 +320,30 @@ class Index:
 
 
 def hits(hashes: Sequence[str | None], answers: Sequence[tuple[Numbers, Found]]) -> Hits:
-    """Answers of partitions as one; with each, the places in `hashes` of what that partition was asked."""
+    """Answers of partitions as one; with each, the places in `hashes` of what that partition was
+    asked.
+    """
     files: dict[File, int] = {}
     rows = len(hashes)
-    merged = Hits(hashes, (), np.full(rows, -1, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.uint64))
+    merged = Hits(
+        hashes, (), np.full(rows, -1, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.uint64)
+    )
     for places, found in answers:
         numbers = np.array([files.setdefault(file, len(files)) for file in found.files], np.int64)
         at = places[found.at]
-        merged.file[at], merged.row[at], merged.mask[at] = numbers[found.file], found.row, found.mask
+        merged.file[at], merged.row[at], merged.mask[at] = (
+            numbers[found.file],
+            found.row,
+            found.mask,
+        )
     return Hits(hashes, tuple(files), merged.file, merged.row, merged.mask)
 
 
 def start_index(rows: int, policies: Sequence[str]) -> Index:
-    """Partitions for the verdicts on `rows` rows, spread over the cluster. They use no CPU of their own; one that dies comes
-    back empty. They live as long as the caller holds this handle or a Ray task or actor holds one it was given."""
+    """Partitions for the verdicts on `rows` rows, spread over the cluster. They use no CPU of their
+    own; one that dies comes back empty. They live as long as the caller holds this handle or a Ray
+    task or actor holds one it was given.
+    """
     options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": "SPREAD"}
     partition = ray.remote(Partition).options(**options)
     return Index([partition.remote() for _ in range(max(1, -(-rows // PARTITION_ROWS)))], policies)

@@ -29,14 +29,21 @@ from moderay.units import read_span, spans
 
 
 def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) -> ray.data.Dataset:
-    """Somebody's own Dataset with `content_hash`, `flagged` and a verdict column per policy added; lazy, as Ray's are. Raises
-    `Problems` where rules, screens or bands are wrong."""
+    """Somebody's own Dataset with `content_hash`, `flagged` and a verdict column per policy added;
+    lazy, as Ray's are. Raises `Problems` where rules, screens or bands are wrong.
+    """
     start_ray()
     engines = hosted(job, job_cascades(job, policies), *resources())
     given = (engines.spec, engines.cascades, job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's, of arguments that it will rename
-        return ds.map_batches(_Labeller, fn_constructor_args=given, batch_size=job.unit.rows, batch_format="pyarrow", **engines.options(2**31))
+        return ds.map_batches(
+            _Labeller,
+            fn_constructor_args=given,
+            batch_size=job.unit.rows,
+            batch_format="pyarrow",
+            **engines.options(2**31),
+        )
 
 
 def job_cascades(job: Job, policies: Sequence[Policy]) -> tuple[Cascade, ...]:
@@ -57,7 +64,13 @@ class _Labeller:
 
     async def __call__(self, batch: pa.Table) -> Any:
         numbered = batch.append_column(POSITION, pa.array(range(batch.num_rows), pa.int64()))
-        rows = prepared(numbered, contents(batch, self._job.input.content), self._job, self._cascades, self._vocab)
+        rows = prepared(
+            numbered,
+            contents(batch, self._job.input.content),
+            self._job,
+            self._cascades,
+            self._vocab,
+        )
         async with self._host.admitted(questions(self._cascades, rows)) as answered:
             judged = await judge_unit(self._host, self._cascades, rows, 0, answered)
         yield add_verdicts(batch, judged, self._cascades)
@@ -65,8 +78,12 @@ class _Labeller:
 
 def add_verdicts(table: pa.Table, unit: pa.Table, cascades: Sequence[Cascade]) -> pa.Table:
     """A table with the decisions of a judged unit beside its rows."""
-    decisions = [decide(structs(unit.column(cascade.policy.id)), cascade.policy) for cascade in cascades]
-    table = table.append_column(CONTENT_HASH, unit.column(CONTENT_HASH.name)).append_column("flagged", flagged(decisions))
+    decisions = [
+        decide(structs(unit.column(cascade.policy.id)), cascade.policy) for cascade in cascades
+    ]
+    table = table.append_column(CONTENT_HASH, unit.column(CONTENT_HASH.name)).append_column(
+        "flagged", flagged(decisions)
+    )
     for cascade, decision in zip(cascades, decisions, strict=True):
         table = table.append_column(cascade.policy.id, decision)
     return table
@@ -87,7 +104,9 @@ def first_rows(checked: Checked, count: int) -> pa.Table:
 
 
 def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Table:
-    """Judge a few rows (`prepare.prepared`) in this process, without Ray: what `label` and `run --limit` show."""
+    """Judge a few rows (`prepare.prepared`) in this process, without Ray: what `label` and `run
+    --limit` show.
+    """
     spec = fitted(engine_spec(job, gpus=0), cascades)
 
     async def judged() -> pa.Table:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from moderay import yamlfile
 from moderay.errors import Problem, Problems, nearest
@@ -21,12 +30,25 @@ from moderay.prompt import Effort
 from moderay.yamlfile import Document, Found, Origin
 
 SCRIPTED = "scripted:"
-_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
 
 
 def _bytes(value: object) -> object:
     """`64MiB` -> 67108864."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
+    match = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        if isinstance(value, str)
+        else None
+    )
     if match is None:
         return value
     if match[2] not in _UNITS:
@@ -36,21 +58,29 @@ def _bytes(value: object) -> object:
 
 class _Spec(BaseModel):
     # The docstring under a field is its description in the JSON Schema that editors show.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Input(_Spec):
     """What is judged."""
 
     path: str | Annotated[list[str], Field(min_length=1)]
-    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines (*.jsonl, *.ndjson, also .gz or .zst); of a
-    directory all files of these names, at any depth."""
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines
+    (*.jsonl, *.ndjson, also .gz or .zst); of a directory all files of these names, at any depth.
+    """
     content: str = Field(min_length=1)
-    """A column of text, bytes or conversations, or a template of text columns such as "{title}\\n\\n{body}"."""
+    """A column of text, bytes or conversations, or a template of text columns such as
+    "{title}\\n\\n{body}".
+    """
     where: str | None = None
-    """Rows to judge: Polars SQL over input columns, true or false for each row by itself. Default: all rows."""
+    """Rows to judge: Polars SQL over input columns, true or false for each row by itself. Default:
+    all rows.
+    """
     sample: float | None = Field(default=None, gt=0, le=1)
-    """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows."""
+    """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows.
+    """
 
     @property
     def paths(self) -> list[str]:
@@ -61,11 +91,15 @@ class Output(_Spec):
     """Where the labels go and what stands beside them."""
 
     path: str
-    """A folder, outside the input; one label file for each input file, of the same relative path."""
+    """A folder, outside the input; one label file for each input file, of the same relative path.
+    """
     columns: Literal["all"] | list[str] = "all"
-    """Input columns carried over. Default: all, so that the labels can be read without the input."""
+    """Input columns carried over. Default: all, so that the labels can be read without the input.
+    """
     reasoning: Literal["all", "flagged", "none"] = "flagged"
-    """Whose reasoning is stored. Default: that of flagged rows, which people read; rationales are always stored."""
+    """Whose reasoning is stored. Default: that of flagged rows, which people read; rationales are
+    always stored.
+    """
 
 
 class Sampling(_Spec):
@@ -96,19 +130,24 @@ class Model(_Spec):
     """Who judges."""
 
     source: str = "tiny"
-    """Hub id, local folder, folder of an object store (fetched once per machine, into MODERAY_CACHE, by default ~/.cache/moderay, with the
-    credentials of the environment there), `tiny` (embedded, for trying only), or `scripted:FILE` (tests)."""
+    """Hub id, local folder, folder of an object store (fetched once per machine, into
+    MODERAY_CACHE, by default ~/.cache/moderay, with the credentials of the environment there),
+    `tiny` (embedded, for trying only), or `scripted:FILE` (tests).
+    """
     endpoint: str | None = None
-    """Instead of a source: base URL of an OpenAI-compatible Responses API, such as https://models.example.org/v1. The key comes from
-    OPENAI_API_KEY in the environment."""
+    """Instead of a source: base URL of an OpenAI-compatible Responses API, such as
+    https://models.example.org/v1. The key comes from OPENAI_API_KEY in the environment.
+    """
     name: str | None = None
-    """The model as the endpoint calls it. With an endpoint, revision, dtype, quantization and kv_cache_dtype are what you state of it:
-    part of the judge key, and checked by nobody."""
+    """The model as the endpoint calls it. With an endpoint, revision, dtype, quantization and
+    kv_cache_dtype are what you state of it: part of the judge key, and checked by nobody.
+    """
     concurrency: int = Field(default=64, ge=1)
     """Requests in flight at the endpoint, from each replica."""
     logprobs: bool = False
-    """Whether the endpoint gives log-probabilities of its answers: verdicts then have a probability, and glance may have a band.
-    Default: no; vLLM's gives none for gpt-oss."""
+    """Whether the endpoint gives log-probabilities of its answers: verdicts then have a
+    probability, and glance may have a band. Default: no; vLLM's gives none for gpt-oss.
+    """
     revision: str | None = None
     """A commit of the hub's repository. Default: the newest one, which the manifest records."""
     effort: Effort = "low"
@@ -123,7 +162,9 @@ class Model(_Spec):
     replicas: Annotated[int, Field(ge=1)] | Replicas | None = None
     """Engines. Default: one for each GPU or tensor-parallel group, one without GPUs."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed through; max_num_seqs and max_num_batched_tokens among them."""
+    """Further vLLM engine arguments, passed through; max_num_seqs and max_num_batched_tokens among
+    them.
+    """
 
     @field_validator("endpoint")
     @classmethod
@@ -133,7 +174,10 @@ class Model(_Spec):
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("is the base URL of an API, such as https://models.example.org/v1")
         if url.username or url.password or url.query or url.fragment:
-            raise ValueError("takes no user, password, query or fragment: the key belongs into OPENAI_API_KEY in the environment")
+            raise ValueError(
+                "takes no user, password, query or fragment: the key belongs into OPENAI_API_KEY "
+                "in the environment"
+            )
         return endpoint
 
     @model_validator(mode="after")
@@ -141,9 +185,15 @@ class Model(_Spec):
         given = self.model_fields_set
         if self.endpoint is None:
             if only := given & {"name", "concurrency", "logprobs"}:
-                raise ValueError(f"{', '.join(sorted(only))} without endpoint: it is said of a model that is served there")
+                raise ValueError(
+                    f"{', '.join(sorted(only))} without endpoint: it is said of a model that is "
+                    "served there"
+                )
         elif both := given & {"source", "engine"}:
-            raise ValueError(f"{', '.join(sorted(both))} beside endpoint: leave one out; what an endpoint serves is loaded and set up there")
+            raise ValueError(
+                f"{', '.join(sorted(both))} beside endpoint: leave one out; what an endpoint "
+                "serves is loaded and set up there"
+            )
         elif not self.name:
             raise ValueError("endpoint without name: which of its models is to judge")
         return self
@@ -159,19 +209,24 @@ class ScreenArgs(_Spec):
     path: str
     """Its folder."""
     force: bool = False
-    """Use it although its card names another policy text or model. Default: no, since its promise does not hold then."""
+    """Use it although its card names another policy text or model. Default: no, since its promise
+    does not hold then.
+    """
 
 
 class GlanceArgs(_Spec):
-    """The safeguard without its reasoning; sure of what lies outside a band of P(violates). Without any key it is sure of
-    everything, and the last judge."""
+    """The safeguard without its reasoning; sure of what lies outside a band of P(violates). Without
+    any key it is sure of everything, and the last judge.
+    """
 
     below: float | None = Field(default=None, ge=0, le=1)
     """Settles contents with a lower P."""
     above: float | None = Field(default=None, ge=0, le=1)
     """Settles contents with a higher P: only where flagged rows without a rationale are wanted."""
     path: str | None = None
-    """A folder made by `moderay calibrate --judge glance`: its band, for the policy that its card names."""
+    """A folder made by `moderay calibrate --judge glance`: its band, for the policy that its card
+    names.
+    """
     force: bool = False
     """Use it although its card names another policy text or model."""
 
@@ -186,7 +241,9 @@ class ReasonArgs(_Spec):
     """The safeguard with its reasoning."""
 
     budget: int = Field(default=512, ge=1)
-    """Tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort before a cap."""
+    """Tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort
+    before a cap.
+    """
 
 
 def _folder(value: object) -> object:
@@ -199,11 +256,17 @@ JUDGES = ("rules", "screen", "glance", "reason")
 
 
 class Step(_Spec):
-    """One judge of the cascade: `rules`, `screen: FOLDER`, `glance: {below: 0.02}`, or `reason: {budget: 512}`."""
+    """One judge of the cascade: `rules`, `screen: FOLDER`, `glance: {below: 0.02}`, or `reason:
+    {budget: 512}`.
+    """
 
     rules: RulesArgs | None = None
-    screen: Annotated[ScreenArgs | None, BeforeValidator(_folder, json_schema_input_type=str | ScreenArgs)] = None
-    glance: Annotated[GlanceArgs | None, BeforeValidator(_folder, json_schema_input_type=str | GlanceArgs)] = None
+    screen: Annotated[
+        ScreenArgs | None, BeforeValidator(_folder, json_schema_input_type=str | ScreenArgs)
+    ] = None
+    glance: Annotated[
+        GlanceArgs | None, BeforeValidator(_folder, json_schema_input_type=str | GlanceArgs)
+    ] = None
     reason: ReasonArgs | None = None
 
     @model_validator(mode="after")
@@ -223,7 +286,11 @@ def _step(value: object) -> object:
         raise ValueError(f"no such judge; valid: {', '.join(JUDGES)}")
     if isinstance(value, str):
         return {value: {}}
-    return {name: {} if name in JUDGES and args is None else args for name, args in value.items()} if isinstance(value, dict) else value
+    return (
+        {name: {} if name in JUDGES and args is None else args for name, args in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 class Windows(_Spec):
@@ -232,9 +299,13 @@ class Windows(_Spec):
     tokens: int = Field(default=8192, ge=16)
     """Tokens of content in one piece."""
     overlap: int = Field(default=256, ge=0)
-    """Tokens a piece shares with the one before, so that nothing is cut where it matters; below `tokens`."""
+    """Tokens a piece shares with the one before, so that nothing is cut where it matters; below
+    `tokens`.
+    """
     max: int = Field(default=32, ge=1)
-    """Pieces of one content; with more it is `too_long`, since one row should not cost as much as thousands."""
+    """Pieces of one content; with more it is `too_long`, since one row should not cost as much as
+    thousands.
+    """
 
     @model_validator(mode="after")
     def _advances(self) -> Windows:
@@ -248,7 +319,9 @@ class UnitSize(_Spec):
 
     rows: int = Field(default=512, ge=1)
     """Rows: seconds to minutes of an engine's work."""
-    bytes: Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)] = Field(default=64 * 2**20, ge=1)
+    bytes: Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)] = Field(
+        default=64 * 2**20, ge=1
+    )
     """Bytes of content, about; a number or such as 64MiB. Bounds what one unit holds in memory."""
 
 
@@ -258,15 +331,23 @@ class Limits(_Spec):
     request_s: float = Field(default=120, gt=0)
     """Seconds one window may take, from the moment the engine is asked."""
     stall_s: float = Field(default=600, gt=0)
-    """Seconds without any unit saved, engine start included, after which the run ends and says what it waits for."""
+    """Seconds without any unit saved, engine start included, after which the run ends and says what
+    it waits for.
+    """
     grace_s: float = Field(default=20, ge=0)
-    """Seconds after SIGTERM or Ctrl-C in which units in judging may end; no new ones are begun. Default: 20, of the 30 that Kubernetes gives."""
+    """Seconds after SIGTERM or Ctrl-C in which units in judging may end; no new ones are begun.
+    Default: 20, of the 30 that Kubernetes gives.
+    """
     max_failed: float = Field(default=0.05, ge=0, le=1)
-    """Share of judged rows that failed, did not parse or were forced, at which the run ends; looked at from 2,000 rows on."""
+    """Share of judged rows that failed, did not parse or were forced, at which the run ends; looked
+    at from 2,000 rows on.
+    """
     gpu_hours: float | None = Field(default=None, gt=0)
     """GPU hours after which the run ends. Default: none."""
     until: datetime.datetime | None = None
-    """Date and time (ISO 8601) at which the run ends; local time where it names no zone. Default: none."""
+    """Date and time (ISO 8601) at which the run ends; local time where it names no zone. Default:
+    none.
+    """
 
 
 Unselected = Literal["keep", "remove", "hold"]
@@ -276,58 +357,88 @@ class Filter(_Spec):
     """What `moderay filter` makes of the labels; `run` leaves it alone."""
 
     keep: str
-    """Rows to keep: Polars SQL over the verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)."""
+    """Rows to keep: Polars SQL over the verdict columns, such as NOT (spam.violates OR
+    spam.probability > 0.8).
+    """
     out: str
-    """A folder, outside input and output: kept/, removed/, held/, each with a file for each input file, and a card."""
+    """A folder, outside input and output: kept/, removed/, held/, each with a file for each input
+    file, and a card.
+    """
     thresholds: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     """By policy, where not the policy's own; decided from the labels, without a model."""
     unselected: Unselected | None = None
-    """What becomes of rows that input.where or input.sample left out. Must be said where there are such rows."""
+    """What becomes of rows that input.where or input.sample left out. Must be said where there are
+    such rows.
+    """
     verdicts: bool = False
     """Whether kept rows have the verdict columns too. Default: no, they are as they were."""
 
 
 class Alarms(_Spec):
-    """What `trend` and the end of a run ring at; null switches one off. A change must be as large as this and more than chance
-    makes of so many rows, after three nights at least."""
+    """What `trend` and the end of a run ring at; null switches one off. A change must be as large
+    as this and more than chance makes of so many rows, after three nights at least.
+    """
 
     flagged: float | None = Field(default=0.25, gt=0)
-    """Change of a policy's share of flagged rows: 0.25 is a quarter more, or as much less as takes a quarter to make up for."""
+    """Change of a policy's share of flagged rows: 0.25 is a quarter more, or as much less as takes
+    a quarter to make up for.
+    """
     drift: float | None = Field(default=0.1, gt=0, lt=1)
-    """Change of the distribution of P(violates): Jensen-Shannon distance, 0 for the same, 1 for nothing in common."""
+    """Change of the distribution of P(violates): Jensen-Shannon distance, 0 for the same, 1 for
+    nothing in common.
+    """
     failed: float | None = Field(default=0.01, gt=0, lt=1)
     """Share of the last night's rows that failed: timeout, unparsed or engine_error."""
     tokens: float | None = Field(default=None, gt=0)
-    """Rise of tokens per row on the last night: 0.5 is half as many more. Default: none, since prompts are as long as the contents."""
+    """Rise of tokens per row on the last night: 0.5 is half as many more. Default: none, since
+    prompts are as long as the contents.
+    """
 
 
 class Job(_Spec):
-    """What to label, under which policies, with which model, and where the labels go. All paths are absolute or URLs."""
+    """What to label, under which policies, with which model, and where the labels go. All paths are
+    absolute or URLs.
+    """
 
     name: str = "job"
     """For people: in reports and logs."""
     date: datetime.date | None = None
-    """The night under which `trend` counts what a run adds, such as ${DATE}. Default: the day on which the run begins (UTC)."""
+    """The night under which `trend` counts what a run adds, such as ${DATE}. Default: the day on
+    which the run begins (UTC).
+    """
     input: Input
     output: Output
     policies: list[str] = Field(min_length=1)
     """Policy folders."""
     model: Model = Model()
-    cascade: list[Annotated[Step, BeforeValidator(_step, json_schema_input_type=Literal["rules", "glance", "reason"] | Step)]] = Field(
-        default_factory=lambda: [Step(reason=ReasonArgs())], min_length=1
-    )
-    """Judges in order of cost, each settling what it is sure of: rules, screens, glance, reason. The last settles the rest."""
+    cascade: list[
+        Annotated[
+            Step,
+            BeforeValidator(
+                _step, json_schema_input_type=Literal["rules", "glance", "reason"] | Step
+            ),
+        ]
+    ] = Field(default_factory=lambda: [Step(reason=ReasonArgs())], min_length=1)
+    """Judges in order of cost, each settling what it is sure of: rules, screens, glance, reason.
+    The last settles the rest.
+    """
     windows: Windows = Windows()
     unit: UnitSize = UnitSize()
     limits: Limits = Limits()
     audit: float = Field(default=0.0, ge=0, le=1)
-    """Share of what earlier judges settled, chosen by hash, that the last one judges too: every run measures its own misses."""
+    """Share of what earlier judges settled, chosen by hash, that the last one judges too: every run
+    measures its own misses.
+    """
     reuse: list[str] = Field(default_factory=list)
-    """Earlier outputs whose verdicts are taken where content and judge are the same; or a glob of them, such as labels/date=*."""
+    """Earlier outputs whose verdicts are taken where content and judge are the same; or a glob of
+    them, such as labels/date=*.
+    """
     filter: Filter | None = None
     alarms: Alarms = Alarms()
     storage: dict[str, Any] = Field(default_factory=dict)
-    """fsspec options of stores that are not local, for all of them or by protocol; secrets belong in the environment."""
+    """fsspec options of stores that are not local, for all of them or by protocol; secrets belong
+    in the environment.
+    """
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
@@ -341,12 +452,26 @@ class Job(_Spec):
             raise ValueError(f"{twice[0]} stands twice")
         glances = [step.glance for step in steps if step.glance is not None]
         if len(glances) > 1 and any(glance.path is None for glance in glances):
-            raise ValueError("glance stands twice; more than one is for calibrated bands (path), one for each policy")
+            raise ValueError(
+                "glance stands twice; more than one is for calibrated bands (path), one for each "
+                "policy"
+            )
         last = steps[-1]
-        if last.reason is None and (last.glance is None or last.glance.model_dump(exclude_defaults=True)):
-            raise ValueError("the last judge settles what the others pass on: reason, or glance without below, above and path")
-        if any(step.glance is not None and not step.glance.model_dump(exclude_defaults=True) for step in steps[:-1]):
-            raise ValueError("glance before another judge needs below, above or path: without them it settles everything")
+        if last.reason is None and (
+            last.glance is None or last.glance.model_dump(exclude_defaults=True)
+        ):
+            raise ValueError(
+                "the last judge settles what the others pass on: reason, or glance without "
+                "below, above and path"
+            )
+        if any(
+            step.glance is not None and not step.glance.model_dump(exclude_defaults=True)
+            for step in steps[:-1]
+        ):
+            raise ValueError(
+                "glance before another judge needs below, above or path: without them it settles "
+                "everything"
+            )
         return steps
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
@@ -361,8 +486,10 @@ def job_schema() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Draft:
-    """A job file with whatever is wrong in it. `job`: without problems the job; with some, what of it is needed to look
-    at the input, or None where the input itself is wrong. `policies`: those that can be read. `wrong`: sections with problems."""
+    """A job file with whatever is wrong in it. `job`: without problems the job; with some, what of
+    it is needed to look at the input, or None where the input itself is wrong. `policies`: those
+    that can be read. `wrong`: sections with problems.
+    """
 
     job: Job | None
     policies: tuple[Policy, ...]
@@ -387,15 +514,24 @@ def load_policies(job: Job) -> tuple[Policy, ...]:
 
 
 def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
-    """Read a job file and its policies. Raises `Problems` only where there is no YAML to look at."""
+    """Read a job file and its policies. Raises `Problems` only where there is no YAML."""
     return draft_document(read_document(file, sets), Path(file))
 
 
-def read_document(file: str | Path, sets: Sequence[str] = (), keep: Collection[str] = (), days: Mapping[str, str] | None = None) -> Document:
-    """The file's keys and values: `--set key=value` first, then `${VAR}`, so that what is set needs no variable. `keep`:
-    sections whose variables stay as they are written; `days`: DATE and YESTERDAY, where not as `yamlfile.nights` has them. Raises
-    `Problems` only where there is no YAML to look at."""
-    document = yamlfile.read(Path(file), "a job file is keys and values", "begin with name:, input:, output:, policies:")
+def read_document(
+    file: str | Path,
+    sets: Sequence[str] = (),
+    keep: Collection[str] = (),
+    days: Mapping[str, str] | None = None,
+) -> Document:
+    """The file's keys and values: `--set key=value` first, then `${VAR}`, so that what is set needs
+    no variable. `keep`: sections whose variables stay as they are written; `days`: DATE and
+    YESTERDAY, where not as `yamlfile.nights` has them. Raises `Problems` only where there is no
+    YAML to look at.
+    """
+    document = yamlfile.read(
+        Path(file), "a job file is keys and values", "begin with name:, input:, output:, policies:"
+    )
     for given in sets:
         yamlfile.put(document, given)
     yamlfile.fill(document, keep, days)
@@ -403,8 +539,9 @@ def read_document(file: str | Path, sets: Sequence[str] = (), keep: Collection[s
 
 
 def draft_document(document: Document, path: Path, elsewhere: bool = False) -> Draft:
-    """The job that a document at `path` describes, and its policies. `elsewhere`: another machine runs it, so that a model's
-    folder is not looked for on this one."""
+    """The job that a document at `path` describes, and its policies. `elsewhere`: another machine
+    runs it, so that a model's folder is not looked for on this one.
+    """
     data = _absolute(document.data, path.parent.resolve())
     found = [*document.problems, *_source_problems(data, document.origin, elsewhere)]
     job: Job | None = None
@@ -420,17 +557,27 @@ def draft_document(document: Document, path: Path, elsewhere: bool = False) -> D
         job = _usable(data, wrong_keys)
     if job is not None:
         job._origin = document.origin
-    problems = sorted(dict.fromkeys(problem for _, problem in found), key=lambda problem: (problem.file != str(path), problem.line or 0))
-    return Draft(job, policies, tuple(problems), frozenset(key.partition(".")[0] for key in wrong_keys))
+    problems = sorted(
+        dict.fromkeys(problem for _, problem in found),
+        key=lambda problem: (problem.file != str(path), problem.line or 0),
+    )
+    return Draft(
+        job, policies, tuple(problems), frozenset(key.partition(".")[0] for key in wrong_keys)
+    )
 
 
 def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
-    """The job without its wrong sections, where its input is right: the input can be checked all the same. Nothing is
-    carried over where the output is wrong, since what was meant is not known."""
+    """The job without its wrong sections, where its input is right: the input can be checked all
+    the same. Nothing is carried over where the output is wrong, since what was meant is not known.
+    """
     sections = {key.partition(".")[0] for key in wrong}
     if "input" in sections:
         return None
-    kept = {name: value for name, value in data.items() if name in Job.model_fields and name not in sections}
+    kept = {
+        name: value
+        for name, value in data.items()
+        if name in Job.model_fields and name not in sections
+    }
     kept.setdefault("policies", ["none"])
     if "output" in sections:
         given = data.get("output")
@@ -448,7 +595,11 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     def located(value: Any) -> Any:
         if isinstance(value, list):
             return [located(item) for item in value]
-        return os.path.normpath(base / value) if isinstance(value, str) and "://" not in value and not value.startswith("${") else value
+        return (
+            os.path.normpath(base / value)
+            if isinstance(value, str) and "://" not in value and not value.startswith("${")
+            else value
+        )
 
     if isinstance(data.get("filter"), dict) and "out" in data["filter"]:
         data["filter"]["out"] = located(data["filter"]["out"])
@@ -459,7 +610,11 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     for step in steps if isinstance(steps, list) else []:
         for judge, args in step.items() if isinstance(step, dict) else ():
             if judge in ("screen", "glance"):
-                step[judge] = args | {"path": located(args["path"])} if isinstance(args, dict) and "path" in args else located(args)
+                step[judge] = (
+                    args | {"path": located(args["path"])}
+                    if isinstance(args, dict) and "path" in args
+                    else located(args)
+                )
     for section in ("input", "output"):
         if isinstance(data.get(section), dict) and "path" in data[section]:
             data[section]["path"] = located(data[section]["path"])
@@ -468,7 +623,9 @@ def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
     if isinstance(model, dict) and isinstance(source, str):
         if source.startswith(SCRIPTED):
             model["source"] = SCRIPTED + str(base / source.removeprefix(SCRIPTED))
-        elif source != "tiny" and (source.startswith((".", "/")) or ("://" not in source and (base / source).is_dir())):
+        elif source != "tiny" and (
+            source.startswith((".", "/")) or ("://" not in source and (base / source).is_dir())
+        ):
             model["source"] = str(base / source)
     return data
 
@@ -481,13 +638,27 @@ def _source_problems(data: Mapping[str, Any], origin: Origin, elsewhere: bool) -
         return []
     script = Path(source.removeprefix(SCRIPTED))
     if source.startswith(SCRIPTED) and not script.is_file():
-        return [("model.source", origin.problem("model.source", f"no such file of scripted answers: {script}"))]
+        return [
+            (
+                "model.source",
+                origin.problem("model.source", f"no such file of scripted answers: {script}"),
+            )
+        ]
     if source.startswith("/") and not elsewhere and not Path(source).is_dir():
-        return [("model.source", origin.problem("model.source", f"no such model folder: {source}", "a folder, a hub id, or tiny"))]
+        return [
+            (
+                "model.source",
+                origin.problem(
+                    "model.source", f"no such model folder: {source}", "a folder, a hub id, or tiny"
+                ),
+            )
+        ]
     return []
 
 
-def _load_policies(folders: Sequence[Any], origin: Origin) -> tuple[tuple[Policy, ...], list[Found]]:
+def _load_policies(
+    folders: Sequence[Any], origin: Origin
+) -> tuple[tuple[Policy, ...], list[Found]]:
     policies: list[Policy] = []
     found: list[Found] = []
     for number, folder in enumerate(folders):
@@ -497,10 +668,27 @@ def _load_policies(folders: Sequence[Any], origin: Origin) -> tuple[tuple[Policy
         try:
             policy = load_policy(folder)
         except Problems as error:
-            found += [(key, origin.problem(key, f"policy {folder}: {p.message}", p.hint) if p.line is None else p) for p in error.problems]
+            found += [
+                (
+                    key,
+                    origin.problem(key, f"policy {folder}: {p.message}", p.hint)
+                    if p.line is None
+                    else p,
+                )
+                for p in error.problems
+            ]
             continue
         if policy.id in {other.id for other in policies}:
-            found.append((key, origin.problem(key, f"two policies have the id {policy.id!r}", "change the id in one policy.md")))
+            found.append(
+                (
+                    key,
+                    origin.problem(
+                        key,
+                        f"two policies have the id {policy.id!r}",
+                        "change the id in one policy.md",
+                    ),
+                )
+            )
         policies.append(policy)
     return tuple(policies), found
 
@@ -514,19 +702,32 @@ def _validation_problems(error: ValidationError, document: Document) -> list[Fou
         where = _key(item["loc"], document.data, item["type"])
         key = ".".join(where)
         if item["type"] == "extra_forbidden":
-            found.append((key, document.origin.problem(key, f"unknown key {key!r}", _unknown_hint(where))))
+            found.append(
+                (key, document.origin.problem(key, f"unknown key {key!r}", _unknown_hint(where)))
+            )
         elif item["type"] == "missing":
             found.append((key, document.origin.problem(key, f"{key!r} is missing")))
         else:
             kinds.setdefault(key, []).append(_worded(item["msg"]))
             values[key] = item["input"]
-    return found + [(key, document.origin.problem(key, f"{key}: {_either(said)}{_shown(key, values[key])}")) for key, said in kinds.items()]
+    return found + [
+        (key, document.origin.problem(key, f"{key}: {_either(said)}{_shown(key, values[key])}"))
+        for key, said in kinds.items()
+    ]
 
 
 def _worded(message: str) -> str:
-    message = message.removeprefix("Value error, ").removeprefix("Input ").removesuffix(", unable to parse string as an integer")
-    message = re.sub(r"^List should have (.*) after validation, not \d+$", r"should have \1", message)
-    return re.sub(r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message)
+    message = (
+        message.removeprefix("Value error, ")
+        .removeprefix("Input ")
+        .removesuffix(", unable to parse string as an integer")
+    )
+    message = re.sub(
+        r"^List should have (.*) after validation, not \d+$", r"should have \1", message
+    )
+    return re.sub(
+        r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message
+    )
 
 
 def _either(said: Sequence[str]) -> str:
@@ -540,10 +741,16 @@ def _shown(key: str, value: object) -> str:
 
 
 def _key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
-    """The keys a person wrote: members of a union stand in pydantic's location as well, under a type's name."""
+    """The keys a person wrote: members of a union stand in pydantic's location as well, under a
+    type's name.
+    """
     where: list[str] = []
     for position, part in enumerate(loc):
-        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        inside = (
+            part in data
+            if isinstance(data, dict)
+            else isinstance(data, list) and isinstance(part, int)
+        )
         if inside:
             data = data[part]
         if inside or (kind == "missing" and position == len(loc) - 1):
@@ -559,7 +766,11 @@ def _unknown_hint(where: Sequence[str]) -> str:
         annotation = spec.model_fields[part].annotation
         spec = next((found for found in _specs(annotation)), spec)
     known = list(spec.model_fields)
-    return nearest(where[-1], known) if difflib.get_close_matches(where[-1], known, n=1) else "valid: " + ", ".join(known)
+    return (
+        nearest(where[-1], known)
+        if difflib.get_close_matches(where[-1], known, n=1)
+        else "valid: " + ", ".join(known)
+    )
 
 
 def _specs(annotation: Any) -> list[type[BaseModel]]:

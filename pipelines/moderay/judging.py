@@ -24,7 +24,9 @@ from moderay.saving import RunContext, fatal, save_unit, unit_event
 
 
 class Judge:
-    """Actor. A block in is a unit as `reading` gives it; a block out is one row for the driver: `tracker.UnitDone` as JSON."""
+    """Actor. A block in is a unit as `reading` gives it; a block out is one row for the driver:
+    `tracker.UnitDone` as JSON.
+    """
 
     def __init__(self, run: RunContext) -> None:
         end_with_raylet()
@@ -37,17 +39,26 @@ class Judge:
         run.board.joined.remote()
 
     async def __call__(self, block: pa.Table) -> Any:
-        row = {name: block.column(name)[0].as_py() for name in ("shard", "key", "marker", "start", "end", "said")}
+        row = {
+            name: block.column(name)[0].as_py()
+            for name in ("shard", "key", "marker", "start", "end", "said")
+        }
         unit = (row["shard"], (row["start"], row["end"]))
         said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], **json.loads(row["said"])}
         if row["said"] == "{}":
             with events.about(shard=unit[0], unit=unit[1]):
-                said |= await self._admitted(unit, Source(0, unit[0], row["key"], row["marker"]), block.column("unit")[0].as_buffer())
+                said |= await self._admitted(
+                    unit,
+                    Source(0, unit[0], row["key"], row["marker"]),
+                    block.column("unit")[0].as_buffer(),
+                )
             self._run.board.end.remote(unit)
         yield pa.table({"said": [json.dumps(said)]})
 
     async def _admitted(self, unit: Unit, source: Source, data: pa.Buffer) -> dict[str, Any]:
-        """Judge and save a unit when it is its turn, unless the run is stopping; what the driver is told of it."""
+        """Judge and save a unit when it is its turn, unless the run is stopping; what the driver is
+        told of it.
+        """
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all()
         async with self._host.admitted(questions(self._run.cascades, table)) as answered:
@@ -58,13 +69,26 @@ class Judge:
         unit_event(said, seconds=round(time.monotonic() - began, 1))
         return said
 
-    async def _outcome(self, unit: Unit, source: Source, table: pa.Table, answered: Answered) -> dict[str, Any]:
+    async def _outcome(
+        self, unit: Unit, source: Source, table: pa.Table, answered: Answered
+    ) -> dict[str, Any]:
         try:
             table = await asyncio.to_thread(self._with_earlier, table)
-            judged = await judge_unit(self._host, self._run.cascades, table, self._run.epoch, answered)
+            judged = await judge_unit(
+                self._host, self._run.cascades, table, self._run.epoch, answered
+            )
             told = await asyncio.to_thread(save_unit, self._run, source, unit[1], judged)
         except EngineDead as error:
-            return fatal(Stopped(f"the engine died ({error}); what was judged is saved, and the same command goes on from there", 3))
+            return fatal(
+                Stopped(
+                    (
+                        f"the engine died ({error}); what was judged is saved, and the same "
+                        "command "
+                        "goes on from there"
+                    ),
+                    3,
+                )
+            )
         except TryAgain as error:
             return {"error": str(error)}
         except ModerayError as error:
@@ -72,8 +96,12 @@ class Judge:
         return told | self._asked()
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
-        """The unit with the verdicts that its contents got elsewhere, in this run or in an output that is reused."""
-        hashes = pc.if_else(table.column("ids").is_valid(), table.column(CONTENT_HASH.name), None).to_pylist()
+        """The unit with the verdicts that its contents got elsewhere, in this run or in an output
+        that is reused.
+        """
+        hashes = pc.if_else(
+            table.column("ids").is_valid(), table.column(CONTENT_HASH.name), None
+        ).to_pylist()
         return with_known(table, self._payloads.read(self._run.index.find(hashes)))
 
     def _asked(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""A filter's rule: which rows to keep, as Polars SQL over the verdict columns; and what is told of those that are not kept."""
+"""A filter's rule: which rows to keep, as Polars SQL over the verdict columns; and what is told of
+those that are not kept.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from moderay.errors import first_line, nearest
 from moderay.policy import Policy
 from moderay.records import CONTENT_HASH, DECISION, ROW, label_fields
 
-# Why a row was not kept, a policy each: what was decided, under which threshold, and what became of a verdict that is missing.
+# Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
+# a verdict that is missing.
 REASON = pa.struct(
     [
         ("policy", pa.string()),
@@ -38,7 +41,13 @@ def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str
     try:
         expression, names = pl.sql_expr(rule), where_columns(rule)
     except pl.exceptions.PolarsError as error:
-        yield first_line(error), "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
+        yield (
+            first_line(error),
+            (
+                "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > "
+                "0.8)"
+            ),
+        )
         return
     schema = pa.schema(label_fields(policies))
     if not names:
@@ -48,18 +57,31 @@ def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str
             yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
     if not names or not set(names) <= set(schema.names):
         return
-    for policy, field in re.findall(r'col\("(\w+)"\)\.struct\.field_by_name\((\w+)\)', str(expression)):
+    for policy, field in re.findall(
+        r'col\("(\w+)"\)\.struct\.field_by_name\((\w+)\)', str(expression)
+    ):
         if policy not in policies or field not in [known.name for known in DECISION]:
-            yield f"{policy} has no field {field!r}", nearest(field, [known.name for known in DECISION])
+            yield (
+                f"{policy} has no field {field!r}",
+                nearest(field, [known.name for known in DECISION]),
+            )
             return
     try:
         frame: Any = pl.from_arrow(schema.empty_table())
         kind = frame.select(expression.alias("keep")).schema["keep"]
     except (pl.exceptions.PolarsError, pa.ArrowException) as error:
-        yield first_line(error), "compare a policy's fields, such as spam.violates, not the policy itself"
+        yield (
+            first_line(error),
+            "compare a policy's fields, such as spam.violates, not the policy itself",
+        )
         return
     if kind != pl.Boolean or not row_by_row(expression):
-        yield f"the rule gives {kind.base_type()}" if kind != pl.Boolean else "the rule does not look at one row's verdicts", EACH_ROW
+        yield (
+            f"the rule gives {kind.base_type()}"
+            if kind != pl.Boolean
+            else "the rule does not look at one row's verdicts",
+            EACH_ROW,
+        )
 
 
 def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
@@ -68,12 +90,22 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
     def named(field: str) -> bool:
         return re.search(rf"\b{field}\b", rule) is not None
 
-    fields = [field.name for field in DECISION if field.name in [reason.name for reason in REASON] or named(field.name)]
-    return [ROW.name, *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []), *(f"{policy}.{field}" for policy in policies for field in fields)]
+    fields = [
+        field.name
+        for field in DECISION
+        if field.name in [reason.name for reason in REASON] or named(field.name)
+    ]
+    return [
+        ROW.name,
+        *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []),
+        *(f"{policy}.{field}" for policy in policies for field in fields),
+    ]
 
 
 def fates(rule: str, labels: pa.Table) -> dict[Fate, pa.BooleanArray]:
-    """Which of the label rows are kept, removed and held; where the rule is null, as SQL has it, the row is held."""
+    """Which of the label rows are kept, removed and held; where the rule is null, as SQL has it,
+    the row is held.
+    """
     frame: Any = pl.from_arrow(labels)
     said = frame.select(pl.sql_expr(rule).alias("keep"))["keep"].to_arrow()
     kept, known = pc.fill_null(said, False), pc.is_valid(said)
@@ -81,13 +113,20 @@ def fates(rule: str, labels: pa.Table) -> dict[Fate, pa.BooleanArray]:
 
 
 def told(labels: pa.Table, policies: Sequence[Policy], named: Sequence[str]) -> pa.StructArray:
-    """`TOLD` for label rows that are not kept: the policies they violate or are not judged under; where there is none, those that
-    the rule names."""
+    """`TOLD` for label rows that are not kept: the policies they violate or are not judged under;
+    where there is none, those that the rule names.
+    """
     rows, parts, wanted = len(labels), [], []
     for policy in policies:
         column = labels.column(policy.id).combine_chunks()
-        given: Mapping[str, pa.Array] = {"policy": pa.repeat(policy.id, rows), "threshold": pa.repeat(policy.threshold, rows)}
-        columns = [given[field.name] if field.name in given else column.field(field.name) for field in REASON]
+        given: Mapping[str, pa.Array] = {
+            "policy": pa.repeat(policy.id, rows),
+            "threshold": pa.repeat(policy.threshold, rows),
+        }
+        columns = [
+            given[field.name] if field.name in given else column.field(field.name)
+            for field in REASON
+        ]
         parts.append(pa.StructArray.from_arrays(columns, fields=list(REASON)))
         wanted.append(pc.fill_null(column.field("violates"), True).to_numpy(zero_copy_only=False))
     chosen = np.stack(wanted, axis=1)
@@ -95,11 +134,19 @@ def told(labels: pa.Table, policies: Sequence[Policy], named: Sequence[str]) -> 
     # From policy after policy to row after row.
     order = np.arange(rows * len(policies)).reshape(len(policies), rows).T[chosen]
     offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
-    reasons = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(parts).take(pa.array(order)))
-    return pa.StructArray.from_arrays([labels.column(ROW.name).combine_chunks(), reasons], fields=list(TOLD.type))
+    reasons = pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.concat_arrays(parts).take(pa.array(order))
+    )
+    return pa.StructArray.from_arrays(
+        [labels.column(ROW.name).combine_chunks(), reasons], fields=list(TOLD.type)
+    )
 
 
 def untold(positions: np.ndarray) -> pa.StructArray:
     """`TOLD` for rows that were not selected for judging: there is no reason."""
-    none = pa.ListArray.from_arrays(pa.array(np.zeros(len(positions) + 1), pa.int32()), pa.array([], REASON))
-    return pa.StructArray.from_arrays([pa.array(positions, pa.int64()), none], fields=list(TOLD.type))
+    none = pa.ListArray.from_arrays(
+        pa.array(np.zeros(len(positions) + 1), pa.int32()), pa.array([], REASON)
+    )
+    return pa.StructArray.from_arrays(
+        [pa.array(positions, pa.int64()), none], fields=list(TOLD.type)
+    )

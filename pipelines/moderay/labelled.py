@@ -1,4 +1,6 @@
-"""Contents with a known truth, to calibrate on: verdicts already paid for, or what people said in a column of the input."""
+"""Contents with a known truth, to calibrate on: verdicts already paid for, or what people said in a
+column of the input.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ STEP = 8192
 
 @dataclass(frozen=True)
 class Labelled:
-    """`texts`: as the model reads them, large_string without nulls. `violates`: bool, as long. `judge_key`: of the judge that said so;
-    None for people. `source`: where it comes from, in words."""
+    """`texts`: as the model reads them, large_string without nulls. `violates`: bool, as long.
+    `judge_key`: of the judge that said so; None for people. `source`: where it comes from, in
+    words.
+    """
 
     texts: pa.Array
     violates: np.ndarray
@@ -39,30 +43,67 @@ class Labelled:
 
 
 def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labelled:
-    """What the last judge said of the job's input in the output `url`: about `most` contents, chosen by hash.
+    """What the last judge said of the job's input in the output `url`: about `most` contents,
+    chosen by hash.
 
-    Raises `UserError` where there are no such labels, and where an earlier judge than the last settled some of them: what the
-    last one saw then is no fair sample of what a new judge before it will see. (What rules settle, they settle before.)"""
+    Raises `UserError` where there are no such labels, and where an earlier judge than the last
+    settled some of them: what the last one saw then is no fair sample of what a new judge before it
+    will see. (What rules settle, they settle before.)
+    """
     layout, policy = Layout(url, checked.job.storage), cascade.policy
     with plain_errors(url):
-        markers = read_markers(layout, [layout.marker(name, *marker) for name, found in list_state(layout).markers.items() for marker in found])
+        markers = read_markers(
+            layout,
+            [
+                layout.marker(name, *marker)
+                for name, found in list_state(layout).markers.items()
+                for marker in found
+            ],
+        )
     published = {marker["shard"]: marker for marker in markers}
     shards = [shard for shard in checked.scan.shards if shard.name in published]
-    keys = {published[shard.name]["judges"].get(policy.id, {}).get(cascade.last.name) for shard in shards}
+    keys = {
+        published[shard.name]["judges"].get(policy.id, {}).get(cascade.last.name)
+        for shard in shards
+    }
     if not shards or None in keys:
-        raise UserError(f"{url} has no labels of policy {policy.id!r} by {cascade.last.name} for this job's input")
+        raise UserError(
+            f"{url} has no labels of policy {policy.id!r} by {cascade.last.name} for this job's "
+            "input"
+        )
     if len(keys) > 1:
-        raise UserError(f"{url} has labels of policy {policy.id!r} by several {cascade.last.name} judges: run its job to the end first")
-    parts = [_of_shard(checked, shard, _verdicts(layout, shard, policy, cascade.last.name), _share(shards, most)) for shard in shards]
-    return _together([part for found in parts for part in found], keys.pop(), f"verdicts of {cascade.last.name} in {url}")
+        raise UserError(
+            f"{url} has labels of policy {policy.id!r} by several {cascade.last.name} judges: "
+            "run its job to the end first"
+        )
+    parts = [
+        _of_shard(
+            checked,
+            shard,
+            _verdicts(layout, shard, policy, cascade.last.name),
+            _share(shards, most),
+        )
+        for shard in shards
+    ]
+    return _together(
+        [part for found in parts for part in found],
+        keys.pop(),
+        f"verdicts of {cascade.last.name} in {url}",
+    )
 
 
 def from_people(checked: Checked, policy: Policy, column: str, most: int) -> Labelled:
-    """What the input's `column` says: true or false, 1 or 0, or labels of the policy; null is unknown and left out. Raises
-    `UserError` where it says anything else."""
+    """What the input's `column` says: true or false, 1 or 0, or labels of the policy; null is
+    unknown and left out. Raises `UserError` where it says anything else.
+    """
     shards = checked.scan.shards
-    parts = [_of_shard(checked, shard, _gold(checked, shard, policy, column), _share(shards, most)) for shard in shards]
-    return _together([part for found in parts for part in found], None, f"column {column!r} of the input")
+    parts = [
+        _of_shard(checked, shard, _gold(checked, shard, policy, column), _share(shards, most))
+        for shard in shards
+    ]
+    return _together(
+        [part for found in parts for part in found], None, f"column {column!r} of the input"
+    )
 
 
 def _share(shards: Sequence[Shard], most: int) -> float:
@@ -75,25 +116,48 @@ Part = tuple[list[str], np.ndarray]
 
 
 def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth:
-    with plain_errors(layout.url), pq.ParquetFile(RemoteFile(layout.fs, layout.label(shard.name)), pre_buffer=True) as file:
-        table = file.read(columns=[ROW.name, CONTENT_HASH.name, *[f"{policy.id}.{field}" for field in ("status", "violates", "decided_by")]])
+    with (
+        plain_errors(layout.url),
+        pq.ParquetFile(RemoteFile(layout.fs, layout.label(shard.name)), pre_buffer=True) as file,
+    ):
+        table = file.read(
+            columns=[
+                ROW.name,
+                CONTENT_HASH.name,
+                *[f"{policy.id}.{field}" for field in ("status", "violates", "decided_by")],
+            ]
+        )
     said = table.column(policy.id).combine_chunks()
     decided_by = said.field("decided_by")
-    other = pc.unique(decided_by.filter(pc.fill_null(pc.not_equal(decided_by, judge), False))).to_pylist()
+    other = pc.unique(
+        decided_by.filter(pc.fill_null(pc.not_equal(decided_by, judge), False))
+    ).to_pylist()
     if earlier := [name for name in other if name != "rules"]:
         raise UserError(
-            f"{layout.url} was made by a cascade in which {', '.join(earlier)} settled a part before {judge}: calibrate on an output "
+            f"{layout.url} was made by a cascade in which {', '.join(earlier)} settled a part "
+            f"before {judge}: calibrate on an output "
             f"where {judge} judged everything, such as a sample of the input (input.sample)"
         )
-    known = pc.and_(pc.equal(said.field("status"), Status.OK.value), pc.fill_null(pc.equal(decided_by, judge), False))
-    return table.column(ROW.name).filter(known).to_numpy(), said.field("violates").filter(known).to_numpy(zero_copy_only=False)
+    known = pc.and_(
+        pc.equal(said.field("status"), Status.OK.value),
+        pc.fill_null(pc.equal(decided_by, judge), False),
+    )
+    return table.column(ROW.name).filter(known).to_numpy(), said.field("violates").filter(
+        known
+    ).to_numpy(zero_copy_only=False)
 
 
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
     fs, path = filesystem(shard.url, checked.job.storage)
     with plain_errors(shard.url):
-        if column not in (names := shard.schema.names if shard.schema is not None else format_of(shard.url).names(fs, path)):
-            raise UserError(f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}")
+        if column not in (
+            names := shard.schema.names
+            if shard.schema is not None
+            else format_of(shard.url).names(fs, path)
+        ):
+            raise UserError(
+                f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}"
+            )
         tables = list(format_of(shard.url).tables(fs, path, [column], shard.schema))
     found = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
@@ -101,7 +165,10 @@ def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
     known = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
     values = found.drop_null().to_pylist()
     if strange := [value for value in dict.fromkeys(values) if value not in truths]:
-        raise UserError(f"--gold {column}: {shard.file} says {strange[0]!r}; valid are true, false, 1, 0, and {', '.join(policy.labels)}")
+        raise UserError(
+            f"--gold {column}: {shard.file} says {strange[0]!r}; valid are true, false, 1, 0, "
+            f"and {', '.join(policy.labels)}"
+        )
     return known, np.array([truths[value] for value in values], bool)
 
 
@@ -123,7 +190,9 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
             yield [found[i].text for i in chosen], violates[low:high][chosen]
             start += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path") from error
+        raise UserError(
+            f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path"
+        ) from error
 
 
 def _chosen(content: Content, share: float) -> bool:
@@ -132,4 +201,9 @@ def _chosen(content: Content, share: float) -> bool:
 
 def _together(parts: Sequence[Part], judge_key: str | None, source: str) -> Labelled:
     texts = pa.array([text for part, _ in parts for text in part], pa.large_string())
-    return Labelled(texts, np.concatenate([np.empty(0, bool), *[violates for _, violates in parts]]), judge_key, source)
+    return Labelled(
+        texts,
+        np.concatenate([np.empty(0, bool), *[violates for _, violates in parts]]),
+        judge_key,
+        source,
+    )

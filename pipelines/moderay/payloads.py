@@ -1,7 +1,8 @@
-"""Verdicts read where they lie: what the index says of a file is proved against the file before anything is taken.
+"""Verdicts read where they lie: what the index says of a file is proved against the file before
+anything is taken.
 
-A row of this run lies in a saved unit, and in the label file once its shard is published and the unit is gone; a row of an
-earlier output lies in that output's label file.
+A row of this run lies in a saved unit, and in the label file once its shard is published and the
+unit is gone; a row of an earlier output lies in that output's label file.
 """
 
 from __future__ import annotations
@@ -43,24 +44,31 @@ class Replaced(OSError):
 
 
 def file_version(layout: Layout, shard: str) -> str:
-    """What changes when a label file is written again: its size, and its etag or time. Raises OSError."""
+    """What changes when a label file is written again: its size, and its etag or time. Raises
+    OSError.
+    """
     info = details(layout.fs, layout.label(shard))
     return f"{info['size']}-{version(info)}"
 
 
 class Payloads:
-    """Reads what hits point at; one for a process, in any of its threads. `outputs`: by the number a `Source` names them
-    with; `policies`: those of the index."""
+    """Reads what hits point at; one for a process, in any of its threads. `outputs`: by the number
+    a `Source` names them with; `policies`: those of the index.
+    """
 
     def __init__(self, outputs: Sequence[Layout], policies: Sequence[str]) -> None:
         self._outputs, self._policies = tuple(outputs), tuple(policies)[:MOST_POLICIES]
         self._tables: _Held[pa.Table] = _Held(HELD_BYTES)
         self._files: _Held[_Labels] = _Held(HELD_FILES)
-        self._lost: set[Source] = set()  # label files that are gone or not what they were; not asked for again
+        self._lost: set[Source] = (
+            set()
+        )  # label files that are gone or not what they were; not asked for again
 
     def read(self, hits: Hits) -> dict[str, pa.StructArray]:
-        """By policy, structs of `VERDICT` parallel to the hashes, null where nothing can be taken; the origin is `duplicate`
-        or, from an earlier output, `reused`. Taken is a row with this very content and the status ok."""
+        """By policy, structs of `VERDICT` parallel to the hashes, null where nothing can be taken;
+        the origin is `duplicate` or, from an earlier output, `reused`. Taken is a row with this
+        very content and the status ok.
+        """
         shards: dict[Source, list[int]] = {}
         for number, file in enumerate(hits.files):
             shards.setdefault(file.source, []).append(number)
@@ -68,7 +76,11 @@ class Payloads:
             found = self._shard(*shards.popitem(), hits)
         else:
             with ThreadPoolExecutor(READERS) as pool:
-                found = [rows for shard in pool.map(self._shard, shards, shards.values(), repeat(hits)) for rows in shard]
+                found = [
+                    rows
+                    for shard in pool.map(self._shard, shards, shards.values(), repeat(hits))
+                    for rows in shard
+                ]
         return {policy: _column(found, policy, len(hits.hashes)) for policy in self._policies}
 
     def _shard(self, source: Source, numbers: Sequence[int], hits: Hits) -> list[_Rows]:
@@ -82,10 +94,15 @@ class Payloads:
             else:
                 found.append(self._take(unit, hits, at, source))
         left = np.concatenate(rest)
-        return found + [self._take(table, hits, at, source) for table, at in self._label_rows(source, hits, left)]
+        return found + [
+            self._take(table, hits, at, source)
+            for table, at in self._label_rows(source, hits, left)
+        ]
 
     def _unit(self, file: File) -> pa.Table | None:
-        """A saved unit; None where there is none, or its shard is published; no rows where it cannot be read."""
+        """A saved unit; None where there is none, or its shard is published; no rows where it
+        cannot be read.
+        """
         source = file.source
         held = self._tables.get(file)
         if held is not None or not source.units or self._files.get(source) is not None:
@@ -102,12 +119,18 @@ class Payloads:
         self._tables.put(file, table, table.nbytes)
         return table
 
-    def _label_rows(self, source: Source, hits: Hits, at: Numbers) -> Iterator[tuple[pa.Table, Numbers]]:
+    def _label_rows(
+        self, source: Source, hits: Hits, at: Numbers
+    ) -> Iterator[tuple[pa.Table, Numbers]]:
         """Row groups of a shard's label file, each with the hits that lie there."""
         if not len(at) or source in self._lost:
             return
         wanted = np.bitwise_or.reduce(hits.mask[at])
-        policies = tuple(policy for bit, policy in enumerate(self._policies) if wanted >> np.uint64(bit) & np.uint64(1))
+        policies = tuple(
+            policy
+            for bit, policy in enumerate(self._policies)
+            if wanted >> np.uint64(bit) & np.uint64(1)
+        )
         try:
             labels = self._labels(source)
             groups = labels.groups_of(hits.row[at])
@@ -124,7 +147,9 @@ class Payloads:
             self._files.put(source, held)
         return held
 
-    def _group(self, source: Source, labels: _Labels, group: int, policies: tuple[str, ...]) -> pa.Table:
+    def _group(
+        self, source: Source, labels: _Labels, group: int, policies: tuple[str, ...]
+    ) -> pa.Table:
         key = (source, group, policies)
         held = self._tables.get(key)
         if held is None:
@@ -140,11 +165,16 @@ class Payloads:
         place = np.minimum(np.searchsorted(rows, hits.row[at]), len(rows) - 1)
         there = _at(table.select([CONTENT_HASH.name]), place).column(0)
         asked = pa.chunked_array([pa.array([hits.hashes[i] for i in at], pa.string())])
-        same = pc.fill_null(pc.equal(there, asked), False).to_numpy() & (rows[place] == hits.row[at])
+        same = pc.fill_null(pc.equal(there, asked), False).to_numpy() & (
+            rows[place] == hits.row[at]
+        )
         at, taken = at[same], _at(table, place[same])
         columns = {}
         for bit, policy in enumerate(self._policies):
-            if policy in table.column_names and table.schema.field(policy).type in (VERDICTS, DECISION):
+            if policy in table.column_names and table.schema.field(policy).type in (
+                VERDICTS,
+                DECISION,
+            ):
                 allowed = (hits.mask[at] >> np.uint64(bit) & np.uint64(1)).astype(bool)
                 columns[policy] = _allowed(structs(taken.column(policy)), allowed, source)
         return _Rows(at, columns)
@@ -159,7 +189,7 @@ class _Rows:
 
 
 class _Labels:
-    """An opened label file of one version. Raises `Replaced` where it is not what the source says."""
+    """An opened label file of one version. Raises `Replaced` where it is another."""
 
     def __init__(self, layout: Layout, source: Source) -> None:
         self._layout, self._shard, self._lock = layout, source.shard, threading.Lock()
@@ -169,20 +199,29 @@ class _Labels:
         self._version = file_version(layout, source.shard)
         if source.version not in ("", self._version):
             raise Replaced(f"{source.shard} was written again since it was indexed")
-        self._file = pq.ParquetFile(RemoteFile(layout.fs, layout.label(source.shard)), pre_buffer=True)
+        self._file = pq.ParquetFile(
+            RemoteFile(layout.fs, layout.label(source.shard)), pre_buffer=True
+        )
         self._ranges = _row_ranges(self._file.metadata)
 
     def groups_of(self, rows: Numbers) -> Numbers:
         """The row group in which each of these positions in the input lies; -1 for none."""
         first, last = self._ranges
         group = np.searchsorted(last, rows)
-        inside = (group < len(last)) & (first[np.minimum(group, len(first) - 1)] <= rows) if len(last) else np.zeros(len(rows), bool)
+        inside = (
+            (group < len(last)) & (first[np.minimum(group, len(first) - 1)] <= rows)
+            if len(last)
+            else np.zeros(len(rows), bool)
+        )
         return np.where(inside, group, -1)
 
     def read(self, group: int, policies: Sequence[str]) -> pa.Table:
         """One row group: `row`, `content_hash` and the policies that are there in today's form."""
         with self._lock:
-            table = self._file.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *judged(self._file.schema_arrow, policies)])
+            table = self._file.read_row_group(
+                group,
+                columns=[ROW.name, CONTENT_HASH.name, *judged(self._file.schema_arrow, policies)],
+            )
             # Read by ranges: the file that a range came from may not be the file of the footer.
             if file_version(self._layout, self._shard) != self._version:
                 raise Replaced(f"{self._shard} was written again while it was read")
@@ -197,25 +236,38 @@ def _at(table: pa.Table, rows: Numbers) -> pa.Table:
 
 
 def _row_ranges(metadata: pq.FileMetaData) -> tuple[Numbers, Numbers]:
-    """The first and the last value of `row` of each row group: with `where` or `sample` it is not the place in the file.
-    Raises `Replaced` for a file that does not say, which moderay did not write."""
+    """The first and the last value of `row` of each row group: with `where` or `sample` it is not
+    the place in the file. Raises `Replaced` for a file that does not say, which moderay did not
+    write.
+    """
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if ROW.name not in names:
         raise Replaced("a label file without the column row")
-    found = [metadata.row_group(i).column(names.index(ROW.name)).statistics for i in range(metadata.num_row_groups)]
+    found = [
+        metadata.row_group(i).column(names.index(ROW.name)).statistics
+        for i in range(metadata.num_row_groups)
+    ]
     if any(item is None or not item.has_min_max for item in found):
         raise Replaced("a label file without statistics of the column row")
-    return np.array([item.min for item in found], np.int64), np.array([item.max for item in found], np.int64)
+    return np.array([item.min for item in found], np.int64), np.array(
+        [item.max for item in found], np.int64
+    )
 
 
 def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
     """Those of the policies whose column a label file has in today's form."""
-    return [policy for policy in policies if policy in schema.names and schema.field(policy).type == DECISION]
+    return [
+        policy
+        for policy in policies
+        if policy in schema.names and schema.field(policy).type == DECISION
+    ]
 
 
 def _allowed(column: pa.StructArray, allowed: Numbers, source: Source) -> pa.StructArray:
-    """Structs of `VERDICT` of another origin; null where the status is not ok or nothing may be taken. A duplicate cost
-    nothing, the copy of a reused verdict is as reused as that, and a run of another output has no number here."""
+    """Structs of `VERDICT` of another origin; null where the status is not ok or nothing may be
+    taken. A duplicate cost nothing, the copy of a reused verdict is as reused as that, and a run of
+    another output has no number here.
+    """
     found = verdicts(column) if column.type == DECISION else column
     columns = {name: found.field(name) for name in VERDICT.names}
     if source.units:
@@ -244,7 +296,9 @@ def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
 
 
 def given_up(shard: str, error: Exception) -> None:
-    """Rows whose verdict cannot be read are judged: a cost that somebody may want to know the reason of."""
+    """Rows whose verdict cannot be read are judged: a cost that somebody may want to know the
+    reason of.
+    """
     logging.getLogger(__name__).warning("earlier verdicts of %s are not used: %s", shard, error)
 
 

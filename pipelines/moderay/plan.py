@@ -1,4 +1,6 @@
-"""What a run has to do: keys, what the output holds already, and what is left. No engine, and nothing is written."""
+"""What a run has to do: keys, what the output holds already, and what is left. No engine, and
+nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,11 @@ Marker = tuple[str, str]
 
 @dataclass(frozen=True)
 class Work:
-    """One shard that is not published as this job wants it. `units`: the key its units are saved under; `saved`: ranges
-    judged already; `old`: its markers; `earlier`: label files whose verdicts its rows may take. `redecide`: the
-    verdicts are there, only under other thresholds or beside other columns."""
+    """One shard that is not published as this job wants it. `units`: the key its units are saved
+    under; `saved`: ranges judged already; `old`: its markers; `earlier`: label files whose verdicts
+    its rows may take. `redecide`: the verdicts are there, only under other thresholds or beside
+    other columns.
+    """
 
     shard: Shard
     key: str
@@ -43,9 +47,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """`outputs`: this one's layout, then those that are reused, as label files number them. `todo`: shards to work on, in order.
-    `done`: shards published already, with their markers' paths. `leftovers`: files that nobody needs any more. `gone`: by shard
-    that the input no longer has, the files of its labels."""
+    """`outputs`: this one's layout, then those that are reused, as label files number them. `todo`:
+    shards to work on, in order. `done`: shards published already, with their markers' paths.
+    `leftovers`: files that nobody needs any more. `gone`: by shard that the input no longer has,
+    the files of its labels.
+    """
 
     layout: Layout
     outputs: tuple[Layout, ...]
@@ -63,8 +69,10 @@ class Plan:
 
 
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
-    """List the output and subtract. `retry_failed`: rows that another attempt may judge are left to do as well. Raises
-    `UserError` where the output holds labels of another cascade or of another input's files, unless `replace`."""
+    """List the output and subtract. `retry_failed`: rows that another attempt may judge are left to
+    do as well. Raises `UserError` where the output holds labels of another cascade or of another
+    input's files, unless `replace`.
+    """
     job = checked.job
     layout = Layout(job.output.path, job.storage)
     cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
@@ -83,13 +91,24 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     unreadable = {label_file(file) for file, _ in checked.scan.unreadable}
     gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
     outputs = (layout, *[output.layout for output in checked.reused])
-    return Plan(layout, outputs, cascade, decision, tuple(found.todo), tuple(found.done), tuple(found.leftovers), gone, manifest)
+    return Plan(
+        layout,
+        outputs,
+        cascade,
+        decision,
+        tuple(found.todo),
+        tuple(found.done),
+        tuple(found.leftovers),
+        gone,
+        manifest,
+    )
 
 
 @dataclass
 class _Subtraction:
-    """Shards minus what the output holds. `reused`: the outputs that `reuse:` names. `markers`: what those that were looked
-    into say, by shard."""
+    """Shards minus what the output holds. `reused`: the outputs that `reuse:` names. `markers`:
+    what those that were looked into say, by shard.
+    """
 
     layout: Layout
     state: State
@@ -105,8 +124,14 @@ class _Subtraction:
     def names(self) -> set[str]:
         return self.state.markers.keys() | self.state.units.keys()
 
-    def subtract(self, shards: Sequence[Shard], keys: Mapping[str, str], retry_failed: bool) -> None:
-        self._look_into(shard for shard in shards if self._questionable(shard.name, keys[shard.name], retry_failed))
+    def subtract(
+        self, shards: Sequence[Shard], keys: Mapping[str, str], retry_failed: bool
+    ) -> None:
+        self._look_into(
+            shard
+            for shard in shards
+            if self._questionable(shard.name, keys[shard.name], retry_failed)
+        )
         for shard in shards:
             key, old = keys[shard.name], self.state.markers.get(shard.name, ())
             if (key, self.decision) in old:
@@ -115,31 +140,45 @@ class _Subtraction:
                 self._keep(shard.name, ())
                 self.todo.append(Work(shard, key, key, old=old, redecide=True))
             else:
-                self.todo.append(Work(shard, key, key, self._keep(shard.name, (key,)), old, self._earlier(shard)))
+                self.todo.append(
+                    Work(shard, key, key, self._keep(shard.name, (key,)), old, self._earlier(shard))
+                )
 
     def _published(self, shard: Shard, key: str, retry_failed: bool) -> None:
-        """A shard that is through: what a driver that died here left lying goes, but not an attempt to judge its failed
-        rows, which has units of its own: it is published if whole, and goes on when asked for."""
+        """A shard that is through: what a driver that died here left lying goes, but not an attempt
+        to judge its failed rows, which has units of its own: it is published if whole, and goes on
+        when asked for.
+        """
         old = (key, self.decision)
-        self.leftovers += [self.layout.marker(shard.name, *marker) for marker in self.state.markers[shard.name] if marker != old]
+        self.leftovers += [
+            self.layout.marker(shard.name, *marker)
+            for marker in self.state.markers[shard.name]
+            if marker != old
+        ]
         marker = self.markers.get(shard.name)
         if marker is None:
             self.done.append((shard, self.layout.marker(shard.name, *old)))
             return
         retry = digest([key, "retry", marker["run"]])
         saved = self._keep(shard.name, (retry,))
-        failed = sum(counts[status.value] for counts in marker["policies"].values() for status in RETRYABLE)
+        failed = sum(
+            counts[status.value] for counts in marker["policies"].values() for status in RETRYABLE
+        )
         if (retry_failed and failed) or (saved and not gaps(shard.rows, saved)):
             self.todo.append(Work(shard, key, retry, saved, (old,), self._earlier(shard)))
         else:
             self.done.append((shard, self.layout.marker(shard.name, *old)))
 
     def _keep(self, name: str, keys: Sequence[str]) -> tuple[Range, ...]:
-        """The saved ranges of a shard under these keys, without overlaps; all its other units are leftovers."""
+        """The saved ranges of a shard under these keys, without overlaps; all its other units are
+        leftovers.
+        """
         found: tuple[Range, ...] = ()
         for key, ranges in self.state.units.get(name, {}).items():
             kept = tiling(ranges) if key in keys else ()
-            self.leftovers += [self.layout.unit(name, rows, key) for rows in ranges if rows not in kept]
+            self.leftovers += [
+                self.layout.unit(name, rows, key) for rows in ranges if rows not in kept
+            ]
             found += kept
         return found
 
@@ -152,11 +191,18 @@ class _Subtraction:
 
     def _look_into(self, shards: Iterator[Shard]) -> None:
         fs = self.layout.fs
-        paths = [(shard.name, self.layout.marker(shard.name, *marker)) for shard in shards for marker in self.state.markers[shard.name]]
+        paths = [
+            (shard.name, self.layout.marker(shard.name, *marker))
+            for shard in shards
+            for marker in self.state.markers[shard.name]
+        ]
         with ThreadPoolExecutor(16) as pool:
-            for (name, _), data in zip(paths, pool.map(lambda item: get(fs, item[1]), paths), strict=True):
+            for (name, _), data in zip(
+                paths, pool.map(lambda item: get(fs, item[1]), paths), strict=True
+            ):
                 marker = json.loads(data)
-                # Of two the later tells what the file holds: a driver died before it removed the other.
+                # Of two the later tells what the file holds: a driver died before it removed the
+                # other.
                 if name not in self.markers or marker["run"] >= self.markers[name]["run"]:
                     self.markers[name] = marker
 
@@ -165,31 +211,47 @@ class _Subtraction:
         marker = self.markers.get(shard.name)
         own = {} if marker is None else usable_verdicts(self.cascades, marker["judges"])
         usable = [own, *[output.shards.get(shard.name) for output in self.reused]]
-        return tuple(LabelFile(number, shard.name, found) for number, found in enumerate(usable) if found)
+        return tuple(
+            LabelFile(number, shard.name, found) for number, found in enumerate(usable) if found
+        )
 
     def files(self, name: str) -> tuple[str, ...]:
         """Every file an output holds of a shard."""
         markers = [self.layout.marker(name, *marker) for marker in self.state.markers.get(name, ())]
-        units = [self.layout.unit(name, rows, key) for key, ranges in self.state.units.get(name, {}).items() for rows in ranges]
+        units = [
+            self.layout.unit(name, rows, key)
+            for key, ranges in self.state.units.get(name, {}).items()
+            for rows in ranges
+        ]
         return (*([self.layout.label(name)] if markers else []), *units, *markers)
 
 
-def _assert_same_cascade(layout: Layout, manifest: Mapping[str, Any] | None, cascades: Sequence[Cascade]) -> None:
+def _assert_same_cascade(
+    layout: Layout, manifest: Mapping[str, Any] | None, cascades: Sequence[Cascade]
+) -> None:
     if manifest is None:
         return
-    there: Mapping[str, Any] = {name: policy["cascade"] for name, policy in manifest["policies"].items()}
+    there: Mapping[str, Any] = {
+        name: policy["cascade"] for name, policy in manifest["policies"].items()
+    }
     here = {cascade.policy.id: json.loads(json.dumps(cascade.identity())) for cascade in cascades}
-    differs = [f"policy {name} is only {'there' if name in there else 'in this job'}" for name in sorted(there.keys() ^ here.keys())]
+    differs = [
+        f"policy {name} is only {'there' if name in there else 'in this job'}"
+        for name in sorted(there.keys() ^ here.keys())
+    ]
     for name in sorted(there.keys() & here.keys()):
         differs += _differences(name, there[name], here[name])
     if differs:
         raise UserError(
-            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a new output.path with reuse: [{layout.url}], "
+            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a "
+            f"new output.path with reuse: [{layout.url}], "
             "or give --replace to judge again what differs"
         )
 
 
-def _differences(policy: str, there: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, Any]]) -> list[str]:
+def _differences(
+    policy: str, there: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Between two cascades as `Cascade.identity` has them."""
     names = [", ".join(judge["judge"] for judge in judges) for judges in (there, here)]
     if names[0] != names[1]:
@@ -197,17 +259,22 @@ def _differences(policy: str, there: Sequence[Mapping[str, Any]], here: Sequence
     found = []
     for before, now in zip(there, here, strict=True):
         of = f"{now['judge']} " if len(here) > 1 else ""
-        found += [f"{policy}: {of}{field}{_both(before.get(field), now[field])}" for field in now if now[field] != before.get(field)]
+        found += [
+            f"{policy}: {of}{field}{_both(before.get(field), now[field])}"
+            for field in now
+            if now[field] != before.get(field)
+        ]
     return list(dict.fromkeys(found))
 
 
 def _assert_same_source(layout: Layout, found: _Subtraction) -> None:
-    """A shard may have changed since it was labelled; labels of a file elsewhere are another job's."""
+    """A shard may have changed since; labels of a file elsewhere are another job's."""
     for work in found.todo:
         marker = found.markers.get(work.shard.name)
         if marker is not None and marker["source"] != work.shard.url:
             raise UserError(
-                f"{layout.url} holds labels of another input ({work.shard.name} is of {marker['source']}, and {work.shard.url} in this job): "
+                f"{layout.url} holds labels of another input ({work.shard.name} is of "
+                f"{marker['source']}, and {work.shard.url} in this job): "
                 "write to a new output.path, or give --replace to judge it all again"
             )
 

@@ -1,4 +1,4 @@
-"""A policy folder (`policy.md`, `golden.jsonl`) read into a frozen `Policy`; every problem at once."""
+"""A policy folder (`policy.md`, `golden.jsonl`) into a frozen `Policy`, all problems at once."""
 
 from __future__ import annotations
 
@@ -37,15 +37,21 @@ class GoldenCase(BaseModel):
 class Policy(BaseModel):
     """What the model is asked to enforce.
 
-    `labels` keeps the file's order, mildest first; without any it is the safeguard guide's binary form, 0 safe and
-    1 violates. `text` is what the policy's author wrote, the answer format apart (`prompt.instructions` adds it).
+    `labels` keeps the file's order, mildest first; without any it is the safeguard guide's binary
+    form, 0 safe and 1 violates. `text` is what the policy's author wrote, the answer format apart
+    (`prompt.instructions` adds it).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str = Field(pattern=f"^{POLICY_ID}$")
     title: str = ""
     version: int = 1
-    labels: Mapping[str, Label] = Field(default_factory=lambda: {"0": Label(violates=False, title="Safe"), "1": Label(violates=True, title="Violates")})
+    labels: Mapping[str, Label] = Field(
+        default_factory=lambda: {
+            "0": Label(violates=False, title="Safe"),
+            "1": Label(violates=True, title="Violates"),
+        }
+    )
     answer: Literal["label", "rationale"] = "rationale"
     threshold: float = Field(default=0.5, gt=0, le=1)
     text: str = Field(min_length=1)
@@ -56,7 +62,9 @@ class Policy(BaseModel):
         if {label.violates for label in labels.values()} != {True, False}:
             raise ValueError("needs at least one label that violates and one that does not")
         if bad := [name for name in labels if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:
-            raise ValueError(f"labels are letters, digits, '_', '.' or '-', not {', '.join(map(repr, bad))}")
+            raise ValueError(
+                f"labels are letters, digits, '_', '.' or '-', not {', '.join(map(repr, bad))}"
+            )
         return labels
 
     @property
@@ -75,7 +83,9 @@ def load_policy(folder: str | Path) -> Policy:
     try:
         source = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise Problems([Problem(str(folder), None, "no policy.md in this policy folder", _neighbours(file))]) from None
+        raise Problems(
+            [Problem(str(folder), None, "no policy.md in this policy folder", _neighbours(file))]
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise Problems([Problem(str(file), None, f"cannot be read: {error}")]) from None
     front, text = _split(file, source)
@@ -97,7 +107,14 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
             problems.append(Problem(str(file), number, str(error).splitlines()[0]))
             continue
         if case.label not in policy.labels:
-            problems.append(Problem(str(file), number, f"unknown label {case.label!r}", nearest(case.label, policy.labels)))
+            problems.append(
+                Problem(
+                    str(file),
+                    number,
+                    f"unknown label {case.label!r}",
+                    nearest(case.label, policy.labels),
+                )
+            )
         cases.append(case)
     if problems:
         raise Problems(problems)
@@ -107,13 +124,28 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
 def _split(file: Path, source: str) -> tuple[dict[str, Any], str]:
     match = re.match(r"---\n(.*?)\n---\n(.*)", source, re.DOTALL)
     if match is None:
-        raise Problems([Problem(str(file), 1, "no front matter", "begin the file with a block of YAML between two lines of ---")])
+        raise Problems(
+            [
+                Problem(
+                    str(file),
+                    1,
+                    "no front matter",
+                    "begin the file with a block of YAML between two lines of ---",
+                )
+            ]
+        )
     try:
         front = yaml.safe_load(match[1]) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 2
-        raise Problems([Problem(str(file), line, f"front matter is no YAML: {getattr(error, 'problem', error)}")]) from None
+        raise Problems(
+            [
+                Problem(
+                    str(file), line, f"front matter is no YAML: {getattr(error, 'problem', error)}"
+                )
+            ]
+        ) from None
     if not isinstance(front, dict):
         raise Problems([Problem(str(file), 2, "front matter must be keys and values")])
     if isinstance(front.get("labels"), dict):  # YAML reads the label 0 as a number
@@ -123,10 +155,19 @@ def _split(file: Path, source: str) -> tuple[dict[str, Any], str]:
 
 def _problem(file: Path, source: str, item: Any) -> Problem:
     where = [str(part) for part in item["loc"]]
-    line = next((i for i, text in enumerate(source.splitlines(), 1) if where and re.match(rf"\s*['\"]?{re.escape(where[-1])}['\"]?\s*:", text)), None)
+    line = next(
+        (
+            i
+            for i, text in enumerate(source.splitlines(), 1)
+            if where and re.match(rf"\s*['\"]?{re.escape(where[-1])}['\"]?\s*:", text)
+        ),
+        None,
+    )
     path = ".".join(where)
     if item["type"] == "extra_forbidden":
-        known = Label.model_fields if where[0] == "labels" else Policy.model_fields.keys() - {"text"}
+        known = (
+            Label.model_fields if where[0] == "labels" else Policy.model_fields.keys() - {"text"}
+        )
         return Problem(str(file), line, f"unknown key {path!r}", nearest(where[-1], known))
     if path == "text":
         return Problem(str(file), None, "no policy text below the front matter")
@@ -136,4 +177,8 @@ def _problem(file: Path, source: str, item: Any) -> Problem:
 def _neighbours(file: Path) -> str:
     around = file.parent.parent
     names = [found.parent.name for found in around.glob("*/policy.md")] if around.is_dir() else []
-    return nearest(file.parent.name, names) if names else "a policy is a folder with policy.md and golden.jsonl"
+    return (
+        nearest(file.parent.name, names)
+        if names
+        else "a policy is a folder with policy.md and golden.jsonl"
+    )

@@ -1,6 +1,8 @@
-"""What a cluster is asked before a job is queued there: a driver of its own on it, which prints what it finds as JSON lines.
+"""What a cluster is asked before a job is queued there: a driver of its own on it, which prints
+what it finds as JSON lines.
 
-It begins with the standard library, Ray, and what needs no more than these: where a library is missing, this is what tells. `readiness` judges.
+It begins with the standard library, Ray, and what needs no more than these: where a library is
+missing, this is what tells. `readiness` judges.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 # What begins a line of it in a driver's log.
 MARK = '{"preflight":'
-# Nodes that are asked, the head and those with GPUs first: nodes of one kind have one image and one environment.
+# Nodes that are asked, the head and those with GPUs first: nodes of one kind have one image and one
+# environment.
 ASKED = 32
 # Seconds a node has for an answer, the start of a worker included.
 ANSWER_S = 120.0
@@ -34,24 +37,40 @@ Node = Mapping[str, Any]
 
 
 def main(job: str, distributions: Sequence[str]) -> None:
-    """Print a line for each node, for each problem, and at the end, where there was none, what the job finds there."""
+    """Print a line for each node, for each problem, and at the end, where there was none, what the
+    job finds there.
+    """
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
     nodes = _asked(ray.nodes())
     for node, found in _on_each(nodes, about, distributions):
-        _tell("node", node=node["NodeName"], cpus=node["Resources"].get("CPU", 0), gpus=node["Resources"].get("GPU", 0), **found)
+        _tell(
+            "node",
+            node=node["NodeName"],
+            cpus=node["Resources"].get("CPU", 0),
+            gpus=node["Resources"].get("GPU", 0),
+            **found,
+        )
     try:
         _tell("ready", nodes=sum(node["Alive"] for node in ray.nodes()), **_ready(job, nodes))
     except Problems as error:
         for problem in error.problems:
             # Its lines are not those of the file that somebody wrote.
-            _tell("problem", **asdict(replace(problem, file="the job", line=None) if problem.file == job else problem))
+            _tell(
+                "problem",
+                **asdict(
+                    replace(problem, file="the job", line=None) if problem.file == job else problem
+                ),
+            )
     except (ModerayError, ImportError) as error:
         _tell("problem", **asdict(Problem("the head", None, str(error))))
 
 
 def about(distributions: Sequence[str]) -> dict[str, Any]:
     """On a node: Python's version and those of distributions, None where one is missing."""
-    return {"python": platform.python_version(), "versions": {name: _version(name) for name in distributions}}
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in distributions},
+    }
 
 
 def _version(distribution: str) -> str | None:
@@ -63,14 +82,27 @@ def _version(distribution: str) -> str | None:
 
 def _asked(nodes: Sequence[Node]) -> list[Node]:
     alive = [node for node in nodes if node["Alive"]]
-    return sorted(alive, key=lambda node: ("node:__internal_head__" not in node["Resources"], -node["Resources"].get("GPU", 0)))[:ASKED]
+    return sorted(
+        alive,
+        key=lambda node: (
+            "node:__internal_head__" not in node["Resources"],
+            -node["Resources"].get("GPU", 0),
+        ),
+    )[:ASKED]
 
 
-def _on_each(nodes: Sequence[Node], function: Callable[..., dict[str, Any]], *args: object) -> list[tuple[Node, dict[str, Any]]]:
+def _on_each(
+    nodes: Sequence[Node], function: Callable[..., dict[str, Any]], *args: object
+) -> list[tuple[Node, dict[str, Any]]]:
     """What a function gives on each node; `{"silent": reason}` where it gives nothing in time."""
     # Without a core of its own: on a busy cluster it would wait for the work there.
     task = ray.remote(num_cpus=0, max_retries=0)(function)
-    tasks = [task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*args) for node in nodes]
+    tasks = [
+        task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*args)
+        for node in nodes
+    ]
     ray.wait(tasks, num_returns=len(tasks), timeout=ANSWER_S)
     return [(node, _answer(task)) for node, task in zip(nodes, tasks, strict=True)]
 
@@ -95,12 +127,18 @@ def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
     engines = hosted(checked.job, checked.cascades, *resources())
     if unreached := _unreached(checked, nodes):
         raise Problems(unreached)
-    return {"shards": len(checked.scan.shards), "rows": checked.scan.rows, "engines": engines.most, "gpus": engines.most * engines.spec.gpus}
+    return {
+        "shards": len(checked.scan.shards),
+        "rows": checked.scan.rows,
+        "engines": engines.most,
+        "gpus": engines.most * engines.spec.gpus,
+    }
 
 
 def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
-    """What of input, output and model a node cannot reach. A file that the driver writes in the output must be there
-    for every node."""
+    """What of input, output and model a node cannot reach. A file that the driver writes in the
+    output must be there for every node.
+    """
     from moderay.state import Layout
     from moderay.storage import plain_errors, remove
 
@@ -115,7 +153,11 @@ def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
         remove(layout.fs, f"{layout.root}/{name}")
     if (model := _model(job)) is not None:
         found += _on_each(hosts(nodes), reach_model, *model)
-    return [Problem(f"node {node['NodeName']}", None, message) for node, said in found for message in said.get("problems", [said.get("silent")])]
+    return [
+        Problem(f"node {node['NodeName']}", None, message)
+        for node, said in found
+        for message in said.get("problems", [said.get("silent")])
+    ]
 
 
 def hosts(nodes: Sequence[Node]) -> list[Node]:
@@ -130,7 +172,11 @@ def _model(job: Any) -> tuple[str, str | None] | None:
     from moderay.engines import VllmSpec
 
     spec = engine_spec(job, gpus=0)
-    return (spec.source, spec.revision) if isinstance(spec, VllmSpec) and spec.source != "tiny" else None
+    return (
+        (spec.source, spec.revision)
+        if isinstance(spec, VllmSpec) and spec.source != "tiny"
+        else None
+    )
 
 
 def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,12 +190,18 @@ def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
                 fs, path = filesystem(url, options)
                 details(fs, path)
         except ModerayError as error:
-            problems.append(str(error) if "://" in url else f"{url} is not there: a path must be one of a disk that all nodes share")
+            problems.append(
+                str(error)
+                if "://" in url
+                else f"{url} is not there: a path must be one of a disk that all nodes share"
+            )
     return {"problems": problems}
 
 
 def reach_model(source: str, revision: str | None) -> dict[str, Any]:
-    """On a node that may host engines: what is wrong with the model's config, with which every engine begins."""
+    """On a node that may host engines: what is wrong with the model's config, with which every
+    engine begins.
+    """
     if "://" in source or source.startswith("/"):
         return reach([f"{source.rstrip('/')}/config.json"], {})
     from huggingface_hub import hf_hub_download
@@ -158,7 +210,9 @@ def reach_model(source: str, revision: str | None) -> dict[str, Any]:
     try:
         hf_hub_download(source, "config.json", revision=revision)
     except (OSError, ValueError, RevisionResolutionError) as error:
-        return {"problems": [f"model {source!r} cannot be had: {str(error).strip().splitlines()[0]}"]}
+        return {
+            "problems": [f"model {source!r} cannot be had: {str(error).strip().splitlines()[0]}"]
+        }
     return {"problems": []}
 
 

@@ -1,7 +1,9 @@
-"""Rows -> what an engine needs to be asked: contents as token ids, beside what is known of them already.
+"""Rows -> what an engine needs to be asked: contents as token ids, beside what is known of them
+already.
 
-In order of cost: an earlier verdict on the same content, then the judges on columns (rules, screen), and token ids for what
-is left. Too long is known here, before any engine sees it."""
+In order of cost: an earlier verdict on the same content, then the judges on columns (rules,
+screen), and token ids for what is left. Too long is known here, before any engine sees it.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,18 @@ from moderay.prompt import Vocabulary
 from moderay.records import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.reuse import ReadAlong
 
-# A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge, and where nobody needs to
-# be asked. Beside these stand, for each policy, what `known` and `audited` give.
-PREPARED = pa.schema([ROW, CONTENT_HASH, ("ids", pa.large_list(pa.int32())), ("status", pa.string()), ("detail", pa.string())])
+# A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge,
+# and where nobody needs to be asked. Beside these stand, for each policy, what `known` and
+# `audited` give.
+PREPARED = pa.schema(
+    [
+        ROW,
+        CONTENT_HASH,
+        ("ids", pa.large_list(pa.int32())),
+        ("status", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
 
 # The row's position in its shard; a name no input column has.
 POSITION = "\x00row"
@@ -30,7 +41,11 @@ POSITION = "\x00row"
 def known(table: pa.Table, policy: str) -> pa.StructArray:
     """A policy's verdicts that are there already, null where there is none."""
     name = _column("known", policy)
-    return structs(table.column(name)) if name in table.column_names else pa.nulls(len(table), VERDICTS)
+    return (
+        structs(table.column(name))
+        if name in table.column_names
+        else pa.nulls(len(table), VERDICTS)
+    )
 
 
 def audited(table: pa.Table, policy: str) -> np.ndarray:
@@ -38,7 +53,9 @@ def audited(table: pa.Table, policy: str) -> np.ndarray:
     name = _column("audit", policy)
     if name not in table.column_names:
         return np.zeros(len(table), bool)
-    return np.asarray(pc.fill_null(structs(table.column(name)), False).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        pc.fill_null(structs(table.column(name)), False).to_numpy(zero_copy_only=False)
+    )
 
 
 def open_rows(table: pa.Table) -> int:
@@ -50,7 +67,9 @@ def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
     """A prepared unit with further known verdicts, by policy, parallel to its rows."""
     for policy, column in more.items():
         both, name = filled(known(table, policy), column), _column("known", policy)
-        table = (table.drop_columns([name]) if name in table.column_names else table).append_column(name, both)
+        table = (table.drop_columns([name]) if name in table.column_names else table).append_column(
+            name, both
+        )
     return table
 
 
@@ -59,13 +78,25 @@ def _column(what: str, policy: str) -> str:
     return f"{what}.{policy}"
 
 
-def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequence[Cascade], vocab: Vocabulary, earlier: ReadAlong | None = None) -> pa.Table:
-    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and what `known` and `audited` give."""
+def prepared(
+    table: pa.Table,
+    found: Sequence[Content],
+    job: Job,
+    cascades: Sequence[Cascade],
+    vocab: Vocabulary,
+    earlier: ReadAlong | None = None,
+) -> pa.Table:
+    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and what `known`
+    and `audited` give.
+    """
     hashes = [content.hash for content in found]
     judged = np.array([content.status is Status.OK for content in found], bool)
     # A copy of all contents, which only judges on columns need.
     read = any(cascade.on_columns for cascade in cascades)
-    texts = pa.array([content.text if read and content.status is Status.OK else None for content in found], pa.large_string())
+    texts = pa.array(
+        [content.text if read and content.status is Status.OK else None for content in found],
+        pa.large_string(),
+    )
     asked, beside = np.zeros(len(found), bool), dict[str, pa.Array]()
     found_before = {} if earlier is None else earlier.find(hashes)
     for cascade in cascades:
@@ -74,7 +105,11 @@ def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequ
         asked |= judged & (~valid(settled) | audit)
         beside |= {_column("known", policy): settled} if settled.null_count < len(settled) else {}
         beside |= {_column("audit", policy): pa.array(audit)} if audit.any() else {}
-    columns = [table.column(POSITION), pa.array(hashes, pa.string()), *_ids(found, asked, job, vocab)]
+    columns = [
+        table.column(POSITION),
+        pa.array(hashes, pa.string()),
+        *_ids(found, asked, job, vocab),
+    ]
     made = pa.Table.from_arrays(columns, schema=PREPARED)
     for name, column in beside.items():
         made = made.append_column(name, column)
@@ -82,9 +117,16 @@ def prepared(table: pa.Table, found: Sequence[Content], job: Job, cascades: Sequ
 
 
 def _known(
-    cascade: Cascade, texts: pa.Array, hashes: Sequence[str | None], judged: np.ndarray, table: pa.Table, earlier: pa.StructArray | None
+    cascade: Cascade,
+    texts: pa.Array,
+    hashes: Sequence[str | None],
+    judged: np.ndarray,
+    table: pa.Table,
+    earlier: pa.StructArray | None,
 ) -> tuple[pa.StructArray, np.ndarray]:
-    """One policy's verdicts that cost nothing, and which of them are audited: of those settled here and now."""
+    """One policy's verdicts that cost nothing, and which of them are audited: of those settled here
+    and now.
+    """
     found = pa.nulls(len(texts), VERDICTS) if earlier is None else earlier
     settled = np.zeros(len(texts), bool)
     for judge in cascade.on_columns:
@@ -98,7 +140,9 @@ def _known(
     return found, audited
 
 
-def _ids(found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabulary) -> list[pa.Array]:
+def _ids(
+    found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabulary
+) -> list[pa.Array]:
     """Token ids, status and detail of every row."""
     ids: list[list[int] | None] = []
     statuses: list[str | None] = []
@@ -107,13 +151,21 @@ def _ids(found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabular
         tokens = content_ids(content.text, job.windows, vocab) if ask else None
         too_long = ask and tokens is None
         ids.append(tokens)
-        statuses.append(Status.TOO_LONG if too_long else None if content.status is Status.OK else content.status)
+        statuses.append(
+            Status.TOO_LONG if too_long else None if content.status is Status.OK else content.status
+        )
         details.append(_too_long(content, job) if too_long else content.detail)
-    return [pa.array(values, PREPARED.field(name).type) for name, values in (("ids", ids), ("status", statuses), ("detail", details))]
+    return [
+        pa.array(values, PREPARED.field(name).type)
+        for name, values in (("ids", ids), ("status", statuses), ("detail", details))
+    ]
 
 
 def _too_long(content: Content, job: Job) -> str:
-    return f"{len(content.text):,} characters are more than {job.windows.max} windows of {job.windows.tokens} tokens hold"
+    return (
+        f"{len(content.text):,} characters are more than {job.windows.max} windows of "
+        f"{job.windows.tokens} tokens hold"
+    )
 
 
 def valid(column: pa.Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line an interval elsewhere, and the same as JSON lines."""
+"""How far a run is: a bar on a terminal, a line an interval elsewhere, and JSON lines."""
 
 from __future__ import annotations
 
@@ -32,15 +32,21 @@ class Rate(NamedTuple):
 
 
 class Progress:
-    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines; `log`: where the driver's events go,
-    these lines among them. `last`: when the last unit was saved (monotonic seconds). `usage`: what the engines were asked."""
+    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines;
+    `log`: where the driver's events go, these lines among them. `last`: when the last unit was
+    saved (monotonic seconds). `usage`: what the engines were asked.
+    """
 
-    def __init__(self, console: Console | None, interval: float = 10.0, log: Path | None = None) -> None:
+    def __init__(
+        self, console: Console | None, interval: float = 10.0, log: Path | None = None
+    ) -> None:
         self._console, self._interval = console, interval
         self.log = log
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self.reused = self.restarts = self._total = self._left = self._flagged = self._failed = 0
+        self.rows = self.reused = self.restarts = self._total = self._left = self._flagged = (
+            self._failed
+        ) = 0
         self._tokens: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
@@ -55,7 +61,12 @@ class Progress:
         self._remain(total)
         if self._console is not None and self._console.is_terminal and total:
             # In this order and so short that 80 columns hold all of it.
-            columns = (TextColumn("{task.completed}/{task.total} rows"), BarColumn(bar_width=8), TimeRemainingColumn(), TextColumn("{task.description}"))
+            columns = (
+                TextColumn("{task.completed}/{task.total} rows"),
+                BarColumn(bar_width=8),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
             self._bar = Bar(*columns, console=self._console)
             self._bar.start()
             self._task = self._bar.add_task("starting engines", total=total)
@@ -76,7 +87,12 @@ class Progress:
             failed = sum(policy[status] for status in RETRYABLE)
             self._doubtful[name] += failed + policy["forced"]
             self._judged[name] += failed + policy[Status.OK.value]
-        self._tokens.update({name: policy["prompt_tokens"] + policy["output_tokens"] for name, policy in unit.counts.items()})
+        self._tokens.update(
+            {
+                name: policy["prompt_tokens"] + policy["output_tokens"]
+                for name, policy in unit.counts.items()
+            }
+        )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
         if time.monotonic() - self._told >= self._interval:
@@ -102,16 +118,29 @@ class Progress:
     def rates(self) -> dict[str, Rate]:
         """By policy id, since the engines were asked for, their start included."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        return {name: Rate(round(self.rows / seconds, 1), round(tokens / seconds, 1)) for name, tokens in self._tokens.items()}
+        return {
+            name: Rate(round(self.rows / seconds, 1), round(tokens / seconds, 1))
+            for name, tokens in self._tokens.items()
+        }
 
     def doubtful(self) -> dict[str, tuple[int, int]]:
-        """By policy id: rows that failed at the model's hands or were forced, of how many that it was asked."""
+        """By policy id: rows that failed at the model's hands or were forced, of how many that it
+        was asked.
+        """
         return {name: (self._doubtful[name], judged) for name, judged in self._judged.items()}
 
     def state(self) -> Mapping[str, Any]:
         seconds = max(time.monotonic() - self._began, 1e-9)
-        counts = {"flagged": self._flagged, "failed": self._failed, "reused": self.reused, "engine_restarts": self.restarts}
-        rates = {"rows_per_s": round(self.rows / seconds, 1), "tokens_per_s": round(self._tokens.total() / seconds, 1)}
+        counts = {
+            "flagged": self._flagged,
+            "failed": self._failed,
+            "reused": self.reused,
+            "engine_restarts": self.restarts,
+        }
+        rates = {
+            "rows_per_s": round(self.rows / seconds, 1),
+            "tokens_per_s": round(self._tokens.total() / seconds, 1),
+        }
         return {
             "rows": self.rows,
             "of": self._total,
@@ -121,8 +150,20 @@ class Progress:
 
     def _line(self) -> str:
         now = self.state()
-        also = [f"{count} {name}" for name, count in (("reused", self.reused), ("engine restarts", self.restarts)) if count]
-        return " ".join([f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s {now['flagged']} flagged {now['failed']} failed", *also])
+        also = [
+            f"{count} {name}"
+            for name, count in (("reused", self.reused), ("engine restarts", self.restarts))
+            if count
+        ]
+        return " ".join(
+            [
+                (
+                    f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s "
+                    f"{now['flagged']} flagged {now['failed']} failed"
+                ),
+                *also,
+            ]
+        )
 
     def _tell(self) -> None:
         self._told = time.monotonic()

@@ -1,10 +1,13 @@
-"""Policy + content -> harmony token ids; the one file that knows a vocabulary (and imports openai_harmony).
+"""Policy + content -> harmony token ids; the one file that knows a vocabulary (and imports
+openai_harmony).
 
-A prompt is built as ids, never as a string that is tokenised again: content is encoded as ordinary text, so what a
-user typed can never become a control token. The policy's prefix is rendered once per policy and effort, which is also
-what the engine's prefix cache shares. There is no date in it: a new day must not change the prompt.
+A prompt is built as ids, never as a string that is tokenised again: content is encoded as ordinary
+text, so what a user typed can never become a control token. The policy's prefix is rendered once
+per policy and effort, which is also what the engine's prefix cache shares. There is no date in it:
+a new day must not change the prompt.
 
-The layout is OpenAI's harmony format (github.com/openai/harmony), byte for byte what its own renderer makes.
+The layout is OpenAI's harmony format (github.com/openai/harmony), byte for byte what its own
+renderer makes.
 """
 
 from __future__ import annotations
@@ -73,13 +76,20 @@ class HarmonyVocabulary:
         from openai_harmony import HarmonyEncodingName, load_harmony_encoding
 
         self._encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
-        self.control: Mapping[str, int] = {token: self._encoding.encode(token, allowed_special="all")[0] for token in CONTROL_TOKENS}
+        self.control: Mapping[str, int] = {
+            token: self._encoding.encode(token, allowed_special="all")[0]
+            for token in CONTROL_TOKENS
+        }
 
     def __reduce__(self) -> tuple[object, tuple[()]]:
         return vocabulary, ()  # pickled by name: each process loads its own
 
     def encode(self, text: str) -> list[int]:
-        return [token for piece in _pieces(text) for token in self._encoding.encode(piece, disallowed_special=())]
+        return [
+            token
+            for piece in _pieces(text)
+            for token in self._encoding.encode(piece, disallowed_special=())
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._encoding.decode(list(ids))
@@ -91,8 +101,10 @@ VOCABULARY = "vocabulary.json"
 
 
 class CheckpointVocabulary:
-    """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE of the `tokenizers`
-    library, without control tokens) and `control_tokens.json` (spelling -> id, above the BPE's ids)."""
+    """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE
+    of the `tokenizers` library, without control tokens) and `control_tokens.json` (spelling -> id,
+    above the BPE's ids).
+    """
 
     def __init__(self, source: str) -> None:
         from tokenizers import Tokenizer
@@ -108,7 +120,11 @@ class CheckpointVocabulary:
         return vocabulary, (self._source,)
 
     def encode(self, text: str) -> list[int]:
-        return [token for piece in _pieces(text) for token in self._bpe.encode(piece, add_special_tokens=False).ids]
+        return [
+            token
+            for piece in _pieces(text)
+            for token in self._bpe.encode(piece, add_special_tokens=False).ids
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         parts: list[str] = []
@@ -122,15 +138,17 @@ class CheckpointVocabulary:
         return "".join([*parts, self._bpe.decode(ordinary, skip_special_tokens=False)])
 
 
-# Characters encoded at once. A run without a word boundary costs a tokeniser the square of its length (200,000 times one
-# CJK character: 112 s in oss-harmony 0.0.11, and 1,000,000 letters end its process with a stack overflow), and any
-# user can type one. Texts of up to this length are always encoded whole.
+# Characters encoded at once. A run without a word boundary costs a tokeniser the square of its
+# length (200,000 times one CJK character: 112 s in oss-harmony 0.0.11, and 1,000,000 letters end
+# its process with a stack overflow), and any user can type one. Texts of up to this length are
+# always encoded whole.
 PIECE = 4096
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text where every vocabulary of ours has a token boundary anyway: before the space between two
-    letters. Only where there is none within `PIECE` characters is a run cut hard."""
+    """Cut a long text where every vocabulary of ours has a token boundary anyway: before the space
+    between two letters. Only where there is none within `PIECE` characters is a run cut hard.
+    """
     start = 0
     while len(text) - start > PIECE:
         cut = _boundary(text, start + 1, start + PIECE)
@@ -148,7 +166,9 @@ def _boundary(text: str, low: int, high: int) -> int:
 
 @functools.cache
 def vocabulary(source: str | None = None) -> Vocabulary:
-    """The vocabulary of a model: a local checkpoint's own where it brings one, as `tiny` does, else harmony's."""
+    """The vocabulary of a model: a local checkpoint's own where it brings one, as `tiny` does, else
+    harmony's.
+    """
     if source is not None and checkpoint.text(source, VOCABULARY) is not None:
         return CheckpointVocabulary(source)
     return HarmonyVocabulary()
@@ -156,7 +176,9 @@ def vocabulary(source: str | None = None) -> Vocabulary:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The ids around the content: `prefix + content + suffix` is what the model is given for one policy."""
+    """The ids around the content: `prefix + content + suffix` is what the model is given for one
+    policy.
+    """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -182,9 +204,11 @@ def prompt(policy: Policy, effort: Effort, vocab: Vocabulary) -> Prompt:
 
 
 def instructions(policy: Policy) -> str:
-    """The policy's text with the answer format added below its title and again before its examples."""
+    """The policy's text with the answer format below its title and again before its examples."""
     form = answer_format(policy)
-    title, _, body = policy.text.partition("\n") if policy.text.startswith("# ") else ("", "", policy.text)
+    title, _, body = (
+        policy.text.partition("\n") if policy.text.startswith("# ") else ("", "", policy.text)
+    )
     head = f"{title}\n\n{form}\n\n" if title else f"{form}\n\n"
     body = body.strip("\n")
     examples = re.search(r"^#+ .*EXAMPLES.*$", body, re.MULTILINE | re.IGNORECASE)
@@ -195,8 +219,15 @@ def instructions(policy: Policy) -> str:
 
 def answer_format(policy: Policy) -> str:
     """How the model is told to answer: the label alone, or JSON with the label first."""
-    labels = ", ".join(f"{name} ({label.title})" if label.title else name for name, label in policy.labels.items())
+    labels = ", ".join(
+        f"{name} ({label.title})" if label.title else name for name, label in policy.labels.items()
+    )
     if policy.answer == "label":
-        return f"## ANSWER FORMAT\nAnswer with exactly one label and nothing else. Labels: {labels}."
+        return (
+            f"## ANSWER FORMAT\nAnswer with exactly one label and nothing else. Labels: {labels}."
+        )
     shape = '{"label": "<label>", "rationale": "<one or two sentences>"}'
-    return f"## ANSWER FORMAT\nAnswer with this JSON object and nothing else: {shape}. Labels: {labels}."
+    return (
+        f"## ANSWER FORMAT\nAnswer with this JSON object and nothing else: {shape}. Labels: "
+        f"{labels}."
+    )

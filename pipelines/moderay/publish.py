@@ -1,8 +1,8 @@
 """Publishing: saved units -> one label file per shard, complete or absent; each task idempotent.
 
-Check that the units tile the shard and that the input is unchanged; stream the carried columns beside the verdicts in
-row order into a local file; verify it; put it; then the marker; then drop the units. A task that dies at any point is
-simply run again.
+Check that the units tile the shard and that the input is unchanged; stream the carried columns
+beside the verdicts in row order into a local file; verify it; put it; then the marker; then drop
+the units. A task that dies at any point is simply run again.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class ShardFailed(ModerayError):
 
 @dataclass(frozen=True)
 class Publication:
-    """What publishing a shard needs; picklable. `key`: the shard's; `units`: the key its units are saved under. `judges`:
-    judge keys by policy and judge. `columns`: carried input fields. `epoch`: of the driver's lease."""
+    """What publishing a shard needs; picklable. `key`: the shard's; `units`: the key its units are
+    saved under. `judges`: judge keys by policy and judge. `columns`: carried input fields. `epoch`:
+    of the driver's lease.
+    """
 
     layout: Layout
     shard: Shard
@@ -61,20 +63,29 @@ class Publication:
         return pa.schema([*self.columns, *self.label_schema])
 
 
-def publish(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the marker's content. Raises
-    `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing."""
+def publish(
+    work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the
+    marker's content. Raises `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing.
+    """
     if missing := gaps(work.shard.rows, units):
-        raise ShardFailed(f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit")
+        raise ShardFailed(
+            f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit"
+        )
     assert_unchanged(work)
     decided = (_decided(work, _read_unit(work, rows)) for rows in units)
     return _write(work, _beside_input(work, decided), units, old)
 
 
 def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Write a published shard again from its own probabilities: under other thresholds, or with other columns carried."""
+    """Write a published shard again from its own probabilities: under other thresholds, or with
+    other columns carried.
+    """
     layout = work.layout
-    with pq.ParquetFile(RemoteFile(layout.fs, layout.label(work.shard.name)), pre_buffer=True) as file:
+    with pq.ParquetFile(
+        RemoteFile(layout.fs, layout.label(work.shard.name)), pre_buffer=True
+    ) as file:
         if file.schema_arrow.equals(work.schema):
             return _write(work, _redecided(work, file, work.schema), (), old)
         assert_unchanged(work)
@@ -87,10 +98,17 @@ def assert_unchanged(work: Publication) -> None:
     if now is None:
         raise ShardFailed(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
-        raise ShardFailed(f"{work.shard.file} changed while it was judged: run the same command again")
+        raise ShardFailed(
+            f"{work.shard.file} changed while it was judged: run the same command again"
+        )
 
 
-def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range], old: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _write(
+    work: Publication,
+    batches: Iterator[pa.Table],
+    units: Sequence[Range],
+    old: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
     layout, fs = work.layout, work.layout.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         file = Path(folder) / "labels.parquet"
@@ -110,7 +128,10 @@ def _write(work: Publication, batches: Iterator[pa.Table], units: Sequence[Range
         "thresholds": {policy.id: policy.threshold for policy in work.policies},
         "run": work.epoch,
     }
-    layout.write(layout.marker(work.shard.name, work.key, work.decision), json.dumps(marker, indent=1).encode())
+    layout.write(
+        layout.marker(work.shard.name, work.key, work.decision),
+        json.dumps(marker, indent=1).encode(),
+    )
     drop(work, units, old)
     return marker
 
@@ -119,14 +140,20 @@ def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str
     """Remove what the published shard no longer needs: its units and the markers it had before."""
     fs = work.layout.fs
     paths = [work.layout.unit(work.shard.name, rows, work.units) for rows in units]
-    paths += [work.layout.marker(work.shard.name, *name) for name in old if name != (work.key, work.decision)]
+    paths += [
+        work.layout.marker(work.shard.name, *name)
+        for name in old
+        if name != (work.key, work.decision)
+    ]
     for path in paths:
         remove(fs, path)
 
 
 @dataclass
 class Tally:
-    """Label rows, how many of them are flagged, and by policy the counts of `decide.summary` and `decide.distribution`."""
+    """Label rows, how many of them are flagged, and by policy the counts of `decide.summary` and
+    `decide.distribution`.
+    """
 
     policies: dict[str, Counter[str]]
     rows: int = 0
@@ -139,11 +166,13 @@ class Tally:
             self.policies[name].update(summary(rows) | distribution(rows))
 
 
-def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table], again: bool) -> tuple[Tally, Tally | None]:
+def _to_local(
+    file: Path, work: Publication, batches: Iterator[pa.Table], again: bool
+) -> tuple[Tally, Tally | None]:
     """Write the label file; what all its rows are and, with `again`, those that this run judged."""
     all_, new = (Tally({policy.id: Counter() for policy in work.policies}) for _ in range(2))
-    # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an exception leaves a
-    # valid file with the rows so far.
+    # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an
+    # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
             writer.write_table(table)
@@ -151,36 +180,66 @@ def _to_local(file: Path, work: Publication, batches: Iterator[pa.Table], again:
             decisions = {policy.id: structs(table.column(policy.id)) for policy in work.policies}
             all_.add(flags, decisions)
             if again:
-                judged = {name: pc.fill_null(pc.equal(rows.field("run"), work.epoch), False) for name, rows in decisions.items()}
-                new.add(flags.filter(functools.reduce(pc.or_, judged.values())), {name: rows.filter(judged[name]) for name, rows in decisions.items()})
+                judged = {
+                    name: pc.fill_null(pc.equal(rows.field("run"), work.epoch), False)
+                    for name, rows in decisions.items()
+                }
+                new.add(
+                    flags.filter(functools.reduce(pc.or_, judged.values())),
+                    {name: rows.filter(judged[name]) for name, rows in decisions.items()},
+                )
     return all_, new if again else None
 
 
 def _verify(file: Path, work: Publication, rows: int) -> None:
-    """Read back what was written: as many rows, their positions rising, in the schema that was promised."""
+    """Read back what was written: as many rows, their positions rising, in the schema that was
+    promised.
+    """
     with pq.ParquetFile(file) as written:
         positions = written.read(columns=[ROW.name]).column(0).to_numpy()
-        if not written.schema_arrow.equals(work.schema) or len(positions) != rows or (rows and not np.all(np.diff(positions) > 0)):
-            raise ShardFailed(f"{work.shard.name}: the written file is not what was meant to be written; run the same command again")
+        if (
+            not written.schema_arrow.equals(work.schema)
+            or len(positions) != rows
+            or (rows and not np.all(np.diff(positions) > 0))
+        ):
+            raise ShardFailed(
+                f"{work.shard.name}: the written file is not what was meant to be written; run "
+                "the same command again"
+            )
 
 
 def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Label rows beside the carried columns of the input; both in row order, one batch of input after the other."""
+    """Label rows beside the carried columns of the input; both in row order, one batch of input
+    after the other.
+    """
     held = work.label_schema.empty_table()
     for start, end, carried in _carried(work):
-        while (not len(held) or held.column(ROW.name)[-1].as_py() < end - 1) and (more := next(labels, None)) is not None:
+        while (not len(held) or held.column(ROW.name)[-1].as_py() < end - 1) and (
+            more := next(labels, None)
+        ) is not None:
             held = pa.concat_tables([held, more])
         positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
-            wanted = carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
-            yield pa.Table.from_arrays([*wanted.columns, *held.slice(0, count).columns], schema=work.schema)
+            wanted = (
+                carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
+            )
+            yield pa.Table.from_arrays(
+                [*wanted.columns, *held.slice(0, count).columns], schema=work.schema
+            )
         held = held.slice(count)
 
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
-    decisions = [decide(structs(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies]
-    columns = [unit.column(ROW.name), unit.column(CONTENT_HASH.name), flagged(decisions), *decisions]
+    decisions = [
+        decide(structs(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies
+    ]
+    columns = [
+        unit.column(ROW.name),
+        unit.column(CONTENT_HASH.name),
+        flagged(decisions),
+        *decisions,
+    ]
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
@@ -189,7 +248,10 @@ def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> It
     for batch in file.iter_batches(batch_size=8192, columns=schema.names):
         table = pa.Table.from_batches([batch]).select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
-        decisions = {policy.id: redecide(structs(table.column(policy.id)), policy) for policy in work.policies}
+        decisions = {
+            policy.id: redecide(structs(table.column(policy.id)), policy)
+            for policy in work.policies
+        }
         columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
         yield pa.Table.from_pydict(columns).cast(schema)
 
@@ -208,7 +270,9 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
             yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
             start += len(table)
     except (pa.ArrowException, OSError) as error:
-        raise ShardFailed(f"{shard.file}: its carried columns cannot be read: {first_line(error)}") from error
+        raise ShardFailed(
+            f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

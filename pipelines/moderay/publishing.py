@@ -27,7 +27,10 @@ class Publisher:
         self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
-        self._publish, self._republish = _task(publish, checked.job.name), _task(republish, checked.job.name)
+        self._publish, self._republish = (
+            _task(publish, checked.job.name),
+            _task(republish, checked.job.name),
+        )
         self.markers: list[dict[str, Any]] = []
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
@@ -35,16 +38,35 @@ class Publisher:
             self.collect(wait=True)
         job = self._checked.job
         publication = Publication(
-            self._plan.layout, work.shard, work.key, work.units, self._plan.decision, self._judge_keys, self._checked.policies,
-            self._checked.scan.columns, job.output.reasoning, self._epoch, job.storage,
-        )  # fmt: skip
-        task = self._republish.remote(publication, work.old) if work.redecide else self._publish.remote(publication, units, work.old)
+            self._plan.layout,
+            work.shard,
+            work.key,
+            work.units,
+            self._plan.decision,
+            self._judge_keys,
+            self._checked.policies,
+            self._checked.scan.columns,
+            job.output.reasoning,
+            self._epoch,
+            job.storage,
+        )
+        task = (
+            self._republish.remote(publication, work.old)
+            if work.redecide
+            else self._publish.remote(publication, units, work.old)
+        )
         self._pending[task] = work.shard.name
 
     def collect(self, wait: bool = False) -> None:
         """Take in what has ended."""
         ready, _ = (
-            ray.wait(list(self._pending), num_returns=1 if wait else max(1, len(self._pending)), timeout=None if wait else 0) if self._pending else ([], [])
+            ray.wait(
+                list(self._pending),
+                num_returns=1 if wait else max(1, len(self._pending)),
+                timeout=None if wait else 0,
+            )
+            if self._pending
+            else ([], [])
         )
         for task in ready:
             shard = self._pending.pop(task)

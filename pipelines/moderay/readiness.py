@@ -37,7 +37,9 @@ class Needs:
 
 @dataclass(frozen=True)
 class Findings:
-    """The lines of a preflight, by kind; `ready` is None where there was a problem, or it did not get through."""
+    """The lines of a preflight, by kind; `ready` is None where there was a problem, or it did not
+    get through.
+    """
 
     nodes: tuple[Mapping[str, Any], ...]
     problems: tuple[Problem, ...]
@@ -49,10 +51,17 @@ def needs() -> Needs:
     try:
         said = importlib.metadata.metadata("moderay")
     except importlib.metadata.PackageNotFoundError:
-        raise UserError("moderay is not installed here, so that it is not known what it needs on a cluster: pip install it") from None
+        raise UserError(
+            "moderay is not installed here, so that it is not known what it needs on a cluster: "
+            "pip install it"
+        ) from None
     found = [Requirement(text) for text in said.get_all("Requires-Dist") or ()]
     vllm = {kind: needed for kind, name in VLLM.items() for needed in found if needed.name == name}
-    return Needs(SpecifierSet(said["Requires-Python"]), tuple(needed for needed in found if needed.marker is None), vllm)
+    return Needs(
+        SpecifierSet(said["Requires-Python"]),
+        tuple(needed for needed in found if needed.marker is None),
+        vllm,
+    )
 
 
 def findings(log: str) -> Findings:
@@ -67,16 +76,23 @@ def findings(log: str) -> Findings:
 
 
 def problems(found: Findings, needed: Needs, vllm: bool) -> list[Problem]:
-    """What is wrong there; without libraries that fit, nothing else is said, for it may well follow from them. `vllm`:
-    whether the job's engines are vLLM's."""
+    """What is wrong there; without libraries that fit, nothing else is said, for it may well follow
+    from them. `vllm`: whether the job's engines are vLLM's.
+    """
     wrong: dict[tuple[str, str], list[str]] = {}
     gpus = any(node["gpus"] for node in found.nodes)
     for node in found.nodes:
         kind = "gpu" if node["gpus"] else "cpu" if node["cpus"] and not gpus else None
-        said = [(node["silent"], "")] if "silent" in node else [(message, _IMAGE) for message in _unfit(node, needed, kind if vllm else None)]
+        said = (
+            [(node["silent"], "")]
+            if "silent" in node
+            else [(message, _IMAGE) for message in _unfit(node, needed, kind if vllm else None)]
+        )
         for problem in said:
             wrong.setdefault(problem, []).append(node["node"])
-    return [Problem(_named(nodes), None, message, hint) for (message, hint), nodes in wrong.items()] or list(found.problems)
+    return [
+        Problem(_named(nodes), None, message, hint) for (message, hint), nodes in wrong.items()
+    ] or list(found.problems)
 
 
 def _unfit(node: Mapping[str, Any], needed: Needs, hosts: str | None) -> Iterator[str]:

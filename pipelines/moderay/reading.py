@@ -1,7 +1,7 @@
 """The task that reads: a span of a shard in, its units out, each on its way to an engine.
 
-Units in which no engine needs to be asked, all rows being known, settled or empty, go no further: neighbours of them are
-saved here as one.
+Units in which no engine needs to be asked, all rows being known, settled or empty, go no further:
+neighbours of them are saved here as one.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from moderay.state import Range
 from moderay.storage import no_credentials
 from moderay.units import Span, read_span
 
-# Rows that are saved as one where no engine is asked: a file for each 512 would take longer than they do.
+# Rows that are saved as one where no engine is asked: a file for each 512 would take longer than
+# they do.
 JOINED_ROWS = 16_384
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one task reads: a span, the key its units are saved under, the marker that will take their place, and where its rows
-    may have verdicts already."""
+    """What one task reads: a span, the key its units are saved under, the marker that will take
+    their place, and where its rows may have verdicts already.
+    """
 
     span: Span
     key: str
@@ -50,8 +52,9 @@ class Reading:
 
 
 def read_task(batch: pa.Table, run: ray.ObjectRef) -> Iterator[pa.Table]:
-    """Blocks of one unit each, for `judging.Judge`. What cannot be read ends its shard; what no shard could be read without,
-    such as credentials, ends the run."""
+    """Blocks of one unit each, for `judging.Judge`. What cannot be read ends its shard; what no
+    shard could be read without, such as credentials, ends the run.
+    """
     end_with_raylet()
     context: RunContext = ray.get(run)
     for data in batch.column("reading").to_pylist():
@@ -94,7 +97,9 @@ def _blocks(reading: Reading, run: RunContext) -> Iterator[tuple[pa.Table, int]]
 
 
 class _Settled:
-    """Judged neighbours, to be saved as one unit of at most `JOINED_ROWS` rows or `most` bytes, or of one unit that is larger."""
+    """Judged neighbours, to be saved as one unit of at most `JOINED_ROWS` rows or `most` bytes, or
+    of one unit that is larger.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -102,7 +107,11 @@ class _Settled:
         self.rows = (0, 0)
 
     def takes(self, rows: Range) -> bool:
-        return rows[0] == self.rows[1] and rows[1] - self.rows[0] <= JOINED_ROWS and sum(table.nbytes for table in self.tables) < self._most
+        return (
+            rows[0] == self.rows[1]
+            and rows[1] - self.rows[0] <= JOINED_ROWS
+            and sum(table.nbytes for table in self.tables) < self._most
+        )
 
     def add(self, rows: Range, table: pa.Table) -> None:
         self.rows = (self.rows[0] if self.tables else rows[0], rows[1])
@@ -110,7 +119,9 @@ class _Settled:
 
 
 def _saved(reading: Reading, run: RunContext, settled: _Settled) -> pa.Table:
-    """Save a unit that no engine is asked for, unless the run is stopping; what there is to say of it."""
+    """Save a unit that no engine is asked for, unless the run is stopping; what there is to say of
+    it.
+    """
     unit = (reading.span.shard.name, settled.rows)
     if not ray.get(run.board.begin.remote(unit, whereabouts())):
         return _block(reading, settled.rows, said={"skipped": True})
@@ -124,11 +135,28 @@ def _saved(reading: Reading, run: RunContext, settled: _Settled) -> pa.Table:
     return _block(reading, settled.rows, said=said)
 
 
-def _block(reading: Reading, rows: Range, table: pa.Table | None = None, said: Mapping[str, Any] | None = None) -> pa.Table:
+def _block(
+    reading: Reading,
+    rows: Range,
+    table: pa.Table | None = None,
+    said: Mapping[str, Any] | None = None,
+) -> pa.Table:
     """A unit on its way to a judge: its rows, or what there is to say instead."""
     sink = pa.BufferOutputStream()
     if table is not None:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-    columns = {"shard": [reading.span.shard.name], "key": [reading.key], "marker": [reading.marker], "start": [rows[0]], "end": [rows[1]]}
-    return pa.table({**columns, "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()), "said": [json.dumps(said or {})]})
+    columns = {
+        "shard": [reading.span.shard.name],
+        "key": [reading.key],
+        "marker": [reading.marker],
+        "start": [rows[0]],
+        "end": [rows[1]],
+    }
+    return pa.table(
+        {
+            **columns,
+            "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()),
+            "said": [json.dumps(said or {})],
+        }
+    )

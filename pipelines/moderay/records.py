@@ -1,4 +1,6 @@
-"""What a judge says of a content (`Verdict`), what becomes of it (`Decision`), and the Arrow schemas of both."""
+"""What a judge says of a content (`Verdict`), what becomes of it (`Decision`), and the Arrow
+schemas of both.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,27 @@ class Status(StrEnum):
     ENGINE_ERROR = "engine_error"
 
 
-# What a wrong model or prompt, an engine or a deadline made, and not the content: another attempt may end otherwise.
+# What a wrong model or prompt, an engine or a deadline made, and not the content: another attempt
+# may end otherwise.
 RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)
 
 
 class Origin(StrEnum):
-    """Where a verdict comes from: this row was judged, its content was in another row of this run, or in an earlier one."""
+    """Where a verdict comes from: this row was judged, its content was in another row of this run,
+    or in an earlier one.
+    """
 
     JUDGED = "judged"
     DUPLICATE = "duplicate"
     REUSED = "reused"
 
 
-# Of an audited row: what an earlier judge said. `violates` follows from the threshold; `probability` is null where that
-# judge gives none.
+# Of an audited row: what an earlier judge said. `violates` follows from the threshold;
+# `probability` is null where that judge gives none.
 AUDIT = pa.struct([("judge", pa.string()), ("violates", pa.bool_()), ("probability", pa.float32())])
 
-# What is found out while judging. `scores` is P(label) in the order of the policy's labels: with it, every later
-# threshold is decided without a model, whatever the number of labels.
+# What is found out while judging. `scores` is P(label) in the order of the policy's labels: with
+# it, every later threshold is decided without a model, whatever the number of labels.
 VERDICT = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -83,9 +88,15 @@ class Verdict(NamedTuple):
 
 def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
     """Columns of `VERDICT` for verdicts given by run number `run`."""
-    columns = dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True)) if verdicts else dict.fromkeys(VERDICT.names, ())
+    columns = (
+        dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True))
+        if verdicts
+        else dict.fromkeys(VERDICT.names, ())
+    )
     columns["run"] = (run,) * len(verdicts)
-    return pa.StructArray.from_arrays([pa.array(columns[f.name], f.type) for f in VERDICT], fields=list(VERDICT))
+    return pa.StructArray.from_arrays(
+        [pa.array(columns[f.name], f.type) for f in VERDICT], fields=list(VERDICT)
+    )
 
 
 # A policy's column in the label files: the verdict, and what the threshold makes of it.
@@ -95,8 +106,23 @@ DECISION = pa.struct(
         pa.field("violates", pa.bool_()),
         pa.field("label", pa.string()),
         pa.field("probability", pa.float32()),
-        *[VERDICT.field(name) for name in ("scores", "rationale", "reasoning", "answer", "decided_by", "origin", "forced", "audit")],
-        *[VERDICT.field(name) for name in ("run", "windows", "prompt_tokens", "output_tokens", "detail")],
+        *[
+            VERDICT.field(name)
+            for name in (
+                "scores",
+                "rationale",
+                "reasoning",
+                "answer",
+                "decided_by",
+                "origin",
+                "forced",
+                "audit",
+            )
+        ],
+        *[
+            VERDICT.field(name)
+            for name in ("run", "windows", "prompt_tokens", "output_tokens", "detail")
+        ],
     ]
 )
 
@@ -111,10 +137,23 @@ def structs(column: pa.ChunkedArray) -> pa.StructArray:
 
 
 def unit_schema(policy_ids: Iterable[str]) -> pa.Schema:
-    """A unit's file: position, hash, and a verdict struct per policy; nothing that a threshold could change."""
-    return pa.schema([ROW, CONTENT_HASH, *[pa.field(name, pa.struct(list(VERDICT)), nullable=False) for name in policy_ids]])
+    """A unit's file: position, hash, and a verdict struct per policy; nothing that a threshold
+    could change.
+    """
+    return pa.schema(
+        [
+            ROW,
+            CONTENT_HASH,
+            *[pa.field(name, pa.struct(list(VERDICT)), nullable=False) for name in policy_ids],
+        ]
+    )
 
 
 def label_fields(policy_ids: Sequence[str]) -> list[pa.Field]:
     """The fields that follow the carried input columns in a label file."""
-    return [ROW, CONTENT_HASH, FLAGGED, *[pa.field(name, DECISION, nullable=False) for name in policy_ids]]
+    return [
+        ROW,
+        CONTENT_HASH,
+        FLAGGED,
+        *[pa.field(name, DECISION, nullable=False) for name in policy_ids],
+    ]

@@ -1,7 +1,10 @@
-"""Verdicts that were paid for already: a row takes the one its content got before, where the same judge would give it again.
+"""Verdicts that were paid for already: a row takes the one its content got before, where the same
+judge would give it again.
 
-They lie in label files: this output's own, and those of the outputs that `reuse:` names. A reader looks through the files of the
-same name as its shard (`ReadAlong`), where most of its contents will be; the index knows the others."""
+They lie in label files: this output's own, and those of the outputs that `reuse:` names. A reader
+looks through the files of the same name as its shard (`ReadAlong`), where most of its contents will
+be; the index knows the others.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +39,33 @@ Usable = Mapping[str, Mapping[str, Band | None]]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A published shard whose verdicts may be taken; picklable. `output`: its number among the outputs, of which this run's is 0."""
+    """A published shard whose verdicts may be taken; picklable. `output`: its number among the
+    outputs, of which this run's is 0.
+    """
 
     output: int
     shard: str
     usable: Usable
 
 
-def usable_verdicts(cascades: Sequence[Cascade], judges: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, Band | None]]:
-    """What of a label file whose marker names these judge keys (by policy and judge) stands in these cascades too."""
-    found = {cascade.policy.id: cascade.reusable(judges.get(cascade.policy.id, {})) for cascade in cascades}
+def usable_verdicts(
+    cascades: Sequence[Cascade], judges: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, Band | None]]:
+    """What of a label file whose marker names these judge keys (by policy and judge) stands in
+    these cascades too.
+    """
+    found = {
+        cascade.policy.id: cascade.reusable(judges.get(cascade.policy.id, {}))
+        for cascade in cascades
+    }
     return {policy: taken for policy, taken in found.items() if taken}
 
 
 @dataclass(frozen=True)
 class EarlierOutput:
-    """An output that `reuse:` names. `shards`: by label file, what of it may be taken; `rows` in these."""
+    """An output that `reuse:` names. `shards`: by label file, what of it may be taken; `rows` in
+    these.
+    """
 
     layout: Layout
     rows: int
@@ -59,30 +73,53 @@ class EarlierOutput:
     manifest: Mapping[str, Any]
 
 
-def earlier_outputs(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], own: str) -> list[EarlierOutput]:
-    """The outputs that an entry of `reuse:` names. Of those that a glob finds, the job's `own` is left out, and of one that is not finished
-    counts what is published: a night that was stopped must not stop the next. Raises `UserError` for an entry that names
-    none, or one that is not finished."""
+def earlier_outputs(
+    url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], own: str
+) -> list[EarlierOutput]:
+    """The outputs that an entry of `reuse:` names. Of those that a glob finds, the job's `own` is
+    left out, and of one that is not finished counts what is published: a night that was stopped
+    must not stop the next. Raises `UserError` for an entry that names none, or one that is not
+    finished.
+    """
     fs, path = filesystem(url, storage)
     if not is_glob(fs, path):
         return [earlier_output(url, storage, cascades)]
     with plain_errors(url):
         found = outputs(url, storage)
     mine = place(own, storage)
-    return [earlier_output(name, storage, cascades, finished=False) for name in found if place(name, storage) != mine]
+    return [
+        earlier_output(name, storage, cascades, finished=False)
+        for name in found
+        if place(name, storage) != mine
+    ]
 
 
-def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], finished: bool = True) -> EarlierOutput:
-    """Read an output's manifest and markers. Raises `UserError` where there is none, or with `finished` where its last run did
-    not end."""
+def earlier_output(
+    url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], finished: bool = True
+) -> EarlierOutput:
+    """Read an output's manifest and markers. Raises `UserError` where there is none, or with
+    `finished` where its last run did not end.
+    """
     layout = Layout(url, storage)
     with plain_errors(url):
         manifest = read_manifest(layout)
         if manifest is None:
-            raise UserError(f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json")
+            raise UserError(
+                f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json"
+            )
         if finished and (status := manifest["runs"][-1]["status"]) != "finished":
-            raise UserError(f"reuse: {url} is not finished (its last run: {status}): run its job to the end first, or leave it out")
-        markers = read_markers(layout, [layout.marker(name, *marker) for name, found in list_state(layout).markers.items() for marker in found])
+            raise UserError(
+                f"reuse: {url} is not finished (its last run: {status}): run its job to the end "
+                "first, or leave it out"
+            )
+        markers = read_markers(
+            layout,
+            [
+                layout.marker(name, *marker)
+                for name, found in list_state(layout).markers.items()
+                for marker in found
+            ],
+        )
     shards = {marker["shard"]: usable_verdicts(cascades, marker["judges"]) for marker in markers}
     found = {name: usable for name, usable in shards.items() if usable}
     rows = sum(marker["rows"] for marker in markers if marker["shard"] in found)
@@ -90,12 +127,17 @@ def earlier_output(url: str, storage: Mapping[str, Any], cascades: Sequence[Casc
 
 
 class ReadAlong:
-    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them. Raises OSError where the store does
-    not give a file: its verdicts are paid for. One that is gone or broken has none, and its rows are judged."""
+    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them.
+    Raises OSError where the store does not give a file: its verdicts are paid for. One that is gone
+    or broken has none, and its rows are judged.
+    """
 
-    def __init__(self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]) -> None:
+    def __init__(
+        self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]
+    ) -> None:
         self._known, self._payloads = Partition(), Payloads(outputs, policies)
-        # The shard's own file last: of two entries for a content the later counts, and a row keeps the verdict it has.
+        # The shard's own file last: of two entries for a content the later counts, and a row keeps
+        # the verdict it has.
         for file in sorted(files, key=lambda file: -file.output):
             try:
                 self._add(outputs[file.output], file, policies)
@@ -105,14 +147,19 @@ class ReadAlong:
     def _add(self, layout: Layout, file: LabelFile, policies: Sequence[str]) -> None:
         for source, hashes, rows, masks in entries(layout, file, policies):
             good = np.flatnonzero(hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0))
-            self._known.add(File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good])
+            self._known.add(
+                File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good]
+            )
 
     def find(self, hashes: Sequence[str | None]) -> dict[str, pa.StructArray]:
-        """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`, null where there is nothing to
-        take."""
+        """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`,
+        null where there is nothing to take.
+        """
         column = pa.array(hashes, pa.string())
         at = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-        return self._payloads.read(hits(hashes, [(at, self._known.find(hash_keys(column.drop_null())))]))
+        return self._payloads.read(
+            hits(hashes, [(at, self._known.find(hash_keys(column.drop_null())))])
+        )
 
 
 @dataclass(frozen=True)
@@ -126,14 +173,27 @@ class Loaded:
 def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
     """Tell the index of earlier label files, in tasks on the cluster; returns when all are in."""
     task = ray.remote(num_cpus=1)(_load)
-    calls = [task.remote(index, tuple(outputs), files[i : i + LOAD_FILES]) for i in range(0, len(files), LOAD_FILES)]
+    calls = [
+        task.remote(index, tuple(outputs), files[i : i + LOAD_FILES])
+        for i in range(0, len(files), LOAD_FILES)
+    ]
     rows, unreadable = 0, dict[str, str]()
     for number, call in enumerate(calls):
         try:
             found = ray.get(call)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.OutOfMemoryError,
+            ray.exceptions.NodeDiedError,
+        ) as error:
             lost = files[number * LOAD_FILES : (number + 1) * LOAD_FILES]
-            found = Loaded(0, {file.shard: f"Ray lost the task that read it ({type(error).__name__})" for file in lost})
+            found = Loaded(
+                0,
+                {
+                    file.shard: f"Ray lost the task that read it ({type(error).__name__})"
+                    for file in lost
+                },
+            )
         rows, unreadable = rows + found.rows, unreadable | dict(found.unreadable)
     return Loaded(rows, unreadable)
 
@@ -144,7 +204,9 @@ def _load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -
     rows, unreadable = 0, dict[str, str]()
     for file in files:
         try:
-            for source, hashes, positions, masks in entries(outputs[file.output], file, index.policies):
+            for source, hashes, positions, masks in entries(
+                outputs[file.output], file, index.policies
+            ):
                 index.wait(index.add(File(source), hashes, positions, masks))
                 rows += int(np.count_nonzero(masks))
         except UNREADABLE as error:
@@ -152,28 +214,52 @@ def _load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -
     return Loaded(rows, unreadable)
 
 
-def entries(layout: Layout, file: LabelFile, policies: Sequence[str]) -> Iterator[tuple[Source, pa.StringArray, Numbers, Numbers]]:
-    """Source, hashes, positions and masks of a label file's row groups; a mask is 0 where nothing may be taken. Raises OSError,
-    pa.ArrowException or ValueError for a file that cannot be read."""
+def entries(
+    layout: Layout, file: LabelFile, policies: Sequence[str]
+) -> Iterator[tuple[Source, pa.StringArray, Numbers, Numbers]]:
+    """Source, hashes, positions and masks of a label file's row groups; a mask is 0 where nothing
+    may be taken. Raises OSError, pa.ArrowException or ValueError for a file that cannot be read.
+    """
     source = Source(file.output, file.shard, version=file_version(layout, file.shard))
     with pq.ParquetFile(RemoteFile(layout.fs, layout.label(file.shard)), pre_buffer=True) as labels:
         if not {ROW.name, CONTENT_HASH.name} <= set(labels.schema_arrow.names):
             raise Replaced("a Parquet file, but no label file of moderay")
-        taken = judged(labels.schema_arrow, [policy for policy in policies if policy in file.usable])
-        fields = [f"{policy}.{name}" for policy in taken for name in ("status", "decided_by", "probability")]
+        taken = judged(
+            labels.schema_arrow, [policy for policy in policies if policy in file.usable]
+        )
+        fields = [
+            f"{policy}.{name}"
+            for policy in taken
+            for name in ("status", "decided_by", "probability")
+        ]
         for group in range(labels.num_row_groups):
             table = labels.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *fields])
             none = np.zeros(len(table), bool)
-            columns = [takable(structs(table.column(policy)), file.usable[policy]) if policy in taken else none for policy in policies]
-            yield source, structs(table.column(CONTENT_HASH.name)), table.column(ROW.name).to_numpy(), policy_masks(columns, len(table))
+            columns = [
+                takable(structs(table.column(policy)), file.usable[policy])
+                if policy in taken
+                else none
+                for policy in policies
+            ]
+            yield (
+                source,
+                structs(table.column(CONTENT_HASH.name)),
+                table.column(ROW.name).to_numpy(),
+                policy_masks(columns, len(table)),
+            )
 
 
 def takable(decisions: pa.StructArray, judges: Mapping[str, Band | None]) -> Numbers:
-    """Bool: which of a label file's decisions may be taken: status ok, by one of these judges, and outside its band. Needs the
-    fields status, decided_by and probability."""
+    """Bool: which of a label file's decisions may be taken: status ok, by one of these judges, and
+    outside its band. Needs the fields status, decided_by and probability.
+    """
     found = np.zeros(len(decisions), bool)
     probability = decisions.field("probability").to_numpy(zero_copy_only=False)
     for judge, band in judges.items():
-        mine = pc.fill_null(pc.equal(decisions.field("decided_by"), judge), False).to_numpy(zero_copy_only=False)
+        mine = pc.fill_null(pc.equal(decisions.field("decided_by"), judge), False).to_numpy(
+            zero_copy_only=False
+        )
         found |= mine if band is None else mine & band.settles(probability)
-    return np.asarray(found & pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False))
+    return np.asarray(
+        found & pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False)
+    )

@@ -1,4 +1,6 @@
-"""What the tasks and actors of a run share, and how they save a unit: its file, the index, what the driver hears."""
+"""What the tasks and actors of a run share, and how they save a unit: its file, the index, what the
+driver hears.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ from moderay.storage import plain_errors
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every task and actor of a run is given; picklable. `outputs`: this run's layout, then those that are reused, as
-    `index.Source` numbers them. `epoch`: of the driver's lease. `board`: handle of `cluster.Board`."""
+    """What every task and actor of a run is given; picklable. `outputs`: this run's layout, then
+    those that are reused, as `index.Source` numbers them. `epoch`: of the driver's lease. `board`:
+    handle of `cluster.Board`.
+    """
 
     job: Job
     spec: EngineSpec
@@ -38,10 +42,13 @@ class RunContext:
 
 
 def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> dict[str, Any]:
-    """`judged`: `records.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises `TryAgain` or `UserError` where the
-    storage fails."""
+    """`judged`: `records.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises `TryAgain`
+    or `UserError` where the storage fails.
+    """
     layout, sink = run.outputs[0], pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, judged.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(
+        sink, judged.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as writer:
         writer.write_table(judged)
     with plain_errors(layout.url):
         layout.write(layout.unit(source.shard, rows, source.units), sink.getvalue().to_pybytes())
@@ -50,7 +57,10 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
 
 
 def _counted(judged: pa.Table, cascades: Sequence[Cascade]) -> dict[str, Any]:
-    decisions = {cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy) for cascade in cascades}
+    decisions = {
+        cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy)
+        for cascade in cascades
+    }
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
     reused = sum(len(decision) - len(new[name]) for name, decision in decisions.items())
     dials.saved(judged.num_rows, new, reused)
@@ -75,5 +85,7 @@ def unit_event(said: Mapping[str, Any], **fields: Any) -> None:
 
 
 def fatal(error: ModerayError) -> dict[str, str]:
-    """What ends the run; said instead of raised, since Ray would hand on the text of an error, and not what to do about it."""
+    """What ends the run; said instead of raised, since Ray would hand on the text of an error, and
+    not what to do about it.
+    """
     return {"fatal": type(error).__name__, "error": str(error)}

@@ -1,4 +1,6 @@
-"""Sources -> shards: files found, footers read once, columns checked; what the run needs to know of each file."""
+"""Sources -> shards: files found, footers read once, columns checked; what the run needs to know of
+each file.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,34 @@ from moderay.formats import Footer, Unreadable, common, format_of, input_file, i
 from moderay.job import Job
 from moderay.judges.rulesfile import check_rules
 from moderay.state import Layout
-from moderay.storage import details, filesystem, find, is_glob, is_local, patiently, place, plain_errors, version
+from moderay.storage import (
+    details,
+    filesystem,
+    find,
+    is_glob,
+    is_local,
+    patiently,
+    place,
+    plain_errors,
+    version,
+)
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
-# Footers that a store may fail to give before the store is taken for the trouble, and not the files.
+# Footers that a store may fail to give before the store is taken for the trouble, and not the
+# files.
 UNREACHABLE = 20
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of each. `content_bytes`: uncompressed
-    bytes of the columns that judging reads. `partitions`: hive keys in the path. `schema`: what the file is read with, where it does
-    not say so itself."""
+    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of
+    each. `content_bytes`: uncompressed bytes of the columns that judging reads. `partitions`: hive
+    keys in the path. `schema`: what the file is read with, where it does not say so itself.
+    """
 
     url: str
     name: str
@@ -62,8 +76,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason). `problems`: what `check` reports.
-    `footers`: of files that had to be read for them."""
+    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason).
+    `problems`: what `check` reports. `footers`: of files that had to be read for them.
+    """
 
     shards: tuple[Shard, ...]
     columns: pa.Schema
@@ -77,7 +92,9 @@ class Scan:
 
 
 def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Scan:
-    """Find the shards and check their columns, those that rules read included. Raises `UserError` or `TryAgain` where the storage cannot be asked."""
+    """Find the shards and check their columns, those that rules read included. Raises `UserError`
+    or `TryAgain` where the storage cannot be asked.
+    """
     files, problems = _files(job)
     read = _footers(job, files, _kept(job, files))
     good = _with_footers(job, [(shard, footer) for shard, footer, _ in read if footer is not None])
@@ -85,12 +102,29 @@ def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Sc
     carried = pa.schema([])
     if good:
         carried, wrong = check_columns(job, good, policy_ids)
-        problems += [*wrong, *(problem for cascade in cascades for rules in cascade.rules for problem in check_rules(rules, good))]
+        problems += [
+            *wrong,
+            *(
+                problem
+                for cascade in cascades
+                for rules in cascade.rules
+                for problem in check_rules(rules, good)
+            ),
+        ]
         if not sum(shard.rows for shard, _ in good):
             problems.append(job.problem("input.path", "the input has no rows"))
     elif files:
-        problems.append(job.problem("input.path", f"none of {len(files)} files can be read; the first: {unreadable[0][1]}"))
-    counted = {tuple(shard.identity): footer for shard, footer, _ in read if footer is not None and format_of(shard.url).counted}
+        problems.append(
+            job.problem(
+                "input.path",
+                f"none of {len(files)} files can be read; the first: {unreadable[0][1]}",
+            )
+        )
+    counted = {
+        tuple(shard.identity): footer
+        for shard, footer, _ in read
+        if footer is not None and format_of(shard.url).counted
+    }
     return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems), counted)
 
 
@@ -102,13 +136,31 @@ def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
     for source in job.input.paths:
         listed, root = _list(source, job)
         if not listed:
-            problems.append(job.problem("input.path", f"no Parquet or JSON lines files at {source}", "a file, a folder, or a glob such as data/*.parquet"))
+            problems.append(
+                job.problem(
+                    "input.path",
+                    f"no Parquet or JSON lines files at {source}",
+                    "a file, a folder, or a glob such as data/*.parquet",
+                )
+            )
         for shard in listed:
             named, located = names.setdefault(shard.name, shard), urls.setdefault(shard.url, shard)
             if named.url != shard.url:
-                problems.append(job.problem("input.path", f"{named.url} and {shard.url} would share the label file {shard.name}", _apart(named, shard)))
+                problems.append(
+                    job.problem(
+                        "input.path",
+                        f"{named.url} and {shard.url} would share the label file {shard.name}",
+                        _apart(named, shard),
+                    )
+                )
             if located.name != shard.name:
-                problems.append(job.problem("input.path", f"{shard.url} is in two sources, as {located.file} and as {shard.file}", _ONE_ROOT))
+                problems.append(
+                    job.problem(
+                        "input.path",
+                        f"{shard.url} is in two sources, as {located.file} and as {shard.file}",
+                        _ONE_ROOT,
+                    )
+                )
         problems += _output_problems(job, source, root, listed)
     return sorted(names.values(), key=lambda shard: shard.name), problems
 
@@ -117,11 +169,17 @@ _ONE_ROOT = "name a folder above both"
 
 
 def _apart(one: Shard, other: Shard) -> str:
-    return "rename one of them" if posixpath.dirname(one.url) == posixpath.dirname(other.url) else _ONE_ROOT
+    return (
+        "rename one of them"
+        if posixpath.dirname(one.url) == posixpath.dirname(other.url)
+        else _ONE_ROOT
+    )
 
 
 def _list(source: str, job: Job) -> tuple[list[Shard], str]:
-    """A source's files, and the folder (or the file) it begins at. A name that begins with `_` or `.` is no input."""
+    """A source's files, and the folder (or the file) it begins at. A name that begins with `_` or
+    `.` is no input.
+    """
     fs, path = filesystem(source, job.storage)
     with plain_errors(source):
         fs.invalidate_cache()
@@ -136,15 +194,27 @@ def _list(source: str, job: Job) -> tuple[list[Shard], str]:
     shards = []
     for file, info in found.items():
         name = posixpath.relpath(file, root)
-        if info.get("type") == "file" and not any(part.startswith(("_", ".")) for part in name.split("/")):
+        if info.get("type") == "file" and not any(
+            part.startswith(("_", ".")) for part in name.split("/")
+        ):
             url = file if is_local(fs) else fs.unstrip_protocol(file)
-            partitions = tuple((key, value) for key, eq, value in (part.partition("=") for part in name.split("/")[:-1]) if eq)
-            shards.append(Shard(url, label_file(name), int(info["size"]), version(info), partitions=partitions))
+            partitions = tuple(
+                (key, value)
+                for key, eq, value in (part.partition("=") for part in name.split("/")[:-1])
+                if eq
+            )
+            shards.append(
+                Shard(
+                    url, label_file(name), int(info["size"]), version(info), partitions=partitions
+                )
+            )
     return shards, base if is_local(fs) else fs.unstrip_protocol(base)
 
 
 def _info(fs: Any, path: str) -> dict[str, Any]:
-    """A file's or a folder's details; nothing where there is none. (`isfile` takes every failure for a no.)"""
+    """A file's or a folder's details; nothing where there is none. (`isfile` takes every failure
+    for a no.)
+    """
     try:
         return details(fs, path)
     except FileNotFoundError:
@@ -153,20 +223,38 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
 
 def _glob_root(path: str) -> str:
     parts = path.split("/")
-    return "/".join(parts[: next(i for i, part in enumerate(parts) if any(char in part for char in "*?["))]) or "/"
+    return (
+        "/".join(
+            parts[: next(i for i, part in enumerate(parts) if any(char in part for char in "*?["))]
+        )
+        or "/"
+    )
 
 
-def _output_problems(job: Job, source: str, root: str, shards: Sequence[Shard]) -> Iterator[Problem]:
+def _output_problems(
+    job: Job, source: str, root: str, shards: Sequence[Shard]
+) -> Iterator[Problem]:
     """Labels must neither become input of the next run nor replace the input."""
     if not job.output.path:
         return
     output = place(job.output.path, job.storage)
     if output.startswith(place(root, job.storage)):
-        yield job.problem("output.path", f"the output {job.output.path} lies inside the input {source}", "write it elsewhere")
+        yield job.problem(
+            "output.path",
+            f"the output {job.output.path} lies inside the input {source}",
+            "write it elsewhere",
+        )
         return
-    replaced = next((shard for shard in shards if place(shard.url, job.storage) == f"{output}{shard.name}/"), None)
+    replaced = next(
+        (shard for shard in shards if place(shard.url, job.storage) == f"{output}{shard.name}/"),
+        None,
+    )
     if replaced is not None:
-        yield job.problem("output.path", f"the labels of {replaced.url} would replace the input file itself", "write them to another folder")
+        yield job.problem(
+            "output.path",
+            f"the labels of {replaced.url} would replace the input file itself",
+            "write them to another folder",
+        )
 
 
 def _kept(job: Job, files: Sequence[Shard]) -> Footers:
@@ -174,12 +262,17 @@ def _kept(job: Job, files: Sequence[Shard]) -> Footers:
     if not job.output.path or not any(format_of(shard.url).counted for shard in files):
         return {}
     with plain_errors(job.output.path):
-        return read_footers(Layout(job.output.path, job.storage), template_columns(job.input.content))
+        return read_footers(
+            Layout(job.output.path, job.storage), template_columns(job.input.content)
+        )
 
 
-def _footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[tuple[Shard, Footer | None, str | None]]:
-    """`_footer` of each. A few that the store does not give are left out like those that are broken; where it gives none,
-    or more than UNREACHABLE are missing, raises `TryAgain`."""
+def _footers(
+    job: Job, files: Sequence[Shard], kept: Footers
+) -> list[tuple[Shard, Footer | None, str | None]]:
+    """`_footer` of each. A few that the store does not give are left out like those that are
+    broken; where it gives none, or more than UNREACHABLE are missing, raises `TryAgain`.
+    """
     found: list[tuple[Shard, Footer | None, str | None]] = []
     unreachable = 0
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -199,29 +292,39 @@ def _footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[tuple[Shar
 
 
 def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
-    """Raises `Unreadable` for what the file holds, and `UserError` or `TryAgain` where the store does not give it: that says
-    nothing about the file."""
+    """Raises `Unreadable` for what the file holds, and `UserError` or `TryAgain` where the store
+    does not give it: that says nothing about the file.
+    """
     if (known := kept.get(tuple(shard.identity))) is not None:
         return known
     fs, path = filesystem(shard.url, job.storage)
     with plain_errors(shard.url):
-        return format_of(shard.url).footer(fs, path, shard.size, template_columns(job.input.content))
+        return format_of(shard.url).footer(
+            fs, path, shard.size, template_columns(job.input.content)
+        )
 
 
 def _with_footers(job: Job, found: Sequence[tuple[Shard, Footer]]) -> list[tuple[Shard, pa.Schema]]:
     """The shards with their rows, and the schemas they are read with."""
     schemas = common([(shard.url, footer.schema) for shard, footer in found])
-    return [(_with_footer(job, shard, footer, schema), schema) for (shard, footer), schema in zip(found, schemas, strict=True)]
+    return [
+        (_with_footer(job, shard, footer, schema), schema)
+        for (shard, footer), schema in zip(found, schemas, strict=True)
+    ]
 
 
 def _with_footer(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Shard:
-    content = schema.field(job.input.content).type if schema.names.count(job.input.content) == 1 else None
+    content = (
+        schema.field(job.input.content).type if schema.names.count(job.input.content) == 1 else None
+    )
     return replace(
         shard,
         row_groups=footer.row_groups,
         content_bytes=footer.content_bytes,
         conversation=is_conversation(content),
         # A column of the file counts, not the part of the path of the same name.
-        partitions=tuple((key, value) for key, value in shard.partitions if key not in schema.names),
+        partitions=tuple(
+            (key, value) for key, value in shard.partitions if key not in schema.names
+        ),
         schema=format_of(shard.url).given(schema),
     )

@@ -1,7 +1,8 @@
-"""A job made ready for another machine: one archive with the job file, all that it names on this one, and this package.
+"""A job made ready for another machine: one archive with the job file, all that it names on this
+one, and this package.
 
-What stays behind: the model, the input and the output, which the job names by URL, hub id or absolute path; and secrets,
-which belong in the environment of those who need them.
+What stays behind: the model, the input and the output, which the job names by URL, hub id or
+absolute path; and secrets, which belong in the environment of those who need them.
 """
 
 from __future__ import annotations
@@ -29,31 +30,40 @@ JOB = "job.yaml"
 # Bytes of an archive: it goes through the memory of the cluster's head and onto every node.
 MOST_BYTES = 100 * 2**20
 # Keys whose values are secrets, in the options of stores and engines.
-_SECRET = re.compile(r"(?:^|_)(?:key|secret|token|password|passwd|credentials?|connection_string)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:^|_)(?:key|secret|token|password|passwd|credentials?|connection_string)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """`job`: as it was read and checked here, its paths those of this machine. `files`: by name in the archive, their bytes
-    or where they lie; `job.yaml` among them, which names the others."""
+    """`job`: as it was read and checked here, its paths those of this machine. `files`: by name in
+    the archive, their bytes or where they lie; `job.yaml` among them, which names the others.
+    """
 
     job: Job
     files: Mapping[str, bytes | Path]
 
     @property
     def output(self) -> str:
-        """The output in one form, and without a user's name: what is shipped twice to the same output is the same work."""
+        """The output in one form, and without a user's name: what is shipped twice to the same
+        output is the same work.
+        """
         protocol, separator, path = self.job.output.path.rpartition("://")
         return f"{'s3' if protocol == 's3a' else protocol}{separator}{posixpath.normpath(path)}"
 
     @property
     def name(self) -> str:
-        """What its submissions are called, a number apart: the job's name for people, the output's hash for certainty."""
-        return f"{re.sub(r'[^A-Za-z0-9_.]+', '-', self.job.name).strip('-') or 'job'}-{digest(self.output)[:8]}"
+        """What its submissions are called, a number apart: the job's name for people, the output's
+        hash for certainty.
+        """
+        name = re.sub(r"[^A-Za-z0-9_.]+", "-", self.job.name).strip("-") or "job"
+        return f"{name}-{digest(self.output)[:8]}"
 
     def write(self, archive: Path) -> None:
-        """Write the archive, a zip; of equal files the same bytes, so that a cluster that has them is not sent them again.
-        Raises `UserError` where it is too large."""
+        """Write the archive, a zip; of equal files the same bytes, so that a cluster that has them
+        is not sent them again. Raises `UserError` where it is too large.
+        """
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
             for name, content in sorted(self.files.items()):
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
@@ -63,15 +73,19 @@ class Shipment:
             largest = max(into.infolist(), key=lambda entry: entry.compress_size)
         if (size := archive.stat().st_size) > MOST_BYTES:
             raise UserError(
-                f"what the job names here is {size / 2**20:,.0f} MiB, and at most {MOST_BYTES / 2**20:.0f} can be shipped: the largest is "
-                f"{largest.filename} with {largest.compress_size / 2**20:,.0f}; take it out of the policy's or screen's folder"
+                f"what the job names here is {size / 2**20:,.0f} MiB, and at most "
+                f"{MOST_BYTES / 2**20:.0f} can be shipped: the largest is "
+                f"{largest.filename} with {largest.compress_size / 2**20:,.0f}; take it out of "
+                "the policy's or screen's folder"
             )
 
 
 def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) -> Shipment:
-    """Read and check a job file, as far as that can be done without its input. Variables are filled in here, those of
-    `storage:` on the cluster, from the environment there; so are DATE and YESTERDAY where it is `scheduled`: each run has its own.
-    Raises `Problems` with everything wrong."""
+    """Read and check a job file, as far as that can be done without its input. Variables are filled
+    in here, those of `storage:` on the cluster, from the environment there; so are DATE and
+    YESTERDAY where it is `scheduled`: each run has its own. Raises `Problems` with everything
+    wrong.
+    """
     path = Path(file)
     document = read_document(path, sets, keep=("storage",), days=_SOME_NIGHT if scheduled else None)
     _note_what_cannot_be_shipped(document, path.parent.resolve())
@@ -93,7 +107,9 @@ _SOME_NIGHT = {"DATE": "0001-01-02", "YESTERDAY": "0001-01-01"}
 
 
 def _check_judges(job: Job, draft: Draft) -> None:
-    """Rules, screens and bands. Not where the model is a folder or a URL: what the checks hash of it is not here."""
+    """Rules, screens and bands. Not where the model is a folder or a URL: what the checks hash of
+    it is not here.
+    """
     if "://" in job.model.source or job.model.source.startswith("/"):
         return
     spec = engine_spec(job, gpus=0)
@@ -109,33 +125,63 @@ def _note_what_cannot_be_shipped(document: Document, base: Path) -> None:
         top, _, rest = key.partition(".")
         if (top in ("input", "output") and rest.split(".")[0] == "path") or top == "reuse":
             if "://" not in value and not value.startswith(("/", "${")):
-                document.wrong(key, f"{key}: {value!r} lies beside the job file, where no node of a cluster looks", _SHARED)
-        elif key == "model.source" and not value.startswith((SCRIPTED, "/")) and "://" not in value and (base / value).is_dir():
-            document.wrong(key, f"{key}: the folder {value!r} is not shipped: weights are too large", f"a hub id, {_SHARED}")
+                document.wrong(
+                    key,
+                    f"{key}: {value!r} lies beside the job file, where no node of a cluster looks",
+                    _SHARED,
+                )
+        elif (
+            key == "model.source"
+            and not value.startswith((SCRIPTED, "/"))
+            and "://" not in value
+            and (base / value).is_dir()
+        ):
+            document.wrong(
+                key,
+                f"{key}: the folder {value!r} is not shipped: weights are too large",
+                f"a hub id, {_SHARED}",
+            )
         if shown(value) != value:
-            document.wrong(key, f"{key}: user and password in a URL would lie on the cluster in clear", _ENVIRONMENT)
+            document.wrong(
+                key,
+                f"{key}: user and password in a URL would lie on the cluster in clear",
+                _ENVIRONMENT,
+            )
         secret = top == "storage" or key.startswith("model.engine.")
         if secret and _SECRET.search(key.rpartition(".")[2]) and not VARIABLE.search(value):
             document.wrong(
-                key, f"{key}: a secret would lie on the cluster in clear", _ENVIRONMENT if top == "storage" else "set it in the workers' environment"
+                key,
+                f"{key}: a secret would lie on the cluster in clear",
+                _ENVIRONMENT if top == "storage" else "set it in the workers' environment",
             )
 
 
 _SHARED = "a URL, or the absolute path of a folder that all nodes share"
-_ENVIRONMENT = "leave it out and set the store's usual variables there, or write ${NAME} in storage:, which is filled in there"
+_ENVIRONMENT = (
+    "leave it out and set the store's usual variables there, or write ${NAME} in "
+    "storage:, which is filled in there"
+)
 
 
 def _values(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Every string below, with its dotted key."""
     if isinstance(value, str):
         yield key, value
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for name, below in inner:
         yield from _values(below, f"{key}.{name}".lstrip("."))
 
 
 def _shipped(data: dict[str, Any], draft: Draft) -> dict[str, bytes | Path]:
-    """The files that a job names on this machine, by their names in the archive; in `data` these take their place."""
+    """The files that a job names on this machine, by their names in the archive; in `data` these
+    take their place.
+    """
     files: dict[str, bytes | Path] = {}
     for number, (folder, policy) in enumerate(zip(data["policies"], draft.policies, strict=True)):
         data["policies"][number] = f"policies/{policy.id}"
@@ -150,14 +196,20 @@ def _shipped(data: dict[str, Any], draft: Draft) -> dict[str, bytes | Path]:
         files["script.yaml"] = Path(model["source"].removeprefix(SCRIPTED))
         model["source"] = f"{SCRIPTED}script.yaml"
     if draft.job is not None and draft.job.limits.until is not None:
-        data["limits"]["until"] = draft.job.limits.until.astimezone().isoformat()  # local time is this machine's
+        data["limits"]["until"] = (
+            draft.job.limits.until.astimezone().isoformat()
+        )  # local time is this machine's
     return files
 
 
 def _folder(folder: Path, name: str) -> dict[str, bytes | Path]:
     """A folder's files; what is hidden stays here."""
     found = (file for file in folder.rglob("*") if file.is_file())
-    return {f"{name}/{below}": folder / below for below in (file.relative_to(folder) for file in found) if not any(p.startswith(".") for p in below.parts)}
+    return {
+        f"{name}/{below}": folder / below
+        for below in (file.relative_to(folder) for file in found)
+        if not any(p.startswith(".") for p in below.parts)
+    }
 
 
 def _package() -> dict[str, bytes | Path]:

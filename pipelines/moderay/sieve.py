@@ -1,7 +1,8 @@
-"""One shard through a filter's rule: its rows go to kept, removed or held, each a file of the same name; idempotent.
+"""One shard through a filter's rule: its rows go to kept, removed or held, each a file of the same
+name; idempotent.
 
-Input and labels are read side by side in row order, in batches of bounded size; the files are written beside each other on the local
-disk, put, and then the marker says that the shard is done.
+Input and labels are read side by side in row order, in batches of bounded size; the files are
+written beside each other on the local disk, put, and then the marker says that the shard is done.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from moderay.storage import RemoteFile, filesystem, put_file, remove, stamp
 
 @dataclass(frozen=True)
 class Rule:
-    """What a filter does with a row, whatever shard it is in; picklable. `keep`: Polars SQL over verdict columns. `policies`: with the
-    thresholds that count here. `unselected`: what becomes of rows that were not to be judged, None where there are none. `verdicts`:
-    kept rows have the verdict columns too."""
+    """What a filter does with a row, whatever shard it is in; picklable. `keep`: Polars SQL over
+    verdict columns. `policies`: with the thresholds that count here. `unselected`: what becomes of
+    rows that were not to be judged, None where there are none. `verdicts`: kept rows have the
+    verdict columns too.
+    """
 
     keep: str
     policies: tuple[Policy, ...]
@@ -54,8 +57,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Sifting:
-    """One shard to filter; picklable. `marker`: of its labels. `key`, `decision`: of the filter's own marker, and `old` those it
-    replaces. `epoch`: of the driver's lease."""
+    """One shard to filter; picklable. `marker`: of its labels. `key`, `decision`: of the filter's
+    own marker, and `old` those it replaces. `epoch`: of the driver's lease.
+    """
 
     rule: Rule
     labels: Layout
@@ -69,7 +73,9 @@ class Sifting:
 
     @property
     def name(self) -> str:
-        """The input file's path below its root, and that of the files made of it below their folders."""
+        """The input file's path below its root, and that of the files made of it below their
+        folders.
+        """
         return input_file(self.marker["shard"], self.marker["source"])
 
     def path(self, fate: Fate) -> str:
@@ -78,11 +84,17 @@ class Sifting:
     @property
     def decided_anew(self) -> set[str]:
         """Policies whose labels were decided under another threshold."""
-        return {policy.id for policy in self.rule.policies if policy.threshold != self.marker["thresholds"][policy.id]}
+        return {
+            policy.id
+            for policy in self.rule.policies
+            if policy.threshold != self.marker["thresholds"][policy.id]
+        }
 
 
 def sift(work: Sifting) -> dict[str, Any]:
-    """Filter one shard; the content of its marker. Raises `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing."""
+    """Filter one shard; the content of its marker. Raises `ShardFailed`, `LeaseLost`, or OSError
+    where the storage keeps failing.
+    """
     if wrong := changed(work.marker, work.storage):
         raise ShardFailed(wrong)
     layout, fs = work.out, work.out.fs
@@ -94,7 +106,9 @@ def sift(work: Sifting) -> dict[str, Any]:
                 put_file(fs, str(file), work.path(fate), layout.private("tmp"))
             else:
                 remove(fs, work.path(fate))  # of another rule
-    layout.write(layout.marker(work.name, work.key, work.decision), json.dumps(said, indent=1).encode())
+    layout.write(
+        layout.marker(work.name, work.key, work.decision), json.dumps(said, indent=1).encode()
+    )
     for marker in work.old:
         remove(fs, layout.marker(work.name, *marker))
     return said
@@ -126,13 +140,21 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
             for fate in ("removed", "held"):
                 parts[fate].close()
     except pa.ArrowException as error:
-        raise ShardFailed(f"{work.name}: input or labels cannot be read: {first_line(error)}") from error
+        raise ShardFailed(
+            f"{work.name}: input or labels cannot be read: {first_line(error)}"
+        ) from error
     if counts["in"] != work.marker["input_rows"] or sum(counts.values()) != 2 * counts["in"]:
-        raise ShardFailed(f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} rows that were labelled")
+        raise ShardFailed(
+            f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} "
+            "rows that were labelled"
+        )
     return {
         "shard": work.name,
         "rows": {name: counts[name] for name in ("in", *FATES, "unselected")},
-        **{fate: [[*reason, count] for reason, count in sorted(found.items())] for fate, found in why.items()},
+        **{
+            fate: [[*reason, count] for reason, count in sorted(found.items())]
+            for fate, found in why.items()
+        },
     }
 
 
@@ -162,11 +184,19 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
     """The label rows as the rule reads them, decided under its thresholds."""
     rule, anew = work.rule, work.decided_anew
     whole = sorted(set(rule.ids) if rule.verdicts else anew)
-    fields = [name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole] + whole
-    with pq.ParquetFile(RemoteFile(work.labels.fs, work.labels.label(work.marker["shard"])), pre_buffer=True) as file:
+    fields = [
+        name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
+    ] + whole
+    with pq.ParquetFile(
+        RemoteFile(work.labels.fs, work.labels.label(work.marker["shard"])), pre_buffer=True
+    ) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
-            columns |= {policy.id: redecide(columns[policy.id], policy) for policy in rule.policies if policy.id in anew}
+            columns |= {
+                policy.id: redecide(columns[policy.id], policy)
+                for policy in rule.policies
+                if policy.id in anew
+            }
             if anew:
                 columns[FLAGGED.name] = flagged([columns[name] for name in rule.ids])
             yield pa.table(columns)
@@ -183,7 +213,9 @@ def _distribute(
 ) -> None:
     """Hand each row of a batch on to its part, in order, with what is told of it."""
     positions = labels.column(ROW.name).to_numpy() - start
-    others = np.setdiff1d(np.arange(len(rows)), positions, assume_unique=True)  # not selected for judging
+    others = np.setdiff1d(
+        np.arange(len(rows)), positions, assume_unique=True
+    )  # not selected for judging
     for fate, mask in fates(rule.keep, labels).items():
         chosen, mine = labels.filter(mask), positions[mask.to_numpy(zero_copy_only=False)]
         counts[fate] += len(mine)
@@ -193,8 +225,13 @@ def _distribute(
         if fate == rule.unselected:
             counts["unselected"] += len(others)
             order = pa.array(np.argsort(np.concatenate([mine, others]), kind="stable"))
-            empty = [untold(others + start) if fate in why else _nulls(column.type, len(others)) for column in beside]
-            beside = [pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)]
+            empty = [
+                untold(others + start) if fate in why else _nulls(column.type, len(others))
+                for column in beside
+            ]
+            beside = [
+                pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)
+            ]
             mine = np.sort(np.concatenate([mine, others]))
         parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
 
@@ -203,20 +240,31 @@ def _beside(rule: Rule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
     """What stands beside the input's columns, as `_more` has it."""
     if fate != "kept":
         return [told(labels, rule.policies, rule.named)]
-    return [structs(labels.column(name)) for name in (FLAGGED.name, *rule.ids)] if rule.verdicts else []
+    return (
+        [structs(labels.column(name)) for name in (FLAGGED.name, *rule.ids)]
+        if rule.verdicts
+        else []
+    )
 
 
 def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
     """Also of a struct that has fields which are never null."""
     if not pa.types.is_struct(kind):
         return pa.nulls(rows, kind)
-    columns = [pa.nulls(rows, field.type) if field.nullable else pa.repeat(pa.scalar("", field.type), rows) for field in kind]
+    columns = [
+        pa.nulls(rows, field.type) if field.nullable else pa.repeat(pa.scalar("", field.type), rows)
+        for field in kind
+    ]
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=pa.repeat(True, rows))
 
 
 def _count(reasons: pa.StructArray, found: Counter[tuple[str, str]], by: str) -> None:
     """Reasons by policy and label or status; a row with several reasons counts under each."""
     each = pc.list_flatten(reasons.field("reasons"))
-    grouped = pa.table({"policy": each.field("policy"), "by": each.field(by)}).group_by(["policy", "by"]).aggregate([([], "count_all")])
+    grouped = (
+        pa.table({"policy": each.field("policy"), "by": each.field(by)})
+        .group_by(["policy", "by"])
+        .aggregate([([], "count_all")])
+    )
     for row in grouped.to_pylist():
         found[row["policy"], row["by"] or ""] += row["count_all"]

@@ -1,7 +1,8 @@
-"""The labels are the state: where every file of an output lies, what is there already, and who may write.
+"""The labels are the state: where every file of an output lies, what is there already, and who may
+write.
 
-There is no database. Listing the output tells what is done; a unit's name is its row range, so that saved ranges are
-kept and only the gaps are cut again, whatever the unit size is now.
+There is no database. Listing the output tells what is done; a unit's name is its row range, so that
+saved ranges are kept and only the gaps are cut again, whatever the unit size is now.
 """
 
 from __future__ import annotations
@@ -21,15 +22,25 @@ from typing import TYPE_CHECKING, Any
 
 from moderay.errors import ModerayError, TryAgain
 from moderay.identity import digest
-from moderay.storage import create, filesystem, get, is_local, names_below, patiently, put_bytes, read, remove
+from moderay.storage import (
+    create,
+    filesystem,
+    get,
+    is_local,
+    names_below,
+    patiently,
+    put_bytes,
+    read,
+    remove,
+)
 
 if TYPE_CHECKING:
     from moderay.shards import Shard
 
 Range = tuple[int, int]
 
-# A driver renews its lease this often; one that has not for LEASE_S seconds is taken for dead. Between the two lies what
-# a slow store and the clocks of two machines may differ by.
+# A driver renews its lease this often; one that has not for LEASE_S seconds is taken for dead.
+# Between the two lies what a slow store and the clocks of two machines may differ by.
 RENEW_S, LEASE_S = 10.0, 60.0
 
 
@@ -66,8 +77,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class State:
-    """What an output holds. `units`: saved ranges by shard and key, in order, overlaps included. `markers`: (key, decision)
-    by published shard."""
+    """What an output holds. `units`: saved ranges by shard and key, in order, overlaps included.
+    `markers`: (key, decision) by published shard.
+    """
 
     units: Mapping[str, Mapping[str, tuple[Range, ...]]]
     markers: Mapping[str, tuple[tuple[str, str], ...]]
@@ -79,11 +91,16 @@ def list_state(layout: Layout) -> State:
     markers: dict[str, list[tuple[str, str]]] = {}
     for name in names_below(layout.fs, layout.private("units")):
         if match := _UNIT.fullmatch(name):
-            units.setdefault(match[1], {}).setdefault(match[4], []).append((int(match[2]), int(match[3])))
+            units.setdefault(match[1], {}).setdefault(match[4], []).append(
+                (int(match[2]), int(match[3]))
+            )
     for name in names_below(layout.fs, layout.private("shards")):
         if match := _MARKER.fullmatch(name):
             markers.setdefault(match[1], []).append((match[2], match[3]))
-    ordered = {shard: {key: tuple(sorted(ranges)) for key, ranges in keys.items()} for shard, keys in units.items()}
+    ordered = {
+        shard: {key: tuple(sorted(ranges)) for key, ranges in keys.items()}
+        for shard, keys in units.items()
+    }
     return State(ordered, {shard: tuple(found) for shard, found in markers.items()})
 
 
@@ -97,7 +114,10 @@ _MANIFEST = "/_moderay/manifest.json"
 def outputs(url: str, options: Mapping[str, Any]) -> list[str]:
     """The outputs that a glob such as labels/date=* names, in order."""
     fs, path = filesystem(url, options)
-    found = sorted(name.removesuffix(_MANIFEST) for name in patiently(fs, lambda: fs.glob(path.rstrip("/") + _MANIFEST)))
+    found = sorted(
+        name.removesuffix(_MANIFEST)
+        for name in patiently(fs, lambda: fs.glob(path.rstrip("/") + _MANIFEST))
+    )
     return found if is_local(fs) else [fs.unstrip_protocol(name) for name in found]
 
 
@@ -114,7 +134,9 @@ def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def tiling(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """Ranges in order without overlaps: of two that overlap (two drivers once wrote at the same time) the earlier counts."""
+    """Ranges in order without overlaps: of two that overlap (two drivers once wrote at the same
+    time) the earlier counts.
+    """
     kept: list[Range] = []
     for start, end in sorted(ranges):
         if end > start and (not kept or start >= kept[-1][1]):
@@ -139,10 +161,12 @@ class LeaseLost(ModerayError):
 
 
 class Lease:
-    """One driver at a time: `lease.json`, renewed by a thread, with an epoch that grows with every driver.
+    """One driver at a time: `lease.json`, renewed by a thread, with an epoch that grows with every
+    driver.
 
-    A driver that takes over first claims the next epoch by creating a file of that name, which a store lets only one
-    do. Writers compare their epoch with the lease's before they publish. Raises `TryAgain` where another driver lives.
+    A driver that takes over first claims the next epoch by creating a file of that name, which a
+    store lets only one do. Writers compare their epoch with the lease's before they publish. Raises
+    `TryAgain` where another driver lives.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -163,22 +187,32 @@ class Lease:
             remove(self._layout.fs, self._layout.private(f"epoch-{self.epoch}"))
 
     def assert_held(self) -> None:
-        """Raises `LeaseLost` where another driver has taken over, as far as the last renewal told."""
+        """Raises `LeaseLost` where another driver has taken over, as of the last renewal."""
         if self._lost.is_set():
-            raise LeaseLost(f"{self._layout.url} was taken over by another driver; what this run saved is there for it")
+            raise LeaseLost(
+                f"{self._layout.url} was taken over by another driver; what this run saved is "
+                "there for it"
+            )
 
     def _take(self) -> int:
         held = _lease(self._layout)
         if held is not None and not _over(held):
             raise TryAgain(
-                f"{self._layout.url} is being written by process {held['pid']} on {held['host']} (renewed "
-                f"{time.time() - held['renewed']:.0f} s ago): wait for it, or try again {LEASE_S:.0f} s after it has ended"
+                f"{self._layout.url} is being written by process {held['pid']} on {held['host']} "
+                "(renewed "
+                f"{time.time() - held['renewed']:.0f} s ago): wait for it, or try again "
+                f"{LEASE_S:.0f} s after it has ended"
             )
         first = epoch = 0 if held is None else held["epoch"] + 1
-        while not create(self._layout.fs, self._layout.private(f"epoch-{epoch}"), self._holder(epoch)):
+        while not create(
+            self._layout.fs, self._layout.private(f"epoch-{epoch}"), self._holder(epoch)
+        ):
             claim = read(self._layout.fs, self._layout.private(f"epoch-{epoch}"))
             if claim is None or not _over(json.loads(claim)):
-                raise TryAgain(f"{self._layout.url} has just been taken by another driver: try again {LEASE_S:.0f} s after it has ended")
+                raise TryAgain(
+                    f"{self._layout.url} has just been taken by another driver: try again "
+                    f"{LEASE_S:.0f} s after it has ended"
+                )
             epoch += 1  # its driver died after the claim
         self.epoch = epoch
         self._write()
@@ -191,7 +225,14 @@ class Lease:
 
     def _holder(self, epoch: int, released: bool = False) -> bytes:
         # `id` makes it like no other's, as `create` asks.
-        holder = {"id": uuid.uuid4().hex, "epoch": epoch, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time(), "released": released}
+        holder = {
+            "id": uuid.uuid4().hex,
+            "epoch": epoch,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "renewed": time.time(),
+            "released": released,
+        }
         return json.dumps(holder).encode()
 
     def _renew(self) -> None:
@@ -202,9 +243,11 @@ class Lease:
                     return
                 self._write()
             except OSError as error:
-                # The next time comes before the lease is over; if it does not get through either, another driver may take
-                # over, which publishing notices.
-                logging.getLogger(__name__).warning("the lease of %s could not be renewed: %s", self._layout.url, error)
+                # The next time comes before the lease is over; if it does not get through either,
+                # another driver may take over, which publishing notices.
+                logging.getLogger(__name__).warning(
+                    "the lease of %s could not be renewed: %s", self._layout.url, error
+                )
 
 
 def current_epoch(layout: Layout) -> int | None:
@@ -215,7 +258,9 @@ def current_epoch(layout: Layout) -> int | None:
 def assert_epoch(layout: Layout, epoch: int) -> None:
     """Raises `LeaseLost` where another driver has taken over."""
     if (now := current_epoch(layout)) != epoch:
-        raise LeaseLost(f"{layout.url} was taken over by another driver (epoch {now}, this run's is {epoch})")
+        raise LeaseLost(
+            f"{layout.url} was taken over by another driver (epoch {now}, this run's is {epoch})"
+        )
 
 
 def _lease(layout: Layout) -> dict[str, Any] | None:

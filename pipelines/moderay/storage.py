@@ -1,4 +1,6 @@
-"""Any fsspec URL -> file system and path; and what a failing storage means for the person who runs the job."""
+"""Any fsspec URL -> file system and path; and what a failing storage means for the person who runs
+the job.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,24 @@ from moderay.events import event
 
 T = TypeVar("T")
 
-# A call that fails in passing is tried this often, with a pause of up to FIRST_S seconds after the first, twice that after
-# the second, and so on: some ten seconds, in which a store that throttles comes round. Under it s3fs tries each call five
-# times by itself, within two seconds.
+# A call that fails in passing is tried this often, with a pause of up to FIRST_S seconds after the
+# first, twice that after the second, and so on: some ten seconds, in which a store that throttles
+# comes round. Under it s3fs tries each call five times by itself, within two seconds.
 TRIES, FIRST_S = 6, 0.3
 # Bytes of one part of a large upload; the default of s3fs, 50 MB, is a lot to send again.
 PART_BYTES = 16 * 2**20
 
-# Stores where a write is there as a whole or not at all. Elsewhere a file is written aside and moved.
+# Stores where a write is there as a whole or not at all. Elsewhere a file is written aside and
+# moved.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 
 def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
-    """The file system of a URL and the path in it. `options` (the job's `storage:`) go to file systems that are not
-    local; those under a protocol's name, such as `s3: {...}`, to that protocol only. Credentials and endpoint come from
-    the store's usual environment variables. Raises `UserError`."""
+    """The file system of a URL and the path in it. `options` (the job's `storage:`) go to file
+    systems that are not local; those under a protocol's name, such as `s3: {...}`, to that protocol
+    only. Credentials and endpoint come from the store's usual environment variables. Raises
+    `UserError`.
+    """
     protocol = url.split("://", 1)[0] if "://" in url else "file"
     given = {} if protocol in ("file", "local") else _options(protocol, options or {})
     if protocol in ("s3", "s3a"):
@@ -45,7 +50,9 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     try:
         fs, path = fsspec.core.url_to_fs(url, **given)
     except (ValueError, ImportError, TypeError) as error:
-        raise UserError(f"{shown(url)}: this kind of storage cannot be used ({first_line(error)})") from None
+        raise UserError(
+            f"{shown(url)}: this kind of storage cannot be used ({first_line(error)})"
+        ) from None
     return fs, path
 
 
@@ -58,7 +65,9 @@ def _options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place(url: str, options: Mapping[str, Any] | None = None) -> str:
-    """Where a URL points, in one form that ends in `/`: two URLs of the same folder or file have the same place."""
+    """Where a URL points, in one form that ends in `/`: two URLs of the same folder or file have
+    the same place.
+    """
     fs, path = filesystem(url, options)
     kind = fs.protocol if isinstance(fs.protocol, str) else min(fs.protocol)
     path = os.path.realpath(path) if is_local(fs) else path
@@ -87,7 +96,12 @@ def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to its place, where it appears as a whole."""
     with _whole(fs, path, scratch) as place:
-        patiently(fs, lambda: fs.put_file(local, place, **({} if is_local(fs) else {"chunksize": PART_BYTES})))
+        patiently(
+            fs,
+            lambda: fs.put_file(
+                local, place, **({} if is_local(fs) else {"chunksize": PART_BYTES})
+            ),
+        )
 
 
 @contextmanager
@@ -104,8 +118,9 @@ def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
 
 
 def create(fs: Any, path: str, data: bytes) -> bool:
-    """Write a file only if there is none; whether it was written. `data` is like no other's: an answer that got lost
-    makes the next try find what the first wrote."""
+    """Write a file only if there is none; whether it was written. `data` is like no other's: an
+    answer that got lost makes the next try find what the first wrote.
+    """
     try:
         if is_local(fs):
             _create_local(path, data)
@@ -119,7 +134,9 @@ def create(fs: Any, path: str, data: bytes) -> bool:
 
 
 def _create_local(path: str, data: bytes) -> None:
-    """fsspec's own `mode="create"` looks first and writes then: two writers at once would both succeed."""
+    """Fsspec's own `mode="create"` looks first and writes then: two writers at once would both
+    succeed.
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     aside = f"{path}.{uuid.uuid4().hex}"
     try:
@@ -141,7 +158,9 @@ def read(fs: Any, path: str) -> bytes | None:
 
 
 def get(fs: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
-    """A file's bytes, or a range of them, all there. Raises FileNotFoundError, or OSError where the store keeps failing."""
+    """A file's bytes, or a range of them, all there. Raises FileNotFoundError, or OSError where the
+    store keeps failing.
+    """
 
     def fetch() -> bytes:
         data: bytes = fs.cat_file(path, start=start, end=end)
@@ -160,7 +179,9 @@ def details(fs: Any, path: str) -> dict[str, Any]:
 
 
 def stamp(fs: Any, path: str) -> tuple[int, str] | None:
-    """By which a file is told from another of its name: its size and `version`, as they are now. None where it is gone."""
+    """By which a file is told from another of its name: its size and `version`, as they are now.
+    None where it is gone.
+    """
     try:
         info = details(fs, path)
     except FileNotFoundError:
@@ -175,7 +196,9 @@ def remove(fs: Any, path: str) -> None:
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of any store, read by ranges as they are asked for, each of them patiently; nothing is read ahead."""
+    """A file of any store, read by ranges as they are asked for, each of them patiently; nothing is
+    read ahead.
+    """
 
     def __init__(self, fs: Any, path: str) -> None:
         self._fs, self._path, self._at = fs, path, 0
@@ -217,8 +240,9 @@ def find(fs: Any, path: str) -> dict[str, dict[str, Any]]:
 
 
 def names_below(fs: Any, path: str) -> Iterator[str]:
-    """The path below a folder of every file in it; nothing where there is no such folder. Of a million files it holds what
-    the store's library holds, and no more."""
+    """The path below a folder of every file in it; nothing where there is no such folder. Of a
+    million files it holds what the store's library holds, and no more.
+    """
     fs.invalidate_cache()
     if is_local(fs):
         for folder, _, names in os.walk(path):
@@ -231,8 +255,10 @@ def names_below(fs: Any, path: str) -> Iterator[str]:
 
 
 def patiently(fs: Any, call: Callable[[], T]) -> T:
-    """What `call` gives; tried again, with growing pauses of random length, where a store that is not local fails in
-    passing: throttled, reset, cut off, out of order. Raises the last failure, as OSError whatever library it is of."""
+    """What `call` gives; tried again, with growing pauses of random length, where a store that is
+    not local fails in passing: throttled, reset, cut off, out of order. Raises the last failure, as
+    OSError whatever library it is of.
+    """
     for number in range(TRIES - 1):
         try:
             return call()
@@ -250,17 +276,35 @@ def patiently(fs: Any, call: Callable[[], T]) -> T:
 
 
 # What the libraries under fsspec raise, beside OSError, when a connection or an answer breaks.
-_BROKEN = {"HTTPClientError", "ConnectionError", "ClientPayloadError", "IncompleteRead", "ResponseParserError", "ServerDisconnectedError"}
+_BROKEN = {
+    "HTTPClientError",
+    "ConnectionError",
+    "ClientPayloadError",
+    "IncompleteRead",
+    "ResponseParserError",
+    "ServerDisconnectedError",
+}
 
 
 def _passing(error: Exception) -> bool:
-    if isinstance(error, (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)):
+    if isinstance(
+        error,
+        (
+            FileNotFoundError,
+            FileExistsError,
+            PermissionError,
+            IsADirectoryError,
+            NotADirectoryError,
+        ),
+    ):
         return False
     response = getattr(error, "response", None)  # botocore's ClientError
     if isinstance(response, Mapping):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or status in (408, 429)
-    return isinstance(error, OSError) or any(kind.__name__ in _BROKEN for kind in type(error).__mro__)
+    return isinstance(error, OSError) or any(
+        kind.__name__ in _BROKEN for kind in type(error).__mro__
+    )
 
 
 def version(info: Mapping[str, Any]) -> str:
@@ -273,32 +317,50 @@ def version(info: Mapping[str, Any]) -> str:
 
 @contextmanager
 def plain_errors(url: str) -> Iterator[None]:
-    """Storage errors of the kinds a person can mend, as one sentence without secrets: `UserError` for credentials, access and
-    names, `TryAgain` for a store that does not answer."""
+    """Storage errors of the kinds a person can mend, as one sentence without secrets: `UserError`
+    for credentials, access and names, `TryAgain` for a store that does not answer.
+    """
     url = shown(url)
     try:
         yield
     except ModerayError:
         raise
     except PermissionError as error:
-        raise UserError(f"{url}: access denied ({first_line(error)}); check the credentials and what they may do") from None
+        raise UserError(
+            f"{url}: access denied ({first_line(error)}); check the credentials and what they "
+            "may do"
+        ) from None
     except FileNotFoundError as error:
         raise UserError(f"{url}: no such bucket or folder ({first_line(error)})") from None
     except (OSError, TimeoutError) as error:
-        raise TryAgain(f"{url}: the storage does not answer ({first_line(error)}); try again") from None
+        raise TryAgain(
+            f"{url}: the storage does not answer ({first_line(error)}); try again"
+        ) from None
     except Exception as error:
         if _passing(error):
-            raise TryAgain(f"{url}: the storage does not answer ({first_line(error)}); try again") from None
+            raise TryAgain(
+                f"{url}: the storage does not answer ({first_line(error)}); try again"
+            ) from None
         if (refused := no_credentials(url, error)) is not None:
             raise refused from None
         raise
 
 
 def no_credentials(url: str, error: Exception) -> UserError | None:
-    """What to say where an error means that a store was asked without credentials, or with wrong ones."""
-    if type(error).__name__ not in ("NoCredentialsError", "PartialCredentialsError", "ClientError", "TokenRetrievalError"):
+    """What to say where an error means that a store was asked without credentials, or with wrong
+    ones.
+    """
+    if type(error).__name__ not in (
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "ClientError",
+        "TokenRetrievalError",
+    ):
         return None
-    where = f"on {os.uname().nodename}, set the store's usual environment variables, such as AWS_ACCESS_KEY_ID"
+    where = (
+        f"on {os.uname().nodename}, set the store's usual environment variables, such as "
+        "AWS_ACCESS_KEY_ID"
+    )
     return UserError(f"{shown(url)}: {first_line(error)}; {where}")
 
 

@@ -1,7 +1,8 @@
 """Jobs on a cluster, over Ray's job API: submitted, watched and stopped.
 
-What is known of a job there is what Ray keeps of it: its submission, with the output it writes to in the metadata. A job
-whose output is being written is not submitted again; one that has ended is, and goes on from what is saved.
+What is known of a job there is what Ray keeps of it: its submission, with the output it writes to
+in the metadata. A job whose output is being written is not submitted again; one that has ended is,
+and goes on from what is saved.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from moderay.errors import Problem, Problems, TryAgain, UserError, first_line, i
 from moderay.readiness import findings, needs, problems
 from moderay.shipping import JOB, Shipment, ship
 
-# Seconds that a cluster has to answer what it is asked before a job is queued there, a large input's listing included.
+# Seconds that a cluster has to answer what it is asked before a job is queued there, a large
+# input's listing included.
 PREFLIGHT_S = 900.0
 # Seconds between two looks at a job, and for which a cluster that is watched may be away.
 LOOK_S, AWAY_S = 0.5, 120.0
-# Seconds beyond a job's grace time until Ray kills it: to publish what is complete and to write the manifest.
+# Seconds beyond a job's grace time until Ray kills it: to publish what is complete and to write the
+# manifest.
 ENDING_S = 60
 
 # Metadata of a submission.
@@ -53,8 +56,9 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Submission:
-    """A job on a cluster. `status`: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED. `exit_code`: the driver's own, where it
-    got to one. `started`, `ended`: seconds since 1970."""
+    """A job on a cluster. `status`: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED. `exit_code`:
+    the driver's own, where it got to one. `started`, `ended`: seconds since 1970.
+    """
 
     id: str
     name: str
@@ -72,7 +76,9 @@ class Submission:
     @property
     def lost(self) -> bool:
         """Whether it ended without saying how: killed, or gone with its node."""
-        return self.status == "FAILED" and (self.exit_code is None or not 0 <= self.exit_code <= 128)
+        return self.status == "FAILED" and (
+            self.exit_code is None or not 0 <= self.exit_code <= 128
+        )
 
     @property
     def exit_status(self) -> int:
@@ -86,7 +92,10 @@ def connect(address: str) -> Cluster:
     """Raises `UserError` or `TryAgain` where no cluster answers that lets one in."""
     address = address.rstrip("/") if "://" in address else f"http://{address}"
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"--address {address}: the address of Ray's dashboard is wanted, such as http://HEAD:8265")
+        raise UserError(
+            f"--address {address}: the address of Ray's dashboard is wanted, such as "
+            "http://HEAD:8265"
+        )
     from ray.job_submission import JobSubmissionClient
 
     for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
@@ -95,22 +104,33 @@ def connect(address: str) -> Cluster:
         try:
             return Cluster(address, JobSubmissionClient(address))
         except (json.JSONDecodeError, KeyError, requests.HTTPError, RuntimeError) as error:
-            raise UserError(f"what answers at {address} is no Ray dashboard, whose port is 8265 as it comes: {first_line(error)}") from None
+            raise UserError(
+                f"what answers at {address} is no Ray dashboard, whose port is 8265 as it comes: "
+                f"{first_line(error)}"
+            ) from None
 
 
 @contextmanager
 def _only_as_told() -> Iterator[None]:
     """Without the variables whose address Ray would take over the one that it is given."""
-    kept = {name: os.environ.pop(name) for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") if name in os.environ}
+    kept = {
+        name: os.environ.pop(name)
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+        if name in os.environ
+    }
     try:
         yield
     finally:
         os.environ.update(kept)
 
 
-def submit(cluster: Cluster, file: str | Path, sets: Sequence[str] = (), options: Sequence[str] = ()) -> tuple[str, Mapping[str, Any]]:
-    """Check a job here, then there, and queue it; its id, and what the job finds there: nodes, engines, GPUs, shards, rows. `options`: of `moderay run`. Raises
-    `Problems` with everything wrong, `TryAgain` where its output is being written by a job that was submitted before."""
+def submit(
+    cluster: Cluster, file: str | Path, sets: Sequence[str] = (), options: Sequence[str] = ()
+) -> tuple[str, Mapping[str, Any]]:
+    """Check a job here, then there, and queue it; its id, and what the job finds there: nodes,
+    engines, GPUs, shards, rows. `options`: of `moderay run`. Raises `Problems` with everything
+    wrong, `TryAgain` where its output is being written by a job that was submitted before.
+    """
     shipment = ship(file, sets)
     earlier = [found for found in submissions(cluster) if found.output == shipment.output]
     if writing := next((found for found in earlier if not found.over), None):
@@ -119,7 +139,10 @@ def submit(cluster: Cluster, file: str | Path, sets: Sequence[str] = (), options
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder, _answers(cluster.address):
         archive = Path(folder) / "moderay.zip"
         shipment.write(archive)
-        environment = {"working_dir": str(archive), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(wait_s), "DO_NOT_TRACK": "1"}}
+        environment = {
+            "working_dir": str(archive),
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(wait_s), "DO_NOT_TRACK": "1"},
+        }
         ready = _preflight(cluster, shipment, environment)
         # Numbered, so that of two who submit the same at the same time one is refused by Ray.
         name = f"{shipment.name}-{1 + max((_number(found.id) for found in earlier), default=0)}"
@@ -139,7 +162,8 @@ def submit(cluster: Cluster, file: str | Path, sets: Sequence[str] = (), options
 
 def _refused(cluster: Cluster, shipment: Shipment, name: str) -> TryAgain:
     return TryAgain(
-        f"{shipment.output} is being written by job {name} at {cluster.address}: `moderay logs {name} --follow` shows it, "
+        f"{shipment.output} is being written by job {name} at {cluster.address}: `moderay logs "
+        f"{name} --follow` shows it, "
         f"`moderay stop {name}` ends it, and after its end the same command goes on"
     )
 
@@ -149,7 +173,9 @@ def _number(name: str) -> int:
     return int(tail) if tail.isdecimal() else 0
 
 
-def _preflight(cluster: Cluster, shipment: Shipment, environment: Mapping[str, Any]) -> Mapping[str, Any]:
+def _preflight(
+    cluster: Cluster, shipment: Shipment, environment: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """What the cluster says of itself and of the job. Raises `Problems`."""
     needed = needs()
     name = cluster.client.submit_job(
@@ -161,23 +187,45 @@ def _preflight(cluster: Cluster, shipment: Shipment, environment: Mapping[str, A
     while not (ended := submission(cluster, name)).over:
         if time.monotonic() > until:
             cluster.client.stop_job(name)
-            raise TryAgain(f"{cluster.address} has not checked the job within {PREFLIGHT_S:.0f} s ({ended.status}, job {name}): is its head overloaded?")
+            raise TryAgain(
+                f"{cluster.address} has not checked the job within {PREFLIGHT_S:.0f} s "
+                f"({ended.status}, job {name}): is its head overloaded?"
+            )
         time.sleep(LOOK_S)
     log: str = cluster.client.get_job_logs(name)
     found = findings(log)
-    if wrong := problems(found, needed, vllm=isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)):
-        raise Problems([Problem(f"{cluster.address}, {problem.file}", problem.line, problem.message, problem.hint) for problem in wrong])
+    if wrong := problems(
+        found, needed, vllm=isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)
+    ):
+        raise Problems(
+            [
+                Problem(
+                    f"{cluster.address}, {problem.file}",
+                    problem.line,
+                    problem.message,
+                    problem.hint,
+                )
+                for problem in wrong
+            ]
+        )
     if found.ready is None:
         last = (log.strip().splitlines() or [ended.message])[-1]
-        raise TryAgain(f"{cluster.address} could not check the job: {inert(last)} (`moderay logs {name}` shows all)")
+        raise TryAgain(
+            f"{cluster.address} could not check the job: {inert(last)} (`moderay logs {name}` "
+            "shows all)"
+        )
     cluster.client.delete_job(name)
     return found.ready
 
 
 def submissions(cluster: Cluster) -> list[Submission]:
-    """moderay's jobs of which the cluster knows, the newest last."""
+    """Moderay's jobs of which the cluster knows, the newest last."""
     with _answers(cluster.address):
-        found = [_submission(details) for details in cluster.client.list_jobs() if OUTPUT in (details.metadata or {})]
+        found = [
+            _submission(details)
+            for details in cluster.client.list_jobs()
+            if OUTPUT in (details.metadata or {})
+        ]
     return sorted(found, key=lambda found: found.started or math.inf)
 
 
@@ -189,10 +237,19 @@ def submission(cluster: Cluster, name: str) -> Submission:
 
 def _submission(details: Any) -> Submission:
     metadata = details.metadata or {}
-    started, ended = (None if time is None else time / 1000 for time in (details.start_time, details.end_time))
+    started, ended = (
+        None if time is None else time / 1000 for time in (details.start_time, details.end_time)
+    )
     message = ((details.message or "").strip().splitlines() or [""])[0]
     return Submission(
-        details.submission_id, metadata.get(NAME, ""), metadata.get(OUTPUT, ""), str(details.status), details.driver_exit_code, message, started, ended
+        details.submission_id,
+        metadata.get(NAME, ""),
+        metadata.get(OUTPUT, ""),
+        str(details.status),
+        details.driver_exit_code,
+        message,
+        started,
+        ended,
     )
 
 
@@ -204,8 +261,9 @@ def logs(cluster: Cluster, name: str) -> list[str]:
 
 
 def follow(cluster: Cluster, name: str, say: Callable[[str], None]) -> Submission:
-    """Hand on each line of a job's log as it comes, until the job is over. A connection that breaks is made again; raises
-    `TryAgain` where the cluster does not come back."""
+    """Hand on each line of a job's log as it comes, until the job is over. A connection that breaks
+    is made again; raises `TryAgain` where the cluster does not come back.
+    """
     said = _Said(say)
     while True:
         found = _awaited(cluster, name)
@@ -213,7 +271,9 @@ def follow(cluster: Cluster, name: str, say: Callable[[str], None]) -> Submissio
             with _interruptible():
                 asyncio.run(_tail(cluster, name, said))
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            logging.getLogger(__name__).info("the log of %s broke off: %s", name, error)  # and is read on where it did
+            logging.getLogger(__name__).info(
+                "the log of %s broke off: %s", name, error
+            )  # and is read on where it did
         if found.over:
             return found
         time.sleep(LOOK_S)
@@ -227,13 +287,17 @@ def _awaited(cluster: Cluster, name: str) -> Submission:
             return submission(cluster, name)
         except TryAgain as error:
             if time.monotonic() > until:
-                raise TryAgain(f"{error}; job {name} may go on there: `moderay status {name}`") from None
+                raise TryAgain(
+                    f"{error}; job {name} may go on there: `moderay status {name}`"
+                ) from None
         time.sleep(LOOK_S)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends what is in here at once. asyncio would make a cancellation of it, which can be taken for a connection that broke."""
+    """Ctrl-C ends what is in here at once. asyncio would make a cancellation of it, which can be
+    taken for a connection that broke.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -270,8 +334,9 @@ async def _tail(cluster: Cluster, name: str, said: _Said) -> None:
 
 
 def stop(cluster: Cluster, name: str) -> Submission:
-    """Ask a job to end, and wait for it: what is in judging has the job's grace time. Returns how it was found where it was
-    over already."""
+    """Ask a job to end, and wait for it: what is in judging has the job's grace time. Returns how
+    it was found where it was over already.
+    """
     found = submission(cluster, name)
     if not found.over:
         with _answers(cluster.address, name):
@@ -290,18 +355,35 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
         yield
     except AuthenticationError as error:
         if "required" in first_line(error):
-            raise UserError(f"{address} asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH") from None
-        raise UserError(f"{address} refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token is another cluster's") from None
+            raise UserError(
+                f"{address} asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH"
+            ) from None
+        raise UserError(
+            f"{address} refuses the token: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or "
+            "~/.ray/auth_token is another cluster's"
+        ) from None
     except (ConnectionError, requests.ConnectionError, requests.Timeout):
-        raise TryAgain(f"no Ray cluster answers at {address}: is it running, and is this the address of its dashboard (port 8265 as it comes)?") from None
+        raise TryAgain(
+            f"no Ray cluster answers at {address}: is it running, and is this the address of its "
+            "dashboard (port 8265 as it comes)?"
+        ) from None
     except requests.RequestException as error:
         raise UserError(f"{address} cannot be asked: {first_line(error)}") from None
     except RuntimeError as error:
         if name and "status code 404" in str(error):
-            raise UserError(f"{address} knows no job {name!r}; `moderay status` names those it knows") from None
+            raise UserError(
+                f"{address} knows no job {name!r}; `moderay status` names those it knows"
+            ) from None
         raise TryAgain(f"{address} failed: {first_line(error)}; try again") from None
 
 
 def clock(seconds: float | None) -> str:
     """A time of a submission for people: local."""
-    return "" if seconds is None else datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    return (
+        ""
+        if seconds is None
+        else datetime.datetime.fromtimestamp(seconds)
+        .astimezone()
+        .isoformat(sep=" ", timespec="seconds")
+    )

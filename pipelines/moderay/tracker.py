@@ -11,9 +11,11 @@ from moderay.state import Range, gaps, tiling
 
 @dataclass(frozen=True)
 class UnitDone:
-    """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`: verdicts taken from before;
-    `restarts` and `usage` (`engines.base.Usage`): of its engine, since the unit before. `error`: why it could not be read or
-    saved. `skipped`: not begun, since the run is stopping."""
+    """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`:
+    verdicts taken from before; `restarts` and `usage` (`engines.base.Usage`): of its engine, since
+    the unit before. `error`: why it could not be read or saved. `skipped`: not begun, since the run
+    is stopping.
+    """
 
     shard: str
     rows: Range
@@ -28,12 +30,19 @@ class UnitDone:
 
 
 class Tracker:
-    """Counts rows per shard. `outstanding`: rows that have not come back. `failed`: shards, and why."""
+    """Counts rows per shard. `outstanding`: rows that have not come back. `failed`: shards, and
+    why.
+    """
 
     def __init__(self, todo: Sequence[Work]) -> None:
         self._work = {work.shard.name: work for work in todo if work.missing}
-        self._left = {name: sum(end - start for start, end in work.missing) for name, work in self._work.items()}
-        self._done: dict[str, list[Range]] = {name: list(work.saved) for name, work in self._work.items()}
+        self._left = {
+            name: sum(end - start for start, end in work.missing)
+            for name, work in self._work.items()
+        }
+        self._done: dict[str, list[Range]] = {
+            name: list(work.saved) for name, work in self._work.items()
+        }
         self.outstanding = sum(self._left.values())
         self.failed: dict[str, str] = {}
 
@@ -54,8 +63,14 @@ class Tracker:
 
     def first_missing(self) -> tuple[str, Range] | None:
         """A shard that is waited for, and its first rows that have not come back."""
-        name = next((name for name, rows in self._left.items() if rows and name not in self.failed), None)
-        return None if name is None else (name, gaps(self._work[name].shard.rows, tiling(self._done[name]))[0])
+        name = next(
+            (name for name, rows in self._left.items() if rows and name not in self.failed), None
+        )
+        return (
+            None
+            if name is None
+            else (name, gaps(self._work[name].shard.rows, tiling(self._done[name]))[0])
+        )
 
     def assert_complete(self) -> None:
         """Raises AssertionError where rows were sent and never came back."""

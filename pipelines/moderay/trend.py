@@ -1,9 +1,10 @@
 """Nights side by side: what each brought, what differs since when, and what of that rings.
 
-A night is what the runs of one date published for the first time or judged anew, so that a shard that is published again does
-not count twice. A change is looked for where it is likeliest to have begun. It rings where it is both as large as the job's
-`alarms:` say and more than chance: with 10^7 rows the smallest change is certain, and no reason to wake anybody; with a
-hundred, a large one says nothing.
+A night is what the runs of one date published for the first time or judged anew, so that a shard
+that is published again does not count twice. A change is looked for where it is likeliest to have
+begun. It rings where it is both as large as the job's `alarms:` say and more than chance: with 10^7
+rows the smallest change is certain, and no reason to wake anybody; with a hundred, a large one says
+nothing.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Night:
-    """What the runs of one date added. `shards`: published for the first time, `changed`: published again; `policies`: counts
-    of `decide.summary` and `decide.distribution`. `requests`, `tokens` (prompts and answers) and `gpu_s` (seconds of a GPU) are what
-    these runs cost, without those that were killed."""
+    """What the runs of one date added. `shards`: published for the first time, `changed`: published
+    again; `policies`: counts of `decide.summary` and `decide.distribution`. `requests`, `tokens`
+    (prompts and answers) and `gpu_s` (seconds of a GPU) are what these runs cost, without those
+    that were killed.
+    """
 
     date: str
     rows: int
@@ -70,7 +73,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Change:
-    """A share before the night `since`, and from it on. `ratio`: of the two, as [low, estimate, high]."""
+    """A share before the night `since`, and from it on. `ratio`: of the two, as [low, estimate,
+    high].
+    """
 
     since: str
     before: Share
@@ -85,8 +90,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the distribution of P(violates) from the night `since` on is from the one before: Jensen-Shannon distance, 0 for
-    the same and 1 for nothing in common, whatever the number of rows. `certain`: more than chance makes."""
+    """How far the distribution of P(violates) from the night `since` on is from the one before:
+    Jensen-Shannon distance, 0 for the same and 1 for nothing in common, whatever the number of
+    rows. `certain`: more than chance makes.
+    """
 
     since: str
     distance: float
@@ -95,8 +102,10 @@ class Drift:
 
 @dataclass(frozen=True)
 class Series:
-    """One policy through the nights that judged rows under it. `flagged` and `labels`: shares of the rows with a verdict;
-    `failed`: of all its rows; `reasons`: why rows failed on the last night and on no other."""
+    """One policy through the nights that judged rows under it. `flagged` and `labels`: shares of
+    the rows with a verdict; `failed`: of all its rows; `reasons`: why rows failed on the last night
+    and on no other.
+    """
 
     dates: tuple[str, ...]
     flagged: tuple[Share, ...]
@@ -109,8 +118,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Alarm:
-    """`since`: the night from which on `policy` is not what it was; None for what is said of the last night alone, and no
-    policy for what is said of all."""
+    """`since`: the night from which on `policy` is not what it was; None for what is said of the
+    last night alone, and no policy for what is said of all.
+    """
 
     text: str
     policy: str | None = None
@@ -128,22 +138,38 @@ class Trend:
 
 
 def found_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> list[Night]:
-    """The nights of these outputs; a URL may also be a folder of outputs, or a glob. Raises `UserError` where there are none."""
+    """The nights of these outputs; a URL may also be a folder of outputs, or a glob. Raises
+    `UserError` where there are none.
+    """
     manifests = [manifest for url in urls for manifest in _manifests(url, storage)]
     if found := nights(manifests):
         return found
-    raise UserError(f"{', '.join(map(shown, urls))}: no run of these outputs has ended yet, so that there is no night to look at")
+    raise UserError(
+        f"{', '.join(map(shown, urls))}: no run of these outputs has ended yet, so that there is "
+        "no night to look at"
+    )
 
 
 def _manifests(url: str, storage: Mapping[str, Any]) -> list[dict[str, Any]]:
     with plain_errors(url):
-        manifest = None if is_glob(*filesystem(url, storage)) else read_manifest(Layout(url, storage))
+        manifest = (
+            None if is_glob(*filesystem(url, storage)) else read_manifest(Layout(url, storage))
+        )
         if manifest is not None:
             return [manifest]
-        below = outputs(url if is_glob(*filesystem(url, storage)) else f"{url.rstrip('/')}/*", storage)
-        found = [manifest for output in below if (manifest := read_manifest(Layout(output, storage))) is not None]
+        below = outputs(
+            url if is_glob(*filesystem(url, storage)) else f"{url.rstrip('/')}/*", storage
+        )
+        found = [
+            manifest
+            for output in below
+            if (manifest := read_manifest(Layout(output, storage))) is not None
+        ]
     if not found:
-        raise UserError(f"{shown(url)} holds no labels of moderay, nor does a folder in it: there is no _moderay/manifest.json")
+        raise UserError(
+            f"{shown(url)} holds no labels of moderay, nor does a folder in it: there is no "
+            "_moderay/manifest.json"
+        )
     return found
 
 
@@ -162,23 +188,50 @@ def _night(date: str, runs: Sequence[Mapping[str, Any]]) -> Night:
     for run in runs:
         for name, counts in run["new"]["policies"].items():
             policies.setdefault(name, Counter()).update(counts)
-    rows, shards, changed, flagged = (sum(run["new"][name] for run in runs) for name in ("rows", "shards", "changed", "flagged"))
-    requests, prompts, answers = (sum(run.get("usage", {}).get(name, 0) for run in runs) for name in ("requests", "prompt_tokens", "output_tokens"))
+    rows, shards, changed, flagged = (
+        sum(run["new"][name] for run in runs) for name in ("rows", "shards", "changed", "flagged")
+    )
+    requests, prompts, answers = (
+        sum(run.get("usage", {}).get(name, 0) for run in runs)
+        for name in ("requests", "prompt_tokens", "output_tokens")
+    )
     gpu_s = sum(run.get("seconds", 0.0) * run["hardware"]["gpus"] for run in runs)
-    return Night(date, rows, shards, changed, flagged, {name: dict(counts) for name, counts in policies.items()}, requests, prompts + answers, gpu_s)
+    return Night(
+        date,
+        rows,
+        shards,
+        changed,
+        flagged,
+        {name: dict(counts) for name, counts in policies.items()},
+        requests,
+        prompts + answers,
+        gpu_s,
+    )
 
 
 def trend(found: Sequence[Night], rules: Alarms) -> Trend:
     """What differs among nights, in order; alarms are about what still holds on the last one."""
     if not found:
         return Trend((), {}, ())
-    policies = {name: _series(found, name) for name in dict.fromkeys(name for night in found for name in night.policies)}
-    alarms = [alarm for name, series in policies.items() if series.dates[-1:] == (found[-1].date,) for alarm in _alarms(name, series, rules)]
+    policies = {
+        name: _series(found, name)
+        for name in dict.fromkeys(name for night in found for name in night.policies)
+    }
+    alarms = [
+        alarm
+        for name, series in policies.items()
+        if series.dates[-1:] == (found[-1].date,)
+        for alarm in _alarms(name, series, rules)
+    ]
     return Trend(tuple(found), policies, (*alarms, *_token_alarm(found, rules)))
 
 
 def _series(found: Sequence[Night], policy: str) -> Series:
-    mine = [(night.date, night.policies[policy]) for night in found if policy in night.policies and night.rows]
+    mine = [
+        (night.date, night.policies[policy])
+        for night in found
+        if policy in night.policies and night.rows
+    ]
     dates, counts = tuple(date for date, _ in mine), [said for _, said in mine]
     labels = sorted({name for said in counts for name in said if name.startswith("label.")})
     judged = [said.get("ok", 0) for said in counts]
@@ -188,16 +241,30 @@ def _series(found: Sequence[Night], policy: str) -> Series:
     return Series(
         dates,
         shares(flagged, judged),
-        {name.removeprefix("label."): shares([said.get(name, 0) for said in counts], judged) for name in labels},
+        {
+            name.removeprefix("label."): shares([said.get(name, 0) for said in counts], judged)
+            for name in labels
+        },
         shares(failed, rows),
         _new_reasons(counts),
         change(dates, np.array(flagged), np.array(judged)),
-        drift(dates, np.array([[said.get(f"p.{number}", 0) for number in range(len(EDGES) + 1)] for said in counts])),
+        drift(
+            dates,
+            np.array(
+                [
+                    [said.get(f"p.{number}", 0) for number in range(len(EDGES) + 1)]
+                    for said in counts
+                ]
+            ),
+        ),
     )
 
 
 def _new_reasons(counts: Sequence[Mapping[str, int]]) -> tuple[str, ...]:
-    *before, last = [{name.removeprefix("reason.") for name in said if name.startswith("reason.")} for said in counts] or [set()]
+    *before, last = [
+        {name.removeprefix("reason.") for name in said if name.startswith("reason.")}
+        for said in counts
+    ] or [set()]
     return tuple(sorted(last.difference(*before)))
 
 
@@ -208,9 +275,10 @@ def shares(counts: Sequence[int], of: Sequence[int]) -> tuple[Share, ...]:
 def change(dates: Sequence[str], hits: Counts, of: Counts) -> Change | None:
     """The change of a share that is likeliest among these nights; None for a single one.
 
-    Its ratio has Katz's interval for a ratio of two shares (https://doi.org/10.2307/2530610), with half a hit more on either side, so
-    that none is no problem, and wider where the nights before and after differ among themselves by more than chance: a
-    share that goes up and down every week has not changed.
+    Its ratio has Katz's interval for a ratio of two shares (https://doi.org/10.2307/2530610), with
+    half a hit more on either side, so that none is no problem, and wider where the nights before
+    and after differ among themselves by more than chance: a share that goes up and down every week
+    has not changed.
     """
     table = np.stack([hits, of - hits], axis=1)
     split = _split(table)
@@ -225,8 +293,9 @@ def change(dates: Sequence[str], hits: Counts, of: Counts) -> Change | None:
 
 
 def drift(dates: Sequence[str], bins: Counts) -> Drift | None:
-    """The change of a distribution that is likeliest among these nights; None for a single one, or without probabilities.
-    `bins`: rows by night and bin."""
+    """The change of a distribution that is likeliest among these nights; None for a single one, or
+    without probabilities. `bins`: rows by night and bin.
+    """
     bins = bins[:, bins.sum(axis=0) > 0]
     split = _split(bins)
     if split is None:
@@ -235,12 +304,18 @@ def drift(dates: Sequence[str], bins: Counts) -> Drift | None:
     middle = (before + after) / 2
     divergence = (_information(before) + _information(after)) / 2 - _information(middle)
     least = chdtri(max(1, bins.shape[1] - 1), CHANCE / _splits(len(bins)))
-    return Drift(dates[split], math.sqrt(max(0.0, divergence / math.log(2))), bool(_likelihood_ratios(bins)[split - 1] > least))
+    return Drift(
+        dates[split],
+        math.sqrt(max(0.0, divergence / math.log(2))),
+        bool(_likelihood_ratios(bins)[split - 1] > least),
+    )
 
 
 def _split(table: Counts) -> int | None:
-    """The night from which on the counts (by night and kind) differ most from those before: where the likelihood ratio of
-    two distributions against one is largest. None where there is too little to compare."""
+    """The night from which on the counts (by night and kind) differ most from those before: where
+    the likelihood ratio of two distributions against one is largest. None where there is too little
+    to compare.
+    """
     with_rows = np.flatnonzero(table.sum(axis=1))
     if len(with_rows) <= BEFORE:
         return None
@@ -254,21 +329,29 @@ def _splits(nights: int) -> int:
 
 
 def _likelihood_ratios(table: Counts) -> np.ndarray:
-    """For each split, at index `split - 1`: G, twice the logarithm of the likelihood ratio, of the summed counts before and after."""
+    """For each split, at index `split - 1`: G, twice the logarithm of the likelihood ratio, of the
+    summed counts before and after.
+    """
     before = np.cumsum(table, axis=0)[:-1]
     after = table.sum(axis=0) - before
-    return np.asarray(2 * (_information(before) + _information(after) - _information(table.sum(axis=0))))
+    return np.asarray(
+        2 * (_information(before) + _information(after) - _information(table.sum(axis=0)))
+    )
 
 
 def _information(counts: Counts) -> np.ndarray:
     """Sum of x ln(x / n) over the last axis."""
-    return np.asarray(xlogy(counts, counts).sum(axis=-1) - xlogy(counts.sum(axis=-1), counts.sum(axis=-1)))
+    return np.asarray(
+        xlogy(counts, counts).sum(axis=-1) - xlogy(counts.sum(axis=-1), counts.sum(axis=-1))
+    )
 
 
 def _deviations(table: Counts, split: int) -> float:
-    """Standard deviations of chance that a change must go beyond. Where the nights on either side differ among themselves by
-    more than chance, its variance is multiplied by Pearson's statistic over its degrees of freedom, and the quantile is
-    Student's, since that was estimated (quasi-likelihood: McCullagh and Nelder, Generalized Linear Models, 4.5)."""
+    """Standard deviations of chance that a change must go beyond. Where the nights on either side
+    differ among themselves by more than chance, its variance is multiplied by Pearson's statistic
+    over its degrees of freedom, and the quantile is Student's, since that was estimated
+    (quasi-likelihood: McCullagh and Nelder, Generalized Linear Models, 4.5).
+    """
     level = 1 - CHANCE / 2 / _splits(len(table))
     statistic, freedom = 0.0, -2
     for part in (table[:split], table[split:]):
@@ -286,15 +369,31 @@ def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
     if rules.flagged is not None and change is not None and change.beyond(rules.flagged):
         low, times, high = change.ratio
         text = (
-            f"{policy}: flagged are {change.after.value:.2%} of {change.after.of:,} rows since {change.since}, "
-            f"{change.before.value:.2%} of {change.before.of:,} before: {times:.2f} times as many ({low:.2f} to {high:.2f})"
+            f"{policy}: flagged are {change.after.value:.2%} of {change.after.of:,} rows since "
+            f"{change.since}, "
+            f"{change.before.value:.2%} of {change.before.of:,} before: {times:.2f} times as "
+            f"many ({low:.2f} to {high:.2f})"
         )
         yield Alarm(text, policy, change.since)
-    if rules.drift is not None and drift is not None and drift.certain and drift.distance > rules.drift:
-        text = f"{policy}: P(violates) is distributed otherwise since {drift.since}: distance {drift.distance:.2f}, limit {rules.drift:g}"
+    if (
+        rules.drift is not None
+        and drift is not None
+        and drift.certain
+        and drift.distance > rules.drift
+    ):
+        text = (
+            f"{policy}: P(violates) is distributed otherwise since {drift.since}: distance "
+            f"{drift.distance:.2f}, limit {rules.drift:g}"
+        )
         yield Alarm(text, policy, drift.since)
     if rules.failed is not None and failed.low > rules.failed:
-        yield Alarm(f"{policy}: {failed.value:.2%} of {failed.of:,} rows of {series.dates[-1]} failed; limit {rules.failed:.2%}", policy)
+        yield Alarm(
+            (
+                f"{policy}: {failed.value:.2%} of {failed.of:,} rows of {series.dates[-1]} failed; "
+                f"limit {rules.failed:.2%}"
+            ),
+            policy,
+        )
 
 
 def _token_alarm(found: Sequence[Night], rules: Alarms) -> Iterable[Alarm]:
@@ -305,4 +404,7 @@ def _token_alarm(found: Sequence[Night], rules: Alarms) -> Iterable[Alarm]:
         return
     usual, now = sum(night.tokens for night in before) / rows, last.tokens / last.rows
     if now > (1 + rules.tokens) * usual:
-        yield Alarm(f"{now:,.1f} tokens a row on {last.date}, {usual:,.1f} before; limit {1 + rules.tokens:g} times as many")
+        yield Alarm(
+            f"{now:,.1f} tokens a row on {last.date}, {usual:,.1f} before; limit "
+            f"{1 + rules.tokens:g} times as many"
+        )

@@ -1,4 +1,4 @@
-"""Shards -> units: what is left is cut into row ranges, read in spans, and handed on as token ids."""
+"""Shards -> units: what is left is cut into row ranges, read in spans, and handed on as ids."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from moderay.shards import Shard
 from moderay.state import Range
 from moderay.storage import filesystem
 
-# Content read by one task, in bytes as stored in memory: whole row groups, since a part of one costs all of it.
+# Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
+# costs all of it.
 SPAN_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Span:
-    """Units that one task reads: ranges of rows within some neighbouring row groups of one shard."""
+    """Units that one task reads: row ranges within some neighbouring row groups of one shard."""
 
     shard: Shard
     groups: Range
@@ -52,9 +53,16 @@ def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
     return found
 
 
-def read_span(span: Span, job: Job, cascades: Sequence[Cascade], vocab: Vocabulary, earlier: ReadAlong | None = None) -> Iterator[tuple[Range, pa.Table]]:
-    """Each unit's range and its selected rows as `prepare.PREPARED`, with what `earlier` and the judges on columns say of
-    them. One pass over the columns that judging needs."""
+def read_span(
+    span: Span,
+    job: Job,
+    cascades: Sequence[Cascade],
+    vocab: Vocabulary,
+    earlier: ReadAlong | None = None,
+) -> Iterator[tuple[Range, pa.Table]]:
+    """Each unit's range and its selected rows as `prepare.PREPARED`, with what `earlier` and the
+    judges on columns say of them. One pass over the columns that judging needs.
+    """
     rows = _Rows(span, job, read_columns(job, cascades))
     for start, end in span.units:
         table, found = _selected(rows.upto(start, end), span.shard, job)
@@ -69,7 +77,9 @@ class _Rows:
         fs, path = filesystem(shard.url, job.storage)
         average = max(1, shard.content_bytes // max(1, shard.rows))
         step = max(1, min(8192, 16 * 2**20 // average))
-        self._tables = format_of(shard.url).tables(fs, path, wanted, shard.schema, step, span.groups)
+        self._tables = format_of(shard.url).tables(
+            fs, path, wanted, shard.schema, step, span.groups
+        )
         self._held: list[pa.Table] = []
         self._at = span.first_row  # the row of the stream that `_held` begins with
         self._partitions = [(key, value) for key, value in shard.partitions if key in wanted]
@@ -99,22 +109,32 @@ def _rows_per_unit(shard: Shard, size: UnitSize) -> int:
 def _cut(missing: Sequence[Range], low: int, high: int, step: int) -> tuple[Range, ...]:
     """Units of at most `step` rows for what of `missing` lies in low..high."""
     within = [(max(start, low), min(end, high)) for start, end in missing]
-    return tuple((row, min(row + step, end)) for start, end in within for row in range(start, end, step))
+    return tuple(
+        (row, min(row + step, end)) for start, end in within for row in range(start, end, step)
+    )
 
 
 def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
     """The rows that `where` (null is no) and `sample` ask for, and their contents."""
     if job.input.where:
         frame: Any = pl.from_arrow(table)
-        table = table.filter(frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow())
+        table = table.filter(
+            frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
+        )
     found = contents(table, job.input.content)
     if job.input.sample is None:
         return table, found
     rows = table.column(POSITION).to_pylist()
-    chosen = [i for i, content in enumerate(found) if sampled(content, shard.name, rows[i], job.input.sample)]
+    chosen = [
+        i
+        for i, content in enumerate(found)
+        if sampled(content, shard.name, rows[i], job.input.sample)
+    ]
     return table.take(pa.array(chosen, pa.int64())), [found[i] for i in chosen]
 
 
 def sampled(content: Content, shard: str, row: int, share: float) -> bool:
-    """Whether a row is in the sample: by its content's hash, so the same ones each time and wherever they lie."""
+    """Whether a row is in the sample: by its content's hash, so the same ones each time and
+    wherever they lie.
+    """
     return number("sample:" + (content.hash or f"{shard}:{row}")) < share * 2**63

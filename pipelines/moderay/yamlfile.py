@@ -1,4 +1,6 @@
-"""A YAML file read with the line of every key, so that whatever is wrong can be shown where it stands."""
+"""A YAML file read with the line of every key, so that whatever is wrong can be shown where it
+stands.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ Found = tuple[str, Problem]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where keys came from. `lines`: by dotted key, counted from 1. `given`: keys that `--set` put there."""
+    """Where keys came from. `lines`: by dotted key, counted from 1. `given`: keys that `--set` put
+    there.
+    """
 
     file: str = "job"
     lines: dict[str, int] = field(default_factory=dict)
@@ -55,8 +59,9 @@ class Document:
 
 
 def read(path: Path, shape: str, hint: str) -> Document:
-    """The file as it stands, `${VAR}` not yet filled in. Raises `Problems` where it cannot be read as keys and values, which
-    `shape` and `hint` then say."""
+    """The file as it stands, `${VAR}` not yet filled in. Raises `Problems` where it cannot be read
+    as keys and values, which `shape` and `hint` then say.
+    """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except FileNotFoundError:
@@ -66,7 +71,9 @@ def read(path: Path, shape: str, hint: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Problems([Problem(str(path), mark.line + 1 if mark else None, f"no YAML: {what}")]) from None
+        raise Problems(
+            [Problem(str(path), mark.line + 1 if mark else None, f"no YAML: {what}")]
+        ) from None
     if not isinstance(node, yaml.MappingNode):
         raise Problems([Problem(str(path), 1, shape, hint)])
     document = Document({}, Origin(str(path)))
@@ -75,7 +82,9 @@ def read(path: Path, shape: str, hint: str) -> Document:
 
 
 def put(document: Document, given: str) -> None:
-    """Apply one `key=value`, the value read as YAML; what is wrong with it becomes a problem of `--set`."""
+    """Apply one `key=value`, the value read as YAML; what is wrong with it becomes a problem of
+    `--set`.
+    """
     key, equals, text = given.partition("=")
     if not equals or not key:
         document.problems.append((SET, Problem(SET, None, f"{given!r} is no key=value")))
@@ -85,35 +94,53 @@ def put(document: Document, given: str) -> None:
     for part in path:
         place = _below(place, part)
     if not isinstance(place, dict) and not _is_index(place, last):
-        document.problems.append((SET, Problem(SET, None, f"{key!r}: {'.'.join(path)!r} is no group of keys")))
+        document.problems.append(
+            (SET, Problem(SET, None, f"{key!r}: {'.'.join(path)!r} is no group of keys"))
+        )
         return
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         value = text
     place[int(last) if isinstance(place, list) else last] = value
-    for known in [name for name in document.origin.lines if name == key or name.startswith(key + ".")]:
+    for known in [
+        name for name in document.origin.lines if name == key or name.startswith(key + ".")
+    ]:
         del document.origin.lines[known]
     document.origin.given.add(key)
 
 
-def fill(document: Document, keep: Collection[str] = (), days: Mapping[str, str] | None = None) -> None:
-    """Put the environment's values for `${VAR}`, and of `days`, by default `nights()`; one that is not set is a problem, and stays as
-    it is. So do those of the sections `keep`, without being a problem."""
+def fill(
+    document: Document, keep: Collection[str] = (), days: Mapping[str, str] | None = None
+) -> None:
+    """Put the environment's values for `${VAR}`, and of `days`, by default `nights()`; one that is
+    not set is a problem, and stays as it is. So do those of the sections `keep`, without being a
+    problem.
+    """
     known = {**os.environ, **(nights() if days is None else days)}
 
     def filled(value: Any, key: str) -> Any:
         if isinstance(value, dict):
-            return {name: filled(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
+            return {
+                name: filled(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()
+            }
         if isinstance(value, list):
             return [filled(inner, f"{key}.{i}") for i, inner in enumerate(value)]
-        return VARIABLE.sub(_variable(document, key, known), value) if isinstance(value, str) else value
+        return (
+            VARIABLE.sub(_variable(document, key, known), value)
+            if isinstance(value, str)
+            else value
+        )
 
-    document.data.update(filled({name: value for name, value in document.data.items() if name not in keep}, ""))
+    document.data.update(
+        filled({name: value for name, value in document.data.items() if name not in keep}, "")
+    )
 
 
 def nights() -> dict[str, str]:
-    """DATE, today (UTC), and YESTERDAY, the day before DATE; of both, what the environment says comes first."""
+    """DATE, today (UTC), and YESTERDAY, the day before DATE; of both, what the environment says
+    comes first.
+    """
     date = os.environ.get("DATE", str(datetime.datetime.now(datetime.UTC).date()))
     try:
         before = str(datetime.date.fromisoformat(date) - datetime.timedelta(days=1))
@@ -122,10 +149,16 @@ def nights() -> dict[str, str]:
     return {"DATE": date, "YESTERDAY": os.environ.get("YESTERDAY", before)}
 
 
-def _variable(document: Document, key: str, known: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
+def _variable(
+    document: Document, key: str, known: Mapping[str, str]
+) -> Callable[[re.Match[str]], str]:
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
-            document.wrong(key, f"environment variable {match[1]} is not set", f"{match[1]}=... before the command, or --set {key}=...")
+            document.wrong(
+                key,
+                f"environment variable {match[1]} is not set",
+                f"{match[1]}=... before the command, or --set {key}=...",
+            )
         return known.get(match[1], match[0])
 
     return value
@@ -139,7 +172,10 @@ def _plain(node: yaml.Node, key: str, document: Document) -> Any:
         out: dict[str, Any] = {}
         for name, value in node.value:
             if not isinstance(name, yaml.ScalarNode):
-                document.wrong(key, f"{key or 'the file'}: a key must be one word, line {name.start_mark.line + 1}")
+                document.wrong(
+                    key,
+                    f"{key or 'the file'}: a key must be one word, line {name.start_mark.line + 1}",
+                )
                 continue
             below = f"{key}.{name.value}".lstrip(".")
             twice = name.value in out
@@ -155,7 +191,9 @@ def _plain(node: yaml.Node, key: str, document: Document) -> Any:
     try:
         return yaml.SafeLoader("").construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError):
-        document.wrong(key, f"{key}: {node.value!r} cannot be read as {node.tag}", "put it in quotes")
+        document.wrong(
+            key, f"{key}: {node.value!r} cannot be read as {node.tag}", "put it in quotes"
+        )
         return node.value
 
 

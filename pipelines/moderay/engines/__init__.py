@@ -1,6 +1,17 @@
-"""What glance and reason ask: a small picklable spec on the driver, the live engine in the actor."""
+"""What glance and reason ask: a picklable spec on the driver, the live engine in the actor."""
 
-from moderay.engines.base import Completion, Counted, Endpoint, Engine, EngineDead, EngineSpec, Question, Reply, Request, RequestFailed
+from moderay.engines.base import (
+    Completion,
+    Counted,
+    Endpoint,
+    Engine,
+    EngineDead,
+    EngineSpec,
+    Question,
+    Reply,
+    Request,
+    RequestFailed,
+)
 from moderay.engines.host import EngineHost
 from moderay.engines.remote import RemoteSpec
 from moderay.engines.scripted import ScriptedSpec

@@ -1,4 +1,6 @@
-"""The engine's protocol: prompt ids in, completion ids out; and an endpoint's, which is asked in words."""
+"""The engine's protocol: prompt ids in, completion ids out; and an endpoint's, which is asked in
+words.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Broken(Exception):
 
 
 class NotNow(Exception):
-    """The engine takes no requests now; this one is made again in `seconds`, and nothing is held against its row."""
+    """The engine takes no requests now; this one is made again in `seconds`, and nothing is held
+    against its row.
+    """
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -33,8 +37,9 @@ class NotNow(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion asked for. `score`: ids whose log-probability is wanted at the first generated token (with it,
-    `max_tokens` is 1). `seed` counts only where `temperature` is above 0."""
+    """One completion asked for. `score`: ids whose log-probability is wanted at the first generated
+    token (with it, `max_tokens` is 1). `seed` counts only where `temperature` is above 0.
+    """
 
     prompt: list[int]
     max_tokens: int
@@ -46,8 +51,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """`tokens` holds the stop token where there was one. `logprobs`: id -> log-probability for the ids of `score`.
-    `cached`: prompt tokens that the prefix cache held."""
+    """`tokens` holds the stop token where there was one. `logprobs`: id -> log-probability for the
+    ids of `score`. `cached`: prompt tokens that the prefix cache held.
+    """
 
     tokens: list[int]
     logprobs: Mapping[int, float]
@@ -56,8 +62,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One answer asked of an endpoint. `max_tokens`: of reasoning and answer together. With `labels`, the answer is JSON with one
-    of them and no more, given at once after `thought`, the reasoning so far."""
+    """One answer asked of an endpoint. `max_tokens`: of reasoning and answer together. With
+    `labels`, the answer is JSON with one of them and no more, given at once after `thought`, the
+    reasoning so far.
+    """
 
     instructions: str
     content: str
@@ -71,7 +79,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of an answer as it is spelled, with the log-probabilities of it and of the likeliest others in its place."""
+    """A token of an answer as it is spelled, with the log-probabilities of it and of the likeliest
+    others in its place.
+    """
 
     text: str
     logprobs: Mapping[str, float]
@@ -79,8 +89,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`answer`: the text of the one final message, None where there is none, or several; `whole`: it is not cut off. `tokens`:
-    those of the answer, where the endpoint gives log-probabilities. The counts are the endpoint's own."""
+    """`answer`: the text of the one final message, None where there is none, or several; `whole`:
+    it is not cut off. `tokens`: those of the answer, where the endpoint gives log-probabilities.
+    The counts are the endpoint's own.
+    """
 
     reasoning: str
     answer: str | None
@@ -93,8 +105,9 @@ class Reply:
 
 class Endpoint(Protocol):
     async def respond(self, question: Question) -> Reply:
-        """Raises `RequestFailed`, `Broken`, `NotNow` or `EngineDead`, and a `ModerayError` for what a person must mend. Cancelling the
-        call drops the connection."""
+        """Raises `RequestFailed`, `Broken`, `NotNow` or `EngineDead`, and a `ModerayError` for what
+        a person must mend. Cancelling the call drops the connection.
+        """
         ...
 
     def close(self) -> None: ...
@@ -131,7 +144,9 @@ class EngineSpec(Protocol):
         ...
 
     def here(self) -> EngineSpec:
-        """The same engine as the machine asks for that it will run on; called there, before it is built."""
+        """The same engine as the machine asks for that it will run on; called there, before it is
+        built.
+        """
         ...
 
     async def build(self) -> Engine | Endpoint:
@@ -140,7 +155,9 @@ class EngineSpec(Protocol):
 
 
 class Usage:
-    """What an engine was asked and where its time went, from the start of its actor on. `seats`: requests it works on at once."""
+    """What an engine was asked and where its time went, from the start of its actor on. `seats`:
+    requests it works on at once.
+    """
 
     def __init__(self, seats: int) -> None:
         self._seats = seats
@@ -152,13 +169,19 @@ class Usage:
         self._lock = threading.Lock()
 
     def figures(self) -> Counter[str]:
-        """Counts: engine_starts, engine_deaths, requests, prompt_tokens (of them cached_tokens in the prefix cache), output_tokens.
-        Milliseconds, which add up to those of the actor: engine_starting_ms, engine_idle_ms (nothing was asked of it), engine_working_ms;
-        and, of all its seats together, seats_taken_ms and seats_free_ms."""
+        """Counts: engine_starts, engine_deaths, requests, prompt_tokens (of them cached_tokens in
+        the prefix cache), output_tokens. Milliseconds, which add up to those of the actor:
+        engine_starting_ms, engine_idle_ms (nothing was asked of it), engine_working_ms; and, of all
+        its seats together, seats_taken_ms and seats_free_ms.
+        """
         with self._lock:
             self._book()
             seats = self._seats * (self._starting_ns + self._idle_ns + self._working_ns)
-            times = {"engine_starting": self._starting_ns, "engine_idle": self._idle_ns, "engine_working": self._working_ns}
+            times = {
+                "engine_starting": self._starting_ns,
+                "engine_idle": self._idle_ns,
+                "engine_working": self._working_ns,
+            }
             times |= {"seats_taken": self._taken_ns, "seats_free": seats - self._taken_ns}
             return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in times.items()})
 
@@ -213,13 +236,23 @@ class Counted:
     async def generate(self, request: Request) -> Completion:
         with self._usage.asked():
             said: Completion = await self._engine.generate(request)
-        self._usage.count(requests=1, prompt_tokens=len(request.prompt), cached_tokens=said.cached, output_tokens=len(said.tokens))
+        self._usage.count(
+            requests=1,
+            prompt_tokens=len(request.prompt),
+            cached_tokens=said.cached,
+            output_tokens=len(said.tokens),
+        )
         return said
 
     async def respond(self, question: Question) -> Reply:
         with self._usage.asked():
             said: Reply = await self._engine.respond(question)
-        self._usage.count(requests=1, prompt_tokens=said.prompt_tokens, cached_tokens=said.cached_tokens, output_tokens=said.output_tokens)
+        self._usage.count(
+            requests=1,
+            prompt_tokens=said.prompt_tokens,
+            cached_tokens=said.cached_tokens,
+            output_tokens=said.output_tokens,
+        )
         return said
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""One engine in its actor, kept alive: what it dies of is found, and everything else is asked again."""
+"""One engine in its actor, kept alive: what it dies of is found, and everything else is asked
+again.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +14,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from moderay.engines.base import Broken, Counted, EngineDead, EngineSpec, NotNow, RequestFailed, Usage
+from moderay.engines.base import (
+    Broken,
+    Counted,
+    EngineDead,
+    EngineSpec,
+    NotNow,
+    RequestFailed,
+    Usage,
+)
 from moderay.errors import ModerayError
 from moderay.events import event
 
 T = TypeVar("T")
 
-# Deaths one after the other, with nothing answered between them, after which the engine is given up: three rows that kill it,
-# found one by one, are nine.
+# Deaths one after the other, with nothing answered between them, after which the engine is given
+# up: three rows that kill it, found one by one, are nine.
 HOPELESS = 10
 # Seconds before an engine that could not be built again is tried once more.
 PAUSE_S = 5.0
-# Times a request that breaks off is made, and seconds before the second time; each later pause is twice as long.
+# Times a request that breaks off is made, and seconds before the second time; each later pause is
+# twice as long.
 TRIES, BROKEN_S = 6, 0.5
 
 
 class EngineHost:
     """Hands the live engine to the work on a row, and builds another when it has died.
 
-    What the engine held when it died is suspected: those rows wait until no other is left to be asked, then they run
-    alone, in groups of about the square root of their number; the rows of a group that dies run one by one, and a row that
-    dies alone is poison: it is refused from then on. So one poison row costs three restarts, and a healthy one nothing but time.
+    What the engine held when it died is suspected: those rows wait until no other is left to be
+    asked, then they run alone, in groups of about the square root of their number; the rows of a
+    group that dies run one by one, and a row that dies alone is poison: it is refused from then on.
+    So one poison row costs three restarts, and a healthy one nothing but time.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
@@ -58,9 +70,11 @@ class EngineHost:
 
     @asynccontextmanager
     async def admitted(self, questions: int) -> AsyncIterator[Callable[[int], None]]:
-        """Waits, one caller after the other, until the engine will soon have nothing else to do; gives what is told how many of the
-        questions were answered. What waits outside costs next to nothing, and nothing is lost of it when the run stops. Nobody is
-        admitted while there are suspects, who wait until no other is left."""
+        """Waits, one caller after the other, until the engine will soon have nothing else to do;
+        gives what is told how many of the questions were answered. What waits outside costs next to
+        nothing, and nothing is lost of it when the run stops. Nobody is admitted while there are
+        suspects, who wait until no other is left.
+        """
         async with self._door:
             while self._open >= self._most or self._suspects:
                 self._room.clear()
@@ -80,9 +94,11 @@ class EngineHost:
             answered(left)
 
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
-        """What `ask` gives for the engine, asked again when the engine dies of another row or cannot take it now. `seconds`:
-        deadline, each time from the moment it is `row`'s turn. Raises `TimeoutError`, `RequestFailed` for a poison row too,
-        `EngineDead` where there is no hope."""
+        """What `ask` gives for the engine, asked again when the engine dies of another row or
+        cannot take it now. `seconds`: deadline, each time from the moment it is `row`'s turn.
+        Raises `TimeoutError`, `RequestFailed` for a poison row too, `EngineDead` where there is no
+        hope.
+        """
         self._asked[row] += 1
         tries = 0
         try:
@@ -94,7 +110,10 @@ class EngineHost:
                         return answer
                 except EngineDead as error:
                     if self._fruitless >= HOPELESS:
-                        raise EngineDead(f"{HOPELESS} times in a row without answering anything; at last: {error}") from error
+                        raise EngineDead(
+                            f"{HOPELESS} times in a row without answering anything; at last: "
+                            f"{error}"
+                        ) from error
                 except NotNow as error:
                     await asyncio.sleep(error.seconds)
                 except Broken as error:
@@ -134,7 +153,9 @@ class EngineHost:
             self._gate.release()
 
     def _may(self, row: str) -> bool:
-        return row in self._poison or (row in self._trial if self._trial else row not in self._suspects)
+        return row in self._poison or (
+            row in self._trial if self._trial else row not in self._suspects
+        )
 
     async def _live(self) -> Counted:
         async with self._building:
@@ -150,9 +171,12 @@ class EngineHost:
                     event("engine started", seconds=round(time.monotonic() - began, 1))
                 except ModerayError as error:
                     if self.restarts == 0:
-                        self._broken = error  # the others that wait would each try again, and take as long
+                        self._broken = (
+                            error  # the others that wait would each try again, and take as long
+                        )
                         raise
-                    # It could be built before: what the dead one held, a GPU's memory, may not be free yet.
+                    # It could be built before: what the dead one held, a GPU's memory, may not be
+                    # free yet.
                     self._fruitless += 1
                     await asyncio.sleep(PAUSE_S)
                     raise EngineDead(str(error)) from error
@@ -177,7 +201,13 @@ class EngineHost:
         else:
             self._suspects |= held
         self._trial = set()
-        event("engine died", logging.WARNING, deaths=self.restarts, rows_held=len(held), rows_given_up=len(self._poison))
+        event(
+            "engine died",
+            logging.WARNING,
+            deaths=self.restarts,
+            rows_held=len(held),
+            rows_given_up=len(self._poison),
+        )
         engine.close()
         await self._next()
 
@@ -190,9 +220,15 @@ class EngineHost:
         """The next trial, where nobody runs or waits who is not suspected."""
         self._room.set()
         async with self._changed:
-            if self._suspects and not self._trial and all(row in self._suspects or row in self._poison for row in self._asked):
+            if (
+                self._suspects
+                and not self._trial
+                and all(row in self._suspects or row in self._poison for row in self._asked)
+            ):
                 crowd = [row for row in self._suspects if row not in self._alone]
-                self._trial = set(crowd[: math.ceil(math.sqrt(len(crowd)))] or [next(iter(self._alone))])
+                self._trial = set(
+                    crowd[: math.ceil(math.sqrt(len(crowd)))] or [next(iter(self._alone))]
+                )
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -1,14 +1,19 @@
-"""A model that somebody serves already: an OpenAI-compatible Responses endpoint, asked over HTTP in words.
+"""A model that somebody serves already: an OpenAI-compatible Responses endpoint, asked over HTTP in
+words.
 
-The endpoint renders the prompt and takes the answer apart: the policy goes as instructions, the content as the user's message, the
-effort as a field. What is no answer is of four kinds, by what is done about it:
+The endpoint renders the prompt and takes the answer apart: the policy goes as instructions, the
+content as the user's message, the effort as a field. What is no answer is of four kinds, by what is
+done about it:
 
-    429, 503                              `NotNow`: everybody waits as long as `Retry-After` says, or ever longer
-    another 5xx, a reset, half an answer  `Broken`: asked again, some times; `NotNow` where nobody else is answered either
-    the same, and nobody is there         `EngineDead`: the host waits until somebody is, and finds a row that ends it each time
+    429, 503                              `NotNow`: all wait as `Retry-After` says, or ever longer
+    another 5xx, a reset, half an answer  `Broken`: asked again, some times; `NotNow` where
+                                          nobody else is answered either
+    the same, and nobody is there         `EngineDead`: the host waits until somebody is, and
+                                          finds a row that ends it each time
     401, 403, 404, a redirect             the person's to mend: the run ends with one sentence
 
-The key comes from OPENAI_API_KEY in the environment of the process that asks, and goes over https or to this machine only.
+The key comes from OPENAI_API_KEY in the environment of the process that asks, and goes over https
+or to this machine only.
 """
 
 from __future__ import annotations
@@ -32,19 +37,22 @@ from moderay.engines.base import Broken, EngineDead, NotNow, Question, Reply, Re
 from moderay.errors import Stopped, UserError, first_line, nearest
 
 KEY = "OPENAI_API_KEY"
-# Seconds that everybody waits where the endpoint does not say how long, doubled from time to time up to the second.
+# Seconds that everybody waits where the endpoint does not say how long, doubled from time to time
+# up to the second.
 PAUSE_S, LONGEST_S = 0.5, 30.0
-# Seconds without an answer to anybody after which a request that breaks off may not be its own fault: the endpoint is then asked
-# something else.
+# Seconds without an answer to anybody after which a request that breaks off may not be its own
+# fault: the endpoint is then asked something else.
 DOUBTFUL_S = 5.0
 # Seconds in which the endpoint must answer somebody; else the run ends, and goes on another time.
 PATIENCE_S = 600.0
-# Seconds a connection may take to come about, seconds in which the list of models must be there, and those in which an endpoint
-# that is starting must answer. A host tries ten times one after the other: a server may take ten minutes to come back.
+# Seconds a connection may take to come about, seconds in which the list of models must be there,
+# and those in which an endpoint that is starting must answer. A host tries ten times one after the
+# other: a server may take ten minutes to come back.
 CONNECT_S, LIST_S, START_S = 10.0, 20.0, 60.0
 # Looks at an endpoint before it is thought gone.
 LOOKS = 3
-# Requests refused from the first one on, none answered, after which the job is thought wrong and not the contents.
+# Requests refused from the first one on, none answered, after which the job is thought wrong and
+# not the contents.
 REFUSALS = 20
 # The most alternatives to a token that the API gives.
 LOGPROBS = 20
@@ -56,9 +64,12 @@ SLACK = 64
 
 @dataclass(frozen=True)
 class RemoteSpec:
-    """A served model. `name`: as the endpoint calls it. `revision`, `dtype`, `quantization`, `kv_cache_dtype`: what the job states of
-    it; nobody checks them, but they are part of the judge key. `logprobs`: log-probabilities are asked for, and verdicts have a
-    probability. `max_num_seqs`: requests in flight. `max_model_len`: tokens of the longest prompt with its answer."""
+    """A served model. `name`: as the endpoint calls it. `revision`, `dtype`, `quantization`,
+    `kv_cache_dtype`: what the job states of it; nobody checks them, but they are part of the judge
+    key. `logprobs`: log-probabilities are asked for, and verdicts have a probability.
+    `max_num_seqs`: requests in flight. `max_model_len`: tokens of the longest prompt with its
+    answer.
+    """
 
     endpoint: str
     name: str
@@ -89,13 +100,20 @@ class RemoteSpec:
         return self
 
     async def build(self) -> RemoteEngine:
-        """Waits for an endpoint that is starting. Raises `Stopped` where it does not answer, `UserError` where it refuses the key or
-        holds shorter prompts than the job's."""
+        """Waits for an endpoint that is starting. Raises `Stopped` where it does not answer,
+        `UserError` where it refuses the key or holds shorter prompts than the job's.
+        """
         engine, deadline = RemoteEngine(self), time.monotonic() + START_S
         try:
             while (problem := await engine.problem()) is not None:
                 if time.monotonic() > deadline:
-                    raise Stopped(f"the endpoint {self.endpoint} does not answer ({problem}); what was judged is saved, and the same command goes on", 3)
+                    raise Stopped(
+                        (
+                            f"the endpoint {self.endpoint} does not answer ({problem}); what was "
+                            "judged is saved, and the same command goes on"
+                        ),
+                        3,
+                    )
                 await asyncio.sleep(1)
         except BaseException:  # a cancelled start too
             engine.close()
@@ -121,12 +139,19 @@ class RemoteEngine:
         self._answered = False
         self._refused = 0
         self._failing: float | None = None  # since when nobody was answered
-        self._resume, self._pause = 0.0, PAUSE_S  # when the endpoint may be asked again, and how long it was left alone the last time
+        self._resume, self._pause = (
+            0.0,
+            PAUSE_S,
+        )  # when the endpoint may be asked again, and how long it was left alone the last time
 
     async def problem(self) -> str | None:
-        """Why nobody can be asked just now, None where somebody is there. Raises `UserError` where the endpoint says what is wrong."""
+        """Why nobody can be asked just now, None where somebody is there. Raises `UserError` where
+        the endpoint says what is wrong.
+        """
         try:
-            async with self._session.get(f"{self._url}/models", timeout=aiohttp.ClientTimeout(LIST_S), allow_redirects=False) as answer:
+            async with self._session.get(
+                f"{self._url}/models", timeout=aiohttp.ClientTimeout(LIST_S), allow_redirects=False
+            ) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, OSError) as error:
             return _said(error)
@@ -147,10 +172,16 @@ class RemoteEngine:
         self._models = [str(model.get("id")) for model in listed]
         for model in listed:
             held = model.get("max_model_len")
-            if model.get("id") == self._spec.name and isinstance(held, int) and held < self._spec.max_model_len + SLACK:
+            if (
+                model.get("id") == self._spec.name
+                and isinstance(held, int)
+                and held < self._spec.max_model_len + SLACK
+            ):
                 raise UserError(
-                    f"{self._spec.name} at {self._spec.endpoint} holds {held:,} tokens, but policies, windows and budget need "
-                    f"{self._spec.max_model_len + SLACK:,}: lower windows.tokens, or serve it with more"
+                    f"{self._spec.name} at {self._spec.endpoint} holds {held:,} tokens, but "
+                    "policies, windows and budget need "
+                    f"{self._spec.max_model_len + SLACK:,}: lower windows.tokens, or serve it "
+                    "with more"
                 )
 
     async def respond(self, question: Question) -> Reply:
@@ -167,7 +198,12 @@ class RemoteEngine:
             raise EngineDead("the endpoint was gone")
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._session.post(f"{self._url}/responses", data=self._body(question), headers=headers, allow_redirects=False) as answer:
+            async with self._session.post(
+                f"{self._url}/responses",
+                data=self._body(question),
+                headers=headers,
+                allow_redirects=False,
+            ) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, OSError) as error:
             raise Broken(_said(error)) from error
@@ -176,7 +212,9 @@ class RemoteEngine:
         raise self._error(answer.status, answer.headers, data)
 
     async def _blamed(self, failed: str) -> Exception:
-        """What a request that broke off is raised as: the endpoint may be gone, or answer nobody, or not answer this one."""
+        """What a request that broke off is raised as: the endpoint may be gone, or answer nobody,
+        or not answer this one.
+        """
         for _ in range(LOOKS):
             if self._session.closed:
                 return EngineDead(failed)
@@ -186,7 +224,11 @@ class RemoteEngine:
         else:
             return EngineDead(f"{failed}; {self._spec.endpoint}: {problem}")
         self._failing = self._failing or time.monotonic()
-        if time.monotonic() - self._failing < DOUBTFUL_S or self._resume > time.monotonic() or await self._answers():
+        if (
+            time.monotonic() - self._failing < DOUBTFUL_S
+            or self._resume > time.monotonic()
+            or await self._answers()
+        ):
             return Broken(failed)
         return self._put_off(failed, {})
 
@@ -206,7 +248,9 @@ class RemoteEngine:
                 raise Broken(f"{read['status']}{self._message(data)}")
             said = reply(read)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Broken(f"an answer that is none of the Responses API: {first_line(error)}") from error
+            raise Broken(
+                f"an answer that is none of the Responses API: {first_line(error)}"
+            ) from error
         self._answered, self._refused, self._failing, self._pause = True, 0, None, PAUSE_S
         return said
 
@@ -220,13 +264,25 @@ class RemoteEngine:
         if status >= 500 or status == 408 or (status == 404 and self._answered):
             return Broken(said)
         if status == 404:
-            known = f"; {nearest(self._spec.name, self._models)}" if self._models and self._spec.name not in self._models else ""
-            return UserError(f"{self._spec.endpoint} has no Responses API or no model {self._spec.name!r} ({said}){known} (see model: in the job)")
+            known = (
+                f"; {nearest(self._spec.name, self._models)}"
+                if self._models and self._spec.name not in self._models
+                else ""
+            )
+            return UserError(
+                f"{self._spec.endpoint} has no Responses API or no model {self._spec.name!r} "
+                f"({said}){known} (see model: in the job)"
+            )
         if status < 400:
-            return UserError(f"{self._spec.endpoint} answers with a redirect ({said}): name in model.endpoint where it leads to")
+            return UserError(
+                f"{self._spec.endpoint} answers with a redirect ({said}): name in model.endpoint "
+                "where it leads to"
+            )
         self._refused += 1
         if not self._answered and self._refused >= REFUSALS:
-            return UserError(f"{self._spec.endpoint} refuses every request ({said}): see model: in the job")
+            return UserError(
+                f"{self._spec.endpoint} refuses every request ({said}): see model: in the job"
+            )
         return RequestFailed(said)
 
     def _put_off(self, said: str, headers: Mapping[str, str]) -> Exception:
@@ -236,7 +292,14 @@ class RemoteEngine:
         if asked is None and now >= self._resume:
             self._pause = min(LONGEST_S, 2 * self._pause)
         if asked is not None and asked > PATIENCE_S:
-            return Stopped(f"the endpoint asks to come back in {asked:,.0f} s ({said}); what was judged is saved, and the same command goes on then", 3)
+            return Stopped(
+                (
+                    f"the endpoint asks to come back in {asked:,.0f} s ({said}); what was judged "
+                    "is "
+                    "saved, and the same command goes on then"
+                ),
+                3,
+            )
         seconds = self._pause if asked is None else asked
         self._resume = max(self._resume, now + seconds)
         self._check_patience(said)
@@ -246,15 +309,31 @@ class RemoteEngine:
         now = time.monotonic()
         self._failing = self._failing or now
         if now - self._failing > PATIENCE_S:
-            raise Stopped(f"the endpoint answered nobody for {PATIENCE_S:g} s (at last: {said}); what was judged is saved, and the same command goes on", 3)
+            raise Stopped(
+                (
+                    f"the endpoint answered nobody for {PATIENCE_S:g} s (at last: {said}); what "
+                    "was "
+                    "judged is saved, and the same command goes on"
+                ),
+                3,
+            )
 
     def _refused_key(self, status: int) -> UserError:
         where = f"the endpoint {self._spec.endpoint}"
         if self._key:
-            return UserError(f"{where} refuses the key in {KEY} (HTTP status {status}): set another in the environment of the cluster's processes")
+            return UserError(
+                f"{where} refuses the key in {KEY} (HTTP status {status}): set another in the "
+                "environment of the cluster's processes"
+            )
         if not is_private(self._spec.endpoint):
-            return UserError(f"{where} asks for a key (HTTP status {status}), which is never sent over plain http to another machine: serve it over https")
-        return UserError(f"{where} asks for a key (HTTP status {status}): set {KEY} in the environment of the cluster's processes")
+            return UserError(
+                f"{where} asks for a key (HTTP status {status}), which is never sent over plain "
+                "http to another machine: serve it over https"
+            )
+        return UserError(
+            f"{where} asks for a key (HTTP status {status}): set {KEY} in the environment of the "
+            "cluster's processes"
+        )
 
     def _message(self, data: bytes) -> str:
         """What the endpoint says of an error, without the key that it may have read back."""
@@ -280,8 +359,17 @@ class RemoteEngine:
         if question.labels:
             # A reasoning that is over, even an empty one: what follows is the answer.
             thought = [{"type": "reasoning_text", "text": question.thought}]
-            asked["input"].append({"type": "reasoning", "id": "rs_0", "summary": [], "content": thought})
-            asked["text"] = {"format": {"type": "json_schema", "name": "verdict", "strict": True, "schema": _schema(question.labels)}}
+            asked["input"].append(
+                {"type": "reasoning", "id": "rs_0", "summary": [], "content": thought}
+            )
+            asked["text"] = {
+                "format": {
+                    "type": "json_schema",
+                    "name": "verdict",
+                    "strict": True,
+                    "schema": _schema(question.labels),
+                }
+            }
         if self._spec.logprobs:
             asked |= {"include": ["message.output_text.logprobs"], "top_logprobs": LOGPROBS}
         return json.dumps(asked, ensure_ascii=False).encode()
@@ -293,8 +381,15 @@ class RemoteEngine:
 
 
 def reply(said: Mapping[str, Any]) -> Reply:
-    """A response object of the API -> `Reply`. Raises KeyError, TypeError, ValueError or AttributeError for anything else."""
-    thoughts = [part["text"] for item in said["output"] if item["type"] == "reasoning" for part in item.get("content") or ()]
+    """A response object of the API -> `Reply`. Raises KeyError, TypeError, ValueError or
+    AttributeError for anything else.
+    """
+    thoughts = [
+        part["text"]
+        for item in said["output"]
+        if item["type"] == "reasoning"
+        for part in item.get("content") or ()
+    ]
     answers = [item for item in said["output"] if item["type"] != "reasoning"]
     parts = _parts(answers[0]) if len(answers) == 1 else []
     alone = len(parts) == 1 and parts[0]["type"] == "output_text"
@@ -311,8 +406,10 @@ def reply(said: Mapping[str, Any]) -> Reply:
 
 
 def _parts(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What an answer consists of. vLLM 0.32 takes the second word of `<|channel|>final json<|message|>`, which its own grammar for
-    JSON asks for, for the name of a tool, and the answer for what that is called with."""
+    """What an answer consists of. vLLM 0.32 takes the second word of `<|channel|>final
+    json<|message|>`, which its own grammar for JSON asks for, for the name of a tool, and the
+    answer for what that is called with.
+    """
     if item["type"] == "mcp_call" and item["server_label"] == "json":
         return [{"type": "output_text", "text": item["arguments"]}]
     return item.get("content") or [] if item["type"] == "message" else []
@@ -329,7 +426,12 @@ def _token(said: Mapping[str, Any]) -> Token:
 
 
 def _schema(labels: tuple[str, ...]) -> dict[str, Any]:
-    return {"type": "object", "properties": {"label": {"type": "string", "enum": list(labels)}}, "required": ["label"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"label": {"type": "string", "enum": list(labels)}},
+        "required": ["label"],
+        "additionalProperties": False,
+    }
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,7 +1,7 @@
 """A scripted engine for tests and simulations: answers, delays and failures from a file; no model.
 
 ```yaml
-default: {answer: '{"label": "SP0", "rationale": "Nothing to see."}', reasoning: Looks fine., p: 0.95}
+default: {answer: '{"label": "SP0", "rationale": "Nothing."}', reasoning: Looks fine., p: 0.95}
 delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
 log: requests.log                        # optional: one byte is added for every answer
 rules:                                   # the first whose patterns (regular expressions) are found
@@ -9,9 +9,11 @@ rules:                                   # the first whose patterns (regular exp
     policy: "^# Spam"                    # optional: searched in the developer message
     answer: '{"label": "SP4", "rationale": "It sells."}'
     p: 0.9                               # of the answer, against all others together
-    glance: 0.6                          # the same where the answer is asked for without reasoning; by default p
-  - {content: broken, output: "<|channel|>final<|message|>oops"}   # control tokens as they are spelled
-  - {content: poison, fail: dead}        # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
+    glance: 0.6                          # the same without reasoning; by default p
+  # control tokens as they are spelled
+  - {content: broken, output: "<|channel|>final<|message|>oops"}
+  # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
+  - {content: poison, fail: dead}
   - {content: unlucky, fail: request, while: bad-luck}   # holds as long as this file exists
 ```
 """
@@ -78,10 +80,16 @@ class ScriptedSpec:
 
     @classmethod
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:
-        return cls(Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))), max_num_seqs)
+        return cls(
+            Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))),
+            max_num_seqs,
+        )
 
     def identity(self) -> Mapping[str, object]:
-        return {"model": "scripted", "script": digest(self.script.model_dump(exclude={"delay", "log"}))}
+        return {
+            "model": "scripted",
+            "script": digest(self.script.model_dump(exclude={"delay", "log"})),
+        }
 
     def here(self) -> ScriptedSpec:
         return self
@@ -104,7 +112,10 @@ class ScriptedEngine:
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
-            answer, death = asyncio.ensure_future(self._answer(request)), asyncio.ensure_future(self._death.wait())
+            answer, death = (
+                asyncio.ensure_future(self._answer(request)),
+                asyncio.ensure_future(self._death.wait()),
+            )
             try:
                 await asyncio.wait((answer, death), return_when=asyncio.FIRST_COMPLETED)
                 if self._death.is_set():
@@ -129,7 +140,15 @@ class ScriptedEngine:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
         if request.score:
-            return Completion([request.score[0]], self._logprobs(rule.answer, rule.p if reasoned or rule.glance is None else rule.glance, final, request.score))
+            return Completion(
+                [request.score[0]],
+                self._logprobs(
+                    rule.answer,
+                    rule.p if reasoned or rule.glance is None else rule.glance,
+                    final,
+                    request.score,
+                ),
+            )
         return Completion(self._output(rule)[: request.max_tokens], {})
 
     def close(self) -> None:
@@ -142,12 +161,17 @@ class ScriptedEngine:
         return self._random.lognormvariate(math.log(delay.mean_s) - delay.sigma**2 / 2, delay.sigma)
 
     def _rule(self, prompt: list[int]) -> tuple[Rule, list[int], bool]:
-        """The rule for a prompt; of a request for scores the body of its final channel so far, and whether there is a reasoning
-        before it."""
+        """The rule for a prompt; of a request for scores the body of its final channel so far, and
+        whether there is a reasoning before it.
+        """
         control = self._vocab.control
         starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
         ends = [i for i, token in enumerate(prompt) if token == control[END]]
-        final = prompt[starts[-1] + 1 :] if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL]) else []
+        final = (
+            prompt[starts[-1] + 1 :]
+            if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL])
+            else []
+        )
         reasoned = len(starts) > 4
         if not self._script.rules:
             return self._script.default, final, reasoned
@@ -155,7 +179,11 @@ class ScriptedEngine:
         policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
         for rule in self._script.rules:
             holds = rule.during is None or Path(rule.during).exists()
-            if holds and re.search(rule.content, content) and re.search(rule.policy, policy, re.MULTILINE):
+            if (
+                holds
+                and re.search(rule.content, content)
+                and re.search(rule.policy, policy, re.MULTILINE)
+            ):
                 return rule, final, reasoned
         return self._script.default, final, reasoned
 
@@ -163,15 +191,36 @@ class ScriptedEngine:
         control, encode = self._vocab.control, self._vocab.encode
         if rule.output is not None:
             spelled = re.split("(" + "|".join(map(re.escape, control)) + ")", rule.output)
-            return [token for part in spelled for token in ([control[part]] if part in control else encode(part))]
-        analysis = [control[CHANNEL], *encode("analysis"), control[MESSAGE], *encode(rule.reasoning), control[END]]
-        final = [control[START], *encode("assistant"), control[CHANNEL], *encode("final"), control[MESSAGE], *encode(rule.answer)]
+            return [
+                token
+                for part in spelled
+                for token in ([control[part]] if part in control else encode(part))
+            ]
+        analysis = [
+            control[CHANNEL],
+            *encode("analysis"),
+            control[MESSAGE],
+            *encode(rule.reasoning),
+            control[END],
+        ]
+        final = [
+            control[START],
+            *encode("assistant"),
+            control[CHANNEL],
+            *encode("final"),
+            control[MESSAGE],
+            *encode(rule.answer),
+        ]
         return [*analysis, *final, control[RETURN]]
 
-    def _logprobs(self, answer: str, p: float, final: list[int], asked: tuple[int, ...]) -> dict[int, float]:
+    def _logprobs(
+        self, answer: str, p: float, final: list[int], asked: tuple[int, ...]
+    ) -> dict[int, float]:
         """`p` for the token with which the answer goes on, the rest shared by the others."""
         body = [*self._vocab.encode(answer), self._vocab.control[RETURN]]
-        following: Any = body[len(final)] if body[: len(final)] == final and len(final) < len(body) else None
+        following: Any = (
+            body[len(final)] if body[: len(final)] == final and len(final) < len(body) else None
+        )
         if following not in asked:
             return dict.fromkeys(asked, -math.log(len(asked)))
         other = math.log((1 - p) / max(1, len(asked) - 1))

@@ -1,5 +1,6 @@
-"""Which format a file is of, by its name: the one place that decides. A further format is a file beside this one, with what
-`base.Format` asks for, and its entry in `FORMATS`."""
+"""Which format a file is of, by its name: the one place that decides. A further format is a file
+beside this one, with what `base.Format` asks for, and its entry in `FORMATS`.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +33,20 @@ __all__ = [
     "suffix",
 ]
 
-FORMATS: tuple[Format, ...] = (Parquet(), JsonLines(), JsonLines("gzip", ".gz"), JsonLines("zstd", ".zst"))
+FORMATS: tuple[Format, ...] = (
+    Parquet(),
+    JsonLines(),
+    JsonLines("gzip", ".gz"),
+    JsonLines("zstd", ".zst"),
+)
 
 _BY_SUFFIX = {suffix: found for found in FORMATS for suffix in found.suffixes}
 
 
 def format_of(name: str) -> Format:
-    """By the end of a file's name or URL. One that says nothing, such as Spark's part-00000, is taken for Parquet."""
+    """By the end of a file's name or URL. One that says nothing, such as Spark's part-00000, is
+    taken for Parquet.
+    """
     return _BY_SUFFIX[suffix(name) or ".parquet"]
 
 
@@ -59,13 +67,16 @@ def label_file(name: str) -> str:
 
 
 def input_file(label: str, url: str) -> str:
-    """The input file at `url`, as the path below its root that its label file has below the output's."""
+    """The input file at `url`, as the path below its root that its label file has below the
+    output's.
+    """
     return posixpath.join(posixpath.dirname(label), posixpath.basename(url))
 
 
 def common(files: Sequence[tuple[str, pa.Schema]]) -> list[pa.Schema]:
-    """The schemas that files, named by their URLs, are to be read with: those of one kind agree among themselves where that kind has no schema
-    of its own."""
+    """The schemas that files, named by their URLs, are to be read with: those of one kind agree
+    among themselves where that kind has no schema of its own.
+    """
     kinds = [type(format_of(url)) for url, _ in files]
     found: dict[int, pa.Schema] = {}
     for kind in dict.fromkeys(kinds):

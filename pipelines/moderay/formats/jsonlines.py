@@ -1,8 +1,9 @@
 """JSON lines: a JSON object a line, plain or compressed.
 
-A row is a line that is not blank; lines end in a newline, which the last one need not have. There is no footer: what a file holds is known
-after it was read once, piece by piece, whatever its size. A row group of a plain file is the lines that begin in `GROUP_BYTES` of it, so
-that a large file can be read from its middle; a compressed file is one row group.
+A row is a line that is not blank; lines end in a newline, which the last one need not have. There
+is no footer: what a file holds is known after it was read once, piece by piece, whatever its size.
+A row group of a plain file is the lines that begin in `GROUP_BYTES` of it, so that a large file can
+be read from its middle; a compressed file is one row group.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from moderay.storage import RemoteFile
 
 # Fetched at once, and read at once.
 FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20
-# Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x rows values of them.
+# Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x
+# rows values of them.
 LOOK_BYTES, LOOK_ROWS = 2**18, 1_000
 GROUP_BYTES = 256 * 2**20
 
@@ -62,15 +64,32 @@ class JsonLines:
         for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
             found, table = look(lines)
             schema = unified(schema, found)
-            content_bytes += sum(table.column(name).nbytes for name in content if name in table.column_names)
-            counts += np.bincount(np.minimum((lines.at + lines.starts) // GROUP_BYTES, len(counts) - 1), minlength=len(counts))
+            content_bytes += sum(
+                table.column(name).nbytes for name in content if name in table.column_names
+            )
+            counts += np.bincount(
+                np.minimum((lines.at + lines.starts) // GROUP_BYTES, len(counts) - 1),
+                minlength=len(counts),
+            )
         return Footer(schema, tuple(counts.tolist()), content_bytes)
 
     def names(self, fs: Any, path: str) -> list[str]:
-        return list(dict.fromkeys(name for lines in itertools.islice(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), 1) for name in look(lines)[0].names))
+        return list(
+            dict.fromkeys(
+                name
+                for lines in itertools.islice(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), 1)
+                for name in look(lines)[0].names
+            )
+        )
 
     def tables(
-        self, fs: Any, path: str, names: Sequence[str], schema: pa.Schema | None, rows: int | None = None, groups: Range | None = None
+        self,
+        fs: Any,
+        path: str,
+        names: Sequence[str],
+        schema: pa.Schema | None,
+        rows: int | None = None,
+        groups: Range | None = None,
     ) -> Iterator[pa.Table]:
         assert schema is not None, "a file without a footer has its schema from a scan"
         wanted = pa.schema([field for field in schema if field.name in names])
@@ -87,7 +106,11 @@ class JsonLines:
 
     def _lines(self, fs: Any, path: str, size: int, groups: Range | None = None) -> Iterator[Lines]:
         """Lines that hold a row, of these row groups or of all."""
-        low, high = (0, None) if groups is None or self.codec else (groups[0] * GROUP_BYTES, groups[1] * GROUP_BYTES)
+        low, high = (
+            (0, None)
+            if groups is None or self.codec
+            else (groups[0] * GROUP_BYTES, groups[1] * GROUP_BYTES)
+        )
         source = _Source(fs, path)
         # From the byte before: a line that begins exactly here follows a newline.
         source.seek(max(0, low - 1))
@@ -97,7 +120,11 @@ class JsonLines:
             if self.codec:
                 stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
             for lines in read_lines(stream, size, low + skipped):
-                some = len(lines) if high is None else int(np.searchsorted(lines.at + lines.starts, high))
+                some = (
+                    len(lines)
+                    if high is None
+                    else int(np.searchsorted(lines.at + lines.starts, high))
+                )
                 if some:
                     yield lines if some == len(lines) else lines.part(0, some)
                 if some < len(lines):
@@ -110,7 +137,10 @@ class JsonLines:
 
 def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
     for lines in pieces:
-        yield from (lines.part(row, min(row + LOOK_ROWS, len(lines))) for row in range(0, len(lines), LOOK_ROWS))
+        yield from (
+            lines.part(row, min(row + LOOK_ROWS, len(lines)))
+            for row in range(0, len(lines), LOOK_ROWS)
+        )
 
 
 class _Source(RemoteFile):
@@ -135,7 +165,10 @@ class _Rows:
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
         for lines in self._format._lines(self._fs, self._path, READ_BYTES):
-            whole = [lines.data[first : end + 1] for first, end in zip(lines.starts, lines.ends, strict=True)]
+            whole = [
+                lines.data[first : end + 1]
+                for first, end in zip(lines.starts, lines.ends, strict=True)
+            ]
             yield start, pa.table({"line": pa.array(whole, pa.large_binary())})
             start += len(lines)
 
@@ -180,7 +213,10 @@ class _Part:
         """A key that only some rows have is not seen by who looks at the first of them."""
         for name in self._more.names:
             if f'"{name}"'.encode() in line and name in json.loads(line):
-                raise Unreadable(f"an object has a key {name!r}, the name of what is added: rename it in the input")
+                raise Unreadable(
+                    f"an object has a key {name!r}, the name of what is added: rename it in the "
+                    "input"
+                )
 
 
 def spliced(line: bytes, added: bytes) -> bytes:

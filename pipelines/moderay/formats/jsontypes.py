@@ -1,7 +1,8 @@
 """What columns JSON objects make: the types of a few lines, of a file, and of many files together.
 
-An integer and a number make a number, null and anything make that, a key that is missing is null, objects have the keys of all. Strings
-stay strings, also those that look like a date. Where one type cannot hold it all, the column is a `NoType`, which nobody may ask for.
+An integer and a number make a number, null and anything make that, a key that is missing is null,
+objects have the keys of all. Strings stay strings, also those that look like a date. Where one type
+cannot hold it all, the column is a `NoType`, which nobody may ask for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from moderay.formats.lines import Lines
 
 # Of an object, counted with those inside it, and of a file. More is a map with keys as data.
 MOST_FIELDS, MOST_COLUMNS = 1_000, 10_000
-# Objects and lists in each other. Arrow takes time that grows with the square of it to find their types, and at some ten thousand crashes.
+# Objects and lists in each other. Arrow takes time that grows with the square of it to find their
+# types, and at some ten thousand crashes.
 MOST_DEEP = 100
 
 _OPEN, _CLOSE, _LIST = b"{}["
@@ -30,7 +32,9 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
-    """Of a column whose values no one type holds. `said`: what it is, in words. No data is ever of it."""
+    """Of a column whose values no one type holds. `said`: what it is, in words. No data is ever of
+    it.
+    """
 
     def __init__(self, said: str) -> None:
         self.said = said
@@ -55,20 +59,29 @@ pa.register_extension_type(NoType(""))
 
 def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
     """Objects as rows, with the columns of `schema` or with all. Raises ArrowInvalid."""
-    options = {} if schema is None else {"explicit_schema": schema, "unexpected_field_behavior": "ignore"}
+    options = (
+        {} if schema is None else {"explicit_schema": schema, "unexpected_field_behavior": "ignore"}
+    )
     read = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    return pj.read_json(pa.BufferReader(data), read_options=read, parse_options=pj.ParseOptions(**options))
+    return pj.read_json(
+        pa.BufferReader(data), read_options=read, parse_options=pj.ParseOptions(**options)
+    )
 
 
 def look(lines: Lines) -> tuple[pa.Schema, pa.Table]:
-    """The columns of a few lines, and those of them that have a type as a table. Raises `Unreadable` with a line's number."""
+    """The columns of a few lines, and those of them that have a type as a table. Raises
+    `Unreadable` with a line's number.
+    """
     _assert_objects(lines)
     try:
         table = parsed(lines.data)
         if len(table) == len(lines):
-            return pa.schema([pa.field(field.name, _as_written(field.type)) for field in table.schema]), table
+            return pa.schema(
+                [pa.field(field.name, _as_written(field.type)) for field in table.schema]
+            ), table
     except pa.ArrowInvalid:
-        pass  # either a line is no JSON, or a column has no one type: found out in what follows, which takes longer
+        # A line is no JSON, or a column has no one type: what follows finds out, and takes longer.
+        pass
     _each(lines, pa.schema([]))
     schema = _by_value(lines)
     return schema, _each(lines, typed(schema))
@@ -92,11 +105,17 @@ def unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
 
 
 def common_types(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-    """What each file is to be read as, so that all have the same columns. A column that has another type in each file keeps it, so that it can be
-    said which file has which."""
+    """What each file is to be read as, so that all have the same columns. A column that has another
+    type in each file keeps it, so that it can be said which file has which.
+    """
     different = list(dict.fromkeys(schemas))
     together = functools.reduce(unified, different, pa.schema([]))
-    found = {schema: pa.schema([pa.field(field.name, _in_file(schema, field, different)) for field in together]) for schema in different}
+    found = {
+        schema: pa.schema(
+            [pa.field(field.name, _in_file(schema, field, different)) for field in together]
+        )
+        for schema in different
+    }
     return [found[schema] for schema in schemas]
 
 
@@ -109,26 +128,38 @@ def _in_file(schema: pa.Schema, field: pa.Field, others: Sequence[pa.Schema]) ->
 
 
 def _assert_objects(lines: Lines) -> None:
-    """That each line begins and ends as an object does, which leaves no way for one to go over two lines; and is text, and not too deep."""
+    """That each line begins and ends as an object does, which leaves no way for one to go over two
+    lines; and is text, and not too deep.
+    """
     data, array = lines.data, np.frombuffer(lines.data, np.uint8)
     try:
         if not data.isascii():
             data.decode()
     except UnicodeDecodeError as error:
         begin = data.rfind(b"\n", 0, error.start) + 1
-        raise Unreadable(f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}") from None
+        raise Unreadable(
+            f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}"
+        ) from None
     for row in np.flatnonzero((array[lines.starts] != _OPEN) | (array[lines.ends - 1] != _CLOSE)):
         text = lines[row].strip()
         if not (text.startswith(b"{") and text.endswith(b"}")):
             raise _no_object(lines, row)
-    opened = np.searchsorted(np.flatnonzero((array == _OPEN) | (array == _LIST)), np.append(lines.starts, len(array)))
+    opened = np.searchsorted(
+        np.flatnonzero((array == _OPEN) | (array == _LIST)), np.append(lines.starts, len(array))
+    )
     for row in np.flatnonzero(np.diff(opened) > MOST_DEEP):
         if _depth(lines[row]) > MOST_DEEP:
-            raise Unreadable(f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other more than {MOST_DEEP} deep")
+            raise Unreadable(
+                f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other "
+                f"more than {MOST_DEEP} deep"
+            )
 
 
 def _no_object(lines: Lines, row: int, reason: str = "") -> Unreadable:
-    return Unreadable(f"line {lines.line_of(lines.starts[row])} is no JSON object" + (f": {reason}" if reason else ""))
+    return Unreadable(
+        f"line {lines.line_of(lines.starts[row])} is no JSON object"
+        + (f": {reason}" if reason else "")
+    )
 
 
 def _depth(text: bytes) -> int:
@@ -149,14 +180,18 @@ def _each(lines: Lines, schema: pa.Schema) -> pa.Table:
     if len(lines) == 1:
         raise _no_object(lines, 0, reason)
     half = len(lines) // 2
-    return pa.concat_tables([_each(lines.part(0, half), schema), _each(lines.part(half, len(lines)), schema)])
+    return pa.concat_tables(
+        [_each(lines.part(0, half), schema), _each(lines.part(half, len(lines)), schema)]
+    )
 
 
 def _by_value(lines: Lines) -> pa.Schema:
     """The columns of lines that Arrow finds no types for, from Python's values."""
     rows = [_loaded(lines, row) for row in range(len(lines))]
     names = dict.fromkeys(name for row in rows for name in row)
-    return pa.schema([pa.field(name, _of_values([row[name] for row in rows if name in row])) for name in names])
+    return pa.schema(
+        [pa.field(name, _of_values([row[name] for row in rows if name in row])) for name in names]
+    )
 
 
 def _loaded(lines: Lines, row: int) -> dict[str, Any]:
@@ -177,20 +212,38 @@ def _of_values(values: Sequence[Any]) -> pa.DataType:
     try:
         return _as_written(pa.array(values).type)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return NoType(_both(dict.fromkeys(_WORDS[type(value)] for value in values if value is not None)))
+        return NoType(
+            _both(dict.fromkeys(_WORDS[type(value)] for value in values if value is not None))
+        )
 
 
-_WORDS = {str: "a string", int: "a number", float: "a number", bool: "true or false", dict: "an object", list: "a list"}
+_WORDS = {
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def _word(kind: pa.DataType) -> str:
-    tests = {"a string": pa.types.is_string, "true or false": pa.types.is_boolean, "an object": pa.types.is_struct, "a list": pa.types.is_list}
+    tests = {
+        "a string": pa.types.is_string,
+        "true or false": pa.types.is_boolean,
+        "an object": pa.types.is_struct,
+        "a list": pa.types.is_list,
+    }
     return next((word for word, test in tests.items() if test(kind)), "a number")
 
 
 def _both(words: Iterator[str] | dict[str, None]) -> str:
     found = sorted(set(words))
-    return f"{found[0]} in some rows and {found[1]} in others" if len(found) > 1 else f"{found[0]} with values of different types in it"
+    return (
+        f"{found[0]} in some rows and {found[1]} in others"
+        if len(found) > 1
+        else f"{found[0]} with values of different types in it"
+    )
 
 
 def _either(first: pa.DataType, second: pa.DataType) -> pa.DataType:
@@ -219,7 +272,11 @@ def _as_written(kind: pa.DataType) -> pa.DataType:
 
 
 def _narrow(kind: pa.DataType) -> pa.DataType:
-    return NoType(f"objects of more than {MOST_FIELDS:,} different keys") if _fields(kind) > MOST_FIELDS else kind
+    return (
+        NoType(f"objects of more than {MOST_FIELDS:,} different keys")
+        if _fields(kind) > MOST_FIELDS
+        else kind
+    )
 
 
 def _fields(kind: pa.DataType) -> int:
@@ -232,4 +289,6 @@ def _keyless(kind: pa.DataType) -> bool:
     """Whether there is an object without keys in it, which Parquet has no type for."""
     if pa.types.is_list(kind):
         return _keyless(kind.value_type)
-    return pa.types.is_struct(kind) and (not kind.num_fields or any(_keyless(field.type) for field in kind))
+    return pa.types.is_struct(kind) and (
+        not kind.num_fields or any(_keyless(field.type) for field in kind)
+    )

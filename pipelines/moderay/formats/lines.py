@@ -1,4 +1,6 @@
-"""Bytes -> lines: a stream cut at newlines, piece by piece, in memory that does not grow with the file."""
+"""Bytes -> lines: a stream cut at newlines, piece by piece, in memory that does not grow with the
+file.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ _BLANK = b" \t\r"
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Whole lines, each with its newline. `at`: where in the file they begin; `number`: of the first of them, from 1. `starts`, `ends`: of
-    those that are not blank, which are rows; an end is the newline's place."""
+    """Whole lines, each with its newline. `at`: where in the file they begin; `number`: of the
+    first of them, from 1. `starts`, `ends`: of those that are not blank, which are rows; an end is
+    the newline's place.
+    """
 
     data: bytes
     at: int
@@ -36,7 +40,13 @@ class Lines:
     def part(self, low: int, high: int) -> Lines:
         """Some neighbouring rows."""
         first, last = int(self.starts[low]), int(self.ends[high - 1]) + 1
-        return Lines(self.data[first:last], self.at + first, self.line_of(first), self.starts[low:high] - first, self.ends[low:high] - first)
+        return Lines(
+            self.data[first:last],
+            self.at + first,
+            self.line_of(first),
+            self.starts[low:high] - first,
+            self.ends[low:high] - first,
+        )
 
     def line_of(self, place: int) -> int:
         """The number in the file of the line that this place in the data lies in."""
@@ -49,13 +59,18 @@ def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
     ends = np.flatnonzero(array == _NEWLINE)
     starts = np.concatenate([[0], ends[:-1] + 1])
     # Nearly always a row begins with its brace; only of the others are the bytes looked at.
-    blank = [i for i in np.flatnonzero(array[starts] != _OPEN) if not data[starts[i] : ends[i]].strip(_BLANK)]
+    blank = [
+        i
+        for i in np.flatnonzero(array[starts] != _OPEN)
+        if not data[starts[i] : ends[i]].strip(_BLANK)
+    ]
     return Lines(data, at, number, np.delete(starts, blank), np.delete(ends, blank))
 
 
 def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
-    """About `size` bytes at a time, or one line that is longer. A newline that the last line lacks is added. Raises `Unreadable` for a line
-    of more than `LINE_BYTES`, or what `stream` raises."""
+    """About `size` bytes at a time, or one line that is longer. A newline that the last line lacks
+    is added. Raises `Unreadable` for a line of more than `LINE_BYTES`, or what `stream` raises.
+    """
     pieces, held, number = list[bytes](), 0, 1
     while data := stream.read(size):
         cut = data.rfind(b"\n") + 1

@@ -45,7 +45,11 @@ class Parquet:
             raise Unreadable(first_line(error)) from error
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-        wanted = [i for i, path in enumerate(paths) if any(path == name or path.startswith(f"{name}.") for name in content)]
+        wanted = [
+            i
+            for i, path in enumerate(paths)
+            if any(path == name or path.startswith(f"{name}.") for name in content)
+        ]
         size = sum(group.column(i).total_uncompressed_size for group in groups for i in wanted)
         return Footer(schema, tuple(group.num_rows for group in groups), size)
 
@@ -54,13 +58,21 @@ class Parquet:
         return found
 
     def tables(
-        self, fs: Any, path: str, names: Sequence[str], schema: pa.Schema | None, rows: int | None = None, groups: Range | None = None
+        self,
+        fs: Any,
+        path: str,
+        names: Sequence[str],
+        schema: pa.Schema | None,
+        rows: int | None = None,
+        groups: Range | None = None,
     ) -> Iterator[pa.Table]:
         # The column chunk is fetched once; nothing is read ahead beyond it.
         with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
             columns = [name for name in file.schema_arrow.names if name in names]
             some = None if groups is None else list(range(*groups))
-            for batch in file.iter_batches(batch_size=rows or _step(file), row_groups=some, columns=columns, use_threads=False):
+            for batch in file.iter_batches(
+                batch_size=rows or _step(file), row_groups=some, columns=columns, use_threads=False
+            ):
                 yield pa.Table.from_batches([batch])
 
     @contextmanager
@@ -69,8 +81,12 @@ class Parquet:
             yield _Rows(file)
 
 
-def bounded_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
-    """(first row, rows) of a Parquet file, in order: at most `BATCH_ROWS` or `BATCH_BYTES` at a time."""
+def bounded_batches(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """(first row, rows) of a Parquet file, in order: at most `BATCH_ROWS` or `BATCH_BYTES` at a
+    time.
+    """
     start = 0
     for batch in file.iter_batches(batch_size=_step(file), columns=columns, use_threads=False):
         yield start, pa.Table.from_batches([batch])
@@ -78,14 +94,18 @@ def bounded_batches(file: pq.ParquetFile, columns: Sequence[str] | None = None) 
 
 
 def _step(file: pq.ParquetFile) -> int:
-    """Rows of `BATCH_BYTES` as they are in memory, by the widest row group. On storage, text that compresses well is a small part of that."""
+    """Rows of `BATCH_BYTES` as they are in memory, by the widest row group. On storage, text that
+    compresses well is a small part of that.
+    """
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
 
 
 def _tail(fs: Any, path: str, size: int) -> bytes:
-    """A file's end with the whole footer in it, in one request for all but the widest schemas; nothing where there is none."""
+    """A file's end with the whole footer in it, in one request for all but the widest schemas;
+    nothing where there is none.
+    """
     if size < MIN_FILE:
         return b""
     tail = get(fs, path, max(0, size - TAIL), size)
@@ -138,6 +158,10 @@ class _Part:
             self._writer.close()
 
     def _flush(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(self._file, self._schema, compression=self._codec)
-        self._writer.write_table(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+        self._writer = self._writer or pq.ParquetWriter(
+            self._file, self._schema, compression=self._codec
+        )
+        self._writer.write_table(
+            pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+        )
         self._waiting, self._bytes = [], 0

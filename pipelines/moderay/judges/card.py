@@ -14,7 +14,8 @@ CARD = "card.json"
 class Features(BaseModel):
     """How a text becomes n-grams; a screen works only with those it was made with.
 
-    `smallest` to `largest`: sizes in bytes. `bits`: 2 ** bits buckets. `version` goes up when folding or hash change.
+    `smallest` to `largest`: sizes in bytes. `bits`: 2 ** bits buckets. `version` goes up when
+    folding or hash change.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,8 +31,8 @@ FEATURES = Features()
 class Teacher(BaseModel):
     """Whom a screen imitates: a policy at a threshold, as labelled by a judge.
 
-    `policy_key` identifies the policy's text and labels, `judge_key` the judge (None: people labelled); `source` says
-    in words where the labels came from.
+    `policy_key` identifies the policy's text and labels, `judge_key` the judge (None: people
+    labelled); `source` says in words where the labels came from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +44,9 @@ class Teacher(BaseModel):
 
 
 class Point(BaseModel):
-    """What a cut-off does on the held-out contents: shares of all contents settled, of violations missed."""
+    """What a cut-off does on the held-out contents: shares of all contents settled, of violations
+    missed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     cut_off: float
@@ -52,11 +55,13 @@ class Point(BaseModel):
 
 
 class Card(BaseModel):
-    """What a screen is and what it promises: with `confidence`, it misses at most the share `max_miss` of violations.
+    """What a screen is and what it promises: with `confidence`, it misses at most the share
+    `max_miss` of violations.
 
-    Counts are of distinct contents. `cut_off` is a score, in log-odds; `misses_allowed` of the `held_out_violations`
-    score lower. `settled`: the share of contents that should be settled, from those held out. `scale` and `intercept`
-    turn sums of weights into scores; `weights` is the digest of the other file. `longest`: bytes of the longest content.
+    Counts are of distinct contents. `cut_off` is a score, in log-odds; `misses_allowed` of the
+    `held_out_violations` score lower. `settled`: the share of contents that should be settled, from
+    those held out. `scale` and `intercept` turn sums of weights into scores; `weights` is the
+    digest of the other file. `longest`: bytes of the longest content.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -82,10 +87,12 @@ class Card(BaseModel):
 
 
 class BandCard(BaseModel):
-    """A calibrated band: with `confidence`, glance misses at most the share `max_miss` of violations below `below`.
+    """A calibrated band: with `confidence`, glance misses at most the share `max_miss` of
+    violations below `below`.
 
-    `key`: the judge key of the glance that gave the probabilities. `misses_allowed` of the `violations` in the sample of `rows`
-    contents lie lower. `settled`: the share of the sample that lies lower.
+    `key`: the judge key of the glance that gave the probabilities. `misses_allowed` of the
+    `violations` in the sample of `rows` contents lie lower. `settled`: the share of the sample that
+    lies lower.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

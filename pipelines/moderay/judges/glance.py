@@ -1,5 +1,7 @@
-"""The `glance` judge: the safeguard without its reasoning. The prompt ends in an open final channel, and P is read from the
-label's token: one prefill, of which the policy's part is in the prefix cache, shared with `reason`."""
+"""The `glance` judge: the safeguard without its reasoning. The prompt ends in an open final
+channel, and P is read from the label's token: one prefill, of which the policy's part is in the
+prefix cache, shared with `reason`.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,27 @@ def load_band(folder: str | Path) -> BandCard:
     try:
         return BandCard.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError:
-        raise Problems([Problem(str(file), None, "no such card", "a folder made by moderay calibrate --judge glance")]) from None
+        raise Problems(
+            [
+                Problem(
+                    str(file),
+                    None,
+                    "no such card",
+                    "a folder made by moderay calibrate --judge glance",
+                )
+            ]
+        ) from None
     except (ValidationError, UnicodeDecodeError) as error:
-        raise Problems([Problem(str(file), None, f"no card of a glance: {str(error).splitlines()[-1].strip()}", "calibrate it again")]) from None
+        raise Problems(
+            [
+                Problem(
+                    str(file),
+                    None,
+                    f"no card of a glance: {str(error).splitlines()[-1].strip()}",
+                    "calibrate it again",
+                )
+            ]
+        ) from None
 
 
 def save_band(card: BandCard, folder: str | Path) -> None:
@@ -40,7 +60,9 @@ def save_band(card: BandCard, folder: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Band:
-    """Which P(violates) glance is sure of: below `below` and above `above`. Without either it is the last judge, sure of all."""
+    """Which P(violates) glance is sure of: below `below` and above `above`. Without either it is
+    the last judge, sure of all.
+    """
 
     below: float | None = None
     above: float | None = None
@@ -49,12 +71,16 @@ class Band:
         """Of a number, or of each of an array."""
         if self.below is None and self.above is None:
             return probability == probability
-        return (probability < (0 if self.below is None else self.below)) | (probability > (1 if self.above is None else self.above))
+        return (probability < (0 if self.below is None else self.below)) | (
+            probability > (1 if self.above is None else self.above)
+        )
 
 
 @dataclass(frozen=True)
 class Glance:
-    """One policy's glance judge; picklable. The band is not in its key: P does not depend on it. `card`: where it was calibrated."""
+    """One policy's glance judge; picklable. The band is not in its key: P does not depend on it.
+    `card`: where it was calibrated.
+    """
 
     safeguard: Safeguard
     band: Band
@@ -79,14 +105,23 @@ class Glance:
         return digest(self.identity())
 
     def settles(self, verdict: Verdict) -> bool:
-        return verdict.scores is not None and bool(self.band.settles(self.safeguard.probability(verdict.scores)))
+        return verdict.scores is not None and bool(
+            self.band.settles(self.safeguard.probability(verdict.scores))
+        )
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content given as token ids; `row` is its hash."""
         safeguard = self.safeguard
         if safeguard.in_words:
-            return await safeguard.over_windows(host, row, safeguard.texts(ids), lambda engine, text, _: self._ask_in_words(engine, text))
-        return await safeguard.over_windows(host, row, safeguard.prompts(ids), lambda engine, asked, _: self._ask(engine, asked))
+            return await safeguard.over_windows(
+                host,
+                row,
+                safeguard.texts(ids),
+                lambda engine, text, _: self._ask_in_words(engine, text),
+            )
+        return await safeguard.over_windows(
+            host, row, safeguard.prompts(ids), lambda engine, asked, _: self._ask(engine, asked)
+        )
 
     async def _ask(self, engine: Counted, asked: list[int]) -> Verdict:
         scores = await self.safeguard.scores(engine, [*asked, *self.safeguard.final_header])
@@ -94,11 +129,20 @@ class Glance:
             return Verdict(Status.UNPARSED, detail="no probability for any label")
         answer = self.policy.label_names[scores.index(max(scores))]
         return Verdict(
-            Status.OK, scores=scores, answer=answer, decided_by=self.name, origin=Origin.JUDGED, forced=False, prompt_tokens=len(asked), output_tokens=1
+            Status.OK,
+            scores=scores,
+            answer=answer,
+            decided_by=self.name,
+            origin=Origin.JUDGED,
+            forced=False,
+            prompt_tokens=len(asked),
+            output_tokens=1,
         )
 
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
-        said = await endpoint.respond(self.safeguard.forced(self.safeguard.question(text, temperature=0.0)))
+        said = await endpoint.respond(
+            self.safeguard.forced(self.safeguard.question(text, temperature=0.0))
+        )
         label = None if said.answer is None else read_label(said.answer, self.policy)
         if label is None:
             return Verdict(Status.UNPARSED, detail=(said.answer or said.reasoning)[:DETAIL])

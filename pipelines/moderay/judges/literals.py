@@ -14,21 +14,25 @@ from moderay.identity import digest
 
 # Characters searched in one call: it returns every match, and a text of 100 MB can hold as many.
 PIECE = 2**16
-# Characters of words, as in the `\w` of Unicode's regular expressions; the two at the end join parts of one word.
+# Characters of words, as in the `\w` of Unicode's regular expressions; the two at the end join
+# parts of one word.
 _WORD_CATEGORIES = frozenset({"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "Pc"})
 _JOINERS = "\u200c\u200d"
 
 
 def lowered(text: str) -> str:
-    """Unicode lower case, by which case does not matter. Greek has two small sigmas, chosen by what follows; here one,
-    so that a part of a text is lowered as it is within the whole."""
+    """Unicode lower case, by which case does not matter. Greek has two small sigmas, chosen by what
+    follows; here one, so that a part of a text is lowered as it is within the whole.
+    """
     return text.lower().replace("ς", "σ")
 
 
 @dataclass(frozen=True)
 class Literals:
-    """Texts to look for; picklable. `texts`: in lower case, each once, sorted. `words`: only as whole words, with no letter,
-    digit, mark or underscore next to them. `key`: hash of the texts; two with the same key and `words` are equal."""
+    """Texts to look for; picklable. `texts`: in lower case, each once, sorted. `words`: only as
+    whole words, with no letter, digit, mark or underscore next to them. `key`: hash of the texts;
+    two with the same key and `words` are equal.
+    """
 
     key: str
     words: bool
@@ -36,7 +40,9 @@ class Literals:
 
     @classmethod
     def of(cls, texts: Iterable[str], words: bool = False) -> Literals:
-        """Literals as people write them. Raises ValueError for an empty one, which every text holds, and for none at all."""
+        """Literals as people write them. Raises ValueError for an empty one, which every text
+        holds, and for none at all.
+        """
         once = tuple(sorted({lowered(text) for text in texts}))
         if not once or not once[0]:
             raise ValueError("literals must be texts of at least one character")
@@ -45,12 +51,16 @@ class Literals:
     def found_in(self, texts: Sequence[str]) -> np.ndarray:
         """For each text, which `lowered` gave, whether it holds one of the literals. bool."""
         search = _search(self)
-        return np.fromiter(map(search.whole_words if self.words else search.anywhere, texts), bool, len(texts))
+        return np.fromiter(
+            map(search.whole_words if self.words else search.anywhere, texts), bool, len(texts)
+        )
 
 
 @dataclass(frozen=True)
 class _Search:
-    """An automaton over all the literals. `overlap`: what pieces share, so that no match is cut in two."""
+    """An automaton over all the literals. `overlap`: what pieces share, so that no match is cut in
+    two.
+    """
 
     automaton: AhoCorasick
     overlap: int
@@ -62,17 +72,27 @@ class _Search:
     def whole_words(self, text: str) -> bool:
         """A match that is no word may lie over one that is: hence all of them, overlapping."""
         find, step, size = self.automaton.find_matches_as_indexes, PIECE, PIECE + self.overlap
-        return any(_is_word(text, at + start, at + end) for at in range(0, len(text), step) for _, start, end in find(text[at : at + size], overlapping=True))
+        return any(
+            _is_word(text, at + start, at + end)
+            for at in range(0, len(text), step)
+            for _, start, end in find(text[at : at + size], overlapping=True)
+        )
 
 
 @cache
 def _search(literals: Literals) -> _Search:
-    """Made once in each process, not once for each unpickled rule: 100,000 literals take most of a second."""
-    return _Search(AhoCorasick(literals.texts, store_patterns=False), max(map(len, literals.texts)) - 1)
+    """Made once in each process, not once for each unpickled rule: 100,000 literals take most of a
+    second.
+    """
+    return _Search(
+        AhoCorasick(literals.texts, store_patterns=False), max(map(len, literals.texts)) - 1
+    )
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    return not (start and _in_word(text[start - 1])) and not (end < len(text) and _in_word(text[end]))
+    return not (start and _in_word(text[start - 1])) and not (
+        end < len(text) and _in_word(text[end])
+    )
 
 
 def _in_word(char: str) -> bool:

@@ -1,13 +1,15 @@
-"""The `reason` judge: the safeguard with its reasoning, within a budget; P from the label's own probabilities.
+"""The `reason` judge: the safeguard with its reasoning, within a budget; P from the label's own
+probabilities.
 
-Two requests a window. The first reasons freely and answers. The second asks for the probability of each label at the
-point where the answer gives it: the first's prompt and reasoning are in the prefix cache, so it costs one short
-prefill, and the long request needs no log-probabilities, which an engine would otherwise hand over at every token.
-Where the first ran out of budget or did not parse, the second opens the final channel itself: `forced`.
+Two requests a window. The first reasons freely and answers. The second asks for the probability of
+each label at the point where the answer gives it: the first's prompt and reasoning are in the
+prefix cache, so it costs one short prefill, and the long request needs no log-probabilities, which
+an engine would otherwise hand over at every token. Where the first ran out of budget or did not
+parse, the second opens the final channel itself: `forced`.
 
-An endpoint is asked in words, and reads the label's probability off the answer, where it gives any: one request a window. A second
-one forces an answer: it is constrained to JSON with a label, which the first is not, since servers differ in whether a constraint
-leaves room for the reasoning.
+An endpoint is asked in words, and reads the label's probability off the answer, where it gives any:
+one request a window. A second one forces an answer: it is constrained to JSON with a label, which
+the first is not, since servers differ in whether a constraint leaves room for the reasoning.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from moderay.policy import Policy
 from moderay.prompt import CHANNEL, END, MESSAGE, START
 from moderay.records import Origin, Status, Verdict
 
-# Tokens an answer may take after the reasoning: the final header and a label, or two sentences in JSON.
+# Tokens an answer may take after the reasoning: the final header and a label, or two sentences in
+# JSON.
 ANSWER_TOKENS = {"label": 48, "rationale": 224}
 
 
@@ -54,7 +57,12 @@ class Reason:
 
     def identity(self) -> dict[str, object]:
         """Everything that can change this judge's verdict."""
-        return {"judge": self.name, **self.safeguard.identity(), "sampling": self.sampling.model_dump(), "budget": self.budget}
+        return {
+            "judge": self.name,
+            **self.safeguard.identity(),
+            "sampling": self.sampling.model_dump(),
+            "budget": self.budget,
+        }
 
     @cached_property
     def key(self) -> str:
@@ -65,17 +73,31 @@ class Reason:
         return True
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
-        """The verdict on a content given as token ids; `row` is its hash, from which it is seeded too."""
+        """The verdict on a content given as token ids; `row` is its hash, from which it is seeded
+        too.
+        """
         safeguard = self.safeguard
         if safeguard.in_words:
-            return await safeguard.over_windows(host, row, safeguard.texts(ids), lambda engine, text, _: self._ask_in_words(engine, text))
+            return await safeguard.over_windows(
+                host,
+                row,
+                safeguard.texts(ids),
+                lambda engine, text, _: self._ask_in_words(engine, text),
+            )
         return await safeguard.over_windows(
-            host, row, safeguard.prompts(ids), lambda engine, asked, window: self._ask(engine, asked, number(f"{row}:{self.key}:{window}"))
+            host,
+            row,
+            safeguard.prompts(ids),
+            lambda engine, asked, window: self._ask(
+                engine, asked, number(f"{row}:{self.key}:{window}")
+            ),
         )
 
     async def _ask(self, engine: Counted, asked: list[int], seed: int) -> Verdict:
         sampling, vocab = self.sampling, self.safeguard.vocab
-        out = await engine.generate(Request(asked, self.max_tokens, sampling.temperature, sampling.top_p, seed))
+        out = await engine.generate(
+            Request(asked, self.max_tokens, sampling.temperature, sampling.top_p, seed)
+        )
         answer = parse(out.tokens, self.policy, vocab)
         opened = out.tokens[: answer.final] if answer else self._opened(out.tokens)
         scores = await self.safeguard.scores(engine, [*asked, *opened])
@@ -100,21 +122,29 @@ class Reason:
         try:
             said = last = await endpoint.respond(question)
         except RequestFailed:
-            # Of an output that is not harmony vLLM's server says that the request was bad. One that is bad fails again.
+            # Of an output that is not harmony vLLM's server says that the request was bad. One that
+            # is bad fails again.
             said = last = Reply("", None)
-        found = read_answer(said.answer, self.policy) if said.answer is not None and said.whole else None
+        found = (
+            read_answer(said.answer, self.policy)
+            if said.answer is not None and said.whole
+            else None
+        )
         label, rationale = found or (None, None)
         thought = said.reasoning
         if found is None:
             thought = self._within_budget(said.reasoning)
             last = await endpoint.respond(safeguard.forced(question, thought))
             if last.answer is None and last.reasoning:
-                # Nothing keeps a server's model from thinking again, above all where it had not thought yet. That is over now as well.
+                # Nothing keeps a server's model from thinking again, above all where it had not
+                # thought yet. That is over now as well.
                 thought = self._within_budget("\n".join(filter(None, (thought, last.reasoning))))
                 last = await endpoint.respond(safeguard.forced(question, thought))
             label = None if last.answer is None else read_label(last.answer, self.policy)
         if label is None:
-            return Verdict(Status.UNPARSED, detail=(last.answer or said.answer or said.reasoning)[:DETAIL])
+            return Verdict(
+                Status.UNPARSED, detail=(last.answer or said.answer or said.reasoning)[:DETAIL]
+            )
         return Verdict(
             Status.OK,
             scores=label_scores(last.tokens, label, self.policy),
@@ -132,21 +162,37 @@ class Reason:
         """A reasoning as far as the budget goes, without a character that is cut there."""
         vocab = self.safeguard.vocab
         ids = vocab.encode(thought)
-        return thought if len(ids) <= self.budget else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
+        return (
+            thought
+            if len(ids) <= self.budget
+            else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
+        )
 
     def _opened(self, tokens: Sequence[int]) -> list[int]:
-        """The first analysis as far as the budget goes, closed, and the final channel opened behind it."""
+        """The first analysis as far as the budget goes, closed, and the final channel opened behind
+        it.
+        """
         vocab, header = self.safeguard.vocab, self.safeguard.final_header
         found = messages(tokens, vocab) or messages(tokens[: self._first_end(tokens)], vocab) or []
         if not found or found[0].channel != "analysis":
             return header
         first = found[0]
         thought = tokens[: min(first.end, first.start + self.budget)]
-        return [*thought, vocab.control[END], vocab.control[START], *vocab.encode("assistant"), *header]
+        return [
+            *thought,
+            vocab.control[END],
+            vocab.control[START],
+            *vocab.encode("assistant"),
+            *header,
+        ]
 
     def _first_end(self, tokens: Sequence[int]) -> int:
         """Where the first message ends, in an output whose later part is broken."""
-        stops = {id_ for name, id_ in self.safeguard.vocab.control.items() if name not in (CHANNEL, MESSAGE)}
+        stops = {
+            id_
+            for name, id_ in self.safeguard.vocab.control.items()
+            if name not in (CHANNEL, MESSAGE)
+        }
         return next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
 
     def _thought(self, opened: Sequence[int]) -> str:

@@ -1,4 +1,6 @@
-"""Rules: what a policy settles without a model. `rules.yaml` beside `policy.md`; the first rule that holds counts."""
+"""Rules: what a policy settles without a model. `rules.yaml` beside `policy.md`; the first rule
+that holds counts.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ IN_MANIFEST = 100
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions that must all hold, at least one, and what follows: `label`, or None where it passes on.
+    """Conditions that must all hold, at least one, and what follows: `label`, or None where it
+    passes on.
 
-    `shorter_than` is in characters. `pattern` is Rust's regular expression, found anywhere in the text as it stands;
-    `where` is Polars SQL over input columns (null is no). `line`: where the rule stands in its file.
+    `shorter_than` is in characters. `pattern` is Rust's regular expression, found anywhere in the
+    text as it stands; `where` is Polars SQL over input columns (null is no). `line`: where the rule
+    stands in its file.
     """
 
     id: str
@@ -38,11 +42,23 @@ class Rule:
 
     def identity(self) -> dict[str, object]:
         """Everything that can change what it says."""
-        found: dict[str, object] = {"id": self.id, "label": self.label, "pattern": self.pattern, "shorter_than": self.shorter_than, "where": self.where}
+        found: dict[str, object] = {
+            "id": self.id,
+            "label": self.label,
+            "pattern": self.pattern,
+            "shorter_than": self.shorter_than,
+            "where": self.where,
+        }
         if (many := self.literals) is not None:
-            texts = list(many.texts) if len(many.texts) <= IN_MANIFEST else {"count": len(many.texts), "hash": many.key}
+            texts = (
+                list(many.texts)
+                if len(many.texts) <= IN_MANIFEST
+                else {"count": len(many.texts), "hash": many.key}
+            )
             found |= {"any_of": texts, "words": many.words}
-        return {name: value for name, value in found.items() if value is not None or name == "label"}
+        return {
+            name: value for name, value in found.items() if value is not None or name == "label"
+        }
 
     @property
     def outcome(self) -> str:
@@ -73,13 +89,15 @@ class Rules:
     @property
     def columns(self) -> tuple[str, ...]:
         """Input columns that the rules' `where` read."""
-        return tuple(dict.fromkeys(name for rule in self.rules for name in columns.where_columns(rule.where)))
+        return tuple(
+            dict.fromkeys(name for rule in self.rules for name in columns.where_columns(rule.where))
+        )
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
         """Structs of `records.VERDICT`, null where no rule settles; `run` is left null.
 
-        `texts`: the contents as the model reads them; a row where it is null or empty is never settled. `table`: the
-        input's `columns`, row for row.
+        `texts`: the contents as the model reads them; a row where it is null or empty is never
+        settled. `table`: the input's `columns`, row for row.
         """
         rows = _Rows(texts, table)
         first = np.full(len(texts), -1, np.int32)
@@ -93,12 +111,27 @@ class Rules:
 
     @cached_property
     def _verdicts(self) -> pa.StructArray:
-        """By rule. That of a rule that passes on is never taken: the fields below a null made here would not be null."""
-        return pa.array([None if rule.label is None else self._verdict(rule.id, rule.label)._asdict() for rule in self.rules], VERDICTS)
+        """By rule. That of a rule that passes on is never taken: the fields below a null made here
+        would not be null.
+        """
+        return pa.array(
+            [
+                None if rule.label is None else self._verdict(rule.id, rule.label)._asdict()
+                for rule in self.rules
+            ],
+            VERDICTS,
+        )
 
     def _verdict(self, rule: str, label: str) -> Verdict:
         scores = [float(name == label) for name in self.policy.label_names]
-        return Verdict(Status.OK, scores, rationale=rule, answer=label, decided_by=self.name, origin=Origin.JUDGED)
+        return Verdict(
+            Status.OK,
+            scores,
+            rationale=rule,
+            answer=label,
+            decided_by=self.name,
+            origin=Origin.JUDGED,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +159,9 @@ class _Rows:
             rows = rows[self.lengths[rows] < rule.shorter_than]
         if rule.where is not None:
             frame: Any = pl.from_arrow(self.table)
-            rows = rows[frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()[rows]]
+            rows = rows[
+                frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()[rows]
+            ]
         if rule.pattern is not None:
             rows = rows[self.series.gather(rows).str.contains(rule.pattern).to_numpy()]
         if rule.literals is not None:

@@ -1,4 +1,6 @@
-"""What glance and reason share: how the safeguard model is asked about one policy, and what its answer's label is worth."""
+"""What glance and reason share: how the safeguard model is asked about one policy, and what its
+answer's label is worth.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ from moderay.engines.base import Counted, Question, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.job import Windows
 from moderay.policy import Policy
-from moderay.prompt import CHANNEL, MESSAGE, PROMPT_FORMAT, Effort, Prompt, Vocabulary, instructions, prompt, vocabulary
+from moderay.prompt import (
+    CHANNEL,
+    MESSAGE,
+    PROMPT_FORMAT,
+    Effort,
+    Prompt,
+    Vocabulary,
+    instructions,
+    prompt,
+    vocabulary,
+)
 from moderay.records import Status, Verdict
 
 P = TypeVar("P")
@@ -28,8 +40,9 @@ DETAIL = 200
 
 @dataclass(frozen=True)
 class Safeguard:
-    """One policy under one model; picklable. `model`: what of the engine can change a verdict. `request_s`: deadline of a window.
-    `in_words`: it is served by an endpoint."""
+    """One policy under one model; picklable. `model`: what of the engine can change a verdict.
+    `request_s`: deadline of a window. `in_words`: it is served by an endpoint.
+    """
 
     policy: Policy
     model: Mapping[str, object]
@@ -76,7 +89,10 @@ class Safeguard:
 
     def prompts(self, ids: Sequence[int]) -> list[list[int]]:
         """What an engine is given for each window of a content."""
-        return [self.prompt.render(piece) for piece in windows(ids, self.windows.tokens, self.windows.overlap)]
+        return [
+            self.prompt.render(piece)
+            for piece in windows(ids, self.windows.tokens, self.windows.overlap)
+        ]
 
     def texts(self, ids: Sequence[int]) -> list[str]:
         """The windows of a content as an endpoint is given them."""
@@ -86,19 +102,33 @@ class Safeguard:
     def instructions(self) -> str:
         return instructions(self.policy)
 
-    def question(self, content: str, max_tokens: int = ANSWER_ALONE, temperature: float = 1.0, top_p: float = 1.0) -> Question:
+    def question(
+        self,
+        content: str,
+        max_tokens: int = ANSWER_ALONE,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Question:
         """What an endpoint is asked about a window."""
         return Question(self.instructions, content, self.effort, max_tokens, temperature, top_p)
 
     def forced(self, question: Question, thought: str = "") -> Question:
         """The same, to be answered at once with a label, after the reasoning so far."""
-        return replace(question, max_tokens=ANSWER_ALONE, thought=thought, labels=self.policy.label_names)
+        return replace(
+            question, max_tokens=ANSWER_ALONE, thought=thought, labels=self.policy.label_names
+        )
 
-    async def over_windows(self, host: EngineHost, row: str, pieces: Sequence[P], ask: Ask[P]) -> Verdict:
-        """The verdict on a content: that of the window with the highest P(violates). A window that could not be judged gives the
-        row its status. `row`: the content's hash, by which the host knows it; `pieces`: of `prompts` or `texts`; `ask` judges one
-        of them, given the engine, the piece and its number."""
-        found = await asyncio.gather(*[self._window(host, row, piece, i, ask) for i, piece in enumerate(pieces)])
+    async def over_windows(
+        self, host: EngineHost, row: str, pieces: Sequence[P], ask: Ask[P]
+    ) -> Verdict:
+        """The verdict on a content: that of the window with the highest P(violates). A window that
+        could not be judged gives the row its status. `row`: the content's hash, by which the host
+        knows it; `pieces`: of `prompts` or `texts`; `ask` judges one of them, given the engine, the
+        piece and its number.
+        """
+        found = await asyncio.gather(
+            *[self._window(host, row, piece, i, ask) for i, piece in enumerate(pieces)]
+        )
         worst = max(found, key=self._weight)
         return worst._replace(
             windows=len(found),
@@ -107,7 +137,9 @@ class Safeguard:
             forced=any(verdict.forced for verdict in found) if worst.status is Status.OK else None,
         )
 
-    async def _window(self, host: EngineHost, row: str, piece: P, index: int, ask: Ask[P]) -> Verdict:
+    async def _window(
+        self, host: EngineHost, row: str, piece: P, index: int, ask: Ask[P]
+    ) -> Verdict:
         try:
             return await host.run(row, lambda engine: ask(engine, piece, index), self.request_s)
         except TimeoutError:
@@ -116,27 +148,42 @@ class Safeguard:
             return Verdict(Status.ENGINE_ERROR, detail=str(error))
 
     def _weight(self, verdict: Verdict) -> float:
-        """Of a window among others: P(violates), or what the label says where there is no P; above all what is not known."""
+        """Of a window among others: P(violates), or what the label says where there is no P; above
+        all what is not known.
+        """
         if verdict.status is not Status.OK:
             return 2.0
-        return float(self.policy.labels[verdict.answer or ""].violates) if verdict.scores is None else self.probability(verdict.scores)
+        return (
+            float(self.policy.labels[verdict.answer or ""].violates)
+            if verdict.scores is None
+            else self.probability(verdict.scores)
+        )
 
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates) of P(label)."""
         return sum(p for p, bad in zip(scores, self.policy.violating, strict=True) if bad)
 
     async def scores(self, engine: Counted, asked: list[int]) -> list[float] | None:
-        """P of each label, in the policy's order, when the final channel that `asked` ends in goes on with one of them; they
-        add up to 1. None where the engine gives no number."""
+        """P of each label, in the policy's order, when the final channel that `asked` ends in goes
+        on with one of them; they add up to 1. None where the engine gives no number.
+        """
         found = await _scores(engine, asked, self.openings)
-        return [found[name] for name in self.policy.label_names] if all(map(math.isfinite, found.values())) else None
+        return (
+            [found[name] for name in self.policy.label_names]
+            if all(map(math.isfinite, found.values()))
+            else None
+        )
 
 
 Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
-async def _scores(engine: Counted, asked: list[int], openings: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """By label. Labels share a beginning and then part: one request at each parting, exact for labels of any number of tokens."""
+async def _scores(
+    engine: Counted, asked: list[int], openings: Mapping[str, Sequence[int]]
+) -> dict[str, float]:
+    """By label. Labels share a beginning and then part: one request at each parting, exact for
+    labels of any number of tokens.
+    """
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
     shared = _shared(list(openings.values()))
@@ -147,12 +194,17 @@ async def _scores(engine: Counted, asked: list[int], openings: Mapping[str, Sequ
     out = await engine.generate(Request(asked, 1, score=tuple(branches)))
     weights = _softmax([out.logprobs[token] for token in branches])
     below = await asyncio.gather(*[_scores(engine, asked, branch) for branch in branches.values()])
-    return {name: weight * p for weight, scores in zip(weights, below, strict=True) for name, p in scores.items()}
+    return {
+        name: weight * p
+        for weight, scores in zip(weights, below, strict=True)
+        for name, p in scores.items()
+    }
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:
-    """A content's ids, or None where it is longer than the windows allow (known without encoding all of it where a
-    text has more bytes than that many tokens can hold)."""
+    """A content's ids, or None where it is longer than the windows allow (known without encoding
+    all of it where a text has more bytes than that many tokens can hold).
+    """
     most = most_tokens(windows.tokens, windows.overlap, windows.max)
     if len(text) > most * vocab.longest_token:
         return None
@@ -162,7 +214,10 @@ def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | N
 
 def _shared(sequences: Sequence[Sequence[int]]) -> int:
     """How many leading tokens all have in common."""
-    return next((i for i, tokens in enumerate(zip(*sequences)) if len(set(tokens)) > 1), min(map(len, sequences)))  # noqa: B905
+    return next(
+        (i for i, tokens in enumerate(zip(*sequences, strict=False)) if len(set(tokens)) > 1),
+        min(map(len, sequences)),
+    )
 
 
 def _softmax(logprobs: Sequence[float]) -> list[float]:

@@ -1,7 +1,9 @@
-"""Cut-offs with a promise: from labelled scores of any judge, and a screen trained, calibrated and measured from labelled texts.
+"""Cut-offs with a promise: from labelled scores of any judge, and a screen trained, calibrated and
+measured from labelled texts.
 
-The promise holds for contents that are exchangeable with the labelled ones, and counts distinct contents: those that
-differ in case alone are one, and wholly on one side of the split between training and held out.
+The promise holds for contents that are exchangeable with the labelled ones, and counts distinct
+contents: those that differ in case alone are one, and wholly on one side of the split between
+training and held out.
 """
 
 from __future__ import annotations
@@ -20,19 +22,31 @@ from moderay import bounds
 from moderay.errors import UserError
 from moderay.identity import number
 from moderay.judges.card import FEATURES, Card, Point, Teacher
-from moderay.judges.screen import Linear, Screen, blocks, buckets, folded, ngrams, no_text, padded, weights_digest
+from moderay.judges.screen import (
+    Linear,
+    Screen,
+    blocks,
+    buckets,
+    folded,
+    ngrams,
+    no_text,
+    padded,
+    weights_digest,
+)
 
-# Share of the contents that is held out, where there are violations enough. Of these the promise needs many, of the rest
-# only an estimate of what is settled.
+# Share of the contents that is held out, where there are violations enough. Of these the promise
+# needs many, of the rest only an estimate of what is settled.
 HELD_OUT_VIOLATIONS = 0.4
 HELD_OUT_SAFE = 0.2
 # The fewest of either kind to train on.
 FEWEST = 20
-# What is trained on: characters of a text, and bytes of all texts of a kind. Memory: some 90 bytes a byte.
+# What is trained on: characters of a text, and bytes of all texts of a kind. Memory: some 90 bytes
+# a byte.
 TRAINED_TEXT = 16_384
 TRAINED_BYTES = 8 * 1024**2
-# Texts that must have a bucket's n-gram for it to be learnt from, and the inverse strength of the regularisation: from
-# what is settled on the held-out parts of two public data sets, by far not the last word (tests/bench_screen.py).
+# Texts that must have a bucket's n-gram for it to be learnt from, and the inverse strength of the
+# regularisation: from what is settled on the held-out parts of two public data sets, by far not the
+# last word (tests/bench_screen.py).
 FEWEST_TEXTS = 3
 STRENGTH = 10.0
 POINTS = 20
@@ -40,7 +54,9 @@ POINTS = 20
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut-off, what it promises and what it does on the labelled scores it comes from: `settled` is a share of all."""
+    """A cut-off, what it promises and what it does on the labelled scores it comes from: `settled`
+    is a share of all.
+    """
 
     cut_off: float
     misses_allowed: int
@@ -49,33 +65,64 @@ class Cut:
     curve: tuple[Point, ...]
 
 
-def calibrate_cut(scores: np.ndarray, violates: np.ndarray, max_miss: float, confidence: float, safe_weight: float = 1.0) -> Cut:
-    """The cut-off on scores that no part of their judge was trained on: a screen's, or glance's P for its band.
+def calibrate_cut(
+    scores: np.ndarray,
+    violates: np.ndarray,
+    max_miss: float,
+    confidence: float,
+    safe_weight: float = 1.0,
+) -> Cut:
+    """The cut-off on scores that no part of their judge was trained on: a screen's, or glance's P
+    for its band.
 
-    scores: one per content, higher where a violation is likelier. violates: bool, as long. `safe_weight`: how many
-    contents that do not violate each of those given stands for, in proportion to the others. Raises UserError where
-    there are too few violations, ValueError for scores that are NaN."""
+    scores: one per content, higher where a violation is likelier. violates: bool, as long.
+    `safe_weight`: how many contents that do not violate each of those given stands for, in
+    proportion to the others. Raises UserError where there are too few violations, ValueError for
+    scores that are NaN.
+    """
     found = bounds.cut_off(scores[violates], max_miss, confidence)
     if found is None:
-        raise too_few(int(violates.sum()), bounds.violations_needed(max_miss, confidence), max_miss, confidence)
+        raise too_few(
+            int(violates.sum()),
+            bounds.violations_needed(max_miss, confidence),
+            max_miss,
+            confidence,
+        )
     at, misses = found
     weights = np.where(violates, 1.0, safe_weight)
     points = [_point(float(cut), scores, violates, weights) for cut in _spread(scores)]
-    return Cut(at, misses, int(violates.sum()), _point(at, scores, violates, weights).settled, tuple(points))
+    return Cut(
+        at,
+        misses,
+        int(violates.sum()),
+        _point(at, scores, violates, weights).settled,
+        tuple(points),
+    )
 
 
-def calibrate_screen(texts: pa.Array, violates: np.ndarray, *, teacher: Teacher, max_miss: float = 0.05, confidence: float = 0.95) -> Screen:
+def calibrate_screen(
+    texts: pa.Array,
+    violates: np.ndarray,
+    *,
+    teacher: Teacher,
+    max_miss: float = 0.05,
+    confidence: float = 0.95,
+) -> Screen:
     """A screen that, with `confidence`, misses at most the share `max_miss` of violations.
 
-    texts: string or large_string; null and empty ones are left out. violates: bool, as long; a content that is labelled
-    both ways violates. The same contents give the same screen, in whatever order. Raises UserError where there are too
-    few contents of either kind. A screen may settle next to nothing: see `card.settled`."""
+    texts: string or large_string; null and empty ones are left out. violates: bool, as long; a
+    content that is labelled both ways violates. The same contents give the same screen, in whatever
+    order. Raises UserError where there are too few contents of either kind. A screen may settle
+    next to nothing: see `card.settled`.
+    """
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
     texts, violates, keys = _distinct(texts, np.asarray(violates, bool))
     held_out = _held_out(violates, keys, max_miss, confidence)
     model = _fit(texts.filter(pa.array(~held_out)), violates[~held_out])
     scores, safe = model.scores(texts.filter(pa.array(held_out))), int((~violates).sum())
-    of_all = (safe / int((~violates & held_out).sum())) / (int(violates.sum()) / int((violates & held_out).sum()))
+    of_all = (safe / int((~violates & held_out).sum())) / (
+        int(violates.sum()) / int((violates & held_out).sum())
+    )
     cut = calibrate_cut(scores, violates[held_out], max_miss, confidence, of_all)
     card = Card(
         teacher=teacher,
@@ -104,8 +151,10 @@ def calibrate_screen(texts: pa.Array, violates: np.ndarray, *, teacher: Teacher,
 def too_few(violations: int, needed: int, max_miss: float, confidence: float) -> UserError:
     """What is missing for a promise."""
     return UserError(
-        f"{violations} distinct contents that violate are too few: {needed} are needed to miss at most {max_miss:.3g} of violations with confidence "
-        f"{confidence:.3g}, so label {needed - violations} more, or ask for less (--max-miss, --confidence)"
+        f"{violations} distinct contents that violate are too few: {needed} are needed to miss "
+        f"at most {max_miss:.3g} of violations with confidence "
+        f"{confidence:.3g}, so label {needed - violations} more, or ask for less (--max-miss, "
+        "--confidence)"
     )
 
 
@@ -113,21 +162,32 @@ def _distinct(texts: pa.Array, violates: np.ndarray) -> tuple[pa.Array, np.ndarr
     """One row per content, in an order of their own, and its key."""
     some = ~no_text(texts)
     texts, violates = folded(texts.filter(pa.array(some))), violates[some]
-    keys, first, of = np.unique(np.array([number(text) for text in texts.to_pylist()], np.uint64), return_index=True, return_inverse=True)
+    keys, first, of = np.unique(
+        np.array([number(text) for text in texts.to_pylist()], np.uint64),
+        return_index=True,
+        return_inverse=True,
+    )
     return texts.take(pa.array(first)), np.bincount(of, violates, len(keys)) > 0, keys
 
 
-def _held_out(violates: np.ndarray, keys: np.ndarray, max_miss: float, confidence: float) -> np.ndarray:
+def _held_out(
+    violates: np.ndarray, keys: np.ndarray, max_miss: float, confidence: float
+) -> np.ndarray:
     """Bool: which contents are held out, at random, but the same for the same contents."""
     bad, safe = np.flatnonzero(violates), np.flatnonzero(~violates)
     needed = bounds.violations_needed(max_miss, confidence)
     if len(bad) < needed + FEWEST:
         raise too_few(len(bad), needed + FEWEST, max_miss, confidence)
     if len(safe) < 2 * FEWEST:
-        raise UserError(f"{len(safe)} distinct contents that do not violate are too few: label {2 * FEWEST - len(safe)} more")
+        raise UserError(
+            f"{len(safe)} distinct contents that do not violate are too few: label "
+            f"{2 * FEWEST - len(safe)} more"
+        )
     held = max(needed, int(HELD_OUT_VIOLATIONS * len(bad)))
     # More that allow no further miss would only lower the cut-off.
-    while held > needed and bounds.allowed_misses(held - 1, max_miss, confidence) == bounds.allowed_misses(held, max_miss, confidence):
+    while held > needed and bounds.allowed_misses(
+        held - 1, max_miss, confidence
+    ) == bounds.allowed_misses(held, max_miss, confidence):
         held -= 1
     random = np.random.default_rng(number(keys.tobytes().hex()))
     chosen = np.zeros(len(violates), bool)
@@ -137,16 +197,21 @@ def _held_out(violates: np.ndarray, keys: np.ndarray, max_miss: float, confidenc
 
 
 def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
-    """Logistic regression, both kinds with the same weight in all, its weights rounded to 16 bits."""
+    """Logistic regression, both kinds weighing the same in all, its weights rounded to 16 bits."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.sort(np.concatenate([_within(texts, kind, TRAINED_BYTES) for kind in (violates, ~violates)]))
+    rows = np.sort(
+        np.concatenate([_within(texts, kind, TRAINED_BYTES) for kind in (violates, ~violates)])
+    )
     counts = _counts(pc.utf8_slice_codeunits(texts.take(pa.array(rows)), 0, TRAINED_TEXT))
     columns, rarity = _rarity(counts)
-    model = LogisticRegression(C=STRENGTH, class_weight="balanced", solver="liblinear", dual=True, random_state=0)
+    model = LogisticRegression(
+        C=STRENGTH, class_weight="balanced", solver="liblinear", dual=True, random_state=0
+    )
     with warnings.catch_warnings():
-        # On contents that words tell apart it never ends; the promise is set on held-out ones, whatever the weights.
+        # On contents that words tell apart it never ends; the promise is set on held-out ones,
+        # whatever the weights.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(csr_array(counts[:, columns].multiply(rarity[None, :])), violates[rows])
     found = model.coef_[0] * rarity
@@ -157,8 +222,10 @@ def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
 
 
 def _rarity(counts: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets that FEWEST_TEXTS texts have, and what their counts are multiplied by: the square of the inverse
-    document frequency, 1 on average. On small samples rare n-grams tell more than frequent ones."""
+    """The buckets that FEWEST_TEXTS texts have, and what their counts are multiplied by: the square
+    of the inverse document frequency, 1 on average. On small samples rare n-grams tell more than
+    frequent ones.
+    """
     texts = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(texts >= min(FEWEST_TEXTS, texts.max()))
     rarity = (np.log((1 + counts.shape[0]) / (1 + texts[columns])) + 1) ** 2
@@ -166,15 +233,21 @@ def _rarity(counts: csr_array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within(texts: pa.Array, kind: np.ndarray, most: int) -> np.ndarray:
-    """The first rows of a kind, as many as have `most` bytes together. (The rows' order is random already.)"""
+    """The first rows of a kind, as many as have `most` bytes together. (The rows' order is random
+    already.)
+    """
     rows = np.flatnonzero(kind)
     lengths = np.minimum(pc.binary_length(texts).to_numpy(zero_copy_only=False)[rows], TRAINED_TEXT)
     return rows[: max(1, int(np.searchsorted(np.cumsum(lengths), most, side="right")))]
 
 
 def _counts(texts: pa.Array) -> csr_array:
-    """What `Linear.scores` multiplies its weights by: (rows, buckets), how often each n-gram is there over sqrt(n-grams)."""
-    parts = [_block_counts(texts.slice(start, stop - start)) for start, stop in blocks(texts, 2**20)]
+    """What `Linear.scores` multiplies its weights by: (rows, buckets), how often each n-gram is
+    there over sqrt(n-grams).
+    """
+    parts = [
+        _block_counts(texts.slice(start, stop - start)) for start, stop in blocks(texts, 2**20)
+    ]
     from scipy.sparse import vstack
 
     return csr_array(vstack(parts, format="csr"))

@@ -1,4 +1,6 @@
-"""`tiny`: the embedded checkpoint of the real gpt-oss architecture, for trying and testing; see CARD.md."""
+"""`tiny`: the embedded checkpoint of the real gpt-oss architecture, for trying and testing; see
+CARD.md.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""The demo corpus: `python -m moderay.tiny.demo --out DIR` writes four shards of texts whose carriers `tiny` never saw."""
+"""The demo corpus: `python -m moderay.tiny.demo --out DIR` writes four shards of texts whose
+carriers `tiny` never saw.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 def write(out: Path, seed: int = 1) -> None:
-    """Four files of 300 rows, the last of conversations; columns id, content, ambiguous, truth_<policy> (null: nothing to judge)."""
+    """Four files of 300 rows, the last of conversations; columns id, content, ambiguous,
+    truth_<policy> (null: nothing to judge).
+    """
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
     for shard in range(SHARDS):
@@ -27,11 +31,20 @@ def write(out: Path, seed: int = 1) -> None:
         rows = [_row(rng, f"{shard}-{number}", conversations) for number in range(ROWS)]
         if not conversations:
             for number in range(len(EMPTY)):
-                rows[40 * number + shard] = _nothing(f"{shard}-{40 * number + shard}", EMPTY[number])
+                rows[40 * number + shard] = _nothing(
+                    f"{shard}-{40 * number + shard}", EMPTY[number]
+                )
         if shard == 1:
             rows[77] = _nothing("1-77", "a very long text. " * (2**20 // 18))
         kind = TURNS if conversations else pa.string()
-        schema = pa.schema([("id", pa.string()), ("content", kind), ("ambiguous", pa.bool_()), *[(f"truth_{name}", pa.bool_()) for name in POLICIES]])
+        schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("content", kind),
+                ("ambiguous", pa.bool_()),
+                *[(f"truth_{name}", pa.bool_()) for name in POLICIES],
+            ]
+        )
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / f"part-{shard:03d}.parquet")
 
 
@@ -41,8 +54,17 @@ def _row(rng: random.Random, name: str, conversation: bool) -> dict[str, Any]:
     said: Any = text
     if conversation:
         other = rng.choice(DEMO.neutral)
-        said = [{"role": "user", "content": other}, {"role": "assistant", "content": text}] if rng.random() < 0.5 else [{"role": "user", "content": text}]
-    return {"id": name, "content": said, "ambiguous": found.ambiguous, **{f"truth_{policy}": _truth(found, policy) for policy in POLICIES}}
+        said = (
+            [{"role": "user", "content": other}, {"role": "assistant", "content": text}]
+            if rng.random() < 0.5
+            else [{"role": "user", "content": text}]
+        )
+    return {
+        "id": name,
+        "content": said,
+        "ambiguous": found.ambiguous,
+        **{f"truth_{policy}": _truth(found, policy) for policy in POLICIES},
+    }
 
 
 def _truth(found: Example, policy: str) -> bool:
@@ -50,7 +72,12 @@ def _truth(found: Example, policy: str) -> bool:
 
 
 def _nothing(name: str, content: str | None) -> dict[str, Any]:
-    return {"id": name, "content": content, "ambiguous": False, **{f"truth_{policy}": None for policy in POLICIES}}
+    return {
+        "id": name,
+        "content": content,
+        "ambiguous": False,
+        **{f"truth_{policy}": None for policy in POLICIES},
+    }
 
 
 def main() -> None:
