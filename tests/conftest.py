@@ -163,7 +163,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def joined_ray(ray_cluster: None) -> Iterator[None]:
     """For tests that call `run` in their own process."""
-    from moderay.cluster import start_ray
+    from moderay.core.ray_runtime import start_ray
 
     start_ray()
     yield
@@ -243,7 +243,7 @@ def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
     `folder` to fetch it into.
     """
     from moderay import tiny
-    from moderay.storage import filesystem
+    from moderay.core.storage import filesystem
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**s3, "MODERAY_CACHE": str(folder / "cache")}.items():

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT
 
-from moderay.storage import filesystem
+from moderay.core.storage import filesystem
 
 DATES = [f"2026-11-{night:02d}" for night in range(1, 8)]
 SHARDS = 4

@@ -110,7 +110,7 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     import resource
 
     from moderay.check import Checked
-    from moderay.identity import digest
+    from moderay.core.hashing import digest
     from moderay.inline import job_cascades
     from moderay.job import Job
     from moderay.plan import make_plan

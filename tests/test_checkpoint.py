@@ -13,10 +13,10 @@ import pytest
 from conftest import weights
 
 from moderay import checkpoint, tiny
-from moderay.errors import UserError
+from moderay.core.errors import UserError
+from moderay.core.storage import filesystem
 from moderay.profiles import model_size
 from moderay.prompt import vocabulary
-from moderay.storage import filesystem
 
 LOCATE = """
 import sys

@@ -23,18 +23,18 @@ import yaml
 from conftest import ROOT, SCRIPT
 from prometheus_client.parser import text_string_to_metric_families
 
-from moderay import events
 from moderay.content import texts
+from moderay.core import events
+from moderay.core.errors import UserError
+from moderay.core.storage import patiently
 from moderay.engines import Completion, EngineDead, EngineHost, Request, ScriptedSpec
 from moderay.engines.base import Counted, Usage
 from moderay.engines.scripted import Script
-from moderay.errors import UserError
 from moderay.inline import job_cascades
 from moderay.job import Job
 from moderay.judges.unit import judge_unit, questions
 from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
-from moderay.storage import patiently
 
 Sample = tuple[str, dict[str, str], float]
 

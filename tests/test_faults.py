@@ -25,9 +25,9 @@ from moderay import run
 from moderay.brakes import Brakes
 from moderay.cluster import BoardState
 from moderay.content import texts
+from moderay.core.errors import Stopped, UserError
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
 from moderay.engines.scripted import Script, ScriptedEngine
-from moderay.errors import Stopped, UserError
 from moderay.inline import job_cascades
 from moderay.job import Job, Limits
 from moderay.judges.unit import judge_unit

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, compared, labels
 
+from moderay.core.storage import RemoteFile, filesystem, find, get
 from moderay.state import Layout, Lease, current_epoch
-from moderay.storage import RemoteFile, filesystem, find, get
 
 ROWS, SHARDS = 120, 4
 

@@ -26,15 +26,15 @@ from hypothesis import given, settings
 
 from moderay.asked import Wanted, check_job, read_labels, wanted
 from moderay.check import check
+from moderay.core.errors import UserError
+from moderay.core.storage import filesystem, version
+from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.decide import decide, flagged
-from moderay.errors import UserError
 from moderay.filter import filter_labels
 from moderay.keep import FATES
 from moderay.policy import load_policy
-from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
-from moderay.storage import filesystem, version
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")

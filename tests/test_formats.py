@@ -20,8 +20,10 @@ from hypothesis import example, given, settings
 
 from moderay.check import check
 from moderay.columns import read_columns
+from moderay.core.errors import Problems, TryAgain, UserError
+from moderay.core.storage import RemoteFile, filesystem, version
+from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.decide import decide, flagged
-from moderay.errors import Problems, TryAgain, UserError
 from moderay.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
 from moderay.formats import lines as lines_
 from moderay.formats.jsonlines import spliced
@@ -32,11 +34,9 @@ from moderay.labelled import from_people
 from moderay.policy import load_policy
 from moderay.prepare import POSITION
 from moderay.publish import ShardFailed
-from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.shards import Shard
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
-from moderay.storage import RemoteFile, filesystem, version
 from moderay.units import _Rows, spans
 
 SPAM = load_policy(ROOT / "policies/spam")

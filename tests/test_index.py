@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay.content import content_hash
+from moderay.core.storage import remove
+from moderay.core.verdicts import ROW, Status, Verdict, label_fields, unit_schema, verdict_array
 from moderay.decide import decide, flagged
 from moderay.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band
 from moderay.payloads import Payloads, file_version
 from moderay.policy import load_policy
-from moderay.records import ROW, Status, Verdict, label_fields, unit_schema, verdict_array
 from moderay.reuse import LabelFile, entries, load
 from moderay.state import Layout
-from moderay.storage import remove
 
 POLICIES = ("harassment", "spam")
 KEY = "0123456789abcdef"

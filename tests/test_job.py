@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay.check import check
-from moderay.errors import Problems
+from moderay.core.errors import Problems
 from moderay.job import job_schema, load_job, load_policies
 from moderay.yamlfile import Document, Origin, put
 

@@ -16,7 +16,7 @@ from conftest import ROOT, SHARED, plain
 from typer.testing import CliRunner
 
 from moderay.cli import app
-from moderay.errors import UserError
+from moderay.core.errors import UserError
 from moderay.job import Job, load_job
 from moderay.kuberay import CLUSTER, CONFIG_BYTES, FOLDER, checked_cron, load_cluster, manifests
 from moderay.shipping import ship

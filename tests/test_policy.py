@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, plain
 
-from moderay.errors import Problems
+from moderay.core.errors import Problems
 from moderay.policy import load_golden, load_policy
 from moderay.prompt import vocabulary
 

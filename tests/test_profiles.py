@@ -13,8 +13,8 @@ import yaml
 from pydantic import ValidationError
 
 from moderay.check import engine_spec
+from moderay.core.errors import UserError
 from moderay.engines import VllmSpec
-from moderay.errors import UserError
 from moderay.job import Job
 from moderay.profiles import (
     FILE,

@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from moderay.answer import label_scores
 from moderay.check import check, engine_spec, fitted
 from moderay.content import text_windows, texts
+from moderay.core.errors import Problems, Stopped, UserError
+from moderay.core.verdicts import structs
 from moderay.decide import decide, redecide
 from moderay.engines import EngineDead, EngineHost
 from moderay.engines.base import Token
 from moderay.engines.remote import KEY, is_private, reply
-from moderay.errors import Problems, Stopped, UserError
 from moderay.inline import job_cascades
 from moderay.job import Job
 from moderay.judges.unit import judge_unit
 from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import HarmonyVocabulary, instructions
-from moderay.records import structs
 
 SPAM = load_policy(ROOT / "policies/spam")
 VOCABULARY = HarmonyVocabulary()

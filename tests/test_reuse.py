@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from moderay import run
 from moderay.content import content_hash
+from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.decide import decide
 from moderay.policy import load_policy
-from moderay.records import Status, Verdict, label_fields, verdict_array
 from moderay.reuse import LabelFile, ReadAlong
 from moderay.state import Layout
 

@@ -9,9 +9,10 @@ from conftest import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay import shards, storage
+from moderay import shards
 from moderay.check import check
-from moderay.errors import ModerayError, Problems, TryAgain, UserError
+from moderay.core import storage
+from moderay.core.errors import ModerayError, Problems, TryAgain, UserError
 from moderay.formats import parquet
 from moderay.shards import Scan
 

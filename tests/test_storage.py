@@ -14,12 +14,12 @@ from conftest import as_lines, compared, labels
 from fsspec.implementations.local import LocalFileSystem
 
 from moderay import check, publish, units
+from moderay.core.storage import create, filesystem
+from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.keep import FATES
 from moderay.plan import make_plan
 from moderay.publish import Publication
-from moderay.records import Status, Verdict, unit_schema, verdict_array
 from moderay.state import Lease, LeaseLost, outputs
-from moderay.storage import create, filesystem
 from moderay.trend import found_nights
 
 

@@ -28,7 +28,7 @@ import pytest
 import yaml
 from conftest import ROOT, SCRIPT, compared, labels, plain
 
-from moderay.errors import ModerayError, Problems
+from moderay.core.errors import ModerayError, Problems
 from moderay.readiness import findings, needs, problems
 from moderay.shipping import ship
 from moderay.submit import Submission, connect

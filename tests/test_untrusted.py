@@ -79,7 +79,7 @@ def test_secrets_are_in_no_file_and_no_message(
     ]
     assert [one.returncode for one in said] == [0, 0, 2]
     assert not any(secret in one.stdout + one.stderr for one in said)
-    from moderay.storage import filesystem
+    from moderay.core.storage import filesystem
 
     for name, value in s3.items():
         monkeypatch.setenv(name, value)

@@ -38,7 +38,7 @@ def label(
     **settings: Any,
 ) -> ray.data.Dataset:
     """Add verdict columns to a Ray Dataset: `content_hash`, `flagged`, and a struct per policy
-    (`records.DECISION`).
+    (`verdicts.DECISION`).
 
     `content`: column or template; `policies`: policy folders; `model` and `settings`: as in a job
     file. Lazy: nothing is judged before the result is consumed. Raises `errors.Problems` for a

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from moderay.cluster import BoardState
-from moderay.errors import Stopped
+from moderay.core.errors import Stopped
 from moderay.job import Limits
 from moderay.progress import Progress
 from moderay.tracker import Tracker

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moderay.core.verdicts import RETRYABLE
 from moderay.job import Job
-from moderay.records import RETRYABLE
 from moderay.trend import Night, nights
 
 

@@ -13,8 +13,9 @@ import ray
 
 from moderay.cascade import Cascade, policy_key
 from moderay.check import Checked
-from moderay.cluster import start_ray
-from moderay.errors import UserError, nearest
+from moderay.core.errors import UserError, nearest
+from moderay.core.ray_runtime import start_ray
+from moderay.core.verdicts import structs
 from moderay.inline import job_cascades, label_dataset
 from moderay.job import GlanceArgs, Input, Job, Step
 from moderay.judges.card import BandCard, Teacher
@@ -22,7 +23,6 @@ from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
 from moderay.judges.training import calibrate_cut, calibrate_screen
 from moderay.labelled import Labelled, from_labels, from_people
-from moderay.records import structs
 
 # Contents of either kind that glance is asked about at most: the promise needs some dozens of
 # violations, and the share that is settled an estimate.

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from moderay.core.errors import Problem, Problems
+from moderay.core.hashing import digest
+from moderay.core.hashing import number as number_of
+from moderay.core.verdicts import Verdict
 from moderay.engines import EngineHost, EngineSpec, RemoteSpec
-from moderay.errors import Problem, Problems
-from moderay.identity import digest
-from moderay.identity import number as number_of
 from moderay.job import Job
 from moderay.judges.card import BandCard, Teacher
 from moderay.judges.glance import Band, Glance, load_band
@@ -25,7 +26,6 @@ from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen, load_screen
 from moderay.policy import Policy
 from moderay.prompt import instructions
-from moderay.records import Verdict
 
 
 class ColumnJudge(Protocol):
@@ -44,7 +44,7 @@ class ColumnJudge(Protocol):
         ...
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `records.VERDICT`, null where it passes on. `table`: the input's columns, row
+        """Structs of `verdicts.VERDICT`, null where it passes on. `table`: the input's columns, row
         for row.
         """
         ...

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moderay.errors import UserError
+from moderay.core.errors import UserError
 from moderay.trend import Series, Share, Trend
 
 BLOCKS = "▁▂▃▄▅▆▇█"

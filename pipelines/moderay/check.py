@@ -8,13 +8,13 @@ from pathlib import Path
 
 from moderay import profiles
 from moderay.cascade import Cascade, cascades
+from moderay.core.errors import Problem, Problems, TryAgain, UserError
+from moderay.core.storage import place
 from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
-from moderay.errors import Problem, Problems, TryAgain, UserError
 from moderay.job import SCRIPTED, Draft, Job, draft_job
 from moderay.policy import Policy
 from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.shards import Scan, scan
-from moderay.storage import place
 
 # Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.
 # Of GPUs each kind has its profile, which only the worker can choose.

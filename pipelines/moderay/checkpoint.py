@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from moderay import tiny
-from moderay.errors import UserError
-from moderay.events import event
-from moderay.identity import digest
-from moderay.storage import filesystem, patiently, plain_errors, read, shown, version
+from moderay.core.errors import UserError
+from moderay.core.events import event
+from moderay.core.hashing import digest
+from moderay.core.storage import filesystem, patiently, plain_errors, read, shown, version
 
 # What a model is loaded from: never the pickles that may lie beside it, nor what publishers keep in
 # folders below.

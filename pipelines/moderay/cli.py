@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from moderay import tiny
-from moderay.errors import ModerayError, Problems, UserError, inert
-from moderay.records import RETRYABLE, Status
+from moderay.core.errors import ModerayError, Problems, UserError, inert
+from moderay.core.verdicts import RETRYABLE, Status
 
 app = typer.Typer(
     add_completion=False,

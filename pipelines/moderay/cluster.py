@@ -4,112 +4,16 @@ end for orphans.
 
 from __future__ import annotations
 
-import atexit
-import logging
-import multiprocessing
-import os
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moderay.errors import TryAgain, first_line
 from moderay.state import Range
 
-# Seconds between two looks whether a worker's raylet still lives.
-LIFELINE_S = 1.0
-
 Unit = tuple[str, Range]
-
-
-def start_ray() -> None:
-    """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine;
-    else start one, which RAY_ADDRESS=local asks for. Raises `TryAgain`.
-    """
-    if ray.is_initialized():
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = (
-        {"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {}
-    )
-    # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
-    # exception. That it is off is the one line it still prints.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        with _no_stderr():
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise TryAgain(
-            f"Ray could not be joined or started at {where}: {first_line(error)}"
-        ) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def resources() -> tuple[int, float]:
-    """GPUs and cores of the cluster."""
-    found = ray.cluster_resources()
-    return int(found.get("GPU", 0)), float(found.get("CPU", 0))
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """For code that is not Python's: file descriptor 2 goes nowhere."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def end_with_raylet() -> None:
-    """In a worker: end this process, and the engine's below it, soon after its raylet has gone.
-
-    Ray leaves the workers of a raylet that was killed alive for a while; until then they hold the
-    GPU's memory and judge what somebody else judges by now. Also where it comes to its end in good
-    order, since there Ray may hang (`_leave`).
-    """
-    global _lifeline
-    if _lifeline is None:
-        atexit.register(_leave)
-        _lifeline = threading.Thread(
-            target=_watch, args=(os.getppid(),), name="lifeline", daemon=True
-        )
-        _lifeline.start()
-
-
-_lifeline: threading.Thread | None = None
-
-
-def _leave() -> None:
-    """Past the exit handler of Ray 2.60, in which a worker deadlocks now and then: what is left in
-    its queue is destroyed, and a publisher that is among it posts into that queue. By then Ray has
-    let go of the worker, and nobody would ever end it.
-    """
-    for child in multiprocessing.active_children():
-        child.kill()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(LIFELINE_S)
-    for child in multiprocessing.active_children():
-        child.kill()
-    os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -187,8 +91,3 @@ def start_board() -> Any:
         .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
         .remote()
     )
-
-
-def whereabouts() -> str:
-    """Of the process this is called in: its host and id."""
-    return f"process {os.getpid()} on {os.uname().nodename}"

@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.content import template_columns
-from moderay.errors import Problem, first_line, nearest
+from moderay.core.errors import Problem, first_line, nearest
+from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.formats import NoType
 from moderay.job import Job
-from moderay.records import CONTENT_HASH, FLAGGED, ROW
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from moderay.records import Status
+from moderay.core.verdicts import Status
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 

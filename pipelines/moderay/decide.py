@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay.core.verdicts import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
 from moderay.policy import Policy
-from moderay.records import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
 
 # Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
 EDGES = np.array(
@@ -22,7 +22,7 @@ REASON_CHARS, MOST_REASONS = 80, 20
 
 
 def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> pa.StructArray:
-    """Verdict structs of one policy -> structs of `records.DECISION`.
+    """Verdict structs of one policy -> structs of `verdicts.DECISION`.
 
     `violates` is P(violates) >= the policy's threshold, `label` the likeliest label on that side,
     and `answer` is kept only where the model wrote another one. Without scores, from an endpoint
@@ -86,7 +86,7 @@ def _audit(audit: pa.StructArray, policy: Policy) -> pa.StructArray:
 
 
 def verdicts(decisions: pa.StructArray) -> pa.StructArray:
-    """What was found out, without what a threshold made of it: structs of `records.VERDICT`."""
+    """What was found out, without what a threshold made of it: structs of `verdicts.VERDICT`."""
     written = pc.coalesce(decisions.field("answer"), decisions.field("label"))
     columns = [written if name == "answer" else decisions.field(name) for name in VERDICT.names]
     return pa.StructArray.from_arrays(columns, fields=list(VERDICT))

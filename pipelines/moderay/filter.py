@@ -21,17 +21,17 @@ from typing import Any
 import ray
 
 from moderay.asked import Labels, Wanted, checked
-from moderay.cluster import end_with_raylet, resources, start_ray
+from moderay.core.errors import ModerayError, Stopped, TryAgain, first_line
+from moderay.core.hashing import digest
+from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
+from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.dataset_card import dataset_card
-from moderay.errors import ModerayError, Stopped, TryAgain, first_line
 from moderay.formats import suffix
-from moderay.identity import digest
 from moderay.keep import FATES
 from moderay.publish import ShardFailed
 from moderay.publishing import cause
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease, list_state, read_markers
-from moderay.storage import plain_errors, read, remove, shown
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1

@@ -25,10 +25,12 @@ from ray.data.context import AutoscalingConfig
 from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked
-from moderay.cluster import BoardState, resources, start_board, start_ray
+from moderay.cluster import BoardState, start_board
 from moderay.content import template_columns
-from moderay.errors import ModerayError, Stopped, TryAgain, UserError, first_line
-from moderay.events import event, of_run
+from moderay.core.errors import ModerayError, Stopped, TryAgain, UserError, first_line
+from moderay.core.events import event, of_run
+from moderay.core.ray_runtime import resources, start_ray
+from moderay.core.storage import plain_errors, remove
 from moderay.footers import keep_footers
 from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index
@@ -40,7 +42,6 @@ from moderay.reading import Reading, read_task
 from moderay.reuse import LabelFile, load
 from moderay.saving import RunContext
 from moderay.state import Lease, read_markers
-from moderay.storage import plain_errors, remove
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import spans
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from moderay.core.storage import read
 from moderay.formats import Footer
 from moderay.state import Layout
-from moderay.storage import read
 
 # By a shard's identity.
 Footers = Mapping[tuple[object, ...], Footer]

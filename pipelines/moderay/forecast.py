@@ -16,13 +16,13 @@ from moderay import prepare
 from moderay.cascade import Cascade
 from moderay.check import Checked, engine_spec
 from moderay.content import windows
+from moderay.core.verdicts import CONTENT_HASH, Origin, structs
 from moderay.index import File, Partition, hash_keys
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
 from moderay.plan import Plan
 from moderay.prepare import valid
 from moderay.prompt import vocabulary
-from moderay.records import CONTENT_HASH, Origin, structs
 from moderay.reuse import LabelFile, ReadAlong, entries
 from moderay.units import read_span, spans
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from moderay.records import CONTENT_HASH, ROW, Status
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status
 from moderay.state import Range
 
 Numbers = npt.NDArray[Any]
@@ -276,7 +276,7 @@ class Index:
         ]
 
     def add_unit(self, source: Source, rows: Range, unit: pa.Table) -> list[Any]:
-        """Tell the partitions of a unit that is saved: `records.unit_schema` rows, judged by this
+        """Tell the partitions of a unit that is saved: `verdicts.unit_schema` rows, judged by this
         run or taken as if they were.
         """
         ok = [_by_content(unit.column(policy)) for policy in self.policies]

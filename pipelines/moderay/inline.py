@@ -13,18 +13,18 @@ import ray
 from moderay import dials
 from moderay.cascade import Cascade, cascades
 from moderay.check import Checked, engine_spec, fitted
-from moderay.cluster import resources, start_ray
 from moderay.content import contents
+from moderay.core.errors import Problems
+from moderay.core.ray_runtime import resources, start_ray
+from moderay.core.verdicts import CONTENT_HASH, structs
 from moderay.decide import decide, flagged
 from moderay.engines import EngineHost, EngineSpec
-from moderay.errors import Problems
 from moderay.hosting import hosted
 from moderay.job import Job, UnitSize
 from moderay.judges.unit import judge_unit, questions
 from moderay.policy import Policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import vocabulary
-from moderay.records import CONTENT_HASH, structs
 from moderay.units import read_span, spans
 
 

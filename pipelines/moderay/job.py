@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from moderay import yamlfile
-from moderay.errors import Problem, Problems, nearest
+from moderay.core.errors import Problem, Problems, nearest
 from moderay.policy import Policy, load_policy
 from moderay.prompt import Effort
 from moderay.yamlfile import Document, Found, Origin

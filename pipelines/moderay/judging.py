@@ -11,15 +11,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay import dials, events
-from moderay.cluster import Unit, end_with_raylet, whereabouts
+from moderay import dials
+from moderay.cluster import Unit
+from moderay.core import events
+from moderay.core.errors import ModerayError, Stopped, TryAgain
+from moderay.core.ray_runtime import end_with_raylet, whereabouts
+from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines import EngineDead, EngineHost
-from moderay.errors import ModerayError, Stopped, TryAgain
 from moderay.index import Source
 from moderay.judges.unit import Answered, judge_unit, questions
 from moderay.payloads import Payloads
 from moderay.prepare import with_known
-from moderay.records import CONTENT_HASH
 from moderay.saving import RunContext, fatal, save_unit, unit_event
 
 

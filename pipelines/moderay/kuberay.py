@@ -19,8 +19,8 @@ from typing import Any
 import yaml
 
 from moderay.check import engine_spec
-from moderay.errors import UserError, first_line
-from moderay.identity import digest
+from moderay.core.errors import UserError, first_line
+from moderay.core.hashing import digest
 from moderay.job import Job, Replicas
 
 CLUSTER = Path(__file__).parent / "raycluster.yaml"

@@ -16,14 +16,14 @@ from moderay.cascade import Cascade
 from moderay.check import Checked
 from moderay.columns import read_columns
 from moderay.content import Content, contents
-from moderay.errors import UserError, first_line
+from moderay.core.errors import UserError, first_line
+from moderay.core.hashing import number
+from moderay.core.storage import RemoteFile, filesystem, plain_errors
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status
 from moderay.formats import format_of
-from moderay.identity import number
 from moderay.policy import Policy
-from moderay.records import CONTENT_HASH, ROW, Status
 from moderay.shards import Shard
 from moderay.state import Layout, list_state, read_markers
-from moderay.storage import RemoteFile, filesystem, plain_errors
 
 # Rows of the input read at once.
 STEP = 8192

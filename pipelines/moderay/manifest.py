@@ -12,10 +12,10 @@ from typing import Any
 
 from moderay import audit, trend
 from moderay.check import Checked
+from moderay.core.verdicts import Status
 from moderay.decide import commonest
 from moderay.job import Model
 from moderay.plan import Plan
-from moderay.records import Status
 from moderay.reuse import EarlierOutput
 from moderay.state import Layout
 

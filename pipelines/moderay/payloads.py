@@ -21,11 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from moderay.core.storage import RemoteFile, details, get, read, version
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    DECISION,
+    ROW,
+    VERDICT,
+    VERDICTS,
+    Origin,
+    Status,
+    structs,
+)
 from moderay.decide import verdicts
 from moderay.index import MOST_POLICIES, File, Hits, Numbers, Source
-from moderay.records import CONTENT_HASH, DECISION, ROW, VERDICT, VERDICTS, Origin, Status, structs
 from moderay.state import Layout
-from moderay.storage import RemoteFile, details, get, read, version
 
 T = TypeVar("T")
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from moderay.cascade import Cascade
 from moderay.check import Checked
-from moderay.errors import UserError
+from moderay.core.errors import UserError
+from moderay.core.hashing import digest
+from moderay.core.storage import get, plain_errors
+from moderay.core.verdicts import RETRYABLE
 from moderay.formats import label_file
-from moderay.identity import digest
-from moderay.records import RETRYABLE
 from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.shards import Shard
 from moderay.state import Layout, Range, State, gaps, list_state, read_manifest, shard_key, tiling
-from moderay.storage import get, plain_errors
 
 Marker = tuple[str, str]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from moderay.errors import Problem, Problems, nearest
+from moderay.core.errors import Problem, Problems, nearest
 
 # A column name that Polars SQL reads without quoting: no hyphen.
 POLICY_ID = r"[a-z][a-z0-9_]*"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moderay.errors import ModerayError, Problem, Problems
+from moderay.core.errors import ModerayError, Problem, Problems
 
 if TYPE_CHECKING:
     from moderay.check import Checked
@@ -120,7 +120,7 @@ def _answer(task: ray.ObjectRef) -> dict[str, Any]:
 def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
     """What the job finds there. Raises `ModerayError`."""
     from moderay.check import check
-    from moderay.cluster import resources
+    from moderay.core.ray_runtime import resources
     from moderay.hosting import hosted
 
     checked = check(job)
@@ -139,8 +139,8 @@ def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
     """What of input, output and model a node cannot reach. A file that the driver writes in the
     output must be there for every node.
     """
+    from moderay.core.storage import plain_errors, remove
     from moderay.state import Layout
-    from moderay.storage import plain_errors, remove
 
     job = checked.job
     layout, name = Layout(job.output.path, job.storage), f"_moderay/preflight-{uuid.uuid4().hex}"
@@ -181,7 +181,7 @@ def _model(job: Any) -> tuple[str, str | None] | None:
 
 def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """On a node: what is wrong with files that must be there."""
-    from moderay.storage import details, filesystem, plain_errors
+    from moderay.core.storage import details, filesystem, plain_errors
 
     problems = []
     for url in urls:

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from moderay.cascade import Cascade
 from moderay.content import Content
+from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.job import Job
 from moderay.judges.safeguard import content_ids
 from moderay.prompt import Vocabulary
-from moderay.records import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.reuse import ReadAlong
 
 # A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge,

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from moderay import dials
-from moderay.errors import inert
-from moderay.events import event
-from moderay.records import RETRYABLE, Status
+from moderay.core.errors import inert
+from moderay.core.events import event
+from moderay.core.verdicts import RETRYABLE, Status
 
 if TYPE_CHECKING:
     from moderay.tracker import UnitDone

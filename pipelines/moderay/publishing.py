@@ -8,15 +8,16 @@ from typing import Any
 
 import ray
 
-from moderay import dials, events
+from moderay import dials
 from moderay.check import Checked
-from moderay.cluster import end_with_raylet
-from moderay.errors import ModerayError, TryAgain, first_line
-from moderay.events import event
+from moderay.core import events
+from moderay.core.errors import ModerayError, TryAgain, first_line
+from moderay.core.events import event
+from moderay.core.ray_runtime import end_with_raylet
+from moderay.core.storage import plain_errors
 from moderay.plan import Plan, Work
 from moderay.publish import Publication, ShardFailed, publish, republish
 from moderay.state import Range
-from moderay.storage import plain_errors
 
 
 class Publisher:

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from moderay.errors import Problem, UserError
+from moderay.core.errors import Problem, UserError
 from moderay.preflight import MARK
 
 # vLLM by the names of its builds: of these a node needs the one for its kind.

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from moderay.cluster import end_with_raylet
-from moderay.errors import UserError, first_line
+from moderay.core.errors import UserError, first_line
+from moderay.core.ray_runtime import end_with_raylet
+from moderay.core.storage import RemoteFile, filesystem, is_glob, place, plain_errors
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs
 from moderay.index import File, Index, Numbers, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band
 from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
-from moderay.records import CONTENT_HASH, ROW, Status, structs
 from moderay.state import Layout, list_state, outputs, read_manifest, read_markers
-from moderay.storage import RemoteFile, filesystem, is_glob, place, plain_errors
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade

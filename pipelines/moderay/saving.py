@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from moderay import dials
 from moderay.cascade import Cascade
+from moderay.core.errors import ModerayError
+from moderay.core.events import event
+from moderay.core.storage import plain_errors
+from moderay.core.verdicts import Origin, structs
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineSpec
-from moderay.errors import ModerayError
-from moderay.events import event
 from moderay.index import Index, Source
 from moderay.job import Job
-from moderay.records import Origin, structs
 from moderay.state import Layout, Range
-from moderay.storage import plain_errors
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class RunContext:
 
 
 def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> dict[str, Any]:
-    """`judged`: `records.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises `TryAgain`
-    or `UserError` where the storage fails.
+    """`judged`: `verdicts.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises
+    `TryAgain` or `UserError` where the storage fails.
     """
     layout, sink = run.outputs[0], pa.BufferOutputStream()
     with pa.ipc.new_file(

@@ -14,13 +14,8 @@ import pyarrow as pa
 
 from moderay.columns import check_columns, is_conversation
 from moderay.content import template_columns
-from moderay.errors import Problem, TryAgain, first_line
-from moderay.footers import Footers, read_footers
-from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
-from moderay.job import Job
-from moderay.judges.rulesfile import check_rules
-from moderay.state import Layout
-from moderay.storage import (
+from moderay.core.errors import Problem, TryAgain, first_line
+from moderay.core.storage import (
     details,
     filesystem,
     find,
@@ -31,6 +26,11 @@ from moderay.storage import (
     plain_errors,
     version,
 )
+from moderay.footers import Footers, read_footers
+from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
+from moderay.job import Job
+from moderay.judges.rulesfile import check_rules
+from moderay.state import Layout
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade

@@ -20,10 +20,10 @@ import yaml
 import moderay
 from moderay.cascade import cascades
 from moderay.check import engine_spec, fitted
-from moderay.errors import Problems, UserError
-from moderay.identity import digest
+from moderay.core.errors import Problems, UserError
+from moderay.core.hashing import digest
+from moderay.core.storage import shown
 from moderay.job import SCRIPTED, Draft, Job, draft_document, read_document
-from moderay.storage import shown
 from moderay.yamlfile import VARIABLE, Document
 
 JOB = "job.yaml"

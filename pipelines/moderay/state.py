@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from moderay.errors import ModerayError, TryAgain
-from moderay.identity import digest
-from moderay.storage import (
+from moderay.core.errors import ModerayError, TryAgain
+from moderay.core.hashing import digest
+from moderay.core.storage import (
     create,
     filesystem,
     get,

@@ -26,8 +26,8 @@ import aiohttp
 import requests
 
 from moderay.check import engine_spec
+from moderay.core.errors import Problem, Problems, TryAgain, UserError, first_line, inert
 from moderay.engines import VllmSpec
-from moderay.errors import Problem, Problems, TryAgain, UserError, first_line, inert
 from moderay.readiness import findings, needs, problems
 from moderay.shipping import JOB, Shipment, ship
 

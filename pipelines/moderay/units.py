@@ -12,15 +12,15 @@ import pyarrow as pa
 from moderay.cascade import Cascade
 from moderay.columns import read_columns
 from moderay.content import Content, contents
+from moderay.core.hashing import number
+from moderay.core.storage import filesystem
 from moderay.formats import format_of
-from moderay.identity import number
 from moderay.job import Job, UnitSize
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong
 from moderay.shards import Shard
 from moderay.state import Range
-from moderay.storage import filesystem
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.

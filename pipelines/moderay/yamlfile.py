@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from moderay.errors import Problem, Problems
+from moderay.core.errors import Problem, Problems
 
 SET = "--set"
 VARIABLE = re.compile(r"\$\{(\w+)\}")

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from moderay.core.errors import ModerayError
+from moderay.core.events import event
 from moderay.engines.base import (
     Broken,
     Counted,
@@ -23,8 +25,6 @@ from moderay.engines.base import (
     RequestFailed,
     Usage,
 )
-from moderay.errors import ModerayError
-from moderay.events import event
 
 T = TypeVar("T")
 

@@ -33,8 +33,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from moderay.core.errors import Stopped, UserError, first_line, nearest
 from moderay.engines.base import Broken, EngineDead, NotNow, Question, Reply, RequestFailed, Token
-from moderay.errors import Stopped, UserError, first_line, nearest
 
 KEY = "OPENAI_API_KEY"
 # Seconds that everybody waits where the endpoint does not say how long, doubled from time to time

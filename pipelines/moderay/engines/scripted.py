@@ -35,8 +35,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from moderay import tiny
+from moderay.core.hashing import digest
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
-from moderay.identity import digest
 from moderay.prompt import CHANNEL, END, MESSAGE, RETURN, START, Vocabulary, vocabulary
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moderay import checkpoint, profiles
+from moderay.core.errors import UserError
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
-from moderay.errors import UserError
 from moderay.profiles import Gpu, Wanted
 from moderay.prompt import CALL, RETURN, vocabulary
 

@@ -22,11 +22,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from moderay.errors import first_line
+from moderay.core.errors import first_line
+from moderay.core.storage import RemoteFile
 from moderay.formats.base import Footer, Range, Unreadable
 from moderay.formats.jsontypes import common_types, look, parsed, typed, unified
 from moderay.formats.lines import Lines, read_lines
-from moderay.storage import RemoteFile
 
 # Fetched at once, and read at once.
 FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 
-from moderay.errors import first_line
+from moderay.core.errors import first_line
 from moderay.formats.base import Unreadable
 from moderay.formats.lines import Lines
 

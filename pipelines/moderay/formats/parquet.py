@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderay.errors import first_line
+from moderay.core.errors import first_line
+from moderay.core.storage import RemoteFile, get
 from moderay.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, Range, Unreadable
-from moderay.storage import RemoteFile, get
 
 # Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
 TAIL, MIN_FILE = 2**16, 12

@@ -14,14 +14,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from moderay.answer import label_scores, read_label
+from moderay.core.errors import Problem, Problems
+from moderay.core.hashing import digest
+from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted
 from moderay.engines.host import EngineHost
-from moderay.errors import Problem, Problems
-from moderay.identity import digest
 from moderay.judges.card import CARD, BandCard
 from moderay.judges.safeguard import DETAIL, Safeguard
 from moderay.policy import Policy
-from moderay.records import Origin, Status, Verdict
 
 
 def load_band(folder: str | Path) -> BandCard:

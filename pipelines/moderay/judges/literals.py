@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from ahocorasick_rs import AhoCorasick
 
-from moderay.identity import digest
+from moderay.core.hashing import digest
 
 # Characters searched in one call: it returns every match, and a text of 100 MB can hold as many.
 PIECE = 2**16

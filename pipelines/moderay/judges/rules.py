@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 
 from moderay import columns
-from moderay.identity import digest
+from moderay.core.hashing import digest
+from moderay.core.verdicts import VERDICTS, Origin, Status, Verdict
 from moderay.judges.literals import Literals, lowered
 from moderay.policy import Policy
-from moderay.records import VERDICTS, Origin, Status, Verdict
 
 # Longer lists stand in the manifest by their hash and number.
 IN_MANIFEST = 100
@@ -94,7 +94,7 @@ class Rules:
         )
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `records.VERDICT`, null where no rule settles; `run` is left null.
+        """Structs of `verdicts.VERDICT`, null where no rule settles; `run` is left null.
 
         `texts`: the contents as the model reads them; a row where it is null or empty is never
         settled. `table`: the input's `columns`, row for row.

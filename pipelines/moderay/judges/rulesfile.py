@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from moderay import columns, yamlfile
-from moderay.errors import Problem, Problems, first_line, nearest
+from moderay.core.errors import Problem, Problems, first_line, nearest
 from moderay.judges.literals import Literals
 from moderay.judges.rules import Rule, Rules
 from moderay.policy import Policy

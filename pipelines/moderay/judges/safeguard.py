@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from moderay.answer import label_openings
 from moderay.content import most_tokens, text_windows, windows
+from moderay.core.verdicts import Status, Verdict
 from moderay.engines.base import Counted, Question, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.job import Windows
@@ -28,7 +29,6 @@ from moderay.prompt import (
     prompt,
     vocabulary,
 )
-from moderay.records import Status, Verdict
 
 P = TypeVar("P")
 

@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from moderay.errors import Problem, Problems
-from moderay.identity import digest
+from moderay.core.errors import Problem, Problems
+from moderay.core.hashing import digest
+from moderay.core.verdicts import VERDICT, Origin, Status
 from moderay.judges.card import CARD, FEATURES, Card
-from moderay.records import VERDICT, Origin, Status
 
 WEIGHTS = "weights.npy"
 
@@ -108,7 +108,7 @@ class Screen:
         return Linear(self.weights, self.card.scale, self.card.intercept).scores(texts)
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `records.VERDICT` where a text scores below the cut-off, null where it is
+        """Structs of `verdicts.VERDICT` where a text scores below the cut-off, null where it is
         passed on. So is one that is longer than all the card speaks of: the promise says nothing of
         it, and a little of anything is lost in it.
 

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
 from moderay import bounds
-from moderay.errors import UserError
-from moderay.identity import number
+from moderay.core.errors import UserError
+from moderay.core.hashing import number
 from moderay.judges.card import FEATURES, Card, Point, Teacher
 from moderay.judges.screen import (
     Linear,

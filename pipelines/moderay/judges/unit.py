@@ -11,9 +11,7 @@ import pyarrow.compute as pc
 
 from moderay import prepare
 from moderay.cascade import Cascade
-from moderay.engines.host import EngineHost
-from moderay.prepare import scattered, valid
-from moderay.records import (
+from moderay.core.verdicts import (
     CONTENT_HASH,
     ROW,
     VERDICT,
@@ -23,6 +21,8 @@ from moderay.records import (
     unit_schema,
     verdict_array,
 )
+from moderay.engines.host import EngineHost
+from moderay.prepare import scattered, valid
 
 Answered = Callable[[int], None]
 
@@ -39,7 +39,7 @@ async def judge_unit(
     run: int,
     answered: Answered = lambda count: None,
 ) -> pa.Table:
-    """`prepare.prepared` rows -> `records.unit_schema` rows, in the same order; for every policy
+    """`prepare.prepared` rows -> `verdicts.unit_schema` rows, in the same order; for every policy
     each content that is not known is asked once, all at the same time. `run`: the number of this
     run; `answered` is told how many of `questions` were.
     """

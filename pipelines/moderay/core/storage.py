@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from moderay.errors import ModerayError, TryAgain, UserError, first_line
-from moderay.events import event
+from moderay.core.errors import ModerayError, TryAgain, UserError, first_line
+from moderay.core.events import event
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from moderay.errors import ModerayError
+from moderay.core.errors import ModerayError
 
 _package = logging.getLogger("moderay")
 _events = logging.getLogger("moderay.events")
