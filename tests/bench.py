@@ -88,9 +88,9 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
     from moderay.check import engine_spec, fitted
+    from moderay.config.job_file import load_job
     from moderay.engines import Request
     from moderay.inline import job_cascades
-    from moderay.job import load_job
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
     job, policies = load_job(folder / "job.yaml")

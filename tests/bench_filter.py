@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from conftest import ROOT, SHARED
 
+from moderay.config.policy import load_policy
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import VERDICT, label_fields
 from moderay.decide import decide, flagged, summary
-from moderay.policy import load_policy
 
 SHARD_ROWS, WORDS = 10_000, 60
 KEEP = "NOT (spam.violates OR spam.probability > 0.8)"

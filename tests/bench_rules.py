@@ -17,9 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from moderay.config.policy import load_policy
 from moderay.judges.rules import Rules
 from moderay.judges.rulesfile import load_rules
-from moderay.policy import load_policy
 
 ROOT = Path(__file__).parent.parent
 TWEETS = ROOT.parent / "shared" / "data" / "tweets"

@@ -110,11 +110,11 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     import resource
 
     from moderay.check import Checked
+    from moderay.config.job import Job
+    from moderay.config.policy import load_policy
     from moderay.core.hashing import digest
     from moderay.inline import job_cascades
-    from moderay.job import Job
     from moderay.plan import make_plan
-    from moderay.policy import load_policy
     from moderay.shards import Scan, Shard
     from moderay.state import shard_key
 

@@ -25,10 +25,10 @@ from endpoint import NAME, served_beside
 from faulty import Faults
 
 from moderay import prompt
+from moderay.config.job import Job
+from moderay.config.policy import load_policy
 from moderay.content import texts
 from moderay.inline import job_cascades, judge_here
-from moderay.job import Job
-from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import HarmonyVocabulary, instructions
 from moderay.tiny.corpus import DEMO, example

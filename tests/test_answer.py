@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from moderay import tiny
 from moderay.answer import label_openings, parse
+from moderay.config.policy import Policy
 from moderay.engines import ScriptedSpec
 from moderay.engines.scripted import Rule, Script, ScriptedEngine
-from moderay.policy import Policy
 from moderay.prompt import vocabulary
 
 VOCAB = vocabulary(str(tiny.FOLDER))

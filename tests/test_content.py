@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from moderay import tiny
 from moderay.check import check_job
+from moderay.config.job import Job, UnitSize
+from moderay.config.policy import load_policy
 from moderay.content import contents, most_tokens, windows
 from moderay.core.verdicts import Status
-from moderay.job import Job, UnitSize
-from moderay.policy import load_policy
 from moderay.prompt import vocabulary
 from moderay.state import gaps, tiling
 from moderay.units import read_span, spans

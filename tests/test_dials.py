@@ -23,6 +23,8 @@ import yaml
 from conftest import ROOT, SCRIPT
 from prometheus_client.parser import text_string_to_metric_families
 
+from moderay.config.job import Job
+from moderay.config.policy import load_policy
 from moderay.content import texts
 from moderay.core import events
 from moderay.core.errors import UserError
@@ -31,9 +33,7 @@ from moderay.engines import Completion, EngineDead, EngineHost, Request, Scripte
 from moderay.engines.base import Counted, Usage
 from moderay.engines.scripted import Script
 from moderay.inline import job_cascades
-from moderay.job import Job
 from moderay.judges.unit import judge_unit, questions
-from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
 
 Sample = tuple[str, dict[str, str], float]

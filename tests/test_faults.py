@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 from moderay import run
 from moderay.brakes import Brakes
 from moderay.cluster import BoardState
+from moderay.config.job import Job, Limits
+from moderay.config.policy import load_policy
 from moderay.content import texts
 from moderay.core.errors import Stopped, UserError
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
 from moderay.engines.scripted import Script, ScriptedEngine
 from moderay.inline import job_cascades
-from moderay.job import Job, Limits
 from moderay.judges.unit import judge_unit
-from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
 from moderay.progress import Progress
 from moderay.prompt import vocabulary

@@ -26,13 +26,13 @@ from hypothesis import given, settings
 
 from moderay.asked import Wanted, check_job, read_labels, wanted
 from moderay.check import check
+from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.decide import decide, flagged
 from moderay.filter import filter_labels
 from moderay.keep import FATES
-from moderay.policy import load_policy
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
 

@@ -20,6 +20,8 @@ from hypothesis import example, given, settings
 
 from moderay.check import check
 from moderay.columns import read_columns
+from moderay.config.job import UnitSize
+from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, TryAgain, UserError
 from moderay.core.storage import RemoteFile, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
@@ -28,10 +30,8 @@ from moderay.formats import Footer, format_of, is_input, jsonlines, label_file, 
 from moderay.formats import lines as lines_
 from moderay.formats.jsonlines import spliced
 from moderay.formats.jsontypes import MOST_DEEP
-from moderay.job import UnitSize
 from moderay.keep import FATES, Fate
 from moderay.labelled import from_people
-from moderay.policy import load_policy
 from moderay.prepare import POSITION
 from moderay.publish import ShardFailed
 from moderay.shards import Shard

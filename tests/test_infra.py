@@ -146,7 +146,7 @@ def test_cluster_runs_the_image_and_the_ray_that_are_pinned() -> None:
 
 
 def test_head_gives_a_stopped_driver_its_grace_within_kubernetes_own() -> None:
-    from moderay.job import Limits
+    from moderay.config.job import Limits
 
     patience = re.search(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", " ".join(given("ENV")))
     assert patience is not None and Limits().grace_s < int(patience[1]) < 30

@@ -16,8 +16,9 @@ from conftest import ROOT, SHARED, plain
 from typer.testing import CliRunner
 
 from moderay.cli import app
+from moderay.config.job import Job
+from moderay.config.job_file import load_job
 from moderay.core.errors import UserError
-from moderay.job import Job, load_job
 from moderay.kuberay import CLUSTER, CONFIG_BYTES, FOLDER, checked_cron, load_cluster, manifests
 from moderay.shipping import ship
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, plain
 
+from moderay.config.policy import load_golden, load_policy
 from moderay.core.errors import Problems
-from moderay.policy import load_golden, load_policy
 from moderay.prompt import vocabulary
 
 WRONG = """\

@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 from moderay.check import engine_spec
+from moderay.config.job import Job
 from moderay.core.errors import UserError
 from moderay.engines import VllmSpec
-from moderay.job import Job
 from moderay.profiles import (
     FILE,
     GIB,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay import tiny
+from moderay.config.policy import load_policy
 from moderay.content import transcript
-from moderay.policy import load_policy
 from moderay.prompt import (
     CONTROL_TOKENS,
     PIECE,

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from moderay.answer import label_scores
 from moderay.check import check, engine_spec, fitted
+from moderay.config.job import Job
+from moderay.config.policy import load_policy
 from moderay.content import text_windows, texts
 from moderay.core.errors import Problems, Stopped, UserError
 from moderay.core.verdicts import structs
@@ -26,9 +28,7 @@ from moderay.engines import EngineDead, EngineHost
 from moderay.engines.base import Token
 from moderay.engines.remote import KEY, is_private, reply
 from moderay.inline import job_cascades
-from moderay.job import Job
 from moderay.judges.unit import judge_unit
-from moderay.policy import load_policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import HarmonyVocabulary, instructions
 

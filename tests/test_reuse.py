@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay import run
+from moderay.config.policy import load_policy
 from moderay.content import content_hash
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.decide import decide
-from moderay.policy import load_policy
 from moderay.reuse import LabelFile, ReadAlong
 from moderay.state import Layout
 

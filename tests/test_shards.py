@@ -397,7 +397,7 @@ def test_shard_names_never_leave_the_output(
         if not (root / folder).exists():
             (root / folder).mkdir(parents=True)
             (root / folder / "p.parquet").write_bytes(b"")
-    from moderay.job import Job
+    from moderay.config.job import Job
 
     source = "/".join([str(root), *parts, last]).rstrip("/")
     job = Job.model_validate(

@@ -10,10 +10,10 @@ import pytest
 from conftest import ROOT
 from nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCHED, UNIT, Nights
 
+from moderay.config.job import Alarms
+from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, verdict_array
 from moderay.decide import decide, distribution, summary
-from moderay.job import Alarms
-from moderay.policy import load_policy
 from moderay.trend import Night, trend
 
 BINS = np.array([0.6, 0.2, 0.1, 0.05, 0.03, 0.015, 0.005])

@@ -17,7 +17,7 @@ from chaos import killed_vllm
 from conftest import ROOT, labels, stored
 
 from moderay import tiny
-from moderay.policy import load_policy
+from moderay.config.policy import load_policy
 from moderay.prompt import prompt, vocabulary
 from moderay.tiny import demo
 

@@ -44,9 +44,9 @@ def label(
     file. Lazy: nothing is judged before the result is consumed. Raises `errors.Problems` for a
     policy or setting that is wrong.
     """
+    from moderay.config.job import Job
+    from moderay.config.policy import load_policy
     from moderay.inline import label_dataset
-    from moderay.job import Job
-    from moderay.policy import load_policy
 
     job = Job.model_validate(
         {

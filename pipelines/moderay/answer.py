@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moderay.config.policy import Policy
 from moderay.engines.base import Token
-from moderay.policy import Policy
 from moderay.prompt import CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, Vocabulary
 
 # How a rationale answer begins; what is opened when a label is asked for.

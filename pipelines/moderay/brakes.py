@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from moderay.cluster import BoardState
+from moderay.config.job import Limits
 from moderay.core.errors import Stopped
-from moderay.job import Limits
 from moderay.progress import Progress
 from moderay.tracker import Tracker
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moderay.config.job import Job
 from moderay.core.verdicts import RETRYABLE
-from moderay.job import Job
 from moderay.trend import Night, nights
 
 

@@ -13,11 +13,11 @@ import ray
 
 from moderay.cascade import Cascade, policy_key
 from moderay.check import Checked
+from moderay.config.job import GlanceArgs, Input, Job, Step
 from moderay.core.errors import UserError, nearest
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
 from moderay.inline import job_cascades, label_dataset
-from moderay.job import GlanceArgs, Input, Job, Step
 from moderay.judges.card import BandCard, Teacher
 from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen

@@ -11,12 +11,13 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from moderay.config.job import Job
+from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.hashing import number as number_of
 from moderay.core.verdicts import Verdict
 from moderay.engines import EngineHost, EngineSpec, RemoteSpec
-from moderay.job import Job
 from moderay.judges.card import BandCard, Teacher
 from moderay.judges.glance import Band, Glance, load_band
 from moderay.judges.reason import Reason
@@ -24,7 +25,6 @@ from moderay.judges.rules import Rules
 from moderay.judges.rulesfile import load_rules
 from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen, load_screen
-from moderay.policy import Policy
 from moderay.prompt import instructions
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from moderay import profiles
 from moderay.cascade import Cascade, cascades
+from moderay.config.job import SCRIPTED, Job
+from moderay.config.job_file import Draft, draft_job
+from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems, TryAgain, UserError
 from moderay.core.storage import place
 from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
-from moderay.job import SCRIPTED, Draft, Job, draft_job
-from moderay.policy import Policy
 from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.shards import Scan, scan
 

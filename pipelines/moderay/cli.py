@@ -336,7 +336,8 @@ def trend_(
     from dataclasses import asdict
 
     from moderay import chart as charts
-    from moderay.job import Alarms, load_job
+    from moderay.config.job import Alarms
+    from moderay.config.job_file import load_job
     from moderay.trend import found_nights, trend
 
     given = load_job(job, sets or ())[0] if job is not None else None
@@ -411,10 +412,10 @@ def label(
     effort: Annotated[str, typer.Option("--effort", help="low, medium or high.")] = "low",
 ) -> None:
     """Judge one text and print the verdict as JSON."""
+    from moderay.config.job import Job
+    from moderay.config.policy import load_policy
     from moderay.content import texts
     from moderay.inline import job_cascades, judge_here
-    from moderay.job import Job
-    from moderay.policy import load_policy
     from moderay.prepare import POSITION, prepared
 
     job = Job.model_validate(
@@ -453,7 +454,7 @@ def render(
     ids: Annotated[bool, typer.Option("--ids", help="One JSON list of token ids.")] = False,
 ) -> None:
     """Show exactly what the model is given."""
-    from moderay.policy import load_policy
+    from moderay.config.policy import load_policy
     from moderay.prompt import prompt
 
     vocab = _vocabulary(model)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
+from moderay.config.job import Job
 from moderay.content import template_columns
 from moderay.core.errors import Problem, first_line, nearest
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.formats import NoType
-from moderay.job import Job
 
 if TYPE_CHECKING:
     from moderay.cascade import Cascade

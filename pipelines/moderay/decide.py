@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay.config.policy import Policy
 from moderay.core.verdicts import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
-from moderay.policy import Policy
 
 # Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
 EDGES = np.array(

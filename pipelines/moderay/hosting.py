@@ -11,9 +11,9 @@ from ray.data import ActorPoolStrategy
 
 from moderay.cascade import Cascade
 from moderay.check import engine_spec, fitted
+from moderay.config.job import Job, Replicas, UnitSize
 from moderay.core.errors import UserError
 from moderay.engines import EngineSpec
-from moderay.job import Job, Replicas, UnitSize
 
 # Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes
 # what it gets.

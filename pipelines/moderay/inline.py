@@ -13,6 +13,8 @@ import ray
 from moderay import dials
 from moderay.cascade import Cascade, cascades
 from moderay.check import Checked, engine_spec, fitted
+from moderay.config.job import Job, UnitSize
+from moderay.config.policy import Policy
 from moderay.content import contents
 from moderay.core.errors import Problems
 from moderay.core.ray_runtime import resources, start_ray
@@ -20,9 +22,7 @@ from moderay.core.verdicts import CONTENT_HASH, structs
 from moderay.decide import decide, flagged
 from moderay.engines import EngineHost, EngineSpec
 from moderay.hosting import hosted
-from moderay.job import Job, UnitSize
 from moderay.judges.unit import judge_unit, questions
-from moderay.policy import Policy
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import vocabulary
 from moderay.units import read_span, spans

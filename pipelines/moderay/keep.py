@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.columns import EACH_ROW, row_by_row, where_columns
+from moderay.config.policy import Policy
 from moderay.core.errors import first_line, nearest
 from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
-from moderay.policy import Policy
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
 # a verdict that is missing.

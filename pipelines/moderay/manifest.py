@@ -12,9 +12,9 @@ from typing import Any
 
 from moderay import audit, trend
 from moderay.check import Checked
+from moderay.config.job import Model
 from moderay.core.verdicts import Status
 from moderay.decide import commonest
-from moderay.job import Model
 from moderay.plan import Plan
 from moderay.reuse import EarlierOutput
 from moderay.state import Layout

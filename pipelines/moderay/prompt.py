@@ -17,12 +17,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from moderay import checkpoint
-from moderay.policy import Policy
-
-Effort = Literal["low", "medium", "high"]
+from moderay.config.job import Effort
+from moderay.config.policy import Policy
 
 # Part of every judge key: raise it when the text below changes, since verdicts may then change too.
 PROMPT_FORMAT = 1

@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from moderay.config.policy import Policy
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import RemoteFile, filesystem, get, put_file, remove, stamp
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.decide import decide, distribution, flagged, redecide, summary
 from moderay.formats import BATCH_ROWS, format_of
-from moderay.policy import Policy
 from moderay.shards import Shard
 from moderay.state import Layout, Range, assert_epoch, gaps
 

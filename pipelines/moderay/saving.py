@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from moderay import dials
 from moderay.cascade import Cascade
+from moderay.config.job import Job
 from moderay.core.errors import ModerayError
 from moderay.core.events import event
 from moderay.core.storage import plain_errors
@@ -21,7 +22,6 @@ from moderay.core.verdicts import Origin, structs
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineSpec
 from moderay.index import Index, Source
-from moderay.job import Job
 from moderay.state import Layout, Range
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from moderay.columns import check_columns, is_conversation
+from moderay.config.job import Job
 from moderay.content import template_columns
 from moderay.core.errors import Problem, TryAgain, first_line
 from moderay.core.storage import (
@@ -28,7 +29,6 @@ from moderay.core.storage import (
 )
 from moderay.footers import Footers, read_footers
 from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
-from moderay.job import Job
 from moderay.judges.rulesfile import check_rules
 from moderay.state import Layout
 

@@ -19,11 +19,11 @@ import numpy as np
 from scipy.special import chdtrc, chdtri, ndtri, stdtrit, xlogy
 
 from moderay.bounds import interval
+from moderay.config.job import Alarms
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, is_glob, plain_errors, shown
 from moderay.core.verdicts import RETRYABLE, Status
 from moderay.decide import EDGES
-from moderay.job import Alarms
 from moderay.state import Layout, outputs, read_manifest
 
 Counts = np.ndarray

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from moderay.cascade import Cascade
 from moderay.columns import read_columns
+from moderay.config.job import Job, UnitSize
 from moderay.content import Content, contents
 from moderay.core.hashing import number
 from moderay.core.storage import filesystem
 from moderay.formats import format_of
-from moderay.job import Job, UnitSize
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong

@@ -6,7 +6,7 @@ from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from moderay.policy import POLICY_ID
+from moderay.config.policy import POLICY_ID
 
 CARD = "card.json"
 

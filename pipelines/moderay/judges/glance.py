@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moderay.answer import label_scores, read_label
+from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.verdicts import Origin, Status, Verdict
@@ -21,7 +22,6 @@ from moderay.engines.base import Counted
 from moderay.engines.host import EngineHost
 from moderay.judges.card import CARD, BandCard
 from moderay.judges.safeguard import DETAIL, Safeguard
-from moderay.policy import Policy
 
 
 def load_band(folder: str | Path) -> BandCard:

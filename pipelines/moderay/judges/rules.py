@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 
 from moderay import columns
+from moderay.config.policy import Policy
 from moderay.core.hashing import digest
 from moderay.core.verdicts import VERDICTS, Origin, Status, Verdict
 from moderay.judges.literals import Literals, lowered
-from moderay.policy import Policy
 
 # Longer lists stand in the manifest by their hash and number.
 IN_MANIFEST = 100

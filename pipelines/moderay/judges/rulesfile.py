@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from moderay import columns, yamlfile
+from moderay import columns
+from moderay.config import yaml_document
+from moderay.config.policy import Policy
+from moderay.config.yaml_document import Document
 from moderay.core.errors import Problem, Problems, first_line, nearest
 from moderay.judges.literals import Literals
 from moderay.judges.rules import Rule, Rules
-from moderay.policy import Policy
-from moderay.yamlfile import Document
 
 FILE = "rules.yaml"
 CONDITIONS = ("any_of", "pattern", "shorter_than", "where")
@@ -44,7 +45,7 @@ def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
     file = Path(folder) / FILE
     if not file.exists():
         return None
-    document = yamlfile.read(
+    document = yaml_document.read(
         file, "a file of rules is keys and values", "begin with rules: and below it - id: ..."
     )
     for name in document.data:

@@ -12,17 +12,16 @@ from functools import cached_property
 from typing import TypeVar
 
 from moderay.answer import label_openings
+from moderay.config.job import Effort, Windows
+from moderay.config.policy import Policy
 from moderay.content import most_tokens, text_windows, windows
 from moderay.core.verdicts import Status, Verdict
 from moderay.engines.base import Counted, Question, Request, RequestFailed
 from moderay.engines.host import EngineHost
-from moderay.job import Windows
-from moderay.policy import Policy
 from moderay.prompt import (
     CHANNEL,
     MESSAGE,
     PROMPT_FORMAT,
-    Effort,
     Prompt,
     Vocabulary,
     instructions,

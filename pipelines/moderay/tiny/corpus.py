@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moderay.config.policy import Label, Policy, load_policy
 from moderay.content import transcript
-from moderay.policy import Label, Policy, load_policy
 
 
 @dataclass(frozen=True)

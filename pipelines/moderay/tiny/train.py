@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 
+from moderay.config.job import Effort
 from moderay.prompt import (
     CHANNEL,
     CONTROL_TOKENS,
@@ -35,7 +36,6 @@ from moderay.prompt import (
     START,
     SYSTEM,
     CheckpointVocabulary,
-    Effort,
     instructions,
     prompt,
 )
