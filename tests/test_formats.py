@@ -320,7 +320,7 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     assert len(shard.row_groups) > 20 and len(cut) > 10
     found = {}
     for span in cut:
-        stream = _Rows(span, checked.job, read_columns(checked.job, ()))
+        stream = _Rows(span, checked.job, read_columns(checked.job))
         for unit in span.units:
             found |= {
                 row[POSITION]: (row["text"], row["day"]) for row in stream.upto(*unit).to_pylist()

@@ -96,6 +96,11 @@ class Cascade:
         return tuple(judge for judge in self.on_columns if isinstance(judge, Rules))
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The input's columns that its rules read."""
+        return tuple(name for rules in self.rules for name in rules.columns)
+
+    @property
     def last(self) -> EngineJudge:
         return self.on_engine[-1]
 

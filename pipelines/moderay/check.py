@@ -11,11 +11,15 @@ from moderay.cascade import Cascade, cascades
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
+from moderay.content import template_columns
 from moderay.core.errors import Problem, Problems, TryAgain, UserError
-from moderay.core.storage import place
+from moderay.core.storage import place, plain_errors
 from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
+from moderay.footers import Footers, read_footers
+from moderay.judges.rulesfile import check_rules
 from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.shards import Scan, scan
+from moderay.state import Layout
 
 # Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.
 # Of GPUs each kind has its profile, which only the worker can choose.
@@ -59,7 +63,7 @@ def _further_problems(draft: Draft) -> list[Problem]:
         problems += _reused(draft.job, made)[1]
         return [
             *problems,
-            *scan(draft.job, [policy.id for policy in draft.policies], made).problems,
+            *_scanned(draft.job, draft.policies, made)[1],
         ]
     except TryAgain:
         return problems
@@ -72,11 +76,31 @@ def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
     spec = engine_spec(job, gpus=0)
     made, problems = cascades(job, policies, spec)
     reused, unfinished = _reused(job, made)
-    found = scan(job, [policy.id for policy in policies], made)
-    if problems := [*problems, *unfinished, *found.problems]:
+    found, in_input = _scanned(job, policies, made)
+    if problems := [*problems, *unfinished, *in_input]:
         raise Problems(problems)
     fitted(spec, made)
     return Checked(job, tuple(policies), made, found, reused)
+
+
+def _scanned(
+    job: Job, policies: Sequence[Policy], cascades: Sequence[Cascade]
+) -> tuple[Scan, list[Problem]]:
+    """The input, and what is wrong with it, for the rules that read its columns too."""
+    found = scan(job, [policy.id for policy in policies], lambda: _kept_footers(job))
+    rules = [rules for cascade in cascades for rules in cascade.rules]
+    in_rules = [problem for each in rules for problem in check_rules(each, found.files)]
+    return found, [*found.problems, *in_rules]
+
+
+def _kept_footers(job: Job) -> Footers:
+    """Footers that an earlier run of the job had to read files for."""
+    if not job.output.path:
+        return {}
+    with plain_errors(job.output.path):
+        return read_footers(
+            Layout(job.output.path, job.storage), template_columns(job.input.content)
+        )
 
 
 def _reused(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,7 +19,6 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.formats import NoType
 
 if TYPE_CHECKING:
-    from moderay.cascade import Cascade
     from moderay.shards import Shard
 
     File = tuple[Shard, pa.Schema]
@@ -40,14 +39,10 @@ _QUOTED = re.compile(r'"[^"]*"')
 EACH_ROW = "it must be true or false for each row by itself, whatever rows are read with it"
 
 
-def read_columns(job: Job, cascades: Sequence[Cascade]) -> list[str]:
+def read_columns(job: Job, rule_columns: Iterable[str] = ()) -> list[str]:
     """The columns that judging reads: the content's, those of `where`, and those of rules."""
-    rules = [name for cascade in cascades for rules in cascade.rules for name in rules.columns]
-    return list(
-        dict.fromkeys(
-            [*template_columns(job.input.content), *where_columns(job.input.where), *rules]
-        )
-    )
+    content = template_columns(job.input.content)
+    return list(dict.fromkeys([*content, *where_columns(job.input.where), *rule_columns]))
 
 
 def where_columns(where: str | None) -> list[str]:

@@ -176,7 +176,7 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
     """The contents of those rows, the chosen share of them."""
     rows, violates = truth
     fs, path = filesystem(shard.url, checked.job.storage)
-    wanted = read_columns(checked.job, ())
+    wanted = read_columns(checked.job)
     try:
         start = 0
         for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, STEP):

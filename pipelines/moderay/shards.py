@@ -5,10 +5,10 @@ each file.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,13 +27,8 @@ from moderay.core.storage import (
     plain_errors,
     version,
 )
-from moderay.footers import Footers, read_footers
+from moderay.footers import Footers
 from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
-from moderay.judges.rulesfile import check_rules
-from moderay.state import Layout
-
-if TYPE_CHECKING:
-    from moderay.cascade import Cascade
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
@@ -76,41 +71,41 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the input holds. `columns`: the carried fields, in order. `unreadable`: (file, reason).
-    `problems`: what `check` reports. `footers`: of files that had to be read for them.
+    """What the input holds. `schemas`: by shard, what it is read with. `columns`: the carried
+    fields, in order. `unreadable`: (file, reason). `problems`: what `check` reports. `footers`: of
+    files that had to be read for them.
     """
 
     shards: tuple[Shard, ...]
+    schemas: tuple[pa.Schema, ...]
     columns: pa.Schema
     unreadable: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...]
     footers: Footers = field(default_factory=dict)
 
     @property
+    def files(self) -> list[tuple[Shard, pa.Schema]]:
+        return list(zip(self.shards, self.schemas, strict=True))
+
+    @property
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
 
 
-def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Scan:
-    """Find the shards and check their columns, those that rules read included. Raises `UserError`
-    or `TryAgain` where the storage cannot be asked.
+def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict) -> Scan:
+    """Find the shards and check their columns. `kept`: gives the footers that an earlier run had to
+    read files for; asked only where there are such files. Raises `UserError` or `TryAgain` where
+    the storage cannot be asked.
     """
     files, problems = _files(job)
-    read = _footers(job, files, _kept(job, files))
+    counted = any(format_of(shard.url).counted for shard in files)
+    read = _footers(job, files, kept() if counted else {})
     good = _with_footers(job, [(shard, footer) for shard, footer, _ in read if footer is not None])
     unreadable = tuple((shard.file, error) for shard, _, error in read if error is not None)
     carried = pa.schema([])
     if good:
         carried, wrong = check_columns(job, good, policy_ids)
-        problems += [
-            *wrong,
-            *(
-                problem
-                for cascade in cascades
-                for rules in cascade.rules
-                for problem in check_rules(rules, good)
-            ),
-        ]
+        problems += wrong
         if not sum(shard.rows for shard, _ in good):
             problems.append(job.problem("input.path", "the input has no rows"))
     elif files:
@@ -120,12 +115,14 @@ def scan(job: Job, policy_ids: Sequence[str], cascades: Sequence[Cascade]) -> Sc
                 f"none of {len(files)} files can be read; the first: {unreadable[0][1]}",
             )
         )
-    counted = {
+    footers = {
         tuple(shard.identity): footer
         for shard, footer, _ in read
         if footer is not None and format_of(shard.url).counted
     }
-    return Scan(tuple(shard for shard, _ in good), carried, unreadable, tuple(problems), counted)
+    shards = tuple(shard for shard, _ in good)
+    schemas = tuple(schema for _, schema in good)
+    return Scan(shards, schemas, carried, unreadable, tuple(problems), footers)
 
 
 def _files(job: Job) -> tuple[list[Shard], list[Problem]]:
@@ -254,16 +251,6 @@ def _output_problems(
             "output.path",
             f"the labels of {replaced.url} would replace the input file itself",
             "write them to another folder",
-        )
-
-
-def _kept(job: Job, files: Sequence[Shard]) -> Footers:
-    """Footers that an earlier run of the job had to read files for."""
-    if not job.output.path or not any(format_of(shard.url).counted for shard in files):
-        return {}
-    with plain_errors(job.output.path):
-        return read_footers(
-            Layout(job.output.path, job.storage), template_columns(job.input.content)
         )
 
 

@@ -63,7 +63,8 @@ def read_span(
     """Each unit's range and its selected rows as `prepare.PREPARED`, with what `earlier` and the
     judges on columns say of them. One pass over the columns that judging needs.
     """
-    rows = _Rows(span, job, read_columns(job, cascades))
+    rule_columns = [name for cascade in cascades for name in cascade.columns]
+    rows = _Rows(span, job, read_columns(job, rule_columns))
     for start, end in span.units:
         table, found = _selected(rows.upto(start, end), span.shard, job)
         yield (start, end), prepared(table, found, job, cascades, vocab, earlier)
