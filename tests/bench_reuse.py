@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT
 
-from moderay.content import content_hash
+from moderay.corpus.content import content_hash
 from moderay.index import File, Partition, Source
 
 SHARDS = 20

@@ -113,9 +113,10 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
     from moderay.core.hashing import digest
+    from moderay.corpus.scan import Scan
+    from moderay.corpus.shard import Shard
     from moderay.inline import job_cascades
     from moderay.plan import make_plan
-    from moderay.shards import Scan, Shard
     from moderay.state import shard_key
 
     job = Job.model_validate(

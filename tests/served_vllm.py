@@ -27,7 +27,7 @@ from faulty import Faults
 from moderay import prompt
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
-from moderay.content import texts
+from moderay.corpus.content import texts
 from moderay.inline import job_cascades, judge_here
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import HarmonyVocabulary, instructions

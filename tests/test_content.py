@@ -13,10 +13,10 @@ from moderay import tiny
 from moderay.check import check_job
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import load_policy
-from moderay.content import contents, most_tokens, windows
 from moderay.core.verdicts import Status
+from moderay.corpus.content import contents, most_tokens, windows
+from moderay.corpus.ranges import gaps, tiling
 from moderay.prompt import vocabulary
-from moderay.state import gaps, tiling
 from moderay.units import read_span, spans
 
 SPAM = Path(__file__).parents[1] / "policies/spam"

@@ -25,10 +25,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
-from moderay.content import texts
 from moderay.core import events
 from moderay.core.errors import UserError
 from moderay.core.storage import patiently
+from moderay.corpus.content import texts
 from moderay.engines import Completion, EngineDead, EngineHost, Request, ScriptedSpec
 from moderay.engines.base import Counted, Usage
 from moderay.engines.scripted import Script

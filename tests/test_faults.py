@@ -26,8 +26,8 @@ from moderay.brakes import Brakes
 from moderay.cluster import BoardState
 from moderay.config.job import Job, Limits
 from moderay.config.policy import load_policy
-from moderay.content import texts
 from moderay.core.errors import Stopped, UserError
+from moderay.corpus.content import texts
 from moderay.engines import EngineDead, EngineHost, ScriptedSpec
 from moderay.engines.scripted import Script, ScriptedEngine
 from moderay.inline import job_cascades

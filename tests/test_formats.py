@@ -19,22 +19,22 @@ from conftest import ROOT, compared, labels, plain
 from hypothesis import example, given, settings
 
 from moderay.check import check
-from moderay.columns import read_columns
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, TryAgain, UserError
 from moderay.core.storage import RemoteFile, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
+from moderay.corpus.columns import read_columns
+from moderay.corpus.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
+from moderay.corpus.formats import lines as lines_
+from moderay.corpus.formats.json_types import MOST_DEEP
+from moderay.corpus.formats.jsonlines import spliced
+from moderay.corpus.shard import Shard
 from moderay.decide import decide, flagged
-from moderay.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
-from moderay.formats import lines as lines_
-from moderay.formats.jsonlines import spliced
-from moderay.formats.jsontypes import MOST_DEEP
 from moderay.keep import FATES, Fate
 from moderay.labelled import from_people
 from moderay.prepare import POSITION
 from moderay.publish import ShardFailed
-from moderay.shards import Shard
 from moderay.sieve import Rule, Sifting, sift
 from moderay.state import Layout, Lease
 from moderay.units import _Rows, spans

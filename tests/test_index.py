@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay.config.policy import load_policy
-from moderay.content import content_hash
 from moderay.core.storage import remove
 from moderay.core.verdicts import ROW, Status, Verdict, label_fields, unit_schema, verdict_array
+from moderay.corpus.content import content_hash
 from moderay.decide import decide, flagged
 from moderay.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band

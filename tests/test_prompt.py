@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moderay import tiny
 from moderay.config.policy import load_policy
-from moderay.content import transcript
+from moderay.corpus.content import transcript
 from moderay.prompt import (
     CONTROL_TOKENS,
     PIECE,

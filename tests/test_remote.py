@@ -20,9 +20,9 @@ from moderay.answer import label_scores
 from moderay.check import check, engine_spec, fitted
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
-from moderay.content import text_windows, texts
 from moderay.core.errors import Problems, Stopped, UserError
 from moderay.core.verdicts import structs
+from moderay.corpus.content import text_windows, texts
 from moderay.decide import decide, redecide
 from moderay.engines import EngineDead, EngineHost
 from moderay.engines.base import Token

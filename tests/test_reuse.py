@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from moderay import run
 from moderay.config.policy import load_policy
-from moderay.content import content_hash
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
+from moderay.corpus.content import content_hash
 from moderay.decide import decide
 from moderay.reuse import LabelFile, ReadAlong
 from moderay.state import Layout

@@ -9,12 +9,12 @@ from conftest import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay import shards
 from moderay.check import check
 from moderay.core import storage
 from moderay.core.errors import ModerayError, Problems, TryAgain, UserError
-from moderay.formats import parquet
-from moderay.shards import Scan
+from moderay.corpus import scan as scanning
+from moderay.corpus.formats import parquet
+from moderay.corpus.scan import Scan
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -407,7 +407,7 @@ def test_shard_names_never_leave_the_output(
             "policies": ["none"],
         }
     )
-    for shard in shards._list(source, job)[0]:
+    for shard in scanning._list(source, job)[0]:
         assert not shard.name.startswith("/")
         assert not {"..", ".", "", "_x"} & set(shard.name.split("/"))
         assert os.path.normpath(root / "out" / shard.name).startswith(f"{root}/out/")

@@ -15,7 +15,7 @@ from moderay.config.policy import Label, Policy
 from moderay.core.errors import Problem, Problems, UserError, nearest
 from moderay.core.storage import filesystem, place, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
-from moderay.formats import format_of, input_file
+from moderay.corpus.formats import format_of, input_file
 from moderay.keep import FATES, TOLD, Fate, rule_problems
 from moderay.sieve import Rule, changed
 from moderay.state import Layout, list_state, read_manifest, read_markers

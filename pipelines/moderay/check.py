@@ -11,14 +11,15 @@ from moderay.cascade import Cascade, cascades
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
-from moderay.content import template_columns
 from moderay.core.errors import Problem, Problems, TryAgain, UserError
 from moderay.core.storage import place, plain_errors
+from moderay.corpus.content import template_columns
+from moderay.corpus.scan import Scan, scan
+from moderay.corpus.shard import Footers
 from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
-from moderay.footers import Footers, read_footers
+from moderay.footers import read_footers
 from moderay.judges.rulesfile import check_rules
 from moderay.reuse import EarlierOutput, earlier_outputs
-from moderay.shards import Scan, scan
 from moderay.state import Layout
 
 # Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.

@@ -414,7 +414,7 @@ def label(
     """Judge one text and print the verdict as JSON."""
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
-    from moderay.content import texts
+    from moderay.corpus.content import texts
     from moderay.inline import job_cascades, judge_here
     from moderay.prepare import POSITION, prepared
 

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from moderay.state import Range
+from moderay.corpus.ranges import Range
 
 Unit = tuple[str, Range]
 

@@ -25,8 +25,8 @@ from moderay.core.errors import ModerayError, Stopped, TryAgain, first_line
 from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
+from moderay.corpus.formats import suffix
 from moderay.dataset_card import dataset_card
-from moderay.formats import suffix
 from moderay.keep import FATES
 from moderay.publish import ShardFailed
 from moderay.publishing import cause

@@ -26,11 +26,11 @@ from moderay import manifest as manifests
 from moderay.brakes import Brakes
 from moderay.check import Checked
 from moderay.cluster import BoardState, start_board
-from moderay.content import template_columns
 from moderay.core.errors import ModerayError, Stopped, TryAgain, UserError, first_line
 from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
+from moderay.corpus.content import template_columns
 from moderay.footers import keep_footers
 from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
 from moderay.index import Index, start_index

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from moderay.core.storage import read
-from moderay.formats import Footer
+from moderay.corpus.formats import Footer
+from moderay.corpus.shard import Footers
 from moderay.state import Layout
-
-# By a shard's identity.
-Footers = Mapping[tuple[object, ...], Footer]
 
 # Raise it when what is counted, or how row groups are cut, changes.
 FORMAT = 1

@@ -15,8 +15,8 @@ import pyarrow as pa
 from moderay import prepare
 from moderay.cascade import Cascade
 from moderay.check import Checked, engine_spec
-from moderay.content import windows
 from moderay.core.verdicts import CONTENT_HASH, Origin, structs
+from moderay.corpus.content import windows
 from moderay.index import File, Partition, hash_keys
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason

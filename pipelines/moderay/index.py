@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import ray
 
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status
-from moderay.state import Range
+from moderay.corpus.ranges import Range
 
 Numbers = npt.NDArray[Any]
 

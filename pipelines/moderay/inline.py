@@ -15,10 +15,10 @@ from moderay.cascade import Cascade, cascades
 from moderay.check import Checked, engine_spec, fitted
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import Policy
-from moderay.content import contents
 from moderay.core.errors import Problems
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.verdicts import CONTENT_HASH, structs
+from moderay.corpus.content import contents
 from moderay.decide import decide, flagged
 from moderay.engines import EngineHost, EngineSpec
 from moderay.hosting import hosted

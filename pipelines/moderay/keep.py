@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.columns import EACH_ROW, row_by_row, where_columns
 from moderay.config.policy import Policy
 from moderay.core.errors import first_line, nearest
 from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
+from moderay.corpus.where import EACH_ROW, row_by_row, where_columns
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
 # a verdict that is missing.

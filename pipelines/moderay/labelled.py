@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 
 from moderay.cascade import Cascade
 from moderay.check import Checked
-from moderay.columns import read_columns
 from moderay.config.policy import Policy
-from moderay.content import Content, contents
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, filesystem, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status
-from moderay.formats import format_of
-from moderay.shards import Shard
+from moderay.corpus.columns import read_columns
+from moderay.corpus.content import Content, contents
+from moderay.corpus.formats import format_of
+from moderay.corpus.shard import Shard
 from moderay.state import Layout, list_state, read_markers
 
 # Rows of the input read at once.

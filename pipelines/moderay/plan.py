@@ -16,10 +16,11 @@ from moderay.core.errors import UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import get, plain_errors
 from moderay.core.verdicts import RETRYABLE
-from moderay.formats import label_file
+from moderay.corpus.formats import label_file
+from moderay.corpus.ranges import Range, gaps, tiling
+from moderay.corpus.shard import Shard
 from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
-from moderay.shards import Shard
-from moderay.state import Layout, Range, State, gaps, list_state, read_manifest, shard_key, tiling
+from moderay.state import Layout, State, list_state, read_manifest, shard_key
 
 Marker = tuple[str, str]
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from moderay.cascade import Cascade
 from moderay.config.job import Job
-from moderay.content import Content
 from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS, Status, structs
+from moderay.corpus.content import Content
 from moderay.judges.safeguard import content_ids
 from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong

@@ -25,10 +25,11 @@ from moderay.config.policy import Policy
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import RemoteFile, filesystem, get, put_file, remove, stamp
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
+from moderay.corpus.formats import BATCH_ROWS, format_of
+from moderay.corpus.ranges import Range, gaps
+from moderay.corpus.shard import Shard
 from moderay.decide import decide, distribution, flagged, redecide, summary
-from moderay.formats import BATCH_ROWS, format_of
-from moderay.shards import Shard
-from moderay.state import Layout, Range, assert_epoch, gaps
+from moderay.state import Layout, assert_epoch
 
 
 class ShardFailed(ModerayError):

@@ -15,9 +15,9 @@ from moderay.core.errors import ModerayError, TryAgain, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
+from moderay.corpus.ranges import Range
 from moderay.plan import Plan, Work
 from moderay.publish import Publication, ShardFailed, publish, republish
-from moderay.state import Range
 
 
 class Publisher:

@@ -19,10 +19,11 @@ from moderay.core.errors import ModerayError
 from moderay.core.events import event
 from moderay.core.storage import plain_errors
 from moderay.core.verdicts import Origin, structs
+from moderay.corpus.ranges import Range
 from moderay.decide import decide, flagged, summary
 from moderay.engines import EngineSpec
 from moderay.index import Index, Source
-from moderay.state import Layout, Range
+from moderay.state import Layout
 
 
 @dataclass(frozen=True)

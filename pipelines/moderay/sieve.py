@@ -20,16 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.columns import where_columns
 from moderay.config.policy import Policy
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
+from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
+from moderay.corpus.ranges import Range
+from moderay.corpus.where import where_columns
 from moderay.decide import flagged, redecide
-from moderay.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.keep import FATES, TOLD, Fate, fates, read_fields, told, untold
 from moderay.publish import ShardFailed
-from moderay.state import Layout, Range, assert_epoch
+from moderay.state import Layout, assert_epoch
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,11 @@ from moderay.core.storage import (
     read,
     remove,
 )
+from moderay.corpus.ranges import Range
 
 if TYPE_CHECKING:
-    from moderay.shards import Shard
+    from moderay.corpus.shard import Shard
 
-Range = tuple[int, int]
 
 # A driver renews its lease this often; one that has not for LEASE_S seconds is taken for dead.
 # Between the two lies what a slow store and the clocks of two machines may differ by.
@@ -131,23 +131,6 @@ def read_markers(layout: Layout, paths: Sequence[str]) -> list[dict[str, Any]]:
     fs = layout.fs
     with ThreadPoolExecutor(16) as pool:
         return [json.loads(data) for data in pool.map(lambda path: get(fs, path), paths)]
-
-
-def tiling(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """Ranges in order without overlaps: of two that overlap (two drivers once wrote at the same
-    time) the earlier counts.
-    """
-    kept: list[Range] = []
-    for start, end in sorted(ranges):
-        if end > start and (not kept or start >= kept[-1][1]):
-            kept.append((start, end))
-    return tuple(kept)
-
-
-def gaps(rows: int, saved: Sequence[Range]) -> list[Range]:
-    """What of 0..rows no saved range covers."""
-    edges = [0, *[edge for part in saved for edge in part], rows]
-    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
 
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:

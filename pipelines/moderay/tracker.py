@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.plan import Work
-from moderay.state import Range, gaps, tiling
 
 
 @dataclass(frozen=True)

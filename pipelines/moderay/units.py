@@ -10,17 +10,17 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.cascade import Cascade
-from moderay.columns import read_columns
 from moderay.config.job import Job, UnitSize
-from moderay.content import Content, contents
 from moderay.core.hashing import number
 from moderay.core.storage import filesystem
-from moderay.formats import format_of
+from moderay.corpus.columns import read_columns
+from moderay.corpus.content import Content, contents
+from moderay.corpus.formats import format_of
+from moderay.corpus.ranges import Range
+from moderay.corpus.shard import Shard
 from moderay.prepare import POSITION, prepared
 from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong
-from moderay.shards import Shard
-from moderay.state import Range
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from moderay import columns
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest
 from moderay.core.verdicts import VERDICTS, Origin, Status, Verdict
+from moderay.corpus.where import where_columns
 from moderay.judges.literals import Literals, lowered
 
 # Longer lists stand in the manifest by their hash and number.
@@ -90,7 +90,7 @@ class Rules:
     def columns(self) -> tuple[str, ...]:
         """Input columns that the rules' `where` read."""
         return tuple(
-            dict.fromkeys(name for rule in self.rules for name in columns.where_columns(rule.where))
+            dict.fromkeys(name for rule in self.rules for name in where_columns(rule.where))
         )
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:

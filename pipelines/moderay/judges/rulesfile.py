@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from moderay import columns
 from moderay.config import yaml_document
 from moderay.config.policy import Policy
 from moderay.config.yaml_document import Document
 from moderay.core.errors import Problem, Problems, first_line, nearest
+from moderay.corpus.where import EACH_ROW, File, row_by_row, where_columns, where_wrong
 from moderay.judges.literals import Literals
 from moderay.judges.rules import Rule, Rules
 
@@ -74,7 +74,7 @@ def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
     return Rules(policy, str(file), tuple(sound.values()))
 
 
-def check_rules(rules: Rules, files: Sequence[columns.File]) -> list[Problem]:
+def check_rules(rules: Rules, files: Sequence[File]) -> list[Problem]:
     """What is wrong with the rules' `where` under the schemas of the input's shards; one line for a
     problem of many shards.
     """
@@ -82,10 +82,10 @@ def check_rules(rules: Rules, files: Sequence[columns.File]) -> list[Problem]:
     for rule in rules.rules:
         if rule.where is None:
             continue
-        expression, names = pl.sql_expr(rule.where), columns.where_columns(rule.where)
+        expression, names = pl.sql_expr(rule.where), where_columns(rule.where)
         shards: dict[tuple[str, str], list[str]] = {}
         for shard, schema in files:
-            for _, message, hint in columns.where_wrong(expression, names, shard, schema):
+            for _, message, hint in where_wrong(expression, names, shard, schema):
                 shards.setdefault((message, hint), []).append(shard.file)
         for (message, hint), found in shards.items():
             more = f" (and {len(found) - 1:,} more shards)" if len(found) > 1 else ""
@@ -247,14 +247,12 @@ def _check_where(document: Document, key: str, given: dict[str, Any]) -> None:
     if "where" not in given:
         return
     try:
-        alone = columns.where_columns(given["where"]) and columns.row_by_row(
-            pl.sql_expr(given["where"])
-        )
+        alone = where_columns(given["where"]) and row_by_row(pl.sql_expr(given["where"]))
     except pl.exceptions.PolarsError as error:
         document.wrong(f"{key}.where", f"where: {first_line(error)}")
         return
     if not alone:
-        document.wrong(f"{key}.where", "where does not look at one row's columns", columns.EACH_ROW)
+        document.wrong(f"{key}.where", "where does not look at one row's columns", EACH_ROW)
 
 
 def _contradictions(document: Document, rules: dict[str, Rule]) -> None:

@@ -14,8 +14,8 @@ from typing import TypeVar
 from moderay.answer import label_openings
 from moderay.config.job import Effort, Windows
 from moderay.config.policy import Policy
-from moderay.content import most_tokens, text_windows, windows
 from moderay.core.verdicts import Status, Verdict
+from moderay.corpus.content import most_tokens, text_windows, windows
 from moderay.engines.base import Counted, Question, Request, RequestFailed
 from moderay.engines.host import EngineHost
 from moderay.prompt import (

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moderay.config.policy import Label, Policy, load_policy
-from moderay.content import transcript
+from moderay.corpus.content import transcript
 
 
 @dataclass(frozen=True)

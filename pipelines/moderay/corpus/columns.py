@@ -4,26 +4,29 @@ right type.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
 from moderay.config.job import Job
-from moderay.content import template_columns
 from moderay.core.errors import Problem, first_line, nearest
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
-from moderay.formats import NoType
+from moderay.corpus.content import template_columns
+from moderay.corpus.formats import NoType
+from moderay.corpus.shard import Shard
+from moderay.corpus.where import (
+    EACH_ROW,
+    File,
+    Wrong,
+    named_once,
+    row_by_row,
+    where_columns,
+    where_wrong,
+)
 
-if TYPE_CHECKING:
-    from moderay.shards import Shard
-
-    File = tuple[Shard, pa.Schema]
-    Wrong = tuple[str, str, str]  # the job's key, what is wrong in a shard, a hint
-    Check = Callable[[Shard, pa.Schema], Iterator[Wrong]]
+Check = Callable[[Shard, pa.Schema], Iterator[Wrong]]
 
 # Shards named for one and the same problem; of the others only the number is told.
 NAMED = 3
@@ -31,23 +34,12 @@ _SCHEMA = (
     "one output has one schema: leave the column out with output.columns, or label the "
     "files in two jobs"
 )
-_TOGETHER = re.compile(
-    r"(?<!\.list)(?<!\.arr)\.(mean|sum|min|max|first|last|count|median|quantile|std|var|n_unique|arg_\w+|shift|rank|cum_\w+|over|implode)\("
-    r"|\b(len|corr|cov|int_range)\(|\.int_range\("
-)
-_QUOTED = re.compile(r'"[^"]*"')
-EACH_ROW = "it must be true or false for each row by itself, whatever rows are read with it"
 
 
 def read_columns(job: Job, rule_columns: Iterable[str] = ()) -> list[str]:
     """The columns that judging reads: the content's, those of `where`, and those of rules."""
     content = template_columns(job.input.content)
     return list(dict.fromkeys([*content, *where_columns(job.input.where), *rule_columns]))
-
-
-def where_columns(where: str | None) -> list[str]:
-    """The columns an expression names. Raises a Polars error where it is none."""
-    return list(dict.fromkeys(pl.sql_expr(where).meta.root_names())) if where else []
 
 
 def output_columns(job: Job, schema: pa.Schema) -> list[str]:
@@ -70,7 +62,9 @@ def check_columns(
     )
     problems = _output_problems(job, first.file, reference, names, policy_ids, key)
     fields = {
-        name: reference.field(name).remove_metadata() for name in names if _once(reference, name)
+        name: reference.field(name).remove_metadata()
+        for name in names
+        if named_once(reference, name)
     }
     carried = pa.schema(
         [
@@ -133,7 +127,7 @@ def _output_problems(
                     nearest(name, schema.names),
                 )
             )
-        elif not _once(schema, name):
+        elif not named_once(schema, name):
             problems.append(
                 job.problem(
                     key,
@@ -190,7 +184,7 @@ def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterator[Wro
                     f"{name!r} is a part of the path, not a column",
                     nearest(name, schema.names),
                 )
-        elif not _once(schema, name):
+        elif not named_once(schema, name):
             yield "input.content", f"two columns are named {name!r}", ""
         elif not _is_text(kind := schema.field(name).type) and not (
             names == [job.input.content] and is_conversation(kind)
@@ -207,7 +201,7 @@ def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iter
     for wanted in carried:
         if wanted.name not in schema.names:
             yield "input.path", f"no column {wanted.name!r}, which {first} has", _SCHEMA
-        elif not _once(schema, wanted.name):
+        elif not named_once(schema, wanted.name):
             yield "input.path", f"two columns are named {wanted.name!r}", _SCHEMA
         elif (found := schema.field(wanted.name).type) != wanted.type:
             yield (
@@ -236,47 +230,5 @@ def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
     )
 
 
-def where_wrong(
-    expression: pl.Expr, names: Sequence[str], shard: Shard, schema: pa.Schema
-) -> Iterator[Wrong]:
-    """What an expression over these columns would meet in a shard."""
-    partitions = dict(shard.partitions)
-    if missing := [name for name in names if name not in schema.names and name not in partitions]:
-        for name in missing:
-            yield "input.where", f"no column {name!r}", nearest(name, {*schema.names, *partitions})
-        return
-    if twice := [name for name in names if name in schema.names and not _once(schema, name)]:
-        yield "input.where", f"two columns are named {twice[0]!r}", ""
-        return
-    fields = [
-        schema.field(name) if name in schema.names else pa.field(name, pa.string())
-        for name in names
-    ]
-    if untyped := [field for field in fields if isinstance(field.type, NoType)]:
-        yield "input.where", f"column {untyped[0].name!r} is {untyped[0].type}", ""
-        return
-    try:
-        frame: Any = pl.from_arrow(pa.schema(fields).empty_table())
-        kind = frame.select(expression.alias("where")).schema["where"]
-    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
-        types = ", ".join(f"{field.name} is {field.type}" for field in fields)
-        yield "input.where", f"where: {first_line(error)}", types
-        return
-    if kind != pl.Boolean:
-        yield "input.where", f"where gives {kind}, not true or false", EACH_ROW
-
-
-def row_by_row(expression: pl.Expr) -> bool:
-    """Whether no part of an expression draws rows together: an aggregate or a window would give
-    another answer with another unit size. Known by their names: Polars' own `is_row_separable` lets
-    `n > AVG(n)` pass and fails on IN.
-    """
-    return _TOGETHER.search(_QUOTED.sub("", str(expression))) is None
-
-
-def _once(schema: pa.Schema, name: str) -> bool:
-    return bool(schema.names.count(name) == 1)
-
-
 def _nullable(schema: pa.Schema, name: str) -> bool:
-    return not _once(schema, name) or bool(schema.field(name).nullable)
+    return not named_once(schema, name) or bool(schema.field(name).nullable)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from moderay.formats.base import Unreadable
+from moderay.corpus.formats.base import Unreadable
 
 # A longer line is none: a file that is one JSON list would be held in memory whole.
 LINE_BYTES = 2**28

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile, get
-from moderay.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, Range, Unreadable
+from moderay.corpus.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, Unreadable
+from moderay.corpus.ranges import Range
 
 # Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
 TAIL, MIN_FILE = 2**16, 12

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-Range = tuple[int, int]
+from moderay.corpus.ranges import Range
 
 # Of the input, held at once; the rows of a row group at most.
 BATCH_ROWS, BATCH_BYTES = 65_536, 64 * 2**20

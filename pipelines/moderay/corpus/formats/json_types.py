@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from moderay.core.errors import first_line
-from moderay.formats.base import Unreadable
-from moderay.formats.lines import Lines
+from moderay.corpus.formats.base import Unreadable
+from moderay.corpus.formats.lines import Lines
 
 # Of an object, counted with those inside it, and of a file. More is a map with keys as data.
 MOST_FIELDS, MOST_COLUMNS = 1_000, 10_000

@@ -24,9 +24,10 @@ import pyarrow as pa
 
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile
-from moderay.formats.base import Footer, Range, Unreadable
-from moderay.formats.jsontypes import common_types, look, parsed, typed, unified
-from moderay.formats.lines import Lines, read_lines
+from moderay.corpus.formats.base import Footer, Unreadable
+from moderay.corpus.formats.json_types import common_types, look, parsed, typed, unified
+from moderay.corpus.formats.lines import Lines, read_lines
+from moderay.corpus.ranges import Range
 
 # Fetched at once, and read at once.
 FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20

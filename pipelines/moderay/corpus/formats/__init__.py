@@ -9,10 +9,17 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from moderay.formats.base import BATCH_ROWS, Footer, Format, Part, Range, Unreadable, Verbatim
-from moderay.formats.jsonlines import JsonLines
-from moderay.formats.jsontypes import NoType
-from moderay.formats.parquet import Parquet, bounded_batches
+from moderay.corpus.formats.base import (
+    BATCH_ROWS,
+    Footer,
+    Format,
+    Part,
+    Unreadable,
+    Verbatim,
+)
+from moderay.corpus.formats.json_types import NoType
+from moderay.corpus.formats.jsonlines import JsonLines
+from moderay.corpus.formats.parquet import Parquet, bounded_batches
 
 __all__ = [
     "BATCH_ROWS",
@@ -21,7 +28,6 @@ __all__ = [
     "Format",
     "NoType",
     "Part",
-    "Range",
     "Unreadable",
     "Verbatim",
     "bounded_batches",

@@ -12,9 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from moderay.columns import check_columns, is_conversation
 from moderay.config.job import Job
-from moderay.content import template_columns
 from moderay.core.errors import Problem, TryAgain, first_line
 from moderay.core.storage import (
     details,
@@ -27,46 +25,23 @@ from moderay.core.storage import (
     plain_errors,
     version,
 )
-from moderay.footers import Footers
-from moderay.formats import Footer, Unreadable, common, format_of, input_file, is_input, label_file
+from moderay.corpus.columns import check_columns, is_conversation
+from moderay.corpus.content import template_columns
+from moderay.corpus.formats import (
+    Footer,
+    Unreadable,
+    common,
+    format_of,
+    is_input,
+    label_file,
+)
+from moderay.corpus.shard import Footers, Shard
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
 # Footers that a store may fail to give before the store is taken for the trouble, and not the
 # files.
 UNREACHABLE = 20
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of
-    each. `content_bytes`: uncompressed bytes of the columns that judging reads. `partitions`: hive
-    keys in the path. `schema`: what the file is read with, where it does not say so itself.
-    """
-
-    url: str
-    name: str
-    size: int
-    version: str
-    row_groups: tuple[int, ...] = ()
-    content_bytes: int = 0
-    conversation: bool = False
-    partitions: tuple[tuple[str, str], ...] = ()
-    schema: pa.Schema | None = None
-
-    @property
-    def file(self) -> str:
-        """Its own path below the source's root."""
-        return input_file(self.name, self.url)
-
-    @property
-    def rows(self) -> int:
-        return sum(self.row_groups)
-
-    @property
-    def identity(self) -> list[object]:
-        """What a key hashes: another file of the same name is another shard."""
-        return [self.name, self.size, self.version]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""A shard: one input file, and what the run needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from moderay.corpus.formats import Footer, input_file
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of
+    each. `content_bytes`: uncompressed bytes of the columns that judging reads. `partitions`: hive
+    keys in the path. `schema`: what the file is read with, where it does not say so itself.
+    """
+
+    url: str
+    name: str
+    size: int
+    version: str
+    row_groups: tuple[int, ...] = ()
+    content_bytes: int = 0
+    conversation: bool = False
+    partitions: tuple[tuple[str, str], ...] = ()
+    schema: pa.Schema | None = None
+
+    @property
+    def file(self) -> str:
+        """Its own path below the source's root."""
+        return input_file(self.name, self.url)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.row_groups)
+
+    @property
+    def identity(self) -> list[object]:
+        """What a key hashes: another file of the same name is another shard."""
+        return [self.name, self.size, self.version]
+
+
+# By a shard's identity.
+Footers = Mapping[tuple[object, ...], Footer]
