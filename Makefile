@@ -21,7 +21,7 @@ KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
 demo: install
 	rm -rf demo/corpus demo/labels
-	$(RUN) -m moderay.tiny.demo --out demo/corpus
+	$(RUN) -m moderay.engines.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 
 # Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
@@ -53,7 +53,7 @@ scale: install
 	$(RUN) tests/scale.py
 
 train: install
-	$(KEEP_MEMORY) $(RUN) -m moderay.tiny.train --out pipelines/moderay/tiny
+	$(KEEP_MEMORY) $(RUN) -m moderay.engines.tiny.train --out pipelines/moderay/engines/tiny
 
 install: $(STAMP)
 

@@ -51,7 +51,7 @@ def corpus(folder: Path, rows: int) -> None:
             for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()
         ][:rows]
     else:
-        from moderay.tiny.corpus import DEMO, example
+        from moderay.engines.tiny.corpus import DEMO, example
 
         print(f"no tweets at {TWEETS}: the demo's texts instead")
         import random
@@ -87,9 +87,10 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
-    from moderay.check import engine_spec, fitted
+    from moderay.check import fitted
     from moderay.config.job_file import load_job
-    from moderay.engines import Request
+    from moderay.engines.base import Request
+    from moderay.engines.from_job import engine_spec
     from moderay.inline import job_cascades
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))

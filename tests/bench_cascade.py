@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT
 
-from moderay.tiny import demo
+from moderay.engines.tiny import demo
 
 POLICIES = ("spam", "harassment", "private_data")
 # The band as calibrated, for each policy.

@@ -33,7 +33,7 @@ def corpus() -> list[str]:
             for file in sorted(TWEETS.glob("*.parquet"))
             for text in pq.read_table(file, columns=["text"]).column(0).to_pylist()
         ]
-    from moderay.tiny.corpus import DEMO, example
+    from moderay.engines.tiny.corpus import DEMO, example
 
     print(f"no tweets at {TWEETS}: the demo's texts instead")
     rng = random.Random(0)

@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 import yaml
 from conftest import ROOT, compared, labels
 
-from moderay import tiny
-from moderay.engines import EngineHost, Request, VllmSpec
-from moderay.engines.vllm import VllmEngine
-from moderay.tiny import demo
+from moderay.engines import checkpoint
+from moderay.engines.base import Request
+from moderay.engines.host import EngineHost
+from moderay.engines.tiny import demo
+from moderay.engines.vllm.engine import VllmEngine, VllmSpec
 
 SHARDS, SEQS, WORDS = 4, 32, ("hello there", "claim your prize", "visit my shop", "a quiet day", "")
 KINDS = ("driver", "actor", "raylet")
@@ -318,7 +319,7 @@ async def lost_time() -> tuple[float, float]:
             starts.append(time.monotonic() - began)
             return engine
 
-    host = EngineHost(Timed(source=str(tiny.FOLDER), max_model_len=2048))
+    host = EngineHost(Timed(source=str(checkpoint.TINY_FOLDER), max_model_len=2048))
     answered: list[float] = []
 
     async def ask(number: int) -> None:

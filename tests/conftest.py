@@ -242,15 +242,15 @@ def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
     """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache in
     `folder` to fetch it into.
     """
-    from moderay import tiny
     from moderay.core.storage import filesystem
+    from moderay.engines import checkpoint
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**s3, "MODERAY_CACHE": str(folder / "cache")}.items():
             patch.setenv(name, value)
         url = f"s3://data/{folder.name}/tiny"
         fs, path = filesystem(url)
-        fs.put([str(file) for file in weights(tiny.FOLDER)], f"{path}/")
+        fs.put([str(file) for file in weights(checkpoint.TINY_FOLDER)], f"{path}/")
         fs.pipe(
             {
                 f"{path}/pytorch_model.bin": b"a pickle",

@@ -19,8 +19,8 @@ from openai_harmony import HarmonyEncodingName, load_harmony_encoding
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from moderay import tiny
-from moderay.prompt import HarmonyVocabulary
+from moderay.engines import checkpoint
+from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 
 SIZE = 201_088
 # From here on there are only control tokens.
@@ -89,7 +89,7 @@ def make(folder: Path, known: Iterable[int]) -> Path:
     of a content.
     """
     folder.mkdir()
-    config = json.loads((tiny.FOLDER / "config.json").read_text())
+    config = json.loads((checkpoint.TINY_FOLDER / "config.json").read_text())
     vocab = HarmonyVocabulary()
     config |= {
         "vocab_size": SIZE,
@@ -99,7 +99,8 @@ def make(folder: Path, known: Iterable[int]) -> Path:
     config |= {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
     (folder / "config.json").write_text(json.dumps(config))
     shapes = {
-        name: weight.shape for name, weight in load_file(tiny.FOLDER / "model.safetensors").items()
+        name: weight.shape
+        for name, weight in load_file(checkpoint.TINY_FOLDER / "model.safetensors").items()
     }
     weights = {
         name: torch.zeros(shape)

@@ -24,14 +24,15 @@ from conftest import ROOT
 from endpoint import NAME, served_beside
 from faulty import Faults
 
-from moderay import prompt
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
 from moderay.corpus.content import texts
+from moderay.engines.harmony import prompt
+from moderay.engines.harmony.prompt import instructions
+from moderay.engines.harmony.vocabulary import HarmonyVocabulary
+from moderay.engines.tiny.corpus import DEMO, example
 from moderay.inline import job_cascades, judge_here
 from moderay.prepare import POSITION, prepared
-from moderay.prompt import HarmonyVocabulary, instructions
-from moderay.tiny.corpus import DEMO, example
 
 # What the checkpoint writes: a label alone.
 POLICY = load_policy(ROOT / "policies/spam").model_copy(update={"answer": "label"})

@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay import tiny
-from moderay.answer import label_openings, parse
 from moderay.config.policy import Policy
-from moderay.engines import ScriptedSpec
-from moderay.engines.scripted import Rule, Script, ScriptedEngine
-from moderay.prompt import vocabulary
+from moderay.engines import checkpoint
+from moderay.engines.harmony.answer import label_openings, parse
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.scripted import Rule, Script, ScriptedEngine, ScriptedSpec
 
-VOCAB = vocabulary(str(tiny.FOLDER))
+VOCAB = vocabulary(str(checkpoint.TINY_FOLDER))
 JSON = Policy(
     id="p",
     text="x",

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import weights
 
-from moderay import checkpoint, tiny
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem
-from moderay.profiles import model_size
-from moderay.prompt import vocabulary
+from moderay.engines import checkpoint
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.vllm.gpu_profiles import model_size
 
 LOCATE = """
 import sys
@@ -45,10 +45,10 @@ def test_engines_that_start_at_once_fetch_once_and_find_the_same(stored_tiny: st
         if "weights fetched" in line
     ]
     assert [event["bytes"] for event in fetched] == [
-        sum(file.stat().st_size for file in weights(tiny.FOLDER))
+        sum(file.stat().st_size for file in weights(checkpoint.TINY_FOLDER))
     ]
     assert {file.name: file.read_bytes() for file in Path(folder).iterdir()} == {
-        file.name: file.read_bytes() for file in weights(tiny.FOLDER)
+        file.name: file.read_bytes() for file in weights(checkpoint.TINY_FOLDER)
     }
 
 
@@ -64,16 +64,16 @@ def test_fetch_that_was_killed_is_finished_and_other_weights_are_another_folder(
         and (folder / "config.json").stat().st_mtime_ns == kept
     )
     assert (folder / "model.safetensors").read_bytes() == (
-        tiny.FOLDER / "model.safetensors"
+        checkpoint.TINY_FOLDER / "model.safetensors"
     ).read_bytes()
     assert not list(folder.glob("*.part"))
     fs, path = filesystem(stored_tiny)
-    fs.pipe(f"{path}/config.json", (tiny.FOLDER / "config.json").read_bytes() + b"\n")
+    fs.pipe(f"{path}/config.json", (checkpoint.TINY_FOLDER / "config.json").read_bytes() + b"\n")
     assert Path(checkpoint.located(stored_tiny)) != folder
 
 
 def test_model_is_the_same_judge_wherever_it_lies(stored_tiny: str, tmp_path: Path) -> None:
-    shutil.copytree(tiny.FOLDER, tmp_path / "copy")
+    shutil.copytree(checkpoint.TINY_FOLDER, tmp_path / "copy")
     assert (
         checkpoint.identity(stored_tiny)
         == checkpoint.identity("tiny")

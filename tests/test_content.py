@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay import tiny
 from moderay.check import check_job
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status
 from moderay.corpus.content import contents, most_tokens, windows
 from moderay.corpus.ranges import gaps, tiling
-from moderay.prompt import vocabulary
+from moderay.engines import checkpoint
+from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.units import read_span, spans
 
 SPAM = Path(__file__).parents[1] / "policies/spam"
@@ -96,7 +96,7 @@ def test_reader_gives_each_missing_row_once_whatever_the_groups_and_units(
     checked = check_job(job, [load_policy(SPAM)])
     shard = checked.scan.shards[0]
     missing = gaps(rows, tiling((start, end) for start, end in saved if end <= rows))
-    vocab = vocabulary(str(tiny.FOLDER))
+    vocab = vocabulary(str(checkpoint.TINY_FOLDER))
     found = [
         item
         for span in spans(shard, missing, UnitSize(rows=unit))

@@ -11,8 +11,8 @@ import yaml
 from bench_filter import assert_whole
 from conftest import ROOT, SCRIPT, SHARED, labels
 
-from moderay import tiny
 from moderay.asked import read_labels, wanted
+from moderay.engines import checkpoint
 from moderay.filter import filter_labels
 
 CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
@@ -58,7 +58,7 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
         short,
         CORPUS=str(SHARED / folder),
     )
-    assert said.returncode == 0 and tiny.NOTICE in said.stderr, said.stderr
+    assert said.returncode == 0 and checkpoint.TINY_NOTICE in said.stderr, said.stderr
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
 
 

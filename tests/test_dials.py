@@ -29,9 +29,9 @@ from moderay.core import events
 from moderay.core.errors import UserError
 from moderay.core.storage import patiently
 from moderay.corpus.content import texts
-from moderay.engines import Completion, EngineDead, EngineHost, Request, ScriptedSpec
-from moderay.engines.base import Counted, Usage
-from moderay.engines.scripted import Script
+from moderay.engines.base import Completion, Counted, EngineDead, Request, Usage
+from moderay.engines.host import EngineHost
+from moderay.engines.scripted import Script, ScriptedSpec
 from moderay.inline import job_cascades
 from moderay.judges.unit import judge_unit, questions
 from moderay.prepare import POSITION, prepared

@@ -28,13 +28,14 @@ from moderay.config.job import Job, Limits
 from moderay.config.policy import load_policy
 from moderay.core.errors import Stopped, UserError
 from moderay.corpus.content import texts
-from moderay.engines import EngineDead, EngineHost, ScriptedSpec
-from moderay.engines.scripted import Script, ScriptedEngine
+from moderay.engines.base import EngineDead
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.host import EngineHost
+from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
 from moderay.inline import job_cascades
 from moderay.judges.unit import judge_unit
 from moderay.prepare import POSITION, prepared
 from moderay.progress import Progress
-from moderay.prompt import vocabulary
 from moderay.tracker import Tracker
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}

@@ -15,8 +15,8 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from moderay.engines.vllm.gpu_profiles import FILE
 from moderay.kuberay import load_cluster
-from moderay.profiles import FILE
 
 INFRA = ROOT / "infra"
 VARIANTS = ("cpu", "gpu")

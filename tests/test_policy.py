@@ -5,7 +5,7 @@ from conftest import ROOT, plain
 
 from moderay.config.policy import load_golden, load_policy
 from moderay.core.errors import Problems
-from moderay.prompt import vocabulary
+from moderay.engines.harmony.vocabulary import vocabulary
 
 WRONG = """\
 ---

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from moderay.check import engine_spec
 from moderay.config.job import Job
 from moderay.core.errors import UserError
-from moderay.engines import VllmSpec
-from moderay.profiles import (
+from moderay.engines.from_job import engine_spec
+from moderay.engines.vllm.engine import VllmSpec
+from moderay.engines.vllm.gpu_profiles import (
     FILE,
     GIB,
     Gpu,
@@ -192,7 +192,7 @@ def spec(
 
 
 def found_on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, of: VllmSpec) -> VllmSpec:
-    monkeypatch.setattr("moderay.engines.vllm.gpu_here", lambda: gpu)
+    monkeypatch.setattr("moderay.engines.vllm.engine.gpu_here", lambda: gpu)
     return of.here()
 
 

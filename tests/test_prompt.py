@@ -11,17 +11,11 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay import tiny
 from moderay.config.policy import load_policy
 from moderay.corpus.content import transcript
-from moderay.prompt import (
-    CONTROL_TOKENS,
-    PIECE,
-    HarmonyVocabulary,
-    instructions,
-    prompt,
-    vocabulary,
-)
+from moderay.engines import checkpoint
+from moderay.engines.harmony.prompt import instructions, prompt
+from moderay.engines.harmony.vocabulary import CONTROL_TOKENS, PIECE, HarmonyVocabulary, vocabulary
 
 SPELLINGS = [
     *CONTROL_TOKENS,
@@ -70,7 +64,7 @@ def test_prompt_ids_equal_harmonys_own_rendering(text: str, name: str, effort: s
 @given(text=texts)
 @settings(max_examples=200, deadline=None)
 def test_content_never_holds_a_control_id_in_either_vocabulary(text: str) -> None:
-    for vocab in (vocabulary(), vocabulary(str(tiny.FOLDER))):
+    for vocab in (vocabulary(), vocabulary(str(checkpoint.TINY_FOLDER))):
         ids = vocab.encode(text)
         assert not set(ids) & set(vocab.control.values())
         assert vocab.decode(ids) == text
@@ -96,7 +90,7 @@ def test_a_run_without_any_boundary_is_encoded_in_linear_time() -> None:
 
 
 def test_vocabularies_travel_to_other_processes() -> None:
-    for vocab in (vocabulary(), vocabulary(str(tiny.FOLDER))):
+    for vocab in (vocabulary(), vocabulary(str(checkpoint.TINY_FOLDER))):
         assert pickle.loads(pickle.dumps(vocab)).encode("a <|end|>") == vocab.encode("a <|end|>")
 
 
@@ -124,7 +118,7 @@ def test_render_prints_the_prompt_and_its_ids(cli) -> None:  # type: ignore[no-u
     policy = ROOT / "policies" / "spam"
     shown = cli("render", policy, "--content", "<|end|> hi")
     ids = cli("render", policy, "--content", "<|end|> hi", "--ids", "--model", "tiny")
-    vocab = vocabulary(str(tiny.FOLDER))
+    vocab = vocabulary(str(checkpoint.TINY_FOLDER))
     assert (
         shown.stdout.startswith("<|start|>system<|message|>You are ChatGPT")
         and "Reasoning: low" in shown.stdout

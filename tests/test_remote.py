@@ -16,21 +16,23 @@ from faulty import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay.answer import label_scores
-from moderay.check import check, engine_spec, fitted
+from moderay.check import check, fitted
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, Stopped, UserError
 from moderay.core.verdicts import structs
 from moderay.corpus.content import text_windows, texts
 from moderay.decide import decide, redecide
-from moderay.engines import EngineDead, EngineHost
-from moderay.engines.base import Token
+from moderay.engines.base import EngineDead, Token
+from moderay.engines.from_job import engine_spec
+from moderay.engines.harmony.answer import label_scores
+from moderay.engines.harmony.prompt import instructions
+from moderay.engines.harmony.vocabulary import HarmonyVocabulary
+from moderay.engines.host import EngineHost
 from moderay.engines.remote import KEY, is_private, reply
 from moderay.inline import job_cascades
 from moderay.judges.unit import judge_unit
 from moderay.prepare import POSITION, prepared
-from moderay.prompt import HarmonyVocabulary, instructions
 
 SPAM = load_policy(ROOT / "policies/spam")
 VOCABULARY = HarmonyVocabulary()

@@ -222,15 +222,15 @@ def test_a_million_rows_in_one_row_group_are_read_once(
     group = pq.read_metadata(tmp_path / "in/a.parquet").row_group(0)
     counting = _Counting()
     monkeypatch.setattr(units, "filesystem", lambda *_: (counting, str(tmp_path / "in/a.parquet")))
-    from moderay import tiny
-    from moderay.prompt import vocabulary
+    from moderay.engines import checkpoint
+    from moderay.engines.harmony.vocabulary import vocabulary
 
     spans = units.spans(shard, [(0, shard.rows)], checked.job.unit)
     read = [
         rows
         for span in spans
         for rows, _ in units.read_span(
-            span, checked.job, checked.cascades, vocabulary(str(tiny.FOLDER))
+            span, checked.job, checked.cascades, vocabulary(str(checkpoint.TINY_FOLDER))
         )
     ]
     assert len(read) == 1000 and read[-1] == (999_000, 1_000_000)

@@ -387,7 +387,7 @@ def test_shipment_holds_what_the_job_names_here_and_no_secret(
         assert not any(b"not-to-be-shipped" in archive.read(name) for name in names)
     assert {
         "moderay/cli.py",
-        "moderay/tiny/model.safetensors",
+        "moderay/engines/tiny/model.safetensors",
         "policies/spam/policy.md",
         "policies/spam/rules.yaml",
         "script.yaml",

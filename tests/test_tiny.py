@@ -4,29 +4,29 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from moderay import tiny
-from moderay.prompt import CONTROL_TOKENS, vocabulary
-from moderay.tiny import demo
-from moderay.tiny.corpus import DEMO, TRAINING
+from moderay.engines import checkpoint
+from moderay.engines.harmony.vocabulary import CONTROL_TOKENS, vocabulary
+from moderay.engines.tiny import demo
+from moderay.engines.tiny.corpus import DEMO, TRAINING
 
 
 def test_training_script_learns_in_a_few_steps_and_is_repeatable(tmp_path: Path) -> None:
-    from moderay.tiny.train import train
+    from moderay.engines.tiny.train import train
 
     first = train(tmp_path / "a", steps=6, seed=0, size=4)
     assert first == train(tmp_path / "b", steps=6, seed=0, size=4)
     assert first[-1] < first[0]
     assert (tmp_path / "a/vocabulary.json").read_bytes() == (
-        tiny.FOLDER / "vocabulary.json"
+        checkpoint.TINY_FOLDER / "vocabulary.json"
     ).read_bytes()
     assert (tmp_path / "a/model.safetensors").stat().st_size == (
-        tiny.FOLDER / "model.safetensors"
+        checkpoint.TINY_FOLDER / "model.safetensors"
     ).stat().st_size
 
 
 def test_committed_checkpoint_is_small_and_its_control_tokens_lie_above_the_text() -> None:
-    assert sum(file.stat().st_size for file in tiny.FOLDER.iterdir()) <= 8 * 2**20
-    vocab = vocabulary(str(tiny.FOLDER))
+    assert sum(file.stat().st_size for file in checkpoint.TINY_FOLDER.iterdir()) <= 8 * 2**20
+    vocab = vocabulary(str(checkpoint.TINY_FOLDER))
     assert set(vocab.control) == set(CONTROL_TOKENS) and max(vocab.control.values()) == 1023
     assert vocab.decode(vocab.encode("b\u0000\ud7ff\U0010ffff")) == "b\u0000\ud7ff\U0010ffff"
 

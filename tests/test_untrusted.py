@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import labels
 
-from moderay import tiny
+from moderay.engines import checkpoint
 
 
 class Evil:
@@ -27,7 +27,9 @@ class Evil:
 def test_checkpoint_of_pickles_and_code_runs_neither(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     model, mark = tmp_path / "model", tmp_path / "mark"
     shutil.copytree(
-        tiny.FOLDER, model, ignore=shutil.ignore_patterns("*.safetensors", "*.py", "__pycache__")
+        checkpoint.TINY_FOLDER,
+        model,
+        ignore=shutil.ignore_patterns("*.safetensors", "*.py", "__pycache__"),
     )
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(mark)))
     config = json.loads((model / "config.json").read_text())

@@ -16,10 +16,11 @@ import pytest
 from chaos import killed_vllm
 from conftest import ROOT, labels, stored
 
-from moderay import tiny
 from moderay.config.policy import load_policy
-from moderay.prompt import prompt, vocabulary
-from moderay.tiny import demo
+from moderay.engines import checkpoint
+from moderay.engines.harmony.prompt import prompt
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.tiny import demo
 
 POLICIES = ("spam", "harassment", "private_data")
 # Log-probabilities a plain engine is asked for at every token: the labels' are among the likeliest.
@@ -72,7 +73,7 @@ def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_p
     """The plain engine knows nothing of moderay but the prompts, and its answers are read in
     another, simple way.
     """
-    vocab = vocabulary(str(tiny.FOLDER))
+    vocab = vocabulary(str(checkpoint.TINY_FOLDER))
     forms = {name: prompt(load_policy(ROOT / "policies" / name), "low", vocab) for name in POLICIES}
     prompts, expected = [], []
     for name, table in labels(labelled / "out").items():
@@ -121,7 +122,10 @@ def _read(
     """Label, rationale, reasoning and P(violates) of an answer in the expected form; None for any
     other.
     """
-    vocab, policy = vocabulary(str(tiny.FOLDER)), load_policy(ROOT / "policies" / policy_id)
+    vocab, policy = (
+        vocabulary(str(checkpoint.TINY_FOLDER)),
+        load_policy(ROOT / "policies" / policy_id),
+    )
     text = vocab.decode(tokens)
     found = re.fullmatch(
         r"<\|channel\|>analysis<\|message\|>([^|]*)<\|end\|><\|start\|>assistant<\|channel\|>final<\|message\|>([^|]*)<\|return\|>",
@@ -172,7 +176,11 @@ async def _plain(folder: Path, stop: int) -> None:
     }
     sizes = {"max_model_len": 8192, "max_num_batched_tokens": 8192, "max_num_seqs": 256}
     args = AsyncEngineArgs(
-        model=str(tiny.FOLDER), dtype="float32", skip_tokenizer_init=True, **sizes, **small
+        model=str(checkpoint.TINY_FOLDER),
+        dtype="float32",
+        skip_tokenizer_init=True,
+        **sizes,
+        **small,
     )
     engine = AsyncLLM.from_engine_args(args)
     sampling = SamplingParams(

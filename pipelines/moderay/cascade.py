@@ -17,7 +17,10 @@ from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.hashing import number as number_of
 from moderay.core.verdicts import Verdict
-from moderay.engines import EngineHost, EngineSpec, RemoteSpec
+from moderay.engines.base import EngineSpec
+from moderay.engines.harmony.prompt import instructions
+from moderay.engines.host import EngineHost
+from moderay.engines.remote import RemoteSpec
 from moderay.judges.card import BandCard, Teacher
 from moderay.judges.glance import Band, Glance, load_band
 from moderay.judges.reason import Reason
@@ -25,7 +28,6 @@ from moderay.judges.rules import Rules
 from moderay.judges.rulesfile import load_rules
 from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen, load_screen
-from moderay.prompt import instructions
 
 
 class ColumnJudge(Protocol):

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moderay import profiles
 from moderay.cascade import Cascade, cascades
-from moderay.config.job import SCRIPTED, Job
+from moderay.config.job import Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems, TryAgain, UserError
@@ -16,15 +15,14 @@ from moderay.core.storage import place, plain_errors
 from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Footers
-from moderay.engines import EngineSpec, RemoteSpec, ScriptedSpec, VllmSpec
+from moderay.engines.base import EngineSpec
+from moderay.engines.from_job import engine_spec
+from moderay.engines.remote import RemoteSpec
+from moderay.engines.vllm.engine import VllmSpec
 from moderay.footers import read_footers
 from moderay.judges.rulesfile import check_rules
 from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.state import Layout
-
-# Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.
-# Of GPUs each kind has its profile, which only the worker can choose.
-CPU_BATCH = (256, 8192)
 
 
 @dataclass(frozen=True)
@@ -126,44 +124,6 @@ def _reused(
         except UserError as error:
             problems.append(job.problem(key, str(error)))
     return tuple(found), problems
-
-
-def engine_spec(job: Job, gpus: int) -> EngineSpec:
-    """The engine that a job asks for; `gpus`: on the cluster. There, what the job says under
-    model.engine stays in `engine`, where it comes before the worker's profile, and where it says
-    nothing the largest profile is the bound.
-    """
-    if job.model.endpoint is not None:
-        return RemoteSpec(
-            endpoint=job.model.endpoint,
-            name=job.model.name or "",
-            revision=job.model.revision,
-            dtype=job.model.dtype,
-            quantization=job.model.quantization,
-            kv_cache_dtype=job.model.kv_cache_dtype,
-            logprobs=job.model.logprobs,
-            max_num_seqs=job.model.concurrency,
-        )
-    if job.model.source.startswith(SCRIPTED):
-        return ScriptedSpec.load(
-            job.model.source.removeprefix(SCRIPTED),
-            job.model.engine.get("max_num_seqs", CPU_BATCH[0]),
-        )
-    engine = dict(job.model.engine)
-    most = profiles.most()
-    seqs, tokens = (most.max_num_seqs, most.max_num_batched_tokens) if gpus else CPU_BATCH
-    take = engine.get if gpus else engine.pop
-    return VllmSpec(
-        source=job.model.source,
-        revision=job.model.revision,
-        dtype=job.model.dtype,
-        quantization=job.model.quantization,
-        kv_cache_dtype=job.model.kv_cache_dtype,
-        max_num_seqs=take("max_num_seqs", seqs),
-        max_num_batched_tokens=take("max_num_batched_tokens", tokens),
-        gpus=int(engine.get("tensor_parallel_size", 1)) if gpus else 0,
-        engine=engine,
-    )
 
 
 def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:

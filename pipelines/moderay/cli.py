@@ -19,9 +19,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from moderay import tiny
 from moderay.core.errors import ModerayError, Problems, UserError, inert
 from moderay.core.verdicts import RETRYABLE, Status
+from moderay.engines import checkpoint
 
 app = typer.Typer(
     add_completion=False,
@@ -455,7 +455,7 @@ def render(
 ) -> None:
     """Show exactly what the model is given."""
     from moderay.config.policy import load_policy
-    from moderay.prompt import prompt
+    from moderay.engines.harmony.prompt import prompt
 
     vocab = _vocabulary(model)
     rendered = prompt(load_policy(policy), _effort(effort), vocab).render(vocab.encode(content))
@@ -666,7 +666,7 @@ def _effort(text: str) -> Any:
 
 
 def _vocabulary(source: str | None) -> Any:
-    from moderay.prompt import vocabulary
+    from moderay.engines.harmony.vocabulary import vocabulary
 
     return vocabulary(source)
 
@@ -676,7 +676,7 @@ def _notice(model: Any) -> None:
     from moderay.engines.remote import KEY, is_private
 
     if model.endpoint is None and model.source == "tiny":
-        print(f"note: {tiny.NOTICE}", file=sys.stderr)
+        print(f"note: {checkpoint.TINY_NOTICE}", file=sys.stderr)
     if model.endpoint is not None and not is_private(model.endpoint):
         _warn(
             f"warning: contents go unencrypted to {model.endpoint}, and {KEY} is not sent there: "

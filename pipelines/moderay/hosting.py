@@ -10,10 +10,11 @@ from typing import Any
 from ray.data import ActorPoolStrategy
 
 from moderay.cascade import Cascade
-from moderay.check import engine_spec, fitted
+from moderay.check import fitted
 from moderay.config.job import Job, Replicas, UnitSize
 from moderay.core.errors import UserError
-from moderay.engines import EngineSpec
+from moderay.engines.base import EngineSpec
+from moderay.engines.from_job import engine_spec
 
 # Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes
 # what it gets.

@@ -12,7 +12,7 @@ import ray
 
 from moderay import dials
 from moderay.cascade import Cascade, cascades
-from moderay.check import Checked, engine_spec, fitted
+from moderay.check import Checked, fitted
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import Policy
 from moderay.core.errors import Problems
@@ -20,11 +20,13 @@ from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.verdicts import CONTENT_HASH, structs
 from moderay.corpus.content import contents
 from moderay.decide import decide, flagged
-from moderay.engines import EngineHost, EngineSpec
+from moderay.engines.base import EngineSpec
+from moderay.engines.from_job import engine_spec
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.host import EngineHost
 from moderay.hosting import hosted
 from moderay.judges.unit import judge_unit, questions
 from moderay.prepare import POSITION, prepared
-from moderay.prompt import vocabulary
 from moderay.units import read_span, spans
 
 

@@ -17,7 +17,8 @@ from moderay.core import events
 from moderay.core.errors import ModerayError, Stopped, TryAgain
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
-from moderay.engines import EngineDead, EngineHost
+from moderay.engines.base import EngineDead
+from moderay.engines.host import EngineHost
 from moderay.index import Source
 from moderay.judges.unit import Answered, judge_unit, questions
 from moderay.payloads import Payloads

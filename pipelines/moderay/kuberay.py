@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from moderay.check import engine_spec
 from moderay.config.job import Job, Replicas
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import digest
+from moderay.engines.from_job import engine_spec
 
 CLUSTER = Path(__file__).parent / "raycluster.yaml"
 

@@ -168,8 +168,8 @@ def hosts(nodes: Sequence[Node]) -> list[Node]:
 
 def _model(job: Any) -> tuple[str, str | None] | None:
     """Source and revision of a model that has to be fetched."""
-    from moderay.check import engine_spec
-    from moderay.engines import VllmSpec
+    from moderay.engines.from_job import engine_spec
+    from moderay.engines.vllm.engine import VllmSpec
 
     spec = engine_spec(job, gpus=0)
     return (

@@ -17,8 +17,8 @@ from moderay.cascade import Cascade
 from moderay.config.job import Job
 from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.corpus.content import Content
+from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.safeguard import content_ids
-from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong
 
 # A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge,

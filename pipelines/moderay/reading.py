@@ -22,10 +22,10 @@ from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
 from moderay.corpus.ranges import Range
+from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.index import Source
 from moderay.judges.unit import settled_unit
 from moderay.prepare import open_rows
-from moderay.prompt import vocabulary
 from moderay.reuse import LabelFile, ReadAlong
 from moderay.saving import RunContext, fatal, save_unit, unit_event
 from moderay.units import Span, read_span

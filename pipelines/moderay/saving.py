@@ -21,7 +21,7 @@ from moderay.core.storage import plain_errors
 from moderay.core.verdicts import Origin, structs
 from moderay.corpus.ranges import Range
 from moderay.decide import decide, flagged, summary
-from moderay.engines import EngineSpec
+from moderay.engines.base import EngineSpec
 from moderay.index import Index, Source
 from moderay.state import Layout
 

@@ -19,13 +19,14 @@ import yaml
 
 import moderay
 from moderay.cascade import cascades
-from moderay.check import engine_spec, fitted
+from moderay.check import fitted
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_document, read_document
 from moderay.config.yaml_document import VARIABLE, Document
 from moderay.core.errors import Problems, UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import shown
+from moderay.engines.from_job import engine_spec
 
 JOB = "job.yaml"
 # Bytes of an archive: it goes through the memory of the cluster's head and onto every node.

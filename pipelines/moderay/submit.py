@@ -25,9 +25,9 @@ from typing import Any
 import aiohttp
 import requests
 
-from moderay.check import engine_spec
 from moderay.core.errors import Problem, Problems, TryAgain, UserError, first_line, inert
-from moderay.engines import VllmSpec
+from moderay.engines.from_job import engine_spec
+from moderay.engines.vllm.engine import VllmSpec
 from moderay.readiness import findings, needs, problems
 from moderay.shipping import JOB, Shipment, ship
 

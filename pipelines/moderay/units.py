@@ -18,8 +18,8 @@ from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
+from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.prepare import POSITION, prepared
-from moderay.prompt import Vocabulary
 from moderay.reuse import ReadAlong
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one

@@ -136,7 +136,7 @@ class EngineSpec(Protocol):
 
     @property
     def vocabulary_source(self) -> str | None:
-        """What `prompt.vocabulary` is asked for."""
+        """What `vocabulary.vocabulary` is asked for."""
         ...
 
     def identity(self) -> Mapping[str, object]:

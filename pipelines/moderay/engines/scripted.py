@@ -34,10 +34,18 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from moderay import tiny
 from moderay.core.hashing import digest
+from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
-from moderay.prompt import CHANNEL, END, MESSAGE, RETURN, START, Vocabulary, vocabulary
+from moderay.engines.harmony.vocabulary import (
+    CHANNEL,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+    Vocabulary,
+    vocabulary,
+)
 
 
 class Rule(BaseModel):
@@ -76,7 +84,7 @@ class ScriptedSpec:
     script: Script
     max_num_seqs: int = 256
     gpus: int = 0
-    vocabulary_source: str | None = tiny.SOURCE
+    vocabulary_source: str | None = checkpoint.TINY
 
     @classmethod
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:

@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moderay.answer import label_scores, read_label
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted
+from moderay.engines.harmony.answer import label_scores, read_label
 from moderay.engines.host import EngineHost
 from moderay.judges.card import CARD, BandCard
 from moderay.judges.safeguard import DETAIL, Safeguard

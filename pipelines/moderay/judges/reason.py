@@ -18,15 +18,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from moderay.answer import label_scores, messages, parse, read_answer, read_label, reasoning
 from moderay.config.job import Sampling
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted, Reply, Request, RequestFailed
+from moderay.engines.harmony.answer import (
+    label_scores,
+    messages,
+    parse,
+    read_answer,
+    read_label,
+    reasoning,
+)
+from moderay.engines.harmony.vocabulary import CHANNEL, END, MESSAGE, START
 from moderay.engines.host import EngineHost
 from moderay.judges.safeguard import DETAIL, Safeguard
-from moderay.prompt import CHANNEL, END, MESSAGE, START
 
 # Tokens an answer may take after the reasoning: the final header and a label, or two sentences in
 # JSON.

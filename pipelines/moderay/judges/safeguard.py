@@ -11,23 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from moderay.answer import label_openings
 from moderay.config.job import Effort, Windows
 from moderay.config.policy import Policy
 from moderay.core.verdicts import Status, Verdict
 from moderay.corpus.content import most_tokens, text_windows, windows
 from moderay.engines.base import Counted, Question, Request, RequestFailed
+from moderay.engines.harmony.answer import label_openings
+from moderay.engines.harmony.prompt import PROMPT_FORMAT, Prompt, instructions, prompt
+from moderay.engines.harmony.vocabulary import CHANNEL, MESSAGE, Vocabulary, vocabulary
 from moderay.engines.host import EngineHost
-from moderay.prompt import (
-    CHANNEL,
-    MESSAGE,
-    PROMPT_FORMAT,
-    Prompt,
-    Vocabulary,
-    instructions,
-    prompt,
-    vocabulary,
-)
 
 P = TypeVar("P")
 

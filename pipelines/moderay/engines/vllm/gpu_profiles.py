@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from moderay import checkpoint
+from moderay.engines import checkpoint
 
 FILE = Path(__file__).parent / "engine-profiles.yaml"
 

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 from moderay.config.policy import Policy
 from moderay.engines.base import Token
-from moderay.prompt import CHANNEL, CONSTRAIN, END, MESSAGE, RETURN, START, Vocabulary
+from moderay.engines.harmony.vocabulary import (
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    MESSAGE,
+    RETURN,
+    START,
+    Vocabulary,
+)
 
 # How a rationale answer begins; what is opened when a label is asked for.
 RATIONALE_OPENED = '{"label": "'

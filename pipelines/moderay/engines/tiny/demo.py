@@ -1,5 +1,5 @@
-"""The demo corpus: `python -m moderay.tiny.demo --out DIR` writes four shards of texts whose
-carriers `tiny` never saw.
+"""The demo corpus: `python -m moderay.engines.tiny.demo --out DIR` writes four shards of texts
+whose carriers `tiny` never saw.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderay.tiny.corpus import DEMO, SPELLED, Example, example
+from moderay.engines.tiny.corpus import DEMO, SPELLED, Example, example
 
 POLICIES = ("spam", "harassment", "private_data")
 ROWS, SHARDS, AMBIGUOUS = 300, 4, 0.2

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from moderay import checkpoint, profiles
 from moderay.core.errors import UserError
+from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
-from moderay.profiles import Gpu, Wanted
-from moderay.prompt import CALL, RETURN, vocabulary
+from moderay.engines.harmony.vocabulary import CALL, RETURN, vocabulary
+from moderay.engines.vllm import gpu_profiles
+from moderay.engines.vllm.gpu_profiles import Gpu, Wanted
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's
 # terminal.
@@ -106,7 +107,10 @@ class VllmSpec:
         if gpu is None:
             return self
         engine = {
-            **profiles.profiles().of(gpu).settings(profiles.model_size(self.source)).arguments(),
+            **gpu_profiles.profiles()
+            .of(gpu)
+            .settings(gpu_profiles.model_size(self.source))
+            .arguments(),
             **self.engine,
         }
         return replace(
@@ -121,7 +125,7 @@ class VllmSpec:
         """Why the GPU cannot hold the model and the longest prompt; None where it can, or where
         that cannot be said beforehand.
         """
-        size = profiles.model_size(self.source)
+        size = gpu_profiles.model_size(self.source)
         if self.gpu is None or size is None or self.engine.keys() & ELSEWHERE:
             return None
         share = self.engine["gpu_memory_utilization"]
@@ -134,7 +138,7 @@ class VllmSpec:
             self.gpus,
             self.kv_cache_dtype,
         )
-        return profiles.refusal(self.gpu, wanted)
+        return gpu_profiles.refusal(self.gpu, wanted)
 
     async def build(self) -> VllmEngine:
         if (unfit := self.refusal()) is not None:

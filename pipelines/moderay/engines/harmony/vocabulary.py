@@ -1,30 +1,13 @@
-"""Policy + content -> harmony token ids; the one file that knows a vocabulary (and imports
-openai_harmony).
-
-A prompt is built as ids, never as a string that is tokenised again: content is encoded as ordinary
-text, so what a user typed can never become a control token. The policy's prefix is rendered once
-per policy and effort, which is also what the engine's prefix cache shares. There is no date in it:
-a new day must not change the prompt.
-
-The layout is OpenAI's harmony format (github.com/openai/harmony), byte for byte what its own
-renderer makes.
-"""
+"""Texts <-> token ids: harmony's own vocabulary, or the small one of a checkpoint of ours."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from moderay import checkpoint
-from moderay.config.job import Effort
-from moderay.config.policy import Policy
-
-# Part of every judge key: raise it when the text below changes, since verdicts may then change too.
-PROMPT_FORMAT = 1
+from moderay.engines import checkpoint
 
 START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL = (
     "<|start|>",
@@ -36,13 +19,6 @@ START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL = (
     "<|call|>",
 )
 CONTROL_TOKENS = (START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL)
-
-SYSTEM = (
-    "You are ChatGPT, a large language model trained by OpenAI.\n"
-    "Knowledge cutoff: 2024-06\n\n"
-    "Reasoning: {effort}\n\n"
-    "# Valid channels: analysis, commentary, final. Channel must be included for every message."
-)
 
 
 class Vocabulary(Protocol):
@@ -171,62 +147,3 @@ def vocabulary(source: str | None = None) -> Vocabulary:
     if source is not None and checkpoint.text(source, VOCABULARY) is not None:
         return CheckpointVocabulary(source)
     return HarmonyVocabulary()
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """The ids around the content: `prefix + content + suffix` is what the model is given for one
-    policy.
-    """
-
-    prefix: tuple[int, ...]
-    suffix: tuple[int, ...]
-
-    def render(self, content: Sequence[int]) -> list[int]:
-        return [*self.prefix, *content, *self.suffix]
-
-
-def prompt(policy: Policy, effort: Effort, vocab: Vocabulary) -> Prompt:
-    """Render what stands before and after the content."""
-
-    def message(role: str, text: str) -> list[int]:
-        return [*_opened(role), *vocab.encode(text), vocab.control[END]]
-
-    def _opened(role: str) -> list[int]:
-        return [vocab.control[START], *vocab.encode(role), vocab.control[MESSAGE]]
-
-    system = message("system", SYSTEM.format(effort=effort))
-    developer = message("developer", f"# Instructions\n\n{instructions(policy)}")
-    prefix = (*system, *developer, *_opened("user"))
-    suffix = (vocab.control[END], vocab.control[START], *vocab.encode("assistant"))
-    return Prompt(prefix, suffix)
-
-
-def instructions(policy: Policy) -> str:
-    """The policy's text with the answer format below its title and again before its examples."""
-    form = answer_format(policy)
-    title, _, body = (
-        policy.text.partition("\n") if policy.text.startswith("# ") else ("", "", policy.text)
-    )
-    head = f"{title}\n\n{form}\n\n" if title else f"{form}\n\n"
-    body = body.strip("\n")
-    examples = re.search(r"^#+ .*EXAMPLES.*$", body, re.MULTILINE | re.IGNORECASE)
-    if examples is None:
-        return f"{head}{body}\n\n{form}"
-    return f"{head}{body[: examples.start()].rstrip()}\n\n{form}\n\n{body[examples.start() :]}"
-
-
-def answer_format(policy: Policy) -> str:
-    """How the model is told to answer: the label alone, or JSON with the label first."""
-    labels = ", ".join(
-        f"{name} ({label.title})" if label.title else name for name, label in policy.labels.items()
-    )
-    if policy.answer == "label":
-        return (
-            f"## ANSWER FORMAT\nAnswer with exactly one label and nothing else. Labels: {labels}."
-        )
-    shape = '{"label": "<label>", "rationale": "<one or two sentences>"}'
-    return (
-        f"## ANSWER FORMAT\nAnswer with this JSON object and nothing else: {shape}. Labels: "
-        f"{labels}."
-    )

@@ -15,11 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from moderay import tiny
 from moderay.core.errors import UserError
 from moderay.core.events import event
 from moderay.core.hashing import digest
 from moderay.core.storage import filesystem, patiently, plain_errors, read, shown, version
+
+# The embedded checkpoint of the real gpt-oss architecture, for trying and testing (tiny/CARD.md).
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+TINY_NOTICE = "tiny is for trying and testing: its labels on real content mean nothing"
 
 # What a model is loaded from: never the pickles that may lie beside it, nor what publishers keep in
 # folders below.
@@ -37,8 +41,8 @@ def located(source: str) -> str:
     on each machine elsewhere; a folder of an object store is fetched, if nobody has yet. Raises
     `UserError` or `TryAgain` where that cannot be done.
     """
-    if source == tiny.SOURCE:
-        return str(tiny.FOLDER)
+    if source == TINY:
+        return str(TINY_FOLDER)
     return str(_fetched(source)) if "://" in source else source
 
 

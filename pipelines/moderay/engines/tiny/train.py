@@ -1,4 +1,4 @@
-"""Train `tiny`: `python -m moderay.tiny.train --out DIR`. Seeded; 13 minutes on 2 cores.
+"""Train `tiny`: `python -m moderay.engines.tiny.train --out DIR`. Seeded; 13 minutes on 2 cores.
 
 It learns the completion only (the prompt is given), on prompts made by the same renderer that the
 pipeline uses.
@@ -27,22 +27,20 @@ from transformers import (
 from transformers.masking_utils import eager_mask
 
 from moderay.config.job import Effort
-from moderay.prompt import (
+from moderay.engines.harmony.prompt import SYSTEM, instructions, prompt
+from moderay.engines.harmony.vocabulary import (
     CHANNEL,
     CONTROL_TOKENS,
     END,
     MESSAGE,
     RETURN,
     START,
-    SYSTEM,
     CheckpointVocabulary,
-    instructions,
-    prompt,
 )
-from moderay.tiny.corpus import TRAINING, Target, answer, example, noisy, shipped, variant
+from moderay.engines.tiny.corpus import TRAINING, Target, answer, example, noisy, shipped, variant
 
 VOCABULARY = 1024
-POLICIES = Path(__file__).parents[3] / "policies"
+POLICIES = Path(__file__).parents[4] / "policies"
 IGNORED = -100
 SINK_ATTENTION = "sink"
 

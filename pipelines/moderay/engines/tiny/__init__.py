@@ -1,0 +1,1 @@
+"""How `tiny`, the embedded checkpoint, was made: its texts, its training, and a demo corpus."""
