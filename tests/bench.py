@@ -87,11 +87,11 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
-    from moderay.check import fitted
     from moderay.config.job_file import load_job
     from moderay.engines.base import Request
     from moderay.engines.from_job import engine_spec
     from moderay.inline import job_cascades
+    from moderay.judges.build import fitted
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
     job, policies = load_job(folder / "job.yaml")

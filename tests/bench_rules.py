@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from moderay.config.policy import load_policy
 from moderay.judges.rules import Rules
-from moderay.judges.rulesfile import load_rules
+from moderay.judges.rules_file import load_rules
 
 ROOT = Path(__file__).parent.parent
 TWEETS = ROOT.parent / "shared" / "data" / "tweets"

@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from moderay.judges.card import FEATURES, Teacher
+from moderay.judges.cards import FEATURES, Teacher
 from moderay.judges.screen import Screen
 from moderay.judges.training import calibrate_screen
 

@@ -20,7 +20,8 @@ from moderay.engines.vllm.gpu_profiles import model_size
 
 LOCATE = """
 import sys
-from moderay import checkpoint, events
+from moderay.core import events
+from moderay.engines import checkpoint
 events.in_worker("test", 0)
 print(checkpoint.located(sys.argv[1]))
 """

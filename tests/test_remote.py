@@ -16,7 +16,7 @@ from faulty import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay.check import check, fitted
+from moderay.check import check
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, Stopped, UserError
@@ -31,6 +31,7 @@ from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.remote import KEY, is_private, reply
 from moderay.inline import job_cascades
+from moderay.judges.build import fitted
 from moderay.judges.unit import judge_unit
 from moderay.prepare import POSITION, prepared
 

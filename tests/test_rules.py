@@ -19,7 +19,7 @@ from moderay.corpus.shard import Shard
 from moderay.decide import decide
 from moderay.judges.literals import PIECE, Literals, lowered
 from moderay.judges.rules import Rules
-from moderay.judges.rulesfile import check_rules, load_rules
+from moderay.judges.rules_file import check_rules, load_rules
 
 POLICY = load_policy(ROOT / "policies" / "spam")
 ALPHABET = "abAB ß_ΣσςİIı1é"

@@ -18,7 +18,7 @@ from scipy.stats import beta, norm
 from moderay.bounds import allowed_misses, cut_off, interval, violations_needed
 from moderay.core.errors import Problems, UserError
 from moderay.core.verdicts import VERDICT
-from moderay.judges.card import Teacher
+from moderay.judges.cards import Teacher
 from moderay.judges.screen import BLOCK, Screen, load_screen, save_screen
 from moderay.judges.training import calibrate_cut, calibrate_screen
 

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from moderay.cascade import Cascade, policy_key
 from moderay.check import Checked
 from moderay.config.job import GlanceArgs, Input, Job, Step
 from moderay.core.errors import UserError, nearest
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
 from moderay.inline import job_cascades, label_dataset
-from moderay.judges.card import BandCard, Teacher
+from moderay.judges.cards import BandCard, Teacher
+from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
 from moderay.judges.training import calibrate_cut, calibrate_screen

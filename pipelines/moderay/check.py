@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from moderay.cascade import Cascade, cascades
 from moderay.config.job import Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
@@ -15,12 +14,11 @@ from moderay.core.storage import place, plain_errors
 from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Footers
-from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
-from moderay.engines.remote import RemoteSpec
-from moderay.engines.vllm.engine import VllmSpec
 from moderay.footers import read_footers
-from moderay.judges.rulesfile import check_rules
+from moderay.judges.build import cascades, fitted
+from moderay.judges.cascade import Cascade
+from moderay.judges.rules_file import check_rules
 from moderay.reuse import EarlierOutput, earlier_outputs
 from moderay.state import Layout
 
@@ -124,22 +122,3 @@ def _reused(
         except UserError as error:
             problems.append(job.problem(key, str(error)))
     return tuple(found), problems
-
-
-def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
-    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job
-    asks for a shorter one.
-    """
-    needed = max(cascade.max_model_len for cascade in cascades)
-    if isinstance(spec, RemoteSpec):
-        return replace(spec, max_model_len=needed)
-    if not isinstance(spec, VllmSpec):
-        return spec
-    engine = dict(spec.engine)
-    given = engine.pop("max_model_len", needed)
-    if given < needed:
-        raise UserError(
-            f"model.engine.max_model_len is {given}, but policies, windows and budget need "
-            f"{needed}: raise it or lower windows.tokens"
-        )
-    return replace(spec, max_model_len=given, engine=engine)

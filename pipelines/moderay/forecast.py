@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from moderay import prepare
-from moderay.cascade import Cascade
 from moderay.check import Checked
 from moderay.core.verdicts import CONTENT_HASH, Origin, structs
 from moderay.corpus.content import windows
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.index import File, Partition, hash_keys
+from moderay.judges.cascade import Cascade
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
 from moderay.plan import Plan

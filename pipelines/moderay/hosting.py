@@ -9,12 +9,12 @@ from typing import Any
 
 from ray.data import ActorPoolStrategy
 
-from moderay.cascade import Cascade
-from moderay.check import fitted
 from moderay.config.job import Job, Replicas, UnitSize
 from moderay.core.errors import UserError
 from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
+from moderay.judges.build import fitted
+from moderay.judges.cascade import Cascade
 
 # Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes
 # what it gets.

@@ -11,8 +11,7 @@ import pyarrow as pa
 import ray
 
 from moderay import dials
-from moderay.cascade import Cascade, cascades
-from moderay.check import Checked, fitted
+from moderay.check import Checked
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import Policy
 from moderay.core.errors import Problems
@@ -25,6 +24,8 @@ from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
 from moderay.hosting import hosted
+from moderay.judges.build import cascades, fitted
+from moderay.judges.cascade import Cascade
 from moderay.judges.unit import judge_unit, questions
 from moderay.prepare import POSITION, prepared
 from moderay.units import read_span, spans

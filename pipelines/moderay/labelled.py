@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.cascade import Cascade
 from moderay.check import Checked
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
@@ -23,6 +22,7 @@ from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
+from moderay.judges.cascade import Cascade
 from moderay.state import Layout, list_state, read_markers
 
 # Rows of the input read at once.

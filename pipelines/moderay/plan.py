@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from moderay.cascade import Cascade
 from moderay.check import Checked
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
@@ -19,6 +18,7 @@ from moderay.core.verdicts import RETRYABLE
 from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.shard import Shard
+from moderay.judges.cascade import Cascade
 from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.state import Layout, State, list_state, read_manifest, shard_key
 

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.cascade import Cascade
 from moderay.config.job import Job
 from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS, Status, structs
 from moderay.corpus.content import Content
 from moderay.engines.harmony.vocabulary import Vocabulary
+from moderay.judges.cascade import Cascade
 from moderay.judges.safeguard import content_ids
 from moderay.reuse import ReadAlong
 

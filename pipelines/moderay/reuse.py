@@ -28,7 +28,7 @@ from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, given
 from moderay.state import Layout, list_state, outputs, read_manifest, read_markers
 
 if TYPE_CHECKING:
-    from moderay.cascade import Cascade
+    from moderay.judges.cascade import Cascade
 
 # Label files that one loading task reads.
 LOAD_FILES = 16

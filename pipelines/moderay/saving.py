@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay import dials
-from moderay.cascade import Cascade
 from moderay.config.job import Job
 from moderay.core.errors import ModerayError
 from moderay.core.events import event
@@ -23,6 +22,7 @@ from moderay.corpus.ranges import Range
 from moderay.decide import decide, flagged, summary
 from moderay.engines.base import EngineSpec
 from moderay.index import Index, Source
+from moderay.judges.cascade import Cascade
 from moderay.state import Layout
 
 

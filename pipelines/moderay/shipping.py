@@ -18,8 +18,6 @@ from typing import Any
 import yaml
 
 import moderay
-from moderay.cascade import cascades
-from moderay.check import fitted
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_document, read_document
 from moderay.config.yaml_document import VARIABLE, Document
@@ -27,6 +25,7 @@ from moderay.core.errors import Problems, UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import shown
 from moderay.engines.from_job import engine_spec
+from moderay.judges.build import cascades, fitted
 
 JOB = "job.yaml"
 # Bytes of an archive: it goes through the memory of the cluster's head and onto every node.

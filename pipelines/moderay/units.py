@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from moderay.cascade import Cascade
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
 from moderay.core.storage import filesystem
@@ -19,6 +18,7 @@ from moderay.corpus.formats import format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.engines.harmony.vocabulary import Vocabulary
+from moderay.judges.cascade import Cascade
 from moderay.prepare import POSITION, prepared
 from moderay.reuse import ReadAlong
 

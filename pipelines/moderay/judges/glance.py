@@ -20,7 +20,7 @@ from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted
 from moderay.engines.harmony.answer import label_scores, read_label
 from moderay.engines.host import EngineHost
-from moderay.judges.card import CARD, BandCard
+from moderay.judges.cards import CARD, BandCard
 from moderay.judges.safeguard import DETAIL, Safeguard
 
 

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.verdicts import VERDICT, Origin, Status
-from moderay.judges.card import CARD, FEATURES, Card
+from moderay.judges.cards import CARD, FEATURES, Card
 
 WEIGHTS = "weights.npy"
 

@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from moderay import bounds
 from moderay.core.errors import UserError
 from moderay.core.hashing import number
-from moderay.judges.card import FEATURES, Card, Point, Teacher
+from moderay.judges.cards import FEATURES, Card, Point, Teacher
 from moderay.judges.screen import (
     Linear,
     Screen,

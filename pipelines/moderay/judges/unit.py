@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay import prepare
-from moderay.cascade import Cascade
 from moderay.core.verdicts import (
     CONTENT_HASH,
     ROW,
@@ -22,6 +21,7 @@ from moderay.core.verdicts import (
     verdict_array,
 )
 from moderay.engines.host import EngineHost
+from moderay.judges.cascade import Cascade
 from moderay.prepare import scattered, valid
 
 Answered = Callable[[int], None]

@@ -1,175 +1,43 @@
-"""The cascade: a policy's judges in order of cost, each settling what it is sure of and passing on
-the rest.
-"""
+"""A job's cascades: for each policy its judges, and everything wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
-
-import pyarrow as pa
+from dataclasses import replace
 
 from moderay.config.job import Job
 from moderay.config.policy import Policy
-from moderay.core.errors import Problem, Problems
-from moderay.core.hashing import digest
-from moderay.core.hashing import number as number_of
-from moderay.core.verdicts import Verdict
+from moderay.core.errors import Problem, Problems, UserError
 from moderay.engines.base import EngineSpec
-from moderay.engines.harmony.prompt import instructions
-from moderay.engines.host import EngineHost
 from moderay.engines.remote import RemoteSpec
-from moderay.judges.card import BandCard, Teacher
+from moderay.engines.vllm.engine import VllmSpec
+from moderay.judges.cards import BandCard, Teacher
+from moderay.judges.cascade import Cascade, ColumnJudge, EngineJudge, policy_key
 from moderay.judges.glance import Band, Glance, load_band
 from moderay.judges.reason import Reason
 from moderay.judges.rules import Rules
-from moderay.judges.rulesfile import load_rules
+from moderay.judges.rules_file import load_rules
 from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen, load_screen
 
 
-class ColumnJudge(Protocol):
-    """Judges on the CPU, a column of contents at a time."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def key(self) -> str:
-        """Hash of everything that can change its verdicts."""
-        ...
-
-    def identity(self) -> Mapping[str, object]:
-        """What the manifest says of it."""
-        ...
-
-    def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `verdicts.VERDICT`, null where it passes on. `table`: the input's columns, row
-        for row.
-        """
-        ...
-
-
-class EngineJudge(Protocol):
-    """Judges by asking an engine, a content at a time."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def safeguard(self) -> Safeguard: ...
-
-    @property
-    def max_model_len(self) -> int:
-        """Tokens of the longest prompt with its answer."""
-        ...
-
-    def identity(self) -> Mapping[str, object]: ...
-
-    def settles(self, verdict: Verdict) -> bool:
-        """Whether this verdict of its own stands."""
-        ...
-
-    async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict: ...
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """One policy's judges; picklable. `audit`: share of what all but the last settle that the last
-    judges too. `bands`: of a judge whose verdicts stand outside a band of P only.
+def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
+    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job
+    asks for a shorter one.
     """
-
-    policy: Policy
-    on_columns: tuple[ColumnJudge, ...]
-    on_engine: tuple[EngineJudge, ...]
-    audit: float = 0.0
-
-    @property
-    def judges(self) -> tuple[ColumnJudge | EngineJudge, ...]:
-        return (*self.on_columns, *self.on_engine)
-
-    @property
-    def rules(self) -> tuple[Rules, ...]:
-        return tuple(judge for judge in self.on_columns if isinstance(judge, Rules))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The input's columns that its rules read."""
-        return tuple(name for rules in self.rules for name in rules.columns)
-
-    @property
-    def last(self) -> EngineJudge:
-        return self.on_engine[-1]
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        """By judge."""
-        return {judge.name: judge.key for judge in self.judges}
-
-    @property
-    def bands(self) -> dict[str, Band]:
-        return {judge.name: judge.band for judge in self.on_engine if isinstance(judge, Glance)}
-
-    @property
-    def key(self) -> str:
-        return digest(
-            [
-                [[name, key] for name, key in self.keys.items()],
-                {name: [band.below, band.above] for name, band in self.bands.items()},
-            ]
+    needed = max(cascade.max_model_len for cascade in cascades)
+    if isinstance(spec, RemoteSpec):
+        return replace(spec, max_model_len=needed)
+    if not isinstance(spec, VllmSpec):
+        return spec
+    engine = dict(spec.engine)
+    given = engine.pop("max_model_len", needed)
+    if given < needed:
+        raise UserError(
+            f"model.engine.max_model_len is {given}, but policies, windows and budget need "
+            f"{needed}: raise it or lower windows.tokens"
         )
-
-    def identity(self) -> list[dict[str, object]]:
-        """What the manifest says of it: everything that can change a verdict, by judge, and the
-        bands.
-        """
-        columns: list[dict[str, object]] = [
-            {"judge": judge.name, "key": judge.key, **judge.identity()} for judge in self.on_columns
-        ]
-        bands = {
-            name: {"below": band.below, "above": band.above} for name, band in self.bands.items()
-        }
-        return [
-            *columns,
-            *[{**judge.identity(), **bands.get(judge.name, {})} for judge in self.on_engine],
-        ]
-
-    @property
-    def promises(self) -> dict[str, float]:
-        """By judge that was calibrated: the share of violations that it may miss."""
-        return {
-            judge.name: judge.card.max_miss
-            for judge in self.judges
-            if isinstance(judge, Screen | Glance) and judge.card is not None
-        }
-
-    def reusable(self, judges: Mapping[str, str]) -> dict[str, Band | None]:
-        """Whose verdicts of those that were given under these keys stand here too, and outside
-        which band. What rules say may hang on other columns than the content, and costs nothing.
-        """
-        return {
-            name: self.bands.get(name)
-            for name, key in self.keys.items()
-            if name != "rules" and judges.get(name) == key
-        }
-
-    @property
-    def max_model_len(self) -> int:
-        return max(judge.max_model_len for judge in self.on_engine)
-
-    def audited(self, content_hash: str) -> bool:
-        """Whether a content that an earlier judge settled is judged by the last one too: chosen by
-        hash, the same ones each time.
-        """
-        return (
-            self.audit > 0
-            and number_of(f"audit:{self.policy.id}:{content_hash}") < self.audit * 2**63
-        )
+    return replace(spec, max_model_len=given, engine=engine)
 
 
 def cascades(
@@ -359,10 +227,3 @@ def _promises(
                 ),
                 "below <= threshold <= above",
             )
-
-
-def policy_key(policy: Policy) -> str:
-    """Hash of what a policy asks for, the model apart."""
-    return digest(
-        [instructions(policy), {name: label.violates for name, label in policy.labels.items()}]
-    )
