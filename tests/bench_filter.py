@@ -25,7 +25,7 @@ from conftest import ROOT, SHARED
 from moderay.config.policy import load_policy
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import VERDICT, label_fields
-from moderay.decide import decide, flagged, summary
+from moderay.labels.decisions import decide, flagged, summary
 
 SHARD_ROWS, WORDS = 10_000, 60
 KEEP = "NOT (spam.violates OR spam.probability > 0.8)"

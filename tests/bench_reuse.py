@@ -21,7 +21,7 @@ import yaml
 from conftest import ROOT
 
 from moderay.corpus.content import content_hash
-from moderay.index import File, Partition, Source
+from moderay.labels.index import File, Partition, Source
 
 SHARDS = 20
 

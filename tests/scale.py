@@ -116,8 +116,7 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.corpus.scan import Scan
     from moderay.corpus.shard import Shard
     from moderay.inline import job_cascades
-    from moderay.plan import make_plan
-    from moderay.state import shard_key
+    from moderay.plan import make_plan, shard_key
 
     job = Job.model_validate(
         {

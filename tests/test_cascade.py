@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, compared, labels, plain
 
 from moderay import run
-from moderay.audit import alarms, report
+from moderay.labels.analysis.audit import alarms, report
 
 pytestmark = pytest.mark.usefixtures("joined_ray")
 

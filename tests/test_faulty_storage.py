@@ -17,7 +17,8 @@ import pytest
 from conftest import ROOT, compared, labels
 
 from moderay.core.storage import RemoteFile, filesystem, find, get
-from moderay.state import Layout, Lease, current_epoch
+from moderay.labels.layout import Layout
+from moderay.labels.lease import Lease, current_epoch
 
 ROWS, SHARDS = 120, 4
 

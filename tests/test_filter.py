@@ -30,11 +30,12 @@ from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
-from moderay.decide import decide, flagged
 from moderay.filter import filter_labels
 from moderay.keep import FATES
+from moderay.labels.decisions import decide, flagged
+from moderay.labels.layout import Layout
+from moderay.labels.lease import Lease
 from moderay.sieve import Rule, Sifting, sift
-from moderay.state import Layout, Lease
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")

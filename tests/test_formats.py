@@ -30,13 +30,14 @@ from moderay.corpus.formats import lines as lines_
 from moderay.corpus.formats.json_types import MOST_DEEP
 from moderay.corpus.formats.jsonlines import spliced
 from moderay.corpus.shard import Shard
-from moderay.decide import decide, flagged
 from moderay.keep import FATES, Fate
 from moderay.labelled import from_people
+from moderay.labels.decisions import decide, flagged
+from moderay.labels.layout import Layout
+from moderay.labels.lease import Lease
+from moderay.labels.shard_writer import ShardFailed
 from moderay.prepare import POSITION
-from moderay.publish import ShardFailed
 from moderay.sieve import Rule, Sifting, sift
-from moderay.state import Layout, Lease
 from moderay.units import _Rows, spans
 
 SPAM = load_policy(ROOT / "policies/spam")

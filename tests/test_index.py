@@ -23,12 +23,12 @@ from moderay.config.policy import load_policy
 from moderay.core.storage import remove
 from moderay.core.verdicts import ROW, Status, Verdict, label_fields, unit_schema, verdict_array
 from moderay.corpus.content import content_hash
-from moderay.decide import decide, flagged
-from moderay.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band
-from moderay.payloads import Payloads, file_version
-from moderay.reuse import LabelFile, entries, load
-from moderay.state import Layout
+from moderay.labels.decisions import decide, flagged
+from moderay.labels.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
+from moderay.labels.layout import Layout
+from moderay.labels.lookup import Payloads, file_version
+from moderay.labels.reuse import LabelFile, entries, load
 
 POLICIES = ("harassment", "spam")
 KEY = "0123456789abcdef"
@@ -236,7 +236,7 @@ def test_index_answers_in_a_thread_of_an_asyncio_actor(spread, layout: Layout) -
 
 @pytest.mark.parametrize("comes_back", [False, True])
 def test_lost_partition_gives_no_hits_and_no_error(spread, monkeypatch, comes_back: bool) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("moderay.index.QUIET_S", 1.0)
+    monkeypatch.setattr("moderay.labels.index.QUIET_S", 1.0)
     index = spread(2)
     texts: list[str | None] = [f"text {i}" for i in range(100)]
     column, rows, masks = pa.array(hashes_of(texts)), np.arange(100), np.ones(100, np.uint64)
@@ -267,7 +267,7 @@ def test_partition_that_does_not_answer_gives_no_hits_and_is_left_alone(
         def find(self, keys: Any) -> Any:
             time.sleep(60)
 
-    monkeypatch.setattr("moderay.index.ANSWER_S", 0.5)
+    monkeypatch.setattr("moderay.labels.index.ANSWER_S", 0.5)
     hanging = ray.remote(Hanging).options(num_cpus=0).remote()
     index = Index([hanging, *spread(1).partitions], POLICIES)
     texts: list[str | None] = [f"text {i}" for i in range(50)]

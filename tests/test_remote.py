@@ -22,7 +22,6 @@ from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, Stopped, UserError
 from moderay.core.verdicts import structs
 from moderay.corpus.content import text_windows, texts
-from moderay.decide import decide, redecide
 from moderay.engines.base import EngineDead, Token
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.answer import label_scores
@@ -33,6 +32,7 @@ from moderay.engines.remote import KEY, is_private, reply
 from moderay.inline import job_cascades
 from moderay.judges.build import fitted
 from moderay.judges.unit import judge_unit
+from moderay.labels.decisions import decide, redecide
 from moderay.prepare import POSITION, prepared
 
 SPAM = load_policy(ROOT / "policies/spam")

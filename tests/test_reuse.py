@@ -18,9 +18,9 @@ from moderay import run
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.content import content_hash
-from moderay.decide import decide
-from moderay.reuse import LabelFile, ReadAlong
-from moderay.state import Layout
+from moderay.labels.decisions import decide
+from moderay.labels.layout import Layout
+from moderay.labels.reuse import LabelFile, ReadAlong
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here."}
 

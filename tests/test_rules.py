@@ -16,10 +16,10 @@ from moderay.config.policy import Policy, load_golden, load_policy
 from moderay.core.errors import Problems
 from moderay.core.verdicts import VERDICTS
 from moderay.corpus.shard import Shard
-from moderay.decide import decide
 from moderay.judges.literals import PIECE, Literals, lowered
 from moderay.judges.rules import Rules
 from moderay.judges.rules_file import check_rules, load_rules
+from moderay.labels.decisions import decide
 
 POLICY = load_policy(ROOT / "policies" / "spam")
 ALPHABET = "abAB ß_ΣσςİIı1é"

@@ -13,14 +13,16 @@ import pytest
 from conftest import as_lines, compared, labels
 from fsspec.implementations.local import LocalFileSystem
 
-from moderay import check, publish, units
+from moderay import check, units
 from moderay.core.storage import create, filesystem
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.keep import FATES
+from moderay.labels import shard_writer
+from moderay.labels.analysis.trend import found_nights
+from moderay.labels.layout import outputs
+from moderay.labels.lease import Lease, LeaseLost
+from moderay.labels.shard_writer import Publication
 from moderay.plan import make_plan
-from moderay.publish import Publication
-from moderay.state import Lease, LeaseLost, outputs
-from moderay.trend import found_nights
 
 
 @pytest.fixture
@@ -176,9 +178,9 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(
     with monkeypatch.context() as planted:
         planted.setattr(pq.ParquetWriter, "write_table", then_fail)
         with pytest.raises(RuntimeError, match="planted"):
-            publish.publish(publication, [(0, 35)], [])
+            shard_writer.publish(publication, [(0, 35)], [])
     assert set(layout.fs.find(layout.root)) == before
-    assert publish.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
+    assert shard_writer.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
     assert layout.label("a.parquet").removeprefix("s3://") in layout.fs.find(layout.root)
 
 
@@ -191,7 +193,7 @@ def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_pat
         pytest.raises(LeaseLost, match="taken over by another driver"),
     ):
         assert second.epoch == 1
-        publish.publish(publication, [(0, 35)], [])
+        shard_writer.publish(publication, [(0, 35)], [])
     assert labels(tmp_path / "out") == {}
 
 

@@ -13,8 +13,8 @@ from nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCHED, UNIT, N
 from moderay.config.job import Alarms
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, verdict_array
-from moderay.decide import decide, distribution, summary
-from moderay.trend import Night, trend
+from moderay.labels.analysis.trend import Night, trend
+from moderay.labels.decisions import decide, distribution, summary
 
 BINS = np.array([0.6, 0.2, 0.1, 0.05, 0.03, 0.015, 0.005])
 
@@ -118,9 +118,9 @@ def test_seven_nights_from_s3_to_s3(
     """Requests equal what is new, every night; the alarm rings on the fifth night and says so; the
     trend is drawn.
     """
-    from moderay.brief import brief, lines
     from moderay.check import check
     from moderay.flow import run as run_checked
+    from moderay.labels.analysis.summary import brief, lines
 
     for name in s3.keys() - {"RAY_ADDRESS"}:
         monkeypatch.setenv(name, s3[name])

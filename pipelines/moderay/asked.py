@@ -17,8 +17,8 @@ from moderay.core.storage import filesystem, place, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
 from moderay.keep import FATES, TOLD, Fate, rule_problems
+from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
 from moderay.sieve import Rule, changed
-from moderay.state import Layout, list_state, read_manifest, read_markers
 
 # Problems of one kind that are named.
 NAMED = 5

@@ -15,12 +15,12 @@ from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Footers
 from moderay.engines.from_job import engine_spec
-from moderay.footers import read_footers
 from moderay.judges.build import cascades, fitted
 from moderay.judges.cascade import Cascade
 from moderay.judges.rules_file import check_rules
-from moderay.reuse import EarlierOutput, earlier_outputs
-from moderay.state import Layout
+from moderay.labels.footer_cache import read_footers
+from moderay.labels.layout import Layout
+from moderay.labels.reuse import EarlierOutput, earlier_outputs
 
 
 @dataclass(frozen=True)

@@ -335,10 +335,10 @@ def trend_(
     """
     from dataclasses import asdict
 
-    from moderay import chart as charts
     from moderay.config.job import Alarms
     from moderay.config.job_file import load_job
-    from moderay.trend import found_nights, trend
+    from moderay.labels.analysis import chart as charts
+    from moderay.labels.analysis.trend import found_nights, trend
 
     given = load_job(job, sets or ())[0] if job is not None else None
     paths = outputs or ([given.output.path] if given else [])
@@ -766,7 +766,7 @@ def _told(checked: Any, outcome: Any) -> None:
 
 def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
     """A night in a few lines, or for machines."""
-    from moderay.brief import brief, lines
+    from moderay.labels.analysis.summary import brief, lines
 
     said = brief(job, outcome.manifest, outcome.worked)
     print(json.dumps(said, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(said))))
@@ -776,7 +776,7 @@ def _trend(found: Any, price: float | None) -> None:
     """Per policy the shares through the nights; per night what it brought and cost; what is new,
     and the alarms.
     """
-    from moderay.chart import blocks
+    from moderay.labels.analysis.chart import blocks
 
     shares = Table(
         "policy", "", "nights", "last", "(95%)", "change", box=box.SIMPLE_HEAD, pad_edge=False
@@ -959,7 +959,7 @@ def _engine_time(outcome: Any) -> str:
 
 def _agreement(checked: Any, prefix: str) -> float:
     """Share of (row, policy) pairs with a known truth on which `violates` agrees with it."""
-    from moderay.state import Layout
+    from moderay.labels.layout import Layout
 
     layout = Layout(checked.job.output.path, checked.job.storage)
     same = known = 0

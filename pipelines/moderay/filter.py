@@ -28,10 +28,11 @@ from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.dataset_card import dataset_card
 from moderay.keep import FATES
-from moderay.publish import ShardFailed
+from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.labels.lease import Lease
+from moderay.labels.shard_writer import ShardFailed
 from moderay.publishing import cause
 from moderay.sieve import Rule, Sifting, sift
-from moderay.state import Layout, Lease, list_state, read_markers
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1

@@ -31,17 +31,18 @@ from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
-from moderay.footers import keep_footers
 from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
-from moderay.index import Index, start_index
 from moderay.judging import Judge
+from moderay.labels.footer_cache import keep_footers
+from moderay.labels.index import Index, start_index
+from moderay.labels.layout import read_markers
+from moderay.labels.lease import Lease
+from moderay.labels.reuse import LabelFile, load
 from moderay.plan import Plan, make_plan
 from moderay.progress import Progress, Rate
 from moderay.publishing import Publisher
 from moderay.reading import Reading, read_task
-from moderay.reuse import LabelFile, load
 from moderay.saving import RunContext
-from moderay.state import Lease, read_markers
 from moderay.tracker import Tracker, UnitDone
 from moderay.units import spans
 

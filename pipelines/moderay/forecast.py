@@ -18,13 +18,13 @@ from moderay.core.verdicts import CONTENT_HASH, Origin, structs
 from moderay.corpus.content import windows
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.index import File, Partition, hash_keys
 from moderay.judges.cascade import Cascade
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
+from moderay.labels.index import File, Partition, hash_keys
+from moderay.labels.reuse import LabelFile, ReadAlong, entries
 from moderay.plan import Plan
 from moderay.prepare import valid
-from moderay.reuse import LabelFile, ReadAlong, entries
 from moderay.units import read_span, spans
 
 

@@ -18,7 +18,6 @@ from moderay.core.errors import Problems
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.verdicts import CONTENT_HASH, structs
 from moderay.corpus.content import contents
-from moderay.decide import decide, flagged
 from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
@@ -27,6 +26,7 @@ from moderay.hosting import hosted
 from moderay.judges.build import cascades, fitted
 from moderay.judges.cascade import Cascade
 from moderay.judges.unit import judge_unit, questions
+from moderay.labels.decisions import decide, flagged
 from moderay.prepare import POSITION, prepared
 from moderay.units import read_span, spans
 

@@ -19,9 +19,9 @@ from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import EngineDead
 from moderay.engines.host import EngineHost
-from moderay.index import Source
 from moderay.judges.unit import Answered, judge_unit, questions
-from moderay.payloads import Payloads
+from moderay.labels.index import Source
+from moderay.labels.lookup import Payloads
 from moderay.prepare import with_known
 from moderay.saving import RunContext, fatal, save_unit, unit_event
 

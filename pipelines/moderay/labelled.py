@@ -23,7 +23,7 @@ from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
-from moderay.state import Layout, list_state, read_markers
+from moderay.labels.layout import Layout, list_state, read_markers
 
 # Rows of the input read at once.
 STEP = 8192

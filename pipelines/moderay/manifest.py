@@ -10,14 +10,14 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from moderay import audit, trend
 from moderay.check import Checked
 from moderay.config.job import Model
 from moderay.core.verdicts import Status
-from moderay.decide import commonest
+from moderay.labels.analysis import audit, trend
+from moderay.labels.decisions import commonest
+from moderay.labels.layout import Layout
+from moderay.labels.reuse import EarlierOutput
 from moderay.plan import Plan
-from moderay.reuse import EarlierOutput
-from moderay.state import Layout
 
 _LIBRARIES = (
     "moderay",
@@ -186,7 +186,7 @@ def _new(markers: Sequence[Mapping[str, Any]], run: int) -> dict[str, Any]:
 
 
 def counts(markers: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Per policy: the counts of `decide.summary` and `decide.distribution`, added up."""
+    """Per policy: the counts of `decisions.summary` and `decisions.distribution`, added up."""
     totals: dict[str, dict[str, int]] = {}
     for marker in markers:
         for name, policy in marker["policies"].items():

@@ -19,8 +19,13 @@ from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
-from moderay.reuse import EarlierOutput, LabelFile, usable_verdicts
-from moderay.state import Layout, State, list_state, read_manifest, shard_key
+from moderay.labels.layout import Layout, State, list_state, read_manifest
+from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
+
+
+def shard_key(shard: Shard, cascade: str, selection: str) -> str:
+    return digest({"shard": shard.identity, "cascade": cascade, "selection": selection})
+
 
 Marker = tuple[str, str]
 

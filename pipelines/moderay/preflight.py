@@ -140,7 +140,7 @@ def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
     output must be there for every node.
     """
     from moderay.core.storage import plain_errors, remove
-    from moderay.state import Layout
+    from moderay.labels.layout import Layout
 
     job = checked.job
     layout, name = Layout(job.output.path, job.storage), f"_moderay/preflight-{uuid.uuid4().hex}"

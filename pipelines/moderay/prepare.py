@@ -19,7 +19,7 @@ from moderay.corpus.content import Content
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.judges.safeguard import content_ids
-from moderay.reuse import ReadAlong
+from moderay.labels.reuse import ReadAlong
 
 # A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge,
 # and where nobody needs to be asked. Beside these stand, for each policy, what `known` and

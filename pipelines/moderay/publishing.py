@@ -16,8 +16,8 @@ from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
+from moderay.labels.shard_writer import Publication, ShardFailed, publish, republish
 from moderay.plan import Plan, Work
-from moderay.publish import Publication, ShardFailed, publish, republish
 
 
 class Publisher:

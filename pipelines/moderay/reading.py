@@ -23,10 +23,10 @@ from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.index import Source
 from moderay.judges.unit import settled_unit
+from moderay.labels.index import Source
+from moderay.labels.reuse import LabelFile, ReadAlong
 from moderay.prepare import open_rows
-from moderay.reuse import LabelFile, ReadAlong
 from moderay.saving import RunContext, fatal, save_unit, unit_event
 from moderay.units import Span, read_span
 

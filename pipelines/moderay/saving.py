@@ -19,11 +19,11 @@ from moderay.core.events import event
 from moderay.core.storage import plain_errors
 from moderay.core.verdicts import Origin, structs
 from moderay.corpus.ranges import Range
-from moderay.decide import decide, flagged, summary
 from moderay.engines.base import EngineSpec
-from moderay.index import Index, Source
 from moderay.judges.cascade import Cascade
-from moderay.state import Layout
+from moderay.labels.decisions import decide, flagged, summary
+from moderay.labels.index import Index, Source
+from moderay.labels.layout import Layout
 
 
 @dataclass(frozen=True)

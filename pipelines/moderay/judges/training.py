@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
-from moderay import bounds
 from moderay.core.errors import UserError
 from moderay.core.hashing import number
 from moderay.judges.cards import FEATURES, Card, Point, Teacher
@@ -33,6 +32,7 @@ from moderay.judges.screen import (
     padded,
     weights_digest,
 )
+from moderay.labels.analysis import intervals
 
 # Share of the contents that is held out, where there are violations enough. Of these the promise
 # needs many, of the rest only an estimate of what is settled.
@@ -80,11 +80,11 @@ def calibrate_cut(
     proportion to the others. Raises UserError where there are too few violations, ValueError for
     scores that are NaN.
     """
-    found = bounds.cut_off(scores[violates], max_miss, confidence)
+    found = intervals.cut_off(scores[violates], max_miss, confidence)
     if found is None:
         raise too_few(
             int(violates.sum()),
-            bounds.violations_needed(max_miss, confidence),
+            intervals.violations_needed(max_miss, confidence),
             max_miss,
             confidence,
         )
@@ -175,7 +175,7 @@ def _held_out(
 ) -> np.ndarray:
     """Bool: which contents are held out, at random, but the same for the same contents."""
     bad, safe = np.flatnonzero(violates), np.flatnonzero(~violates)
-    needed = bounds.violations_needed(max_miss, confidence)
+    needed = intervals.violations_needed(max_miss, confidence)
     if len(bad) < needed + FEWEST:
         raise too_few(len(bad), needed + FEWEST, max_miss, confidence)
     if len(safe) < 2 * FEWEST:
@@ -185,9 +185,9 @@ def _held_out(
         )
     held = max(needed, int(HELD_OUT_VIOLATIONS * len(bad)))
     # More that allow no further miss would only lower the cut-off.
-    while held > needed and bounds.allowed_misses(
+    while held > needed and intervals.allowed_misses(
         held - 1, max_miss, confidence
-    ) == bounds.allowed_misses(held, max_miss, confidence):
+    ) == intervals.allowed_misses(held, max_miss, confidence):
         held -= 1
     random = np.random.default_rng(number(keys.tobytes().hex()))
     chosen = np.zeros(len(violates), bool)

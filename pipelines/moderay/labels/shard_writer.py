@@ -28,8 +28,9 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, stru
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
-from moderay.decide import decide, distribution, flagged, redecide, summary
-from moderay.state import Layout, assert_epoch
+from moderay.labels.decisions import decide, distribution, flagged, redecide, summary
+from moderay.labels.layout import Layout
+from moderay.labels.lease import assert_epoch
 
 
 class ShardFailed(ModerayError):
@@ -152,8 +153,8 @@ def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str
 
 @dataclass
 class Tally:
-    """Label rows, how many of them are flagged, and by policy the counts of `decide.summary` and
-    `decide.distribution`.
+    """Label rows, how many of them are flagged, and by policy the counts of `decisions.summary` and
+    `decisions.distribution`.
     """
 
     policies: dict[str, Counter[str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import UserError
-from moderay.trend import Series, Share, Trend
+from moderay.labels.analysis.trend import Series, Share, Trend
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SUFFIXES = (".png", ".svg", ".pdf")

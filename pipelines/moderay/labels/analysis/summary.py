@@ -7,7 +7,7 @@ from typing import Any
 
 from moderay.config.job import Job
 from moderay.core.verdicts import RETRYABLE
-from moderay.trend import Night, nights
+from moderay.labels.analysis.trend import Night, nights
 
 
 def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]:

@@ -22,10 +22,19 @@ from moderay.core.errors import UserError, first_line
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import RemoteFile, filesystem, is_glob, place, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs
-from moderay.index import File, Index, Numbers, Partition, Source, hash_keys, hits, policy_masks
 from moderay.judges.glance import Band
-from moderay.payloads import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
-from moderay.state import Layout, list_state, outputs, read_manifest, read_markers
+from moderay.labels.index import (
+    File,
+    Index,
+    Numbers,
+    Partition,
+    Source,
+    hash_keys,
+    hits,
+    policy_masks,
+)
+from moderay.labels.layout import Layout, list_state, outputs, read_manifest, read_markers
+from moderay.labels.lookup import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
 
 if TYPE_CHECKING:
     from moderay.judges.cascade import Cascade

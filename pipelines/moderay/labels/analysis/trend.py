@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from scipy.special import chdtrc, chdtri, ndtri, stdtrit, xlogy
 
-from moderay.bounds import interval
 from moderay.config.job import Alarms
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, is_glob, plain_errors, shown
 from moderay.core.verdicts import RETRYABLE, Status
-from moderay.decide import EDGES
-from moderay.state import Layout, outputs, read_manifest
+from moderay.labels.analysis.intervals import interval
+from moderay.labels.decisions import EDGES
+from moderay.labels.layout import Layout, outputs, read_manifest
 
 Counts = np.ndarray
 
@@ -41,9 +41,9 @@ CONFIDENCE = 0.95
 @dataclass(frozen=True)
 class Night:
     """What the runs of one date added. `shards`: published for the first time, `changed`: published
-    again; `policies`: counts of `decide.summary` and `decide.distribution`. `requests`, `tokens`
-    (prompts and answers) and `gpu_s` (seconds of a GPU) are what these runs cost, without those
-    that were killed.
+    again; `policies`: counts of `decisions.summary` and `decisions.distribution`. `requests`,
+    `tokens` (prompts and answers) and `gpu_s` (seconds of a GPU) are what these runs cost, without
+    those that were killed.
     """
 
     date: str

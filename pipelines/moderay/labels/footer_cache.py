@@ -13,7 +13,7 @@ import pyarrow as pa
 from moderay.core.storage import read
 from moderay.corpus.formats import Footer
 from moderay.corpus.shard import Footers
-from moderay.state import Layout
+from moderay.labels.layout import Layout
 
 # Raise it when what is counted, or how row groups are cut, changes.
 FORMAT = 1

@@ -47,7 +47,7 @@ class Source(NamedTuple):
 
     This run's: `units` is the key its units are saved under, `marker` the path of the marker with
     which the label file takes their place. An earlier output's label file: both are empty, and
-    `version` (`payloads.file_version`) pins what was indexed.
+    `version` (`lookup.file_version`) pins what was indexed.
     """
 
     output: int

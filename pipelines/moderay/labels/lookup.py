@@ -32,9 +32,9 @@ from moderay.core.verdicts import (
     Status,
     structs,
 )
-from moderay.decide import verdicts
-from moderay.index import MOST_POLICIES, File, Hits, Numbers, Source
-from moderay.state import Layout
+from moderay.labels.decisions import verdicts
+from moderay.labels.index import MOST_POLICIES, File, Hits, Numbers, Source
+from moderay.labels.layout import Layout
 
 T = TypeVar("T")
 

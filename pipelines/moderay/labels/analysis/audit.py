@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moderay.bounds import interval
+from moderay.labels.analysis.intervals import interval
 
 CONFIDENCE = 0.95
 
@@ -15,8 +15,8 @@ CONFIDENCE = 0.95
 def report(
     counts: Mapping[str, int], judges: Sequence[str], promises: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """By judge of one policy, in their order. `counts`: of `decide.summary`; `promises`: the share
-    of violations that a calibrated judge may miss.
+    """By judge of one policy, in their order. `counts`: of `decisions.summary`; `promises`: the
+    share of violations that a calibrated judge may miss.
 
     Every judge: rows `settled` and their `share` of those with a verdict. Where some of them were
     audited: `audited` contents, how many the last judge `overruled` and how many violations were
