@@ -70,9 +70,9 @@ def steady(marks: list[tuple[float, int]], rows: int) -> float:
 
 
 def pipeline(folder: Path, number: int, rows: int) -> float:
-    from moderay.check import check
-    from moderay.flow import run
-    from moderay.progress import Progress
+    from moderay.pipeline.check import check
+    from moderay.pipeline.control.progress import Progress
+    from moderay.pipeline.flow import run
 
     marks: list[tuple[float, int]] = []
 

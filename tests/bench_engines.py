@@ -118,10 +118,10 @@ def simulate(folder: Path, engines: int) -> dict[str, float]:
     """One run in this process, which is its driver; what is printed of it."""
     import ray
 
-    from moderay.check import check
-    from moderay.flow import run
-    from moderay.hosting import ENGINE_CPUS
-    from moderay.progress import Progress
+    from moderay.pipeline.check import check
+    from moderay.pipeline.control.progress import Progress
+    from moderay.pipeline.control.sizing import ENGINE_CPUS
+    from moderay.pipeline.flow import run
 
     told: list[Told] = []
 

@@ -109,14 +109,14 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     """`listing`, in this process."""
     import resource
 
-    from moderay.check import Checked
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
     from moderay.core.hashing import digest
     from moderay.corpus.scan import Scan
     from moderay.corpus.shard import Shard
     from moderay.inline import job_cascades
-    from moderay.plan import make_plan, shard_key
+    from moderay.pipeline.check import Checked
+    from moderay.pipeline.plan import make_plan, shard_key
 
     job = Job.model_validate(
         {

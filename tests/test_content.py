@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay.check import check_job
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status
@@ -17,7 +16,8 @@ from moderay.corpus.content import contents, most_tokens, windows
 from moderay.corpus.ranges import gaps, tiling
 from moderay.engines import checkpoint
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.units import read_span, spans
+from moderay.pipeline.check import check_job
+from moderay.pipeline.stages.spans import read_span, spans
 
 SPAM = Path(__file__).parents[1] / "policies/spam"
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)

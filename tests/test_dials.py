@@ -33,8 +33,8 @@ from moderay.engines.base import Completion, Counted, EngineDead, Request, Usage
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedSpec
 from moderay.inline import job_cascades
-from moderay.judges.unit import judge_unit, questions
-from moderay.prepare import POSITION, prepared
+from moderay.pipeline.stages.judge_unit import judge_unit, questions
+from moderay.pipeline.stages.prepare import POSITION, prepared
 
 Sample = tuple[str, dict[str, str], float]
 

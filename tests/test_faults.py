@@ -22,8 +22,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moderay import run
-from moderay.brakes import Brakes
-from moderay.cluster import BoardState
 from moderay.config.job import Job, Limits
 from moderay.config.policy import load_policy
 from moderay.core.errors import Stopped, UserError
@@ -33,10 +31,12 @@ from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
 from moderay.inline import job_cascades
-from moderay.judges.unit import judge_unit
-from moderay.prepare import POSITION, prepared
-from moderay.progress import Progress
-from moderay.tracker import Tracker
+from moderay.pipeline.control.board import BoardState
+from moderay.pipeline.control.limits import Brakes
+from moderay.pipeline.control.progress import Progress
+from moderay.pipeline.control.tracker import Tracker
+from moderay.pipeline.stages.judge_unit import judge_unit
+from moderay.pipeline.stages.prepare import POSITION, prepared
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
 

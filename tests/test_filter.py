@@ -25,7 +25,6 @@ from conftest import ROOT, plain
 from hypothesis import given, settings
 
 from moderay.asked import Wanted, check_job, read_labels, wanted
-from moderay.check import check
 from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, version
@@ -35,6 +34,7 @@ from moderay.keep import FATES
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
+from moderay.pipeline.check import check
 from moderay.sieve import Rule, Sifting, sift
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -18,7 +18,6 @@ import pytest
 from conftest import ROOT, compared, labels, plain
 from hypothesis import example, given, settings
 
-from moderay.check import check
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, TryAgain, UserError
@@ -36,9 +35,10 @@ from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailed
-from moderay.prepare import POSITION
+from moderay.pipeline.check import check
+from moderay.pipeline.stages.prepare import POSITION
+from moderay.pipeline.stages.spans import _Rows, spans
 from moderay.sieve import Rule, Sifting, sift
-from moderay.units import _Rows, spans
 
 SPAM = load_policy(ROOT / "policies/spam")
 KEEP = "NOT spam.violates"
@@ -313,7 +313,7 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonlines, "GROUP_BYTES", 1000)
-    monkeypatch.setattr("moderay.units.SPAN_BYTES", 1)
+    monkeypatch.setattr("moderay.pipeline.stages.spans.SPAN_BYTES", 1)
     put(tmp_path, "day=2/a.jsonl", [{"text": f"{i}" * (i % 60)} for i in range(500)])
     checked = check(job(input={"path": "in", "content": "text", "where": "day = '2'"}))
     [shard] = checked.scan.shards

@@ -14,11 +14,11 @@ from conftest import ROOT, plain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moderay.check import check
 from moderay.config.job import job_schema
 from moderay.config.job_file import load_job, load_policies
 from moderay.config.yaml_document import Document, Origin, put
 from moderay.core.errors import Problems
+from moderay.pipeline.check import check
 
 WRONG = """\
 name: wrong

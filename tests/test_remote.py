@@ -16,7 +16,6 @@ from faulty import Faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay.check import check
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, Stopped, UserError
@@ -31,9 +30,10 @@ from moderay.engines.host import EngineHost
 from moderay.engines.remote import KEY, is_private, reply
 from moderay.inline import job_cascades
 from moderay.judges.build import fitted
-from moderay.judges.unit import judge_unit
 from moderay.labels.decisions import decide, redecide
-from moderay.prepare import POSITION, prepared
+from moderay.pipeline.check import check
+from moderay.pipeline.stages.judge_unit import judge_unit
+from moderay.pipeline.stages.prepare import POSITION, prepared
 
 SPAM = load_policy(ROOT / "policies/spam")
 VOCABULARY = HarmonyVocabulary()

@@ -9,12 +9,12 @@ from conftest import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moderay.check import check
 from moderay.core import storage
 from moderay.core.errors import ModerayError, Problems, TryAgain, UserError
 from moderay.corpus import scan as scanning
 from moderay.corpus.formats import parquet
 from moderay.corpus.scan import Scan
+from moderay.pipeline.check import check
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 

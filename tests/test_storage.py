@@ -13,16 +13,17 @@ import pytest
 from conftest import as_lines, compared, labels
 from fsspec.implementations.local import LocalFileSystem
 
-from moderay import check, units
 from moderay.core.storage import create, filesystem
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
-from moderay.keep import FATES
 from moderay.labels import shard_writer
 from moderay.labels.analysis.trend import found_nights
 from moderay.labels.layout import outputs
 from moderay.labels.lease import Lease, LeaseLost
 from moderay.labels.shard_writer import Publication
-from moderay.plan import make_plan
+from moderay.pipeline import check
+from moderay.pipeline.plan import make_plan
+from moderay.pipeline.stages import spans
+from moderay.tasks.filter.rule import FATES
 
 
 @pytest.fixture
@@ -223,15 +224,14 @@ def test_a_million_rows_in_one_row_group_are_read_once(
     shard = checked.scan.shards[0]
     group = pq.read_metadata(tmp_path / "in/a.parquet").row_group(0)
     counting = _Counting()
-    monkeypatch.setattr(units, "filesystem", lambda *_: (counting, str(tmp_path / "in/a.parquet")))
+    monkeypatch.setattr(spans, "filesystem", lambda *_: (counting, str(tmp_path / "in/a.parquet")))
     from moderay.engines import checkpoint
     from moderay.engines.harmony.vocabulary import vocabulary
 
-    spans = units.spans(shard, [(0, shard.rows)], checked.job.unit)
     read = [
         rows
-        for span in spans
-        for rows, _ in units.read_span(
+        for span in spans.spans(shard, [(0, shard.rows)], checked.job.unit)
+        for rows, _ in spans.read_span(
             span, checked.job, checked.cascades, vocabulary(str(checkpoint.TINY_FOLDER))
         )
     ]

@@ -118,9 +118,9 @@ def test_seven_nights_from_s3_to_s3(
     """Requests equal what is new, every night; the alarm rings on the fifth night and says so; the
     trend is drawn.
     """
-    from moderay.check import check
-    from moderay.flow import run as run_checked
     from moderay.labels.analysis.summary import brief, lines
+    from moderay.pipeline.check import check
+    from moderay.pipeline.flow import run as run_checked
 
     for name in s3.keys() - {"RAY_ADDRESS"}:
         monkeypatch.setenv(name, s3[name])

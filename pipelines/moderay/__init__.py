@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import ray.data
 
-    from moderay.flow import Outcome
+    from moderay.pipeline.flow import Outcome
 
 __all__ = ["label", "run"]
 
@@ -24,8 +24,8 @@ def run(
     """Label the corpus of a job file, as `moderay run` does. `sets`: like `--set`. Raises
     `errors.ModerayError`.
     """
-    from moderay.check import check
-    from moderay.flow import run as run_checked
+    from moderay.pipeline.check import check
+    from moderay.pipeline.flow import run as run_checked
 
     return run_checked(check(job, sets), replace=replace, retry_failed=retry_failed, prune=prune)
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from moderay.check import Checked
 from moderay.config.job import Job, Unselected
 from moderay.config.policy import Label, Policy
 from moderay.core.errors import Problem, Problems, UserError, nearest
@@ -18,6 +17,7 @@ from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
 from moderay.keep import FATES, TOLD, Fate, rule_problems
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
+from moderay.pipeline.check import Checked
 from moderay.sieve import Rule, changed
 
 # Problems of one kind that are named.

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from moderay.check import Checked
 from moderay.config.job import GlanceArgs, Input, Job, Step
 from moderay.core.errors import UserError, nearest
 from moderay.core.ray_runtime import start_ray
@@ -23,6 +22,7 @@ from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
 from moderay.judges.training import calibrate_cut, calibrate_screen
 from moderay.labelled import Labelled, from_labels, from_people
+from moderay.pipeline.check import Checked
 
 # Contents of either kind that glance is asked about at most: the promise needs some dozens of
 # violations, and the share that is settled an estimate.

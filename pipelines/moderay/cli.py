@@ -74,7 +74,7 @@ def main() -> None:
 @app.command()
 def check(job: JobFile, sets: Sets = None) -> None:
     """Report everything wrong with a job, its policies and its input; judge nothing."""
-    from moderay.check import check as check_file
+    from moderay.pipeline.check import check as check_file
 
     checked = check_file(job, sets or ())
     _notice(checked.job.model)
@@ -109,9 +109,9 @@ def plan(
     """What a run would do and cost: rows, what is known already, what each judge settles, requests,
     tokens, GPU hours.
     """
-    from moderay.check import check as check_file
-    from moderay.forecast import forecast
-    from moderay.plan import make_plan
+    from moderay.pipeline.check import check as check_file
+    from moderay.pipeline.estimate import forecast
+    from moderay.pipeline.plan import make_plan
 
     checked = check_file(job, sets or ())
     found = make_plan(checked, replace)
@@ -211,7 +211,7 @@ def run(
     ] = "",
 ) -> None:
     """Label what is selected and not published yet."""
-    from moderay.check import check as check_file
+    from moderay.pipeline.check import check as check_file
 
     checked = check_file(job, sets or ())
     _notice(checked.job.model)
@@ -219,8 +219,8 @@ def run(
         _warn(f"warning: {name} cannot be read and is left out: {reason}")
     if limit is not None:
         return _look(checked, limit, show)
-    from moderay.flow import run as run_checked
-    from moderay.progress import Progress
+    from moderay.pipeline.control.progress import Progress
+    from moderay.pipeline.flow import run as run_checked
 
     outcome = run_checked(
         checked,
@@ -279,8 +279,8 @@ def filter_(
     held, with the reasons.
     """
     from moderay.asked import check_job, read_labels, wanted
-    from moderay.check import check as check_file
     from moderay.filter import filter_labels
+    from moderay.pipeline.check import check as check_file
 
     if (job is None) == (labels is None):
         raise UserError("filter takes either a job file or --labels DIR")
@@ -392,7 +392,7 @@ def calibrate(
 ) -> None:
     """Make a screen, or a band for glance, that misses at most a stated share of violations."""
     from moderay.calibrate import calibrate_judge
-    from moderay.check import check as check_file
+    from moderay.pipeline.check import check as check_file
 
     card = calibrate_judge(
         check_file(job, sets or ()), policy, judge, labels, gold, max_miss, confidence, rows, place
@@ -416,7 +416,7 @@ def label(
     from moderay.config.policy import load_policy
     from moderay.corpus.content import texts
     from moderay.inline import job_cascades, judge_here
-    from moderay.prepare import POSITION, prepared
+    from moderay.pipeline.stages.prepare import POSITION, prepared
 
     job = Job.model_validate(
         {
@@ -722,8 +722,8 @@ def _warn(text: str) -> None:
 
 def _labelled(checked: Any) -> int:
     """Label what is not labelled yet; the run's exit status."""
-    from moderay.flow import run as run_checked
-    from moderay.progress import Progress
+    from moderay.pipeline.control.progress import Progress
+    from moderay.pipeline.flow import run as run_checked
 
     _notice(checked.job.model)
     outcome = run_checked(checked, progress=Progress(err))

@@ -31,7 +31,7 @@ from moderay.keep import FATES
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailed
-from moderay.publishing import cause
+from moderay.pipeline.stages.publish_tasks import cause
 from moderay.sieve import Rule, Sifting, sift
 
 # Part of every filter's key: raise it when what is written changes.

@@ -10,8 +10,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from moderay import dials
-from moderay.check import Checked
 from moderay.config.job import Job, UnitSize
 from moderay.config.policy import Policy
 from moderay.core.errors import Problems
@@ -22,13 +20,15 @@ from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
-from moderay.hosting import hosted
 from moderay.judges.build import cascades, fitted
 from moderay.judges.cascade import Cascade
-from moderay.judges.unit import judge_unit, questions
 from moderay.labels.decisions import decide, flagged
-from moderay.prepare import POSITION, prepared
-from moderay.units import read_span, spans
+from moderay.pipeline.check import Checked
+from moderay.pipeline.control import metrics
+from moderay.pipeline.control.sizing import hosted
+from moderay.pipeline.stages.judge_unit import judge_unit, questions
+from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.pipeline.stages.spans import read_span, spans
 
 
 def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) -> ray.data.Dataset:
@@ -63,7 +63,7 @@ class _Labeller:
     def __init__(self, spec: EngineSpec, cascades: Sequence[Cascade], job: Job) -> None:
         self._cascades, self._job, self._host = cascades, job, EngineHost(spec)
         self._vocab = vocabulary(spec.vocabulary_source)
-        dials.tell(self._host.usage)
+        metrics.tell(self._host.usage)
 
     async def __call__(self, batch: pa.Table) -> Any:
         numbered = batch.append_column(POSITION, pa.array(range(batch.num_rows), pa.int64()))

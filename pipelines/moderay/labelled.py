@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.check import Checked
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
@@ -24,6 +23,7 @@ from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.pipeline.check import Checked
 
 # Rows of the input read at once.
 STEP = 8192

@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from moderay.core.errors import ModerayError, Problem, Problems
 
 if TYPE_CHECKING:
-    from moderay.check import Checked
+    from moderay.pipeline.check import Checked
 
 # What begins a line of it in a driver's log.
 MARK = '{"preflight":'
@@ -119,9 +119,9 @@ def _answer(task: ray.ObjectRef) -> dict[str, Any]:
 
 def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
     """What the job finds there. Raises `ModerayError`."""
-    from moderay.check import check
     from moderay.core.ray_runtime import resources
-    from moderay.hosting import hosted
+    from moderay.pipeline.check import check
+    from moderay.pipeline.control.sizing import hosted
 
     checked = check(job)
     engines = hosted(checked.job, checked.cascades, *resources())

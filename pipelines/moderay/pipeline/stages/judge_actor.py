@@ -11,19 +11,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay import dials
-from moderay.cluster import Unit
 from moderay.core import events
 from moderay.core.errors import ModerayError, Stopped, TryAgain
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import EngineDead
 from moderay.engines.host import EngineHost
-from moderay.judges.unit import Answered, judge_unit, questions
 from moderay.labels.index import Source
 from moderay.labels.lookup import Payloads
-from moderay.prepare import with_known
-from moderay.saving import RunContext, fatal, save_unit, unit_event
+from moderay.pipeline.control import metrics
+from moderay.pipeline.control.board import Unit
+from moderay.pipeline.stages.judge_unit import Answered, judge_unit, questions
+from moderay.pipeline.stages.prepare import with_known
+from moderay.pipeline.stages.save import RunContext, fatal, save_unit, unit_event
 
 
 class Judge:
@@ -38,7 +38,7 @@ class Judge:
         self._payloads = Payloads(run.outputs, run.index.policies)
         self._host = EngineHost(run.spec)
         self._restarts, self._usage = 0, Counter[str]()  # told to the driver so far
-        dials.tell(self._host.usage)
+        metrics.tell(self._host.usage)
         run.board.joined.remote()
 
     async def __call__(self, block: pa.Table) -> Any:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from moderay.cluster import BoardState
 from moderay.config.job import Limits
 from moderay.core.errors import Stopped
-from moderay.progress import Progress
-from moderay.tracker import Tracker
+from moderay.pipeline.control.board import BoardState
+from moderay.pipeline.control.progress import Progress
+from moderay.pipeline.control.tracker import Tracker
 
 # Rows after which the share of failures is believed.
 ENOUGH = 2000

@@ -8,8 +8,6 @@ from typing import Any
 
 import ray
 
-from moderay import dials
-from moderay.check import Checked
 from moderay.core import events
 from moderay.core.errors import ModerayError, TryAgain, first_line
 from moderay.core.events import event
@@ -17,7 +15,9 @@ from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
 from moderay.labels.shard_writer import Publication, ShardFailed, publish, republish
-from moderay.plan import Plan, Work
+from moderay.pipeline.check import Checked
+from moderay.pipeline.control import metrics
+from moderay.pipeline.plan import Plan, Work
 
 
 class Publisher:
@@ -78,11 +78,11 @@ class Publisher:
                 if not isinstance(found, (ShardFailed, TryAgain)):
                     raise found from error
                 self._failed[shard] = first_line(found)
-                dials.shard("failed")
+                metrics.shard("failed")
                 event("shard failed", logging.WARNING, shard=shard, reason=first_line(found))
                 continue
             self.markers.append(marker)
-            dials.shard("published")
+            metrics.shard("published")
             event("shard published", shard=shard, rows=marker["rows"], flagged=marker["flagged"])
 
     def finish(self) -> dict[str, str]:

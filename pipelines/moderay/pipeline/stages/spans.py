@@ -20,7 +20,7 @@ from moderay.corpus.shard import Shard
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.reuse import ReadAlong
-from moderay.prepare import POSITION, prepared
+from moderay.pipeline.stages.prepare import POSITION, prepared
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.

@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay import dials
 from moderay.config.job import Job
 from moderay.core.errors import ModerayError
 from moderay.core.events import event
@@ -24,13 +23,14 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide, flagged, summary
 from moderay.labels.index import Index, Source
 from moderay.labels.layout import Layout
+from moderay.pipeline.control import metrics
 
 
 @dataclass(frozen=True)
 class RunContext:
     """What every task and actor of a run is given; picklable. `outputs`: this run's layout, then
     those that are reused, as `index.Source` numbers them. `epoch`: of the driver's lease. `board`:
-    handle of `cluster.Board`.
+    handle of `board.Board`.
     """
 
     job: Job
@@ -64,7 +64,7 @@ def _counted(judged: pa.Table, cascades: Sequence[Cascade]) -> dict[str, Any]:
     }
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
     reused = sum(len(decision) - len(new[name]) for name, decision in decisions.items())
-    dials.saved(judged.num_rows, new, reused)
+    metrics.saved(judged.num_rows, new, reused)
     return {
         "selected": judged.num_rows,
         "counts": {name: summary(decision) for name, decision in new.items()},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moderay.corpus.ranges import Range, gaps, tiling
-from moderay.plan import Work
+from moderay.pipeline.plan import Work
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from moderay.check import Checked
 from moderay.config.job import Model
 from moderay.core.verdicts import Status
 from moderay.labels.analysis import audit, trend
 from moderay.labels.decisions import commonest
 from moderay.labels.layout import Layout
 from moderay.labels.reuse import EarlierOutput
-from moderay.plan import Plan
+from moderay.pipeline.check import Checked
+from moderay.pipeline.plan import Plan
 
 _LIBRARIES = (
     "moderay",

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from moderay import prepare
-from moderay.check import Checked
 from moderay.core.verdicts import CONTENT_HASH, Origin, structs
 from moderay.corpus.content import windows
 from moderay.engines.from_job import engine_spec
@@ -23,9 +21,11 @@ from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
 from moderay.labels.index import File, Partition, hash_keys
 from moderay.labels.reuse import LabelFile, ReadAlong, entries
-from moderay.plan import Plan
-from moderay.prepare import valid
-from moderay.units import read_span, spans
+from moderay.pipeline.check import Checked
+from moderay.pipeline.plan import Plan
+from moderay.pipeline.stages import prepare
+from moderay.pipeline.stages.prepare import valid
+from moderay.pipeline.stages.spans import read_span, spans
 
 
 @dataclass(frozen=True)

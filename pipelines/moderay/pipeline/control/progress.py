@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from moderay import dials
 from moderay.core.errors import inert
 from moderay.core.events import event
 from moderay.core.verdicts import RETRYABLE, Status
+from moderay.pipeline.control import metrics
 
 if TYPE_CHECKING:
-    from moderay.tracker import UnitDone
+    from moderay.pipeline.control.tracker import UnitDone
 
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
 
@@ -113,7 +113,7 @@ class Progress:
 
     def _remain(self, rows: int) -> None:
         self._left = rows
-        dials.rows_left(rows)
+        metrics.rows_left(rows)
 
     def rates(self) -> dict[str, Rate]:
         """By policy id, since the engines were asked for, their start included."""

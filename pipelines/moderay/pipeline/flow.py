@@ -22,29 +22,35 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay import manifest as manifests
-from moderay.brakes import Brakes
-from moderay.check import Checked
-from moderay.cluster import BoardState, start_board
 from moderay.core.errors import ModerayError, Stopped, TryAgain, UserError, first_line
 from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
-from moderay.hosting import FEWER_ENGINES_AT, MORE_ENGINES_AT, Engines, hosted, publishing_tasks
-from moderay.judging import Judge
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import read_markers
 from moderay.labels.lease import Lease
 from moderay.labels.reuse import LabelFile, load
-from moderay.plan import Plan, make_plan
-from moderay.progress import Progress, Rate
-from moderay.publishing import Publisher
-from moderay.reading import Reading, read_task
-from moderay.saving import RunContext
-from moderay.tracker import Tracker, UnitDone
-from moderay.units import spans
+from moderay.pipeline import manifest as manifests
+from moderay.pipeline.check import Checked
+from moderay.pipeline.control.board import BoardState, start_board
+from moderay.pipeline.control.limits import Brakes
+from moderay.pipeline.control.progress import Progress, Rate
+from moderay.pipeline.control.sizing import (
+    FEWER_ENGINES_AT,
+    MORE_ENGINES_AT,
+    Engines,
+    hosted,
+    publishing_tasks,
+)
+from moderay.pipeline.control.tracker import Tracker, UnitDone
+from moderay.pipeline.plan import Plan, make_plan
+from moderay.pipeline.stages.judge_actor import Judge
+from moderay.pipeline.stages.publish_tasks import Publisher
+from moderay.pipeline.stages.read_task import Reading, read_task
+from moderay.pipeline.stages.save import RunContext
+from moderay.pipeline.stages.spans import spans
 
 # Seconds that Ray Data is given to end after a stop.
 END_S = 5.0

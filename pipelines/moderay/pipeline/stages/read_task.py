@@ -23,12 +23,12 @@ from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.judges.unit import settled_unit
 from moderay.labels.index import Source
 from moderay.labels.reuse import LabelFile, ReadAlong
-from moderay.prepare import open_rows
-from moderay.saving import RunContext, fatal, save_unit, unit_event
-from moderay.units import Span, read_span
+from moderay.pipeline.stages.judge_unit import settled_unit
+from moderay.pipeline.stages.prepare import open_rows
+from moderay.pipeline.stages.save import RunContext, fatal, save_unit, unit_event
+from moderay.pipeline.stages.spans import Span, read_span
 
 # Rows that are saved as one where no engine is asked: a file for each 512 would take longer than
 # they do.
@@ -52,7 +52,7 @@ class Reading:
 
 
 def read_task(batch: pa.Table, run: ray.ObjectRef) -> Iterator[pa.Table]:
-    """Blocks of one unit each, for `judging.Judge`. What cannot be read ends its shard; what no
+    """Blocks of one unit each, for `judge_actor.Judge`. What cannot be read ends its shard; what no
     shard could be read without, such as credentials, ends the run.
     """
     end_with_raylet()

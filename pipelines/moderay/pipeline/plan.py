@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from moderay.check import Checked
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import get, plain_errors
@@ -21,6 +20,7 @@ from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, State, list_state, read_manifest
 from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
+from moderay.pipeline.check import Checked
 
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay import prepare
 from moderay.core.verdicts import (
     CONTENT_HASH,
     ROW,
@@ -22,7 +21,8 @@ from moderay.core.verdicts import (
 )
 from moderay.engines.host import EngineHost
 from moderay.judges.cascade import Cascade
-from moderay.prepare import scattered, valid
+from moderay.pipeline.stages import prepare
+from moderay.pipeline.stages.prepare import scattered, valid
 
 Answered = Callable[[int], None]
 
