@@ -90,8 +90,8 @@ async def bare(folder: Path, rows: int, scores: bool) -> float:
     from moderay.config.job_file import load_job
     from moderay.engines.base import Request
     from moderay.engines.from_job import engine_spec
-    from moderay.inline import job_cascades
     from moderay.judges.build import fitted
+    from moderay.tasks.embed import job_cascades
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
     job, policies = load_job(folder / "job.yaml")

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 
 from moderay.judges.cards import FEATURES, Teacher
 from moderay.judges.screen import Screen
-from moderay.judges.training import calibrate_screen
+from moderay.tasks.calibrate.screen_training import calibrate_screen
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 MAX_MISS, CONFIDENCE = 0.05, 0.95

@@ -114,9 +114,9 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.core.hashing import digest
     from moderay.corpus.scan import Scan
     from moderay.corpus.shard import Shard
-    from moderay.inline import job_cascades
     from moderay.pipeline.check import Checked
     from moderay.pipeline.plan import make_plan, shard_key
+    from moderay.tasks.embed import job_cascades
 
     job = Job.model_validate(
         {

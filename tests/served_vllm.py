@@ -31,8 +31,8 @@ from moderay.engines.harmony import prompt
 from moderay.engines.harmony.prompt import instructions
 from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.tiny.corpus import DEMO, example
-from moderay.inline import job_cascades, judge_here
 from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.tasks.embed import job_cascades, judge_here
 
 # What the checkpoint writes: a label alone.
 POLICY = load_policy(ROOT / "policies/spam").model_copy(update={"answer": "label"})

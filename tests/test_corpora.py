@@ -11,9 +11,9 @@ import yaml
 from bench_filter import assert_whole
 from conftest import ROOT, SCRIPT, SHARED, labels
 
-from moderay.asked import read_labels, wanted
 from moderay.engines import checkpoint
-from moderay.filter import filter_labels
+from moderay.tasks.filter.filter import filter_labels
+from moderay.tasks.filter.request import read_labels, wanted
 
 CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
 

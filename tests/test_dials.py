@@ -32,9 +32,9 @@ from moderay.corpus.content import texts
 from moderay.engines.base import Completion, Counted, EngineDead, Request, Usage
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedSpec
-from moderay.inline import job_cascades
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.tasks.embed import job_cascades
 
 Sample = tuple[str, dict[str, str], float]
 

@@ -30,13 +30,13 @@ from moderay.engines.base import EngineDead
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
-from moderay.inline import job_cascades
 from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.control.limits import Brakes
 from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.stages.judge_unit import judge_unit
 from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.tasks.embed import job_cascades
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
 

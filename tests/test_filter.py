@@ -24,18 +24,18 @@ import yaml
 from conftest import ROOT, plain
 from hypothesis import given, settings
 
-from moderay.asked import Wanted, check_job, read_labels, wanted
 from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
-from moderay.filter import filter_labels
-from moderay.keep import FATES
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
 from moderay.pipeline.check import check
-from moderay.sieve import Rule, Sifting, sift
+from moderay.tasks.filter.filter import filter_labels
+from moderay.tasks.filter.request import Wanted, check_job, read_labels, wanted
+from moderay.tasks.filter.rule import FATES
+from moderay.tasks.filter.shard import Rule, Sifting, sift
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")

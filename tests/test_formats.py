@@ -29,8 +29,6 @@ from moderay.corpus.formats import lines as lines_
 from moderay.corpus.formats.json_types import MOST_DEEP
 from moderay.corpus.formats.jsonlines import spliced
 from moderay.corpus.shard import Shard
-from moderay.keep import FATES, Fate
-from moderay.labelled import from_people
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
@@ -38,7 +36,9 @@ from moderay.labels.shard_writer import ShardFailed
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
 from moderay.pipeline.stages.spans import _Rows, spans
-from moderay.sieve import Rule, Sifting, sift
+from moderay.tasks.calibrate.truth import from_people
+from moderay.tasks.filter.rule import FATES, Fate
+from moderay.tasks.filter.shard import Rule, Sifting, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
 KEEP = "NOT spam.violates"

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from moderay.engines.vllm.gpu_profiles import FILE
-from moderay.kuberay import load_cluster
+from moderay.tasks.submit.kuberay import load_cluster
 
 INFRA = ROOT / "infra"
 VARIANTS = ("cpu", "gpu")

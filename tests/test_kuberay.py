@@ -19,8 +19,15 @@ from moderay.cli import app
 from moderay.config.job import Job
 from moderay.config.job_file import load_job
 from moderay.core.errors import UserError
-from moderay.kuberay import CLUSTER, CONFIG_BYTES, FOLDER, checked_cron, load_cluster, manifests
-from moderay.shipping import ship
+from moderay.tasks.submit.bundle import ship
+from moderay.tasks.submit.kuberay import (
+    CLUSTER,
+    CONFIG_BYTES,
+    FOLDER,
+    checked_cron,
+    load_cluster,
+    manifests,
+)
 
 CRDS = SHARED / "kuberay_crds"
 needs_crds = pytest.mark.skipif(

@@ -28,12 +28,12 @@ from moderay.engines.harmony.prompt import instructions
 from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.remote import KEY, is_private, reply
-from moderay.inline import job_cascades
 from moderay.judges.build import fitted
 from moderay.labels.decisions import decide, redecide
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.judge_unit import judge_unit
 from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.tasks.embed import job_cascades
 
 SPAM = load_policy(ROOT / "policies/spam")
 VOCABULARY = HarmonyVocabulary()

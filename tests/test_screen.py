@@ -19,8 +19,8 @@ from moderay.core.errors import Problems, UserError
 from moderay.core.verdicts import VERDICT
 from moderay.judges.cards import Teacher
 from moderay.judges.screen import BLOCK, Screen, load_screen, save_screen
-from moderay.judges.training import calibrate_cut, calibrate_screen
 from moderay.labels.analysis.intervals import allowed_misses, cut_off, interval, violations_needed
+from moderay.tasks.calibrate.screen_training import calibrate_cut, calibrate_screen
 
 TEACHER = Teacher(
     policy="spam", threshold=0.5, policy_key="p1", judge_key="j1", source="labels of a test"

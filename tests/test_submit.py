@@ -29,9 +29,9 @@ import yaml
 from conftest import ROOT, SCRIPT, compared, labels, plain
 
 from moderay.core.errors import ModerayError, Problems
-from moderay.readiness import findings, needs, problems
-from moderay.shipping import ship
-from moderay.submit import Submission, connect
+from moderay.tasks.submit.bundle import ship
+from moderay.tasks.submit.readiness import findings, needs, problems
+from moderay.tasks.submit.submit import Submission, connect
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

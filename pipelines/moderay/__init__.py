@@ -46,7 +46,7 @@ def label(
     """
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
-    from moderay.inline import label_dataset
+    from moderay.tasks.embed import label_dataset
 
     job = Job.model_validate(
         {

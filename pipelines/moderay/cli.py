@@ -278,9 +278,9 @@ def filter_(
     """Keep the rows of a data set that a rule over their labels allows; the others are removed or
     held, with the reasons.
     """
-    from moderay.asked import check_job, read_labels, wanted
-    from moderay.filter import filter_labels
     from moderay.pipeline.check import check as check_file
+    from moderay.tasks.filter.filter import filter_labels
+    from moderay.tasks.filter.request import check_job, read_labels, wanted
 
     if (job is None) == (labels is None):
         raise UserError("filter takes either a job file or --labels DIR")
@@ -391,8 +391,8 @@ def calibrate(
     sets: Sets = None,
 ) -> None:
     """Make a screen, or a band for glance, that misses at most a stated share of violations."""
-    from moderay.calibrate import calibrate_judge
     from moderay.pipeline.check import check as check_file
+    from moderay.tasks.calibrate.calibrate import calibrate_judge
 
     card = calibrate_judge(
         check_file(job, sets or ()), policy, judge, labels, gold, max_miss, confidence, rows, place
@@ -415,8 +415,8 @@ def label(
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
     from moderay.corpus.content import texts
-    from moderay.inline import job_cascades, judge_here
     from moderay.pipeline.stages.prepare import POSITION, prepared
+    from moderay.tasks.embed import job_cascades, judge_here
 
     job = Job.model_validate(
         {
@@ -538,7 +538,7 @@ def submit(
             "--address is missing: the URL of the cluster's dashboard, such as http://HEAD:8265, "
             "or RAY_API_SERVER_ADDRESS; or give --kuberay"
         )
-    from moderay import submit as jobs
+    from moderay.tasks.submit import submit as jobs
 
     cluster = jobs.connect(address)
     name, ready = jobs.submit(cluster, job, sets or (), options)
@@ -563,7 +563,7 @@ def status(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
 ) -> None:
     """How a submitted job is doing; without an ID, all of them."""
-    from moderay import submit as jobs
+    from moderay.tasks.submit import submit as jobs
 
     cluster = jobs.connect(address)
     found = jobs.submissions(cluster) if name is None else [jobs.submission(cluster, name)]
@@ -596,7 +596,7 @@ def logs(
     ] = False,
 ) -> None:
     """What a submitted job has said."""
-    from moderay import submit as jobs
+    from moderay.tasks.submit import submit as jobs
 
     cluster = jobs.connect(address)
     if follow:
@@ -608,7 +608,7 @@ def logs(
 @app.command()
 def stop(name: JobId, address: Address) -> None:
     """End a submitted job in good order: what is in judging has the grace time, and is saved."""
-    from moderay import submit as jobs
+    from moderay.tasks.submit import submit as jobs
 
     ended = jobs.stop(jobs.connect(address), name)
     goes_on = "; the same submit goes on from there" if ended.exit_status else ""
@@ -624,8 +624,8 @@ def _manifests(
     image: str | None,
 ) -> str:
     """What KubeRay runs the job from; the package is in the image."""
-    from moderay import kuberay
-    from moderay.shipping import ship
+    from moderay.tasks.submit import kuberay
+    from moderay.tasks.submit.bundle import ship
 
     shipment = ship(job, sets, scheduled=cron is not None)
     files = {name: file for name, file in shipment.files.items() if not name.startswith("moderay/")}
@@ -641,7 +641,7 @@ def _manifests(
 
 def _follow(cluster: Any, name: str) -> None:
     """Show a submitted job's log until it ends, and end with its exit status."""
-    from moderay import submit as jobs
+    from moderay.tasks.submit import submit as jobs
 
     try:
         ended = jobs.follow(cluster, name, lambda line: out.print(printable(line), soft_wrap=True))
@@ -686,7 +686,7 @@ def _notice(model: Any) -> None:
 
 def _look(checked: Any, limit: int, show: bool) -> None:
     """Judge the first rows here and now, without the output."""
-    from moderay.inline import first_rows, judge_here
+    from moderay.tasks.embed import first_rows, judge_here
 
     judged = judge_here(checked.job, checked.cascades, first_rows(checked, limit)).to_pylist()
     if show:

@@ -5,7 +5,7 @@ A text is lower-cased and put between spaces; every n-gram of its UTF-8 bytes, o
 its bucket's weight, and the sum is divided by the square root of the number of n-grams. Weights are
 whole numbers, so sums are exact: a score depends neither on the rows beside it nor on where a long
 text is cut. Scoring takes numpy alone, no loop over rows, and some MiB beside the texts. A screen
-is two files, `card.json` and `weights.npy`, made by `moderay.calibrate`.
+is two files, `card.json` and `weights.npy`, made by `moderay.tasks.calibrate.calibrate`.
 """
 
 from __future__ import annotations

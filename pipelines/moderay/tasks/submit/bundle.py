@@ -12,12 +12,12 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-import moderay
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_document, read_document
 from moderay.config.yaml_document import VARIABLE, Document
@@ -214,5 +214,5 @@ def _folder(folder: Path, name: str) -> dict[str, bytes | Path]:
 
 
 def _package() -> dict[str, bytes | Path]:
-    files = _folder(Path(moderay.__file__).parent, "moderay")
-    return {name: file for name, file in files.items() if "__pycache__" not in name}
+    package = _folder(Path(str(resources.files("moderay"))), "moderay")
+    return {name: file for name, file in package.items() if "__pycache__" not in name}

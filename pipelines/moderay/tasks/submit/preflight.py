@@ -222,6 +222,6 @@ def _tell(kind: str, **said: Any) -> None:
 
 if __name__ == "__main__":
     # By its name: what is sent to workers is then this module's, not `__main__`'s.
-    from moderay import preflight
+    from moderay.tasks.submit import preflight
 
     preflight.main(sys.argv[1], sys.argv[2:])

@@ -15,14 +15,14 @@ from moderay.config.job import GlanceArgs, Input, Job, Step
 from moderay.core.errors import UserError, nearest
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
-from moderay.inline import job_cascades, label_dataset
 from moderay.judges.cards import BandCard, Teacher
 from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
-from moderay.judges.training import calibrate_cut, calibrate_screen
-from moderay.labelled import Labelled, from_labels, from_people
 from moderay.pipeline.check import Checked
+from moderay.tasks.calibrate.screen_training import calibrate_cut, calibrate_screen
+from moderay.tasks.calibrate.truth import Labelled, from_labels, from_people
+from moderay.tasks.embed import job_cascades, label_dataset
 
 # Contents of either kind that glance is asked about at most: the promise needs some dozens of
 # violations, and the share that is settled an estimate.

@@ -28,8 +28,8 @@ import requests
 from moderay.core.errors import Problem, Problems, TryAgain, UserError, first_line, inert
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
-from moderay.readiness import findings, needs, problems
-from moderay.shipping import JOB, Shipment, ship
+from moderay.tasks.submit.bundle import JOB, Shipment, ship
+from moderay.tasks.submit.readiness import findings, needs, problems
 
 # Seconds that a cluster has to answer what it is asked before a job is queued there, a large
 # input's listing included.
@@ -179,7 +179,7 @@ def _preflight(
     """What the cluster says of itself and of the job. Raises `Problems`."""
     needed = needs()
     name = cluster.client.submit_job(
-        entrypoint=" ".join(["exec python -m moderay.preflight", JOB, *needed.names]),
+        entrypoint=" ".join(["exec python -m moderay.tasks.submit.preflight", JOB, *needed.names]),
         runtime_env=dict(environment),
         metadata={NAME: f"check {shipment.job.name}"},
     )

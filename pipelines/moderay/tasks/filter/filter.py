@@ -20,19 +20,19 @@ from typing import Any
 
 import ray
 
-from moderay.asked import Labels, Wanted, checked
 from moderay.core.errors import ModerayError, Stopped, TryAgain, first_line
 from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
-from moderay.dataset_card import dataset_card
-from moderay.keep import FATES
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailed
 from moderay.pipeline.stages.publish_tasks import cause
-from moderay.sieve import Rule, Sifting, sift
+from moderay.tasks.filter.dataset_card import dataset_card
+from moderay.tasks.filter.request import Labels, Wanted, checked
+from moderay.tasks.filter.rule import FATES
+from moderay.tasks.filter.shard import Rule, Sifting, sift
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
