@@ -52,7 +52,7 @@ def job(
 
 def moderay(*args: object) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "moderay.cli", *map(str, args)],
+        [sys.executable, "-m", "moderay", *map(str, args)],
         env=os.environ | {"RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,

@@ -182,7 +182,7 @@ def ours(folder: Path) -> list[str]:
     command = [
         sys.executable,
         "-m",
-        "moderay.cli",
+        "moderay",
         "filter",
         "--labels",
         str(folder / "labels"),
@@ -242,7 +242,7 @@ def tweets(folder: Path) -> None:
         began = time.monotonic()
         env = os.environ | {"RAY_ADDRESS": "local", "CORPUS": str(source)}
         done = subprocess.run(
-            [sys.executable, "-m", "moderay.cli", "filter", *job, *more],
+            [sys.executable, "-m", "moderay", "filter", *job, *more],
             env=env,
             capture_output=True,
             text=True,

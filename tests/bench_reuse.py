@@ -54,7 +54,7 @@ def run(folder: Path, output: str, **sections: Any) -> tuple[dict[str, Any], flo
     command = [
         sys.executable,
         "-m",
-        "moderay.cli",
+        "moderay",
         "run",
         str(folder / "job.yaml"),
         "--progress",

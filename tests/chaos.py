@@ -147,7 +147,7 @@ def corpus(folder: Path, rows: int, rng: random.Random) -> None:
 
 
 def command(job: Path) -> list[str]:
-    return [sys.executable, "-m", "moderay.cli", "run", str(job)]
+    return [sys.executable, "-m", "moderay", "run", str(job)]
 
 
 def answers(folder: Path, name: str) -> int:

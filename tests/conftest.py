@@ -177,10 +177,10 @@ def cli(joined_ray: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`moderay` in this process, which stays with its Ray: one of its own would take longer than
     most runs. Where environment variables are given it is a process of its own, as a person's is.
     """
-    from moderay.cli import main
+    from moderay.cli.app import main
 
     def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "moderay.cli", *map(str, args)]
+        command = [sys.executable, "-m", "moderay", *map(str, args)]
         if env:
             return subprocess.run(
                 command, capture_output=True, text=True, env=os.environ | env, timeout=500

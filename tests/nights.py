@@ -165,7 +165,7 @@ class Nights:
         command = [
             sys.executable,
             "-m",
-            "moderay.cli",
+            "moderay",
             "run",
             str(ROOT / "jobs/nightly.yaml"),
             *options,
@@ -207,7 +207,7 @@ def main() -> None:
             command = [
                 sys.executable,
                 "-m",
-                "moderay.cli",
+                "moderay",
                 "run",
                 str(ROOT / "jobs/nightly.yaml"),
                 "--json",

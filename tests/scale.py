@@ -61,7 +61,7 @@ def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, d
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moderay.cli", "run", str(folder / "job.yaml")],
+        [sys.executable, "-m", "moderay", "run", str(folder / "job.yaml")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

@@ -95,7 +95,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         command = [
             sys.executable,
             "-m",
-            "moderay.cli",
+            "moderay",
             "run",
             str(folder / "job.yaml"),
             "--progress",

@@ -169,7 +169,7 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
 ) -> None:  # type: ignore[no-untyped-def]
     file = slow(job, tmp_path, 1000)
     first = subprocess.Popen(
-        [sys.executable, "-m", "moderay.cli", "run", str(file)],
+        [sys.executable, "-m", "moderay", "run", str(file)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -196,7 +196,7 @@ def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
 ) -> None:  # type: ignore[no-untyped-def]
     file, lease = slow(job, tmp_path, 20_000), tmp_path / "out/_moderay/lease.json"
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moderay.cli", "run", str(file)],
+        [sys.executable, "-m", "moderay", "run", str(file)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -272,7 +272,7 @@ def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Pat
 
 def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     file = slow(job, tmp_path)
-    command = [sys.executable, "-m", "moderay.cli", "run", str(file)]
+    command = [sys.executable, "-m", "moderay", "run", str(file)]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
     while (

@@ -273,7 +273,7 @@ def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -
     markers = tmp_path / "clean/_moderay/shards"
     env = os.environ | {"RAY_ADDRESS": "local"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "moderay.cli", *command],
+        [sys.executable, "-m", "moderay", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=env,

@@ -284,7 +284,7 @@ def test_killed_driver_is_resumed_with_another_unit_size(
     slow = {"delay": {"mean_s": 0.4, "sigma": 0}, **SCRIPT}
     file = job(slow, unit={"rows": 4}, model={"source": "scripted:script.yaml"})
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moderay.cli", "run", str(file)],
+        [sys.executable, "-m", "moderay", "run", str(file)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

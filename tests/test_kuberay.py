@@ -15,7 +15,7 @@ import yaml
 from conftest import ROOT, SHARED, plain
 from typer.testing import CliRunner
 
-from moderay.cli import app
+from moderay.cli.app import app
 from moderay.config.job import Job
 from moderay.config.job_file import load_job
 from moderay.core.errors import UserError

@@ -130,7 +130,7 @@ def test_render_prints_the_prompt_and_its_ids(cli) -> None:  # type: ignore[no-u
 
 def test_importing_moderay_loads_neither_ray_nor_vllm(tmp_path: Path) -> None:
     code = (
-        "import sys, moderay, moderay.cli; sys.exit(any(m in sys.modules for m in ('ray', "
+        "import sys, moderay, moderay.cli.app; sys.exit(any(m in sys.modules for m in ('ray', "
         "'vllm', 'torch')))"
     )
     assert (

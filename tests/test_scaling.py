@@ -37,7 +37,7 @@ def test_engines_grow_to_the_most_while_there_is_work_and_end_before_the_last_ro
     seen: list[int] = []
     with nodes() as cluster:
         run = subprocess.Popen(
-            [sys.executable, "-m", "moderay.cli", "run", str(file)],
+            [sys.executable, "-m", "moderay", "run", str(file)],
             stderr=subprocess.PIPE,
             text=True,
             env=cluster.env,

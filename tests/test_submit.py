@@ -196,7 +196,7 @@ def watch(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Watch]]:
 
     def start(*args: object) -> Watch:
         command, log = (
-            [sys.executable, "-m", "moderay.cli", *map(str, args), "--address", cluster.url],
+            [sys.executable, "-m", "moderay", *map(str, args), "--address", cluster.url],
             tmp_path / f"{len(started)}.log",
         )
         with log.open("w") as into:

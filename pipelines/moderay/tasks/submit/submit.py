@@ -148,7 +148,7 @@ def submit(
         name = f"{shipment.name}-{1 + max((_number(found.id) for found in earlier), default=0)}"
         try:
             cluster.client.submit_job(
-                entrypoint=" ".join(["exec python -m moderay.cli run", JOB, *options]),
+                entrypoint=" ".join(["exec python -m moderay run", JOB, *options]),
                 submission_id=name,
                 runtime_env=environment,
                 metadata={NAME: shipment.job.name, OUTPUT: shipment.output},

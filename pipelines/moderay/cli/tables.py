@@ -1,0 +1,267 @@
+"""What a command shows when it is through."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich import box
+from rich.table import Table
+
+from moderay.cli.console import _warn, out, printable
+from moderay.core.errors import inert
+from moderay.core.verdicts import RETRYABLE, Status
+
+
+def _verdict(verdict: dict[str, Any]) -> str:
+    if verdict["status"] != Status.OK:
+        return str(verdict["status"])
+    probability = "" if verdict["probability"] is None else f" {verdict['probability']:.2f}"
+    return printable(f"{verdict['label']}{probability} {verdict['rationale'] or ''}")
+
+
+def _told(checked: Any, outcome: Any) -> None:
+    """What a person should hear of a run that has ended."""
+    if not outcome.worked:
+        out.print(
+            f"nothing to do: {outcome.manifest['shards']:,} shards with "
+            f"{outcome.manifest['rows']:,} rows are published in {checked.job.output.path}"
+        )
+    else:
+        _summary(outcome)
+        out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
+    if failed := sum(
+        counts[status.value]
+        for counts in outcome.manifest["counts"].values()
+        for status in RETRYABLE
+    ):
+        _warn(
+            f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
+            "--retry-failed asks for them again"
+        )
+    for name in outcome.pruned:
+        out.print(f"pruned: {printable(name)}", soft_wrap=True)
+    if gone := outcome.manifest["gone"]:
+        _warn(
+            f"note: the input no longer has {len(gone):,} shards whose labels are here, such as "
+            f"{gone[0]}; --prune removes them"
+        )
+    for kind in ("unreadable", "failed"):
+        for name, reason in outcome.manifest[kind].items():
+            _warn(f"{kind}: {name}: {reason}")
+    for alarm in outcome.manifest["alarms"]:
+        _warn(f"alarm: {alarm}")
+
+
+def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
+    """A night in a few lines, or for machines."""
+    from moderay.labels.analysis.summary import brief, lines
+
+    said = brief(job, outcome.manifest, outcome.worked)
+    print(json.dumps(said, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(said))))
+
+
+def _trend(found: Any, price: float | None) -> None:
+    """Per policy the shares through the nights; per night what it brought and cost; what is new,
+    and the alarms.
+    """
+    from moderay.labels.analysis.chart import blocks
+
+    shares = Table(
+        "policy", "", "nights", "last", "(95%)", "change", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for policy, series in found.policies.items():
+        for name, line in (
+            ("flagged", series.flagged),
+            *series.labels.items(),
+            ("failed", series.failed),
+        ):
+            last, change = line[-1], series.change if name == "flagged" else None
+            told = "" if change is None else f"{change.before.value:.2%} before {change.since}"
+            bounds = f"{100 * last.low:.2f}-{100 * last.high:.2f}"
+            shares.add_row(
+                policy if name == "flagged" else "",
+                printable(name),
+                blocks([share.value for share in line]),
+                f"{last.value:.2%}",
+                bounds,
+                told,
+            )
+    out.print(shares)
+    paid = ["GPU h/M rows"] if any(night.gpu_s for night in found.nights) else []
+    paid += ["cost/M rows"] if paid and price is not None else []
+    nights = Table(
+        "night",
+        "rows",
+        "shards",
+        "changed",
+        "flagged",
+        "requests",
+        "tokens/M rows",
+        *paid,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in nights.columns[1:]:
+        column.justify = "right"
+    for night in found.nights:
+        millions = max(1, night.rows) / 1e6
+        hours = night.gpu_s / 3600 / millions
+        costs = [
+            f"{night.tokens / millions:,.0f}",
+            f"{hours:,.2f}",
+            f"{hours * (price or 0):,.2f}",
+        ][: 1 + len(paid)]
+        counts = (night.rows, night.shards, night.changed, night.flagged, night.requests)
+        nights.add_row(night.date, *[f"{count:,}" for count in counts], *costs)
+    out.print(nights)
+    for policy, series in found.policies.items():
+        for reason in series.reasons:
+            out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
+    for alarm in found.alarms:
+        _warn(f"alarm: {alarm}")
+
+
+def _filtered(done: Any, place: str) -> None:
+    """What a filter did: rows by fate, and why those that are not kept are not."""
+    said = done.summary
+    if not done.worked:
+        out.print(
+            (
+                f"nothing to do: {said['shards']:,} shards with {said['rows']['in']:,} rows are "
+                f"filtered in {place}"
+            ),
+            soft_wrap=True,
+        )
+        return
+    rows, fate = said["rows"], said["rule"]["unselected"]
+    table = Table("rows", "", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].justify = "right"
+    for name in ("kept", "removed", "held", *(["unselected"] if fate else [])):
+        why = said.get(name, {})
+        reasons = [
+            f"{policy} {reason or '-'} {count:,}"
+            for policy, counts in why.items()
+            for reason, count in counts.items()
+        ]
+        table.add_row(
+            name,
+            f"{rows[name]:,}",
+            printable(", ".join(reasons)) if name != "unselected" else f"in {fate}/",
+        )
+    out.print(table)
+    out.print(f"{rows['in']:,} rows in {said['shards']:,} shards: {place}", soft_wrap=True)
+    for name in said["gone"]:
+        out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
+    for kind in ("missing", "failed"):
+        for name, reason in said[kind].items():
+            _warn(f"{kind}: {name}: {reason}")
+
+
+def _summary(outcome: Any) -> None:
+    """Per policy: judged, flagged, forced, every other count that is not zero, and this run's
+    rates.
+    """
+    totals = outcome.manifest["counts"]
+    rare = [status.value for status in Status if status is not Status.OK]
+    others = [name for name in rare if any(counts[name] for counts in totals.values())]
+    table = Table(
+        "policy",
+        "judged",
+        "flagged",
+        "forced",
+        *others,
+        "rows/s",
+        "tokens/s",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, counts in totals.items():
+        rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
+        table.add_row(
+            name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates
+        )
+    out.print(table)
+    if any(len(judges) > 1 for judges in outcome.manifest["judges"].values()):
+        out.print(_judges(outcome.manifest["judges"]))
+    rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
+    out.print(
+        f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in "
+        f"{outcome.seconds:.0f} s{_unpaid(outcome)}{_engine_time(outcome)}"
+    )
+
+
+def _judges(policies: Any) -> Table:
+    """Per policy and judge: what it settled, and what the audit says of it."""
+    table = Table(
+        "policy",
+        "judge",
+        "settled",
+        "share",
+        "audited",
+        "overruled",
+        "missed (95%)",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for policy, judges in policies.items():
+        for judge, said in judges.items():
+            audit = ["", "", ""]
+            if "audited" in said:
+                low, estimate, high = said["missed_violations"]
+                audit = [
+                    f"{said['audited']:,}",
+                    f"{said['overruled']:,}",
+                    f"{estimate:,.0f} ({low:,.0f} to {high:,.0f})",
+                ]
+            table.add_row(policy, judge, f"{said['settled']:,}", f"{said['share']:.1%}", *audit)
+    return table
+
+
+def _unpaid(outcome: Any) -> str:
+    """Verdicts that cost nothing: in all label files those of equal contents, in this run those
+    from before.
+    """
+    duplicates = sum(counts["duplicates"] for counts in outcome.manifest["counts"].values())
+    said = (
+        (duplicates, "of duplicates"),
+        (outcome.manifest["runs"][-1]["reused_verdicts"], "from before"),
+    )
+    return "".join(f", {count:,} verdicts {what}" for count, what in said if count)
+
+
+def _engine_time(outcome: Any) -> str:
+    """Where the time of this run's engines went, up to the last unit of each."""
+    usage = outcome.manifest["runs"][-1]["usage"]
+    spent = {state: usage.get(f"engine_{state}_ms", 0) for state in ("working", "starting", "idle")}
+    total = sum(spent.values())
+    return (
+        ", engines " + ", ".join(f"{state} {ms / total:.0%}" for state, ms in spent.items() if ms)
+        if total
+        else ""
+    )
+
+
+def _agreement(checked: Any, prefix: str) -> float:
+    """Share of (row, policy) pairs with a known truth on which `violates` agrees with it."""
+    from moderay.labels.layout import Layout
+
+    layout = Layout(checked.job.output.path, checked.job.storage)
+    same = known = 0
+    for shard in checked.scan.shards:
+        table = pq.read_table(layout.fs.open(layout.label(shard.name), "rb"))
+        for policy in checked.policies:
+            said = [verdict["violates"] for verdict in table.column(policy.id).to_pylist()]
+            pairs = [
+                (a, b)
+                for a, b in zip(table.column(prefix + policy.id).to_pylist(), said, strict=True)
+                if a is not None
+            ]
+            known += len(pairs)
+            same += sum(a == b for a, b in pairs)
+    return same / known
