@@ -7,6 +7,7 @@ PINS := infra/requirements-cpu.txt
 TORCH := torch==2.13.0+cpu
 STAMP := .venv/.installed-$(shell cat $(PINS) pyproject.toml | cksum | cut -d' ' -f1)
 RUN := .venv/bin/python
+BENCHMARK := PYTHONPATH=$(CURDIR)/tests $(RUN) -m benchmarks
 
 # No telemetry, and nothing is fetched from a hub.
 export VLLM_NO_USAGE_STATS := 1
@@ -34,23 +35,23 @@ check: install
 	.venv/bin/mypy
 
 bench: install
-	$(RUN) tests/bench.py
-	$(RUN) tests/bench_cascade.py
-	$(RUN) tests/bench_screen.py
-	$(RUN) tests/bench_rules.py
-	$(RUN) tests/bench_reuse.py
-	$(RUN) tests/bench_filter.py
-	$(RUN) tests/nights.py
-	$(RUN) tests/bench_engines.py
+	$(BENCHMARK).pipeline
+	$(BENCHMARK).cascade
+	$(BENCHMARK).screen
+	$(BENCHMARK).rules
+	$(BENCHMARK).reuse
+	$(BENCHMARK).filter
+	$(BENCHMARK).nights
+	$(BENCHMARK).engines
 
 chaos: install
-	$(RUN) tests/chaos.py
+	$(BENCHMARK).chaos
 
 served: install
-	$(RUN) -m pytest tests/served_vllm.py
+	$(RUN) -m pytest tests/end_to_end/served_vllm.py
 
 scale: install
-	$(RUN) tests/scale.py
+	$(BENCHMARK).scale
 
 train: install
 	$(KEEP_MEMORY) $(RUN) -m moderay.engines.tiny.train --out pipelines/moderay/engines/tiny

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import logging
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from support.project import ROOT, SCRIPT, stored
 
-ROOT = Path(__file__).parent.parent
-SHARED = ROOT.parent / "shared" / "data"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A cluster that somebody runs on this machine is not ours to join.
 os.environ["RAY_ADDRESS"] = "local"
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
 
-SCRIPT = {
-    "default": {
-        "answer": '{"label": "SP0", "rationale": "Nothing."}',
-        "reasoning": "Nothing here.",
-        "p": 0.9,
-    },
-    "rules": [
-        {
-            "content": "prize",
-            "answer": '{"label": "SP4", "rationale": "A prize."}',
-            "reasoning": "A prize.",
-            "p": 0.8,
-        },
-        {
-            "content": "shop",
-            "answer": '{"label": "SP2", "rationale": "A shop."}',
-            "reasoning": "A shop.",
-            "p": 0.6,
-        },
-        {"content": "broken", "output": "<|channel|>analysis<|message|>never ends"},
-        {"content": "failing", "fail": "request"},
-        {"content": "hanging", "fail": "hang"},
-    ],
-}
 
 # Files that take minutes: begun first, so that two processes end together.
 LONG = [
@@ -136,14 +108,6 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def as_lines(shard: Path) -> None:
-    """Make a Parquet shard one of JSON lines, whose label file has the same name."""
-    shard.with_suffix(".jsonl.gz").write_bytes(
-        gzip.compress(pl.read_parquet(shard).write_ndjson().encode())
-    )
-    shard.unlink()
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One local Ray for all tests, which every run in them joins: starting one takes longer than
@@ -207,7 +171,7 @@ def s3() -> Iterator[dict[str, str]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "s3server.py"), str(port)],
+        [sys.executable, str(ROOT / "tests" / "support" / "s3server.py"), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -237,68 +201,7 @@ def s3() -> Iterator[dict[str, str]]:
         server.wait()
 
 
-@contextmanager
-def stored(s3: dict[str, str], folder: Path) -> Iterator[str]:
-    """`tiny` in the S3 server, with files beside it from which no model is loaded, and a cache in
-    `folder` to fetch it into.
-    """
-    from moderay.core.storage import filesystem
-    from moderay.engines import checkpoint
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**s3, "MODERAY_CACHE": str(folder / "cache")}.items():
-            patch.setenv(name, value)
-        url = f"s3://data/{folder.name}/tiny"
-        fs, path = filesystem(url)
-        fs.put([str(file) for file in weights(checkpoint.TINY_FOLDER)], f"{path}/")
-        fs.pipe(
-            {
-                f"{path}/pytorch_model.bin": b"a pickle",
-                f"{path}/original/model.safetensors": b"the same once more",
-            }
-        )
-        yield url
-        fs.rm(path, recursive=True)
-
-
 @pytest.fixture
 def stored_tiny(s3: dict[str, str], tmp_path: Path) -> Iterator[str]:
     with stored(s3, tmp_path) as url:
         yield url
-
-
-def weights(folder: Path) -> list[Path]:
-    """What of a checkpoint's folder is loaded."""
-    return sorted(file for file in folder.iterdir() if file.suffix in (".json", ".safetensors"))
-
-
-def labels(folder: Path) -> dict[str, pa.Table]:
-    """Every label file of an output on disk."""
-    return {
-        str(f.relative_to(folder)): pq.read_table(f, partitioning=None)
-        for f in sorted(folder.rglob("*.parquet"))
-        if "_moderay" not in f.parts
-    }
-
-
-def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
-    """The columns in which two runs are compared; the probability to three digits."""
-    names = (
-        "status",
-        "violates",
-        "label",
-        "rationale",
-        "reasoning",
-        "decided_by",
-        "forced",
-        "windows",
-    )
-    return [
-        (*[v[n] for n in names], None if v["probability"] is None else round(v["probability"], 3))
-        for v in table.column(policy).to_pylist()
-    ]
-
-
-def plain(text: str, folder: Path) -> str:
-    """A message without what differs from machine to machine."""
-    return re.sub(re.escape(str(folder)), "<tmp>", text).replace(str(ROOT), "<root>")

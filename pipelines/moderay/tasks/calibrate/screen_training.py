@@ -46,7 +46,7 @@ TRAINED_TEXT = 16_384
 TRAINED_BYTES = 8 * 1024**2
 # Texts that must have a bucket's n-gram for it to be learnt from, and the inverse strength of the
 # regularisation: from what is settled on the held-out parts of two public data sets, by far not the
-# last word (tests/bench_screen.py).
+# last word (tests/benchmarks/screen.py).
 FEWEST_TEXTS = 3
 STRENGTH = 10.0
 POINTS = 20

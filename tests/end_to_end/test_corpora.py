@@ -1,0 +1,106 @@
+"""Real corpora through the committed job files. With a model that knows nothing of them only the
+bookkeeping counts.
+"""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from benchmarks.filter import assert_whole
+from support.project import ROOT, SCRIPT, SHARED, labels
+
+from moderay.engines import checkpoint
+from moderay.tasks.filter.filter import filter_labels
+from moderay.tasks.filter.request import read_labels, wanted
+
+CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
+
+
+def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
+    """Every row once, in order, with its columns unchanged and a status; and counts that add up."""
+    found = labels(out)
+    assert len(found) == shards and sum(map(len, found.values())) == rows
+    statuses: dict[str, int] = {}
+    flagged = 0
+    for name, table in found.items():
+        given = pq.read_table(source / name, partitioning=None)
+        assert table.select(given.column_names).equals(given)
+        assert table.column("row").to_pylist() == list(range(len(given)))
+        for verdict in table.column("harassment").to_pylist():
+            assert (verdict["status"] == "ok") == (verdict["probability"] is not None)
+            statuses[verdict["status"]] = statuses.get(verdict["status"], 0) + 1
+        flagged += sum(filter(None, table.column("flagged").to_pylist()))
+    manifest = json.loads((out / "_moderay/manifest.json").read_text())
+    counts = manifest["counts"]["harassment"]
+    assert (
+        manifest["complete"]
+        and manifest["rows"] == rows
+        and manifest["shards"] == shards
+        and manifest["flagged"] == flagged
+    )
+    assert {name: count for name, count in counts.items() if name in statuses} == statuses and sum(
+        statuses.values()
+    ) == rows
+
+
+def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    folder, rows, shards = CORPORA["openai-moderation"]
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"no {folder} beside the project")
+    # Texts it never saw make tiny write as long as it may.
+    short = "--set=cascade=[{reason: {budget: 48}}]"
+    said = cli(
+        "run",
+        ROOT / "jobs/openai-moderation.yaml",
+        f"--set=output.path={tmp_path}/out",
+        short,
+        CORPUS=str(SHARED / folder),
+    )
+    assert said.returncode == 0 and checkpoint.TINY_NOTICE in said.stderr, said.stderr
+    assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
+
+
+def test_tweets_on_the_scripted_engine(tmp_path: Path, cli, joined_ray: None) -> None:  # type: ignore[no-untyped-def]
+    folder, rows, shards = CORPORA["tweets"]
+    if not (SHARED / folder).is_dir():
+        pytest.skip(f"no {folder} beside the project")
+    answer = '{"label": "HA0", "rationale": "Nothing."}'
+    insult = {
+        "content": "(?i)idiot|stupid",
+        "answer": '{"label": "HA1", "rationale": "An insult."}',
+        "p": 0.8,
+    }
+    (tmp_path / "script.yaml").write_text(
+        yaml.safe_dump({"default": {**SCRIPT["default"], "answer": answer}, "rules": [insult]})
+    )
+    said = cli(
+        *(
+            "run",
+            ROOT / "jobs/tweets.yaml",
+            f"--set=output.path={tmp_path}/out",
+            f"--set=model.source=scripted:{tmp_path}/script.yaml",
+        ),
+        CORPUS=str(SHARED / folder),
+    )
+    assert said.returncode == 0, said.stderr
+    assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
+    texts = [
+        t
+        for file in sorted((tmp_path / "out").glob("*.parquet"))
+        for t in pq.read_table(file).select(["text", "flagged"]).to_pylist()
+    ]
+    assert all(
+        row["flagged"] == any(word in row["text"].lower() for word in ("idiot", "stupid"))
+        for row in texts
+    )
+    for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
+        asked = wanted(
+            None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False
+        )
+        assert filter_labels(read_labels(str(tmp_path / "out"), {}), asked, {}).worked is worked
+        counts = assert_whole(SHARED / folder, tmp_path / "clean")
+        assert counts["in"] == rows and counts["removed"] == (
+            0 if threshold else sum(row["flagged"] for row in texts)
+        )

@@ -1,0 +1,328 @@
+"""What dies, hangs or talks rubbish: rows isolated, engines rebuilt, wrong runs ended early."""
+
+import asyncio
+import datetime
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from benchmarks.chaos import KINDS, chaos
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.project import ROOT, labels
+
+from moderay import run
+from moderay.config.job import Job, Limits
+from moderay.config.policy import load_policy
+from moderay.core.errors import Stopped, UserError
+from moderay.corpus.content import texts
+from moderay.engines.base import EngineDead
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.host import EngineHost
+from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
+from moderay.pipeline.control.board import BoardState
+from moderay.pipeline.control.limits import Brakes
+from moderay.pipeline.control.progress import Progress
+from moderay.pipeline.control.tracker import Tracker
+from moderay.pipeline.stages.judge_unit import judge_unit
+from moderay.pipeline.stages.prepare import POSITION, prepared
+from moderay.tasks.embed import job_cascades
+
+ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
+
+
+def judged(
+    contents: list[str],
+    rules: list[dict[str, Any]],
+    default: dict[str, Any] = ANSWER,
+    seqs: int = 64,
+    unit: int = 200,
+    spec: type[ScriptedSpec] = ScriptedSpec,
+) -> tuple[list[str], int]:
+    """Statuses of `contents` under a policy, all units in flight at once, and how often the engine
+    was built again.
+    """
+    job = Job.model_validate(
+        {
+            "input": {"path": "", "content": "text"},
+            "output": {"path": ""},
+            "policies": ["spam"],
+            "limits": {"request_s": 5},
+        }
+    )
+    hosted = spec(
+        Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}),
+        max_num_seqs=seqs,
+    )
+    cascades = job_cascades(job, [load_policy(ROOT / "policies/spam")])
+    vocab = vocabulary(hosted.vocabulary_source)
+
+    async def run() -> tuple[list[str], int]:
+        host = EngineHost(hosted)
+        tables = [
+            prepared(
+                pa.table({POSITION: range(i, i + len(part))}),
+                texts(pa.chunked_array([part])),
+                job,
+                cascades,
+                vocab,
+            )
+            for i in range(0, len(contents), unit)
+            for part in [contents[i : i + unit]]
+        ]
+        found = await asyncio.gather(*[judge_unit(host, cascades, table, 0) for table in tables])
+        return [
+            verdict["status"] for table in found for verdict in table.column("spam").to_pylist()
+        ], host.restarts
+
+    return asyncio.run(run())
+
+
+def test_three_poison_rows_in_three_thousand_are_found_and_all_others_judged() -> None:
+    contents = [f"poison {i}" if i in (7, 1500, 2999) else f"row {i}" for i in range(3000)]
+    statuses, restarts = judged(contents, [{"content": "poison", "fail": "dead"}], seqs=256)
+    assert [i for i, status in enumerate(statuses) if status != "ok"] == [7, 1500, 2999]
+    assert {statuses[7], statuses[1500], statuses[2999]} == {"engine_error"}
+    assert 3 <= restarts <= 9
+
+
+@given(
+    rows=st.integers(1, 60),
+    poison=st.sets(st.integers(0, 59), max_size=3),
+    seqs=st.sampled_from([1, 4, 64]),
+    unit=st.sampled_from([1, 7, 100]),
+)
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_order_only_poison_fails_and_each_costs_three_restarts_at_most(
+    rows: int, poison: set[int], seqs: int, unit: int
+) -> None:
+    statuses, restarts = judged(
+        [f"{'poison' if i in poison else 'row'} {i}" for i in range(rows)],
+        [{"content": "poison", "fail": "dead"}],
+        seqs=seqs,
+        unit=unit,
+    )
+    wrong = {i for i in poison if i < rows}
+    assert [status == "engine_error" for status in statuses] == [i in wrong for i in range(rows)]
+    assert set(statuses) <= {"ok", "engine_error"}
+    assert restarts <= 3 * len(wrong)
+
+
+def test_an_engine_that_always_dies_is_given_up() -> None:
+    with pytest.raises(EngineDead, match="10 times in a row"):
+        judged([f"row {i}" for i in range(50)], [], {"fail": "dead"})
+
+
+def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("run", job({"default": {"fail": "dead"}}))
+    assert (
+        said.returncode == 3
+        and "10 times in a row" in said.stderr
+        and "Traceback" not in said.stderr
+    )
+
+
+def test_engine_that_cannot_be_built_at_once_after_a_death_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("moderay.engines.host.PAUSE_S", 0.01)
+    builds = []
+
+    @dataclass(frozen=True)
+    class Occupied(ScriptedSpec):
+        async def build(self) -> ScriptedEngine:
+            builds.append(1)
+            if len(builds) in (2, 3):
+                raise UserError("no memory left on the GPU")
+            return await super().build()
+
+    statuses, _ = judged(
+        [f"row {i}" for i in range(20)], [{"content": "row 7$", "fail": "dead"}], spec=Occupied
+    )
+    assert statuses == ["engine_error" if i == 7 else "ok" for i in range(20)]
+
+
+def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in/a.parquet")
+    said = cli("run", job({"default": {"fail": "exit"}}))
+    assert (
+        said.returncode == 3
+        and "engine actors were lost one after the other" in said.stderr
+        and "Traceback" not in said.stderr
+    ), said.stderr
+    assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["actors"] > 10
+
+
+def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
+    job, tmp_path: Path, cli
+) -> None:  # type: ignore[no-untyped-def]
+    file = slow(job, tmp_path, 1000)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "moderay", "run", str(file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "out/_moderay/lease.json").exists():
+        time.sleep(0.05)
+    said = cli("run", file)
+    assert (
+        said.returncode == 3
+        and f"is being written by process {first.pid} on " in said.stderr
+        and len(said.stderr.splitlines()) == 1
+    ), said.stderr
+    first.kill()
+    first.wait()
+    assert cli("run", file).returncode == 0
+    assert sum(len(table) for table in labels(tmp_path / "out").values()) == 1000
+    assert [
+        run["status"]
+        for run in json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"]
+    ] == ["killed", "finished"]
+
+
+def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
+    job, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    file, lease = slow(job, tmp_path, 20_000), tmp_path / "out/_moderay/lease.json"
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "moderay", "run", str(file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "out/_moderay/units").rglob("*.arrow")):
+        time.sleep(0.05)
+    lease.write_text(
+        json.dumps(
+            {
+                **json.loads(lease.read_text()),
+                "epoch": 1,
+                "host": "elsewhere",
+                "renewed": time.time(),
+            }
+        )
+    )
+    _, said = driver.communicate(timeout=120)
+    assert (
+        driver.returncode == 3
+        and "was taken over by another driver" in said
+        and "Traceback" not in said
+    ), said
+    assert labels(tmp_path / "out") == {} and json.loads(lease.read_text())["epoch"] == 1
+
+
+def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    for shard in range(2):
+        pq.write_table(
+            pa.table({"text": [f"row {shard} {i}" for i in range(rows // 2)]}),
+            tmp_path / f"in/{shard}.parquet",
+        )
+    return job({"default": ANSWER, "delay": {"mean_s": 0.5}}, **{"unit": {"rows": 50}, **sections})  # type: ignore[no-any-return]
+
+
+def last_run(tmp_path: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][
+        -1
+    ]
+    return run
+
+
+def test_model_that_answers_rubbish_stops_the_run_early(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    pq.write_table(
+        pa.table({"text": [f"row {i}" for i in range(20_000)]}), tmp_path / "in/a.parquet"
+    )
+    said = cli(
+        "run",
+        job(
+            {"default": {"output": "<|channel|>final<|message|>what?<|return|>"}},
+            unit={"rows": 100},
+        ),
+    )
+    assert (
+        said.returncode == 1
+        and "under spam 100% failed, did not parse or were forced" in said.stderr
+        and "Traceback" not in said.stderr
+    )
+    assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["judged"] < 4000
+
+
+def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("run", job({"default": {"fail": "hang"}}, limits={"stall_s": 12}))
+    assert said.returncode == 3 and "nothing was saved for 12 s" in said.stderr, said.stderr
+    assert (
+        re.search(
+            r"in judging: .*a\.parquet rows 0-10 in process \d+ on \S+ for \d+ s", said.stderr
+        )
+        and "Traceback" not in said.stderr
+    ), said.stderr
+
+
+def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    file = slow(job, tmp_path)
+    command = [sys.executable, "-m", "moderay", "run", str(file)]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while (
+        not list((tmp_path / "out/_moderay/units").rglob("*.arrow")) and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGTERM)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 3 and "stopped by SIGTERM" in said and "Traceback" not in said, said
+    first = last_run(tmp_path)
+    assert first["status"] == "stopped" and 0 < first["judged"] < 4000
+    assert cli("run", file).returncode == 0
+    assert last_run(tmp_path)["judged"] <= 4000 - first["judged"]
+    assert sum(len(table) for table in labels(tmp_path / "out").values()) == 4000
+
+
+def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    until = datetime.datetime.now() + datetime.timedelta(seconds=12)
+    said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
+    assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_gpu_hours_are_a_limit() -> None:
+    brakes = Brakes(Limits(gpu_hours=1e-9), 8, 1, Progress(None))
+    with pytest.raises(Stopped, match=r"after 1e-09 GPU hours \(limits.gpu_hours\)") as stop:
+        brakes.check(BoardState(), Tracker([]))
+    assert stop.value.exit_status == 3
+
+
+def test_bytes_read_and_not_yet_judged_stay_under_their_limit(
+    job, tmp_path: Path, joined_ray: None
+) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    for shard in range(4):
+        pq.write_table(
+            pa.table({"text": [f"{i} " * 200 for i in range(400)]}),
+            tmp_path / f"in/{shard}.parquet",
+        )
+    unit, model = (
+        {"rows": 20, "bytes": "64KiB"},
+        {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 64}},
+    )
+    outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
+    limit = (math.ceil(8 * 64 / 20) + 2 + 2) * 2**16
+    assert outcome.judged == 1600 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
+
+
+def test_killed_drivers_actors_and_nodes_leave_the_labels_of_an_undisturbed_run(
+    tmp_path: Path,
+) -> None:
+    report = chaos(tmp_path / "job", rows=1200, unit=10, kills=3, pause=(1.0, 3.0), seed=3)
+    assert report.differences == [] and report.kills == dict.fromkeys(KINDS, 1)
+    assert report.requests[0] >= report.requests[1]

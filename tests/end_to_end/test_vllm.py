@@ -1,0 +1,210 @@
+"""The real engine: the demo corpus through the pipeline on vLLM, killed on the way, beside one
+plain `AsyncLLM` fed the same prompts.
+"""
+
+import asyncio
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from benchmarks.chaos import killed_vllm
+from support.project import ROOT, labels, stored
+
+from moderay.config.policy import load_policy
+from moderay.engines import checkpoint
+from moderay.engines.harmony.prompt import prompt
+from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.engines.tiny import demo
+
+POLICIES = ("spam", "harassment", "private_data")
+# Log-probabilities a plain engine is asked for at every token: the labels' are among the likeliest.
+LOGPROBS = 12
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Path:
+    """The demo corpus, labelled in float32 at temperature 0 by `moderay run`, with the weights in
+    an object store, from where the first start of the engine fetches them, and the engine's process
+    killed on the way.
+    """
+    folder = tmp_path_factory.mktemp("demo")
+    demo.write(folder / "in")
+    with stored(s3, folder) as model:
+        options = (f"--set=model.source={model}", "--set=unit.rows=40", "--agreement", "truth_")
+        kills, said = killed_vllm(folder / "in", folder / "out", ("engine",), *options)
+    assert kills == {"engine": 1}
+    (folder / "said.txt").write_text(said)
+    return folder
+
+
+def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
+    found = labels(labelled / "out")
+    assert sum(table.num_rows for table in found.values()) == 1200
+    for name, table in found.items():
+        source = pq.read_table(labelled / "in" / name)
+        assert table.column("id").equals(source.column("id"))
+        for policy in POLICIES:
+            for verdict, content in zip(
+                table.column(policy).to_pylist(), source.column("content").to_pylist(), strict=True
+            ):
+                nothing = content is None or (isinstance(content, str) and not content.strip())
+                assert verdict["status"] == (
+                    "empty" if nothing else "too_long" if len(content) > 10**6 else "ok"
+                )
+                assert (verdict["violates"] is None) == (verdict["status"] != "ok")
+    agreement = re.search(r"agreement (\d\.\d\d)", (labelled / "said.txt").read_text())
+    assert agreement is not None and float(agreement[1]) >= 0.9
+    assert (
+        json.loads((labelled / "out/_moderay/manifest.json").read_text())["runs"][-1][
+            "engine_restarts"
+        ]
+        == 1
+    )
+    assert len(list((labelled / "cache/weights").glob("*/model.safetensors"))) == 1
+
+
+def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_path: Path) -> None:
+    """The plain engine knows nothing of moderay but the prompts, and its answers are read in
+    another, simple way.
+    """
+    vocab = vocabulary(str(checkpoint.TINY_FOLDER))
+    forms = {name: prompt(load_policy(ROOT / "policies" / name), "low", vocab) for name in POLICIES}
+    prompts, expected = [], []
+    for name, table in labels(labelled / "out").items():
+        contents = pq.read_table(labelled / "in" / name).column("content").to_pylist()
+        for policy_id in POLICIES:
+            for content, verdict in zip(contents, table.column(policy_id).to_pylist(), strict=True):
+                if verdict["status"] == "ok":
+                    text = (
+                        content
+                        if isinstance(content, str)
+                        else "\n".join(f"{turn['role']}:\n  {turn['content']}" for turn in content)
+                    )
+                    prompts.append(forms[policy_id].render(vocab.encode(text)))
+                    expected.append((policy_id, verdict))
+    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    stop = vocab.control["<|return|>"]
+    env = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    subprocess.run(
+        [sys.executable, __file__, str(tmp_path), str(stop)], check=True, env=env, timeout=900
+    )
+    outputs = json.loads((tmp_path / "outputs.json").read_text())
+    written = 0
+    for (policy_id, verdict), (tokens, logprobs) in zip(expected, outputs, strict=True):
+        plain = _read(policy_id, tokens, logprobs)
+        assert verdict["forced"] is (plain is None)
+        if plain is not None:
+            label, rationale, reasoning, probability = plain
+            assert (
+                verdict["answer"] or verdict["label"],
+                verdict["rationale"],
+                verdict["reasoning"],
+            ) == (label, rationale, reasoning)
+            assert verdict["probability"] == pytest.approx(probability, abs=1e-3)
+            written += 1
+    assert written > 0.95 * len(expected)
+
+
+def _read(
+    policy_id: str, tokens: list[int], logprobs: list[dict[str, float]]
+) -> tuple[str, str | None, str, float] | None:
+    """Label, rationale, reasoning and P(violates) of an answer in the expected form; None for any
+    other.
+    """
+    vocab, policy = (
+        vocabulary(str(checkpoint.TINY_FOLDER)),
+        load_policy(ROOT / "policies" / policy_id),
+    )
+    text = vocab.decode(tokens)
+    found = re.fullmatch(
+        r"<\|channel\|>analysis<\|message\|>([^|]*)<\|end\|><\|start\|>assistant<\|channel\|>final<\|message\|>([^|]*)<\|return\|>",
+        text,
+    )
+    if found is None:
+        return None
+    try:
+        answer = (
+            {"label": found[2], "rationale": None}
+            if policy.answer == "label"
+            else json.loads(found[2])
+        )
+    except ValueError:
+        return None
+    if answer["label"] not in policy.labels:
+        return None
+    # Where the label's own text parts from the other labels': its last character, a token of its
+    # own.
+    names = policy.label_names
+    ends = {vocab.encode(name)[-1]: name for name in names}
+    opening = "" if policy.answer == "label" else '{"label": "'
+    body = len(tokens) - tokens[::-1].index(vocab.control["<|message|>"])
+    at = body + len(vocab.encode(opening + answer["label"])) - 1
+    weights = {
+        name: math.exp(logprobs[at].get(str(token), -math.inf)) for token, name in ends.items()
+    }
+    bad = sum(weights[name] for name in names if policy.labels[name].violates)
+    return answer["label"], answer["rationale"], found[1], bad / sum(weights.values())
+
+
+def test_model_that_is_not_there_is_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    said = cli("run", job(model={"source": "./no-such-model"}))
+    assert (
+        said.returncode == 2 and "no-such-model" in said.stderr and "Traceback" not in said.stderr
+    ), said.stderr
+
+
+async def _plain(folder: Path, stop: int) -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    # As small to start as ours is on two cores; neither changes what is computed.
+    small = {
+        "enforce_eager": True,
+        "distributed_executor_backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
+    }
+    sizes = {"max_model_len": 8192, "max_num_batched_tokens": 8192, "max_num_seqs": 256}
+    args = AsyncEngineArgs(
+        model=str(checkpoint.TINY_FOLDER),
+        dtype="float32",
+        skip_tokenizer_init=True,
+        **sizes,
+        **small,
+    )
+    engine = AsyncLLM.from_engine_args(args)
+    sampling = SamplingParams(
+        temperature=0,
+        max_tokens=736,
+        stop_token_ids=[stop],
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        logprobs=LOGPROBS,
+    )
+
+    async def one(number: int, ids: list[int]) -> tuple[list[int], list[dict[int, float]]]:
+        async for output in engine.generate({"prompt_token_ids": ids}, sampling, str(number)):
+            said = output.outputs[0]
+        return list(said.token_ids), [
+            {token: value.logprob for token, value in step.items()} for step in said.logprobs
+        ]
+
+    prompts = json.loads((folder / "prompts.json").read_text())
+    outputs = await asyncio.gather(*[one(i, ids) for i, ids in enumerate(prompts)])
+    (folder / "outputs.json").write_text(json.dumps(outputs))
+    engine.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(_plain(Path(sys.argv[1]), int(sys.argv[2])))
