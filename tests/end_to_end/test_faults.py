@@ -24,9 +24,9 @@ from support.project import ROOT, labels
 from moderay import run
 from moderay.config.job import Job, Limits
 from moderay.config.policy import load_policy
-from moderay.core.errors import Stopped, UserError
+from moderay.core.errors import StoppedError, UserError
 from moderay.corpus.content import texts
-from moderay.engines.base import EngineDead
+from moderay.engines.base import EngineDeadError
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
@@ -119,7 +119,7 @@ def test_whatever_the_order_only_poison_fails_and_each_costs_three_restarts_at_m
 
 
 def test_an_engine_that_always_dies_is_given_up() -> None:
-    with pytest.raises(EngineDead, match="10 times in a row"):
+    with pytest.raises(EngineDeadError, match="10 times in a row"):
         judged([f"row {i}" for i in range(50)], [], {"fail": "dead"})
 
 
@@ -297,7 +297,7 @@ def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no
 
 def test_gpu_hours_are_a_limit() -> None:
     brakes = Brakes(Limits(gpu_hours=1e-9), 8, 1, Progress(None))
-    with pytest.raises(Stopped, match=r"after 1e-09 GPU hours \(limits.gpu_hours\)") as stop:
+    with pytest.raises(StoppedError, match=r"after 1e-09 GPU hours \(limits.gpu_hours\)") as stop:
         brakes.check(BoardState(), Tracker([]))
     assert stop.value.exit_status == 3
 

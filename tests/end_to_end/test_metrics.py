@@ -29,7 +29,7 @@ from moderay.core import events
 from moderay.core.errors import UserError
 from moderay.core.storage import patiently
 from moderay.corpus.content import texts
-from moderay.engines.base import Completion, Counted, EngineDead, Request, Usage
+from moderay.engines.base import Completion, Counted, EngineDeadError, Request, Usage
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedSpec
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
@@ -225,10 +225,10 @@ def test_events_are_json_lines_with_run_shard_and_unit_and_without_contents(ran:
 
 
 def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> None:
-    class Throttled(Exception):
+    class ThrottledError(Exception):
         response = {"ResponseMetadata": {"HTTPStatusCode": 503}}
 
-    tries = iter([Throttled("key=SECRET"), None])
+    tries = iter([ThrottledError("key=SECRET"), None])
 
     def call() -> None:
         if (error := next(tries)) is not None:
@@ -247,7 +247,7 @@ def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> N
     ]
     assert (retried["event"], retried["kind"], retried["shard"], retried["unit"]) == (
         "storage retried",
-        "Throttled",
+        "ThrottledError",
         "a",
         [0, 10],
     )
@@ -265,7 +265,7 @@ def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
         async def generate(self, request: Request) -> Completion:
             await asyncio.sleep(0.2)
             if not request.prompt:
-                raise EngineDead("dead")
+                raise EngineDeadError("dead")
             return Completion([1, 2], {}, cached=3)
 
         def close(self) -> None: ...
@@ -280,7 +280,7 @@ def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
             *[engine.generate(Request(prompt, 8)) for prompt in ([1] * 5, [1] * 5, [])],
             return_exceptions=True,
         )
-        assert isinstance(answers[2], EngineDead)
+        assert isinstance(answers[2], EngineDeadError)
         await asyncio.sleep(0.1)
         return usage
 

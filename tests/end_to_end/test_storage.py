@@ -18,7 +18,7 @@ from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.labels import shard_writer
 from moderay.labels.analysis.trend import found_nights
 from moderay.labels.layout import outputs
-from moderay.labels.lease import Lease, LeaseLost
+from moderay.labels.lease import Lease, LeaseLostError
 from moderay.labels.shard_writer import Publication
 from moderay.pipeline import check
 from moderay.pipeline.plan import make_plan
@@ -191,7 +191,7 @@ def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_pat
         assert first.epoch == publication.epoch
     with (
         Lease(publication.layout) as second,
-        pytest.raises(LeaseLost, match="taken over by another driver"),
+        pytest.raises(LeaseLostError, match="taken over by another driver"),
     ):
         assert second.epoch == 1
         shard_writer.publish(publication, [(0, 35)], [])

@@ -1,8 +1,8 @@
 """Errors, named by what the person who meets them has to do.
 
-`UserError`: change something (exit status 2). `TryAgain`: run the same command again (exit status
-3). `Stopped`: a limit was reached. Each prints as one sentence: what, where, what to do. Anything
-else is a bug and keeps its traceback.
+`UserError`: change something (exit status 2). `TryAgainError`: run the same command again (exit
+status 3). `StoppedError`: a limit was reached. Each prints as one sentence: what, where, what to
+do. Anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class UserError(ModerayError):
     exit_status = 2
 
 
-class TryAgain(ModerayError):
+class TryAgainError(ModerayError):
     """Nothing to change: the same command, later, goes on where this one stopped."""
 
     exit_status = 3
 
 
-class Stopped(ModerayError):
+class StoppedError(ModerayError):
     """The run ended early and in good order. `exit_status`: 1 where something seems wrong, 3 where
     it just goes on.
     """
@@ -55,7 +55,7 @@ class Problem:
         return f"{where}: {self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
 
 
-class Problems(UserError):
+class Problems(UserError):  # noqa: N818  # it is several of `Problem`
     """Every problem found, at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

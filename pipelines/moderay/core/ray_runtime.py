@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from moderay.core.errors import TryAgain, first_line
+from moderay.core.errors import TryAgainError, first_line
 
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
@@ -23,7 +23,7 @@ LIFELINE_S = 1.0
 
 def start_ray() -> None:
     """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine;
-    else start one, which RAY_ADDRESS=local asks for. Raises `TryAgain`.
+    else start one, which RAY_ADDRESS=local asks for. Raises `TryAgainError`.
     """
     if ray.is_initialized():
         return
@@ -40,7 +40,7 @@ def start_ray() -> None:
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise TryAgain(
+        raise TryAgainError(
             f"Ray could not be joined or started at {where}: {first_line(error)}"
         ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)

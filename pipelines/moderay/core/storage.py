@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from moderay.core.errors import ModerayError, TryAgain, UserError, first_line
+from moderay.core.errors import ModerayError, TryAgainError, UserError, first_line
 from moderay.core.events import event
 
 T = TypeVar("T")
@@ -318,7 +318,7 @@ def version(info: Mapping[str, Any]) -> str:
 @contextmanager
 def plain_errors(url: str) -> Iterator[None]:
     """Storage errors of the kinds a person can mend, as one sentence without secrets: `UserError`
-    for credentials, access and names, `TryAgain` for a store that does not answer.
+    for credentials, access and names, `TryAgainError` for a store that does not answer.
     """
     url = shown(url)
     try:
@@ -333,12 +333,12 @@ def plain_errors(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{url}: no such bucket or folder ({first_line(error)})") from None
     except (OSError, TimeoutError) as error:
-        raise TryAgain(
+        raise TryAgainError(
             f"{url}: the storage does not answer ({first_line(error)}); try again"
         ) from None
     except Exception as error:
         if _passing(error):
-            raise TryAgain(
+            raise TryAgainError(
                 f"{url}: the storage does not answer ({first_line(error)}); try again"
             ) from None
         if (refused := no_credentials(url, error)) is not None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from moderay.config.job import Job
-from moderay.core.errors import Problem, TryAgain, first_line
+from moderay.core.errors import Problem, TryAgainError, first_line
 from moderay.core.storage import (
     details,
     filesystem,
@@ -29,7 +29,7 @@ from moderay.corpus.columns import check_columns, is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import (
     Footer,
-    Unreadable,
+    UnreadableError,
     common,
     format_of,
     is_input,
@@ -69,8 +69,8 @@ class Scan:
 
 def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict) -> Scan:
     """Find the shards and check their columns. `kept`: gives the footers that an earlier run had to
-    read files for; asked only where there are such files. Raises `UserError` or `TryAgain` where
-    the storage cannot be asked.
+    read files for; asked only where there are such files. Raises `UserError` or `TryAgainError`
+    where the storage cannot be asked.
     """
     files, problems = _files(job)
     counted = any(format_of(shard.url).counted for shard in files)
@@ -233,7 +233,7 @@ def _footers(
     job: Job, files: Sequence[Shard], kept: Footers
 ) -> list[tuple[Shard, Footer | None, str | None]]:
     """`_footer` of each. A few that the store does not give are left out like those that are
-    broken; where it gives none, or more than UNREACHABLE are missing, raises `TryAgain`.
+    broken; where it gives none, or more than UNREACHABLE are missing, raises `TryAgainError`.
     """
     found: list[tuple[Shard, Footer | None, str | None]] = []
     unreachable = 0
@@ -242,9 +242,9 @@ def _footers(
         for shard, task in zip(files, tasks, strict=True):
             try:
                 found.append((shard, task.result(), None))
-            except Unreadable as error:
+            except UnreadableError as error:
                 found.append((shard, None, first_line(error)))
-            except TryAgain as error:
+            except TryAgainError as error:
                 unreachable += 1
                 found.append((shard, None, str(error)))
                 if unreachable == min(len(files), UNREACHABLE):
@@ -254,8 +254,8 @@ def _footers(
 
 
 def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
-    """Raises `Unreadable` for what the file holds, and `UserError` or `TryAgain` where the store
-    does not give it: that says nothing about the file.
+    """Raises `UnreadableError` for what the file holds, and `UserError` or `TryAgainError` where
+    the store does not give it: that says nothing about the file.
     """
     if (known := kept.get(tuple(shard.identity))) is not None:
         return known

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class EngineDead(Exception):
+class EngineDeadError(Exception):
     """The engine answers nobody any more."""
 
 
-class RequestFailed(Exception):
+class RequestFailedError(Exception):
     """This request could not be answered; others can."""
 
 
-class Broken(Exception):
+class BrokenReplyError(Exception):
     """The request ended without an answer, and nothing says why; it may be made again."""
 
 
-class NotNow(Exception):
+class NotNowError(Exception):
     """The engine takes no requests now; this one is made again in `seconds`, and nothing is held
     against its row.
     """
@@ -105,8 +105,8 @@ class Reply:
 
 class Endpoint(Protocol):
     async def respond(self, question: Question) -> Reply:
-        """Raises `RequestFailed`, `Broken`, `NotNow` or `EngineDead`, and a `ModerayError` for what
-        a person must mend. Cancelling the call drops the connection.
+        """Raises `RequestFailedError`, `BrokenReplyError`, `NotNowError` or `EngineDeadError`, and
+        a `ModerayError` for what a person must mend. Cancelling the call drops the connection.
         """
         ...
 
@@ -115,7 +115,7 @@ class Endpoint(Protocol):
 
 class Engine(Protocol):
     async def generate(self, request: Request) -> Completion:
-        """Raises `RequestFailed` or `EngineDead`. Cancelling the call aborts the request."""
+        """Raises `RequestFailedError`, `EngineDeadError`. Cancelling the call aborts it."""
         ...
 
     def close(self) -> None: ...

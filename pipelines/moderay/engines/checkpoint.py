@@ -39,7 +39,7 @@ CACHE = "MODERAY_CACHE"
 def located(source: str) -> str:
     """A model's source as a library takes it on this machine: `tiny` lies where this package does,
     on each machine elsewhere; a folder of an object store is fetched, if nobody has yet. Raises
-    `UserError` or `TryAgain` where that cannot be done.
+    `UserError` or `TryAgainError` where that cannot be done.
     """
     if source == TINY:
         return str(TINY_FOLDER)

@@ -17,12 +17,12 @@ from typing import TypeVar
 from moderay.core.errors import ModerayError
 from moderay.core.events import event
 from moderay.engines.base import (
-    Broken,
+    BrokenReplyError,
     Counted,
-    EngineDead,
+    EngineDeadError,
     EngineSpec,
-    NotNow,
-    RequestFailed,
+    NotNowError,
+    RequestFailedError,
     Usage,
 )
 
@@ -96,8 +96,8 @@ class EngineHost:
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
         """What `ask` gives for the engine, asked again when the engine dies of another row or
         cannot take it now. `seconds`: deadline, each time from the moment it is `row`'s turn.
-        Raises `TimeoutError`, `RequestFailed` for a poison row too, `EngineDead` where there is no
-        hope.
+        Raises `TimeoutError`, `RequestFailedError` for a poison row too, `EngineDeadError` where
+        there is no hope.
         """
         self._asked[row] += 1
         tries = 0
@@ -108,18 +108,20 @@ class EngineHost:
                         answer = await ask(engine)
                         self._fruitless = 0
                         return answer
-                except EngineDead as error:
+                except EngineDeadError as error:
                     if self._fruitless >= HOPELESS:
-                        raise EngineDead(
+                        raise EngineDeadError(
                             f"{HOPELESS} times in a row without answering anything; at last: "
                             f"{error}"
                         ) from error
-                except NotNow as error:
+                except NotNowError as error:
                     await asyncio.sleep(error.seconds)
-                except Broken as error:
+                except BrokenReplyError as error:
                     tries += 1
                     if tries == TRIES:
-                        raise RequestFailed(f"asked {TRIES} times; at last: {error}") from error
+                        raise RequestFailedError(
+                            f"asked {TRIES} times; at last: {error}"
+                        ) from error
                     await asyncio.sleep(BROKEN_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
         finally:
             _less(self._asked, row)
@@ -139,12 +141,12 @@ class EngineHost:
             self._gate.release()
         try:
             if row in self._poison:
-                raise RequestFailed("the engine died of this row each time it was asked")
+                raise RequestFailedError("the engine died of this row each time it was asked")
             engine = await self._live()
             self._held[row] += 1
             try:
                 yield engine
-            except EngineDead:
+            except EngineDeadError:
                 await self._bury(engine)
                 raise
             finally:
@@ -160,7 +162,7 @@ class EngineHost:
     async def _live(self) -> Counted:
         async with self._building:
             if self._fruitless >= HOPELESS:
-                raise EngineDead("not built again")
+                raise EngineDeadError("not built again")
             if self._broken is not None:
                 raise self._broken
             if self._engine is None:
@@ -179,7 +181,7 @@ class EngineHost:
                     # free yet.
                     self._fruitless += 1
                     await asyncio.sleep(PAUSE_S)
-                    raise EngineDead(str(error)) from error
+                    raise EngineDeadError(str(error)) from error
             return self._engine
 
     async def _bury(self, engine: Counted) -> None:

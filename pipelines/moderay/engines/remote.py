@@ -5,10 +5,11 @@ The endpoint renders the prompt and takes the answer apart: the policy goes as i
 content as the user's message, the effort as a field. What is no answer is of four kinds, by what is
 done about it:
 
-    429, 503                              `NotNow`: all wait as `Retry-After` says, or ever longer
-    another 5xx, a reset, half an answer  `Broken`: asked again, some times; `NotNow` where
-                                          nobody else is answered either
-    the same, and nobody is there         `EngineDead`: the host waits until somebody is, and
+    429, 503                              `NotNowError`: all wait, as long as `Retry-After` says or
+                                          ever longer
+    another 5xx, a reset, half an answer  `BrokenReplyError`: asked again, some times; `NotNowError`
+                                          where nobody else is answered either
+    the same, and nobody is there         `EngineDeadError`: the host waits until somebody is, and
                                           finds a row that ends it each time
     401, 403, 404, a redirect             the person's to mend: the run ends with one sentence
 
@@ -33,8 +34,16 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from moderay.core.errors import Stopped, UserError, first_line, nearest
-from moderay.engines.base import Broken, EngineDead, NotNow, Question, Reply, RequestFailed, Token
+from moderay.core.errors import StoppedError, UserError, first_line, nearest
+from moderay.engines.base import (
+    BrokenReplyError,
+    EngineDeadError,
+    NotNowError,
+    Question,
+    Reply,
+    RequestFailedError,
+    Token,
+)
 
 KEY = "OPENAI_API_KEY"
 # Seconds that everybody waits where the endpoint does not say how long, doubled from time to time
@@ -100,14 +109,14 @@ class RemoteSpec:
         return self
 
     async def build(self) -> RemoteEngine:
-        """Waits for an endpoint that is starting. Raises `Stopped` where it does not answer,
+        """Waits for an endpoint that is starting. Raises `StoppedError` where it does not answer,
         `UserError` where it refuses the key or holds shorter prompts than the job's.
         """
         engine, deadline = RemoteEngine(self), time.monotonic() + START_S
         try:
             while (problem := await engine.problem()) is not None:
                 if time.monotonic() > deadline:
-                    raise Stopped(
+                    raise StoppedError(
                         (
                             f"the endpoint {self.endpoint} does not answer ({problem}); what was "
                             "judged is saved, and the same command goes on"
@@ -188,14 +197,16 @@ class RemoteEngine:
         try:
             async with self._slots:
                 if (rest := self._resume - time.monotonic()) > 0:
-                    raise NotNow("the endpoint asked for a pause", rest * random.uniform(1, 1.2))
+                    raise NotNowError(
+                        "the endpoint asked for a pause", rest * random.uniform(1, 1.2)
+                    )
                 return await self._asked(question)
-        except Broken as error:
+        except BrokenReplyError as error:
             raise await self._blamed(str(error)) from error
 
     async def _asked(self, question: Question) -> Reply:
         if self._session.closed:
-            raise EngineDead("the endpoint was gone")
+            raise EngineDeadError("the endpoint was gone")
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.post(
@@ -206,7 +217,7 @@ class RemoteEngine:
             ) as answer:
                 data = await answer.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise Broken(_said(error)) from error
+            raise BrokenReplyError(_said(error)) from error
         if answer.status == 200:
             return self._reply(data)
         raise self._error(answer.status, answer.headers, data)
@@ -217,19 +228,19 @@ class RemoteEngine:
         """
         for _ in range(LOOKS):
             if self._session.closed:
-                return EngineDead(failed)
+                return EngineDeadError(failed)
             if (problem := await self.problem()) is None:
                 break
             await asyncio.sleep(PAUSE_S)
         else:
-            return EngineDead(f"{failed}; {self._spec.endpoint}: {problem}")
+            return EngineDeadError(f"{failed}; {self._spec.endpoint}: {problem}")
         self._failing = self._failing or time.monotonic()
         if (
             time.monotonic() - self._failing < DOUBTFUL_S
             or self._resume > time.monotonic()
             or await self._answers()
         ):
-            return Broken(failed)
+            return BrokenReplyError(failed)
         return self._put_off(failed, {})
 
     async def _answers(self) -> bool:
@@ -237,7 +248,7 @@ class RemoteEngine:
         try:
             async with asyncio.timeout(LIST_S):
                 await self._asked(Question("Answer with one word.", "Hello.", "low", max_tokens=32))
-        except (Broken, NotNow, RequestFailed, TimeoutError):
+        except (BrokenReplyError, NotNowError, RequestFailedError, TimeoutError):
             return False
         return True
 
@@ -245,10 +256,10 @@ class RemoteEngine:
         try:
             read = json.loads(data)
             if read["status"] in ("failed", "cancelled"):
-                raise Broken(f"{read['status']}{self._message(data)}")
+                raise BrokenReplyError(f"{read['status']}{self._message(data)}")
             said = reply(read)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Broken(
+            raise BrokenReplyError(
                 f"an answer that is none of the Responses API: {first_line(error)}"
             ) from error
         self._answered, self._refused, self._failing, self._pause = True, 0, None, PAUSE_S
@@ -262,7 +273,7 @@ class RemoteEngine:
         if status in (401, 403):
             return self._refused_key(status)
         if status >= 500 or status == 408 or (status == 404 and self._answered):
-            return Broken(said)
+            return BrokenReplyError(said)
         if status == 404:
             known = (
                 f"; {nearest(self._spec.name, self._models)}"
@@ -283,7 +294,7 @@ class RemoteEngine:
             return UserError(
                 f"{self._spec.endpoint} refuses every request ({said}): see model: in the job"
             )
-        return RequestFailed(said)
+        return RequestFailedError(said)
 
     def _put_off(self, said: str, headers: Mapping[str, str]) -> Exception:
         """Everybody waits, not just the one who was told."""
@@ -292,7 +303,7 @@ class RemoteEngine:
         if asked is None and now >= self._resume:
             self._pause = min(LONGEST_S, 2 * self._pause)
         if asked is not None and asked > PATIENCE_S:
-            return Stopped(
+            return StoppedError(
                 (
                     f"the endpoint asks to come back in {asked:,.0f} s ({said}); what was judged "
                     "is "
@@ -303,13 +314,13 @@ class RemoteEngine:
         seconds = self._pause if asked is None else asked
         self._resume = max(self._resume, now + seconds)
         self._check_patience(said)
-        return NotNow(said, seconds * random.uniform(1, 1.2))
+        return NotNowError(said, seconds * random.uniform(1, 1.2))
 
     def _check_patience(self, said: str) -> None:
         now = time.monotonic()
         self._failing = self._failing or now
         if now - self._failing > PATIENCE_S:
-            raise Stopped(
+            raise StoppedError(
                 (
                     f"the endpoint answered nobody for {PATIENCE_S:g} s (at last: {said}); what "
                     "was "

@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from moderay.core.hashing import digest
 from moderay.engines import checkpoint
-from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
+from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
 from moderay.engines.harmony.vocabulary import (
     CHANNEL,
     END,
@@ -127,7 +127,7 @@ class ScriptedEngine:
             try:
                 await asyncio.wait((answer, death), return_when=asyncio.FIRST_COMPLETED)
                 if self._death.is_set():
-                    raise EngineDead("scripted death")
+                    raise EngineDeadError("scripted death")
                 return await answer
             finally:
                 answer.cancel()
@@ -136,7 +136,7 @@ class ScriptedEngine:
     async def _answer(self, request: Request) -> Completion:
         rule, final, reasoned = self._rule(request.prompt)
         if rule.fail == "request":
-            raise RequestFailed("scripted failure")
+            raise RequestFailedError("scripted failure")
         if rule.fail == "exit":
             os._exit(1)
         if rule.fail == "hang":

@@ -22,7 +22,7 @@ from moderay.config.job import Sampling
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
-from moderay.engines.base import Counted, Reply, Request, RequestFailed
+from moderay.engines.base import Counted, Reply, Request, RequestFailedError
 from moderay.engines.harmony.answer import (
     label_scores,
     messages,
@@ -128,7 +128,7 @@ class Reason:
         question = safeguard.question(text, self.max_tokens, sampling.temperature, sampling.top_p)
         try:
             said = last = await endpoint.respond(question)
-        except RequestFailed:
+        except RequestFailedError:
             # Of an output that is not harmony vLLM's server says that the request was bad. One that
             # is bad fails again.
             said = last = Reply("", None)

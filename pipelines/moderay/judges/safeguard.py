@@ -15,7 +15,7 @@ from moderay.config.job import Effort, Windows
 from moderay.config.policy import Policy
 from moderay.core.verdicts import Status, Verdict
 from moderay.corpus.content import most_tokens, text_windows, windows
-from moderay.engines.base import Counted, Question, Request, RequestFailed
+from moderay.engines.base import Counted, Question, Request, RequestFailedError
 from moderay.engines.harmony.answer import label_openings
 from moderay.engines.harmony.prompt import PROMPT_FORMAT, Prompt, instructions, prompt
 from moderay.engines.harmony.vocabulary import CHANNEL, MESSAGE, Vocabulary, vocabulary
@@ -135,7 +135,7 @@ class Safeguard:
             return await host.run(row, lambda engine: ask(engine, piece, index), self.request_s)
         except TimeoutError:
             return Verdict(Status.TIMEOUT, detail=f"no answer within {self.request_s:g} s")
-        except RequestFailed as error:
+        except RequestFailedError as error:
             return Verdict(Status.ENGINE_ERROR, detail=str(error))
 
     def _weight(self, verdict: Verdict) -> float:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from moderay.core.errors import ModerayError, TryAgain
+from moderay.core.errors import ModerayError, TryAgainError
 from moderay.core.storage import create, read, remove
 from moderay.labels.layout import Layout
 
@@ -21,7 +21,7 @@ from moderay.labels.layout import Layout
 RENEW_S, LEASE_S = 10.0, 60.0
 
 
-class LeaseLost(ModerayError):
+class LeaseLostError(ModerayError):
     """Another driver has taken over; this one writes nothing more."""
 
     exit_status = 3
@@ -33,7 +33,7 @@ class Lease:
 
     A driver that takes over first claims the next epoch by creating a file of that name, which a
     store lets only one do. Writers compare their epoch with the lease's before they publish. Raises
-    `TryAgain` where another driver lives.
+    `TryAgainError` where another driver lives.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -54,9 +54,9 @@ class Lease:
             remove(self._layout.fs, self._layout.private(f"epoch-{self.epoch}"))
 
     def assert_held(self) -> None:
-        """Raises `LeaseLost` where another driver has taken over, as of the last renewal."""
+        """Raises `LeaseLostError` where another driver has taken over, as of the last renewal."""
         if self._lost.is_set():
-            raise LeaseLost(
+            raise LeaseLostError(
                 f"{self._layout.url} was taken over by another driver; what this run saved is "
                 "there for it"
             )
@@ -64,7 +64,7 @@ class Lease:
     def _take(self) -> int:
         held = _lease(self._layout)
         if held is not None and not _over(held):
-            raise TryAgain(
+            raise TryAgainError(
                 f"{self._layout.url} is being written by process {held['pid']} on {held['host']} "
                 "(renewed "
                 f"{time.time() - held['renewed']:.0f} s ago): wait for it, or try again "
@@ -76,7 +76,7 @@ class Lease:
         ):
             claim = read(self._layout.fs, self._layout.private(f"epoch-{epoch}"))
             if claim is None or not _over(json.loads(claim)):
-                raise TryAgain(
+                raise TryAgainError(
                     f"{self._layout.url} has just been taken by another driver: try again "
                     f"{LEASE_S:.0f} s after it has ended"
                 )
@@ -123,9 +123,9 @@ def current_epoch(layout: Layout) -> int | None:
 
 
 def assert_epoch(layout: Layout, epoch: int) -> None:
-    """Raises `LeaseLost` where another driver has taken over."""
+    """Raises `LeaseLostError` where another driver has taken over."""
     if (now := current_epoch(layout)) != epoch:
-        raise LeaseLost(
+        raise LeaseLostError(
             f"{layout.url} was taken over by another driver (epoch {now}, this run's is {epoch})"
         )
 

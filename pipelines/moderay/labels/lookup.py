@@ -48,7 +48,7 @@ _NOTHING = pa.schema([ROW, CONTENT_HASH]).empty_table()
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
 
-class Replaced(OSError):
+class ReplacedError(OSError):
     """A label file is not, or no longer, the one that was indexed."""
 
 
@@ -198,16 +198,18 @@ class _Rows:
 
 
 class _Labels:
-    """An opened label file of one version. Raises `Replaced` where it is another."""
+    """An opened label file of one version. Raises `ReplacedError` where it is another."""
 
     def __init__(self, layout: Layout, source: Source) -> None:
         self._layout, self._shard, self._lock = layout, source.shard, threading.Lock()
         # The marker follows the label file: without it, an earlier run's file may stand there.
         if source.marker and read(layout.fs, source.marker) is None:
-            raise Replaced(f"{source.shard} has neither its units nor its marker {source.marker}")
+            raise ReplacedError(
+                f"{source.shard} has neither its units nor its marker {source.marker}"
+            )
         self._version = file_version(layout, source.shard)
         if source.version not in ("", self._version):
-            raise Replaced(f"{source.shard} was written again since it was indexed")
+            raise ReplacedError(f"{source.shard} was written again since it was indexed")
         self._file = pq.ParquetFile(
             RemoteFile(layout.fs, layout.label(source.shard)), pre_buffer=True
         )
@@ -233,7 +235,7 @@ class _Labels:
             )
             # Read by ranges: the file that a range came from may not be the file of the footer.
             if file_version(self._layout, self._shard) != self._version:
-                raise Replaced(f"{self._shard} was written again while it was read")
+                raise ReplacedError(f"{self._shard} was written again while it was read")
         return table
 
 
@@ -246,18 +248,18 @@ def _at(table: pa.Table, rows: Numbers) -> pa.Table:
 
 def _row_ranges(metadata: pq.FileMetaData) -> tuple[Numbers, Numbers]:
     """The first and the last value of `row` of each row group: with `where` or `sample` it is not
-    the place in the file. Raises `Replaced` for a file that does not say, which moderay did not
-    write.
+    the place in the file. Raises `ReplacedError` for a file that does not say, which moderay did
+    not write.
     """
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if ROW.name not in names:
-        raise Replaced("a label file without the column row")
+        raise ReplacedError("a label file without the column row")
     found = [
         metadata.row_group(i).column(names.index(ROW.name)).statistics
         for i in range(metadata.num_row_groups)
     ]
     if any(item is None or not item.has_min_max for item in found):
-        raise Replaced("a label file without statistics of the column row")
+        raise ReplacedError("a label file without statistics of the column row")
     return np.array([item.min for item in found], np.int64), np.array(
         [item.max for item in found], np.int64
     )

@@ -34,7 +34,14 @@ from moderay.labels.index import (
     policy_masks,
 )
 from moderay.labels.layout import Layout, list_state, outputs, read_manifest, read_markers
-from moderay.labels.lookup import UNREADABLE, Payloads, Replaced, file_version, given_up, judged
+from moderay.labels.lookup import (
+    UNREADABLE,
+    Payloads,
+    ReplacedError,
+    file_version,
+    given_up,
+    judged,
+)
 
 if TYPE_CHECKING:
     from moderay.judges.cascade import Cascade
@@ -150,7 +157,7 @@ class ReadAlong:
         for file in sorted(files, key=lambda file: -file.output):
             try:
                 self._add(outputs[file.output], file, policies)
-            except (pa.ArrowException, FileNotFoundError, Replaced) as error:
+            except (pa.ArrowException, FileNotFoundError, ReplacedError) as error:
                 given_up(file.shard, error)
 
     def _add(self, layout: Layout, file: LabelFile, policies: Sequence[str]) -> None:
@@ -232,7 +239,7 @@ def entries(
     source = Source(file.output, file.shard, version=file_version(layout, file.shard))
     with pq.ParquetFile(RemoteFile(layout.fs, layout.label(file.shard)), pre_buffer=True) as labels:
         if not {ROW.name, CONTENT_HASH.name} <= set(labels.schema_arrow.names):
-            raise Replaced("a Parquet file, but no label file of moderay")
+            raise ReplacedError("a Parquet file, but no label file of moderay")
         taken = judged(
             labels.schema_arrow, [policy for policy in policies if policy in file.usable]
         )

@@ -33,7 +33,7 @@ from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
 
 
-class ShardFailed(ModerayError):
+class ShardFailedError(ModerayError):
     """This shard cannot be published; the others can."""
 
 
@@ -69,10 +69,11 @@ def publish(
     work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the
-    marker's content. Raises `ShardFailed`, `LeaseLost`, or OSError where the storage keeps failing.
+    marker's content. Raises `ShardFailedError`, `LeaseLostError`, or OSError where the storage
+    keeps failing.
     """
     if missing := gaps(work.shard.rows, units):
-        raise ShardFailed(
+        raise ShardFailedError(
             f"{work.shard.name}: rows {missing[0][0]}-{missing[0][1]} have no saved unit"
         )
     assert_unchanged(work)
@@ -95,12 +96,12 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, An
 
 
 def assert_unchanged(work: Publication) -> None:
-    """Raises `ShardFailed`."""
+    """Raises `ShardFailedError`."""
     now = stamp(*filesystem(work.shard.url, work.storage))
     if now is None:
-        raise ShardFailed(f"{work.shard.file} has gone from the input while it was judged")
+        raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
-        raise ShardFailed(
+        raise ShardFailedError(
             f"{work.shard.file} changed while it was judged: run the same command again"
         )
 
@@ -204,7 +205,7 @@ def _verify(file: Path, work: Publication, rows: int) -> None:
             or len(positions) != rows
             or (rows and not np.all(np.diff(positions) > 0))
         ):
-            raise ShardFailed(
+            raise ShardFailedError(
                 f"{work.shard.name}: the written file is not what was meant to be written; run "
                 "the same command again"
             )
@@ -272,7 +273,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
             yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
             start += len(table)
     except (pa.ArrowException, OSError) as error:
-        raise ShardFailed(
+        raise ShardFailedError(
             f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
         ) from error
 

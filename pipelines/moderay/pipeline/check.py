@@ -9,7 +9,7 @@ from pathlib import Path
 from moderay.config.job import Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
-from moderay.core.errors import Problem, Problems, TryAgain, UserError
+from moderay.core.errors import Problem, Problems, TryAgainError, UserError
 from moderay.core.storage import place, plain_errors
 from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
@@ -38,7 +38,7 @@ class Checked:
 
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
     """Read and check a job file, its policies and its input. Raises `Problems` with everything
-    wrong, `UserError` or `TryAgain` where the storage does not answer.
+    wrong, `UserError` or `TryAgainError` where the storage does not answer.
     """
     draft = draft_job(file, sets)
     if draft.job is not None and not draft.problems:
@@ -62,7 +62,7 @@ def _further_problems(draft: Draft) -> list[Problem]:
             *problems,
             *_scanned(draft.job, draft.policies, made)[1],
         ]
-    except TryAgain:
+    except TryAgainError:
         return problems
     except UserError as error:
         return [*problems, draft.job.problem("input.path", str(error))]

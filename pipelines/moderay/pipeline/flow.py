@@ -22,7 +22,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay.core.errors import ModerayError, Stopped, TryAgain, UserError, first_line
+from moderay.core.errors import ModerayError, StoppedError, TryAgainError, UserError, first_line
 from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
@@ -188,7 +188,7 @@ def _judge(
     tracker: Tracker,
     publisher: Publisher,
     progress: Progress,
-) -> tuple[BoardState, Stopped | None]:
+) -> tuple[BoardState, StoppedError | None]:
     """Judge what is missing and publish each shard that is whole; the board as it was seen last,
     and why it stopped early.
     """
@@ -201,7 +201,7 @@ def _judge(
         lease.epoch,
         start_board(),
     )
-    stopped: Stopped | None = None
+    stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
             for unit in _watched(_units(run, plan, engines), brakes, tracker, run.board, lease):
@@ -210,7 +210,7 @@ def _judge(
                     publisher.start(*finished)
                 publisher.collect()
         tracker.assert_complete()
-    except Stopped as stop:
+    except StoppedError as stop:
         stopped = stop
     seen = ray.get(run.board.state.remote())
     for actor in (run.board, *run.index.partitions):
@@ -269,7 +269,7 @@ def _watched(
                     brakes.end()  # what is left was passed over
                 return
             if isinstance(item, _LOST):
-                raise TryAgain(
+                raise TryAgainError(
                     f"Ray lost what the run needs ({first_line(item)}); what is complete is "
                     "saved, and the same command goes on from there"
                 ) from item
@@ -307,8 +307,8 @@ _LOST = (
 # about it.
 _FATAL: Mapping[str, Callable[[str], ModerayError]] = {
     "UserError": UserError,
-    "TryAgain": TryAgain,
-    "Stopped": lambda said: Stopped(said, 3),
+    "TryAgainError": TryAgainError,
+    "StoppedError": lambda said: StoppedError(said, 3),
 }
 
 

@@ -20,7 +20,7 @@ from support.project import ROOT, compared, labels, plain
 
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
-from moderay.core.errors import Problems, TryAgain, UserError
+from moderay.core.errors import Problems, TryAgainError, UserError
 from moderay.core.storage import RemoteFile, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.columns import read_columns
@@ -32,7 +32,7 @@ from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
-from moderay.labels.shard_writer import ShardFailed
+from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
 from moderay.pipeline.stages.spans import _Rows, spans
@@ -276,7 +276,7 @@ def test_store_that_fails_is_no_unreadable_file(
         raise ConnectionResetError("lost")
 
     monkeypatch.setattr(RemoteFile, "read", lost)
-    with pytest.raises(TryAgain, match=r"a\.jsonl\.gz: the storage does not answer \(lost\)"):
+    with pytest.raises(TryAgainError, match=r"a\.jsonl\.gz: the storage does not answer \(lost\)"):
         check(job())
 
 
@@ -470,7 +470,7 @@ def test_key_of_the_name_of_an_added_one_is_refused(tmp_path: Path) -> None:
     )
     assert sifted(tmp_path, file, ["removed", "kept"])["removed"].exists()
     file = put(tmp_path, "a.jsonl", [{"text": "a"}, {"moderay": 1}])
-    with pytest.raises(ShardFailed, match="an object has a key 'moderay'"):
+    with pytest.raises(ShardFailedError, match="an object has a key 'moderay'"):
         sifted(tmp_path, file, ["kept", "removed"])
 
 

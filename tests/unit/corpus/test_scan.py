@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.project import plain
 
 from moderay.core import storage
-from moderay.core.errors import ModerayError, Problems, TryAgain, UserError
+from moderay.core.errors import ModerayError, Problems, TryAgainError, UserError
 from moderay.corpus import scan as scanning
 from moderay.corpus.formats import parquet
 from moderay.corpus.scan import Scan
@@ -307,7 +307,7 @@ def test_store_that_fails_is_no_unreadable_file(
         raise ConnectionResetError("lost")
 
     monkeypatch.setattr(parquet, "_tail", lost)
-    with pytest.raises(TryAgain, match=r"a\.parquet: the storage does not answer \(lost\)"):
+    with pytest.raises(TryAgainError, match=r"a\.parquet: the storage does not answer \(lost\)"):
         check(job())
 
 
@@ -373,7 +373,7 @@ def test_s3_errors_are_one_sentence(
     assert "credentials" in str(said["none"])
     assert isinstance(said["bucket"], UserError)
     assert "s3://no-such-bucket/x" in str(said["bucket"])
-    assert isinstance(said["silent"], TryAgain)
+    assert isinstance(said["silent"], TryAgainError)
 
 
 def test_options_of_one_protocol_reach_only_that_protocol() -> None:

@@ -18,10 +18,10 @@ from support.project import ROOT, labels, plain
 
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
-from moderay.core.errors import Problems, Stopped, UserError
+from moderay.core.errors import Problems, StoppedError, UserError
 from moderay.core.verdicts import structs
 from moderay.corpus.content import text_windows, texts
-from moderay.engines.base import EngineDead, Token
+from moderay.engines.base import EngineDeadError, Token
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.answer import label_scores
 from moderay.engines.harmony.prompt import instructions
@@ -366,7 +366,7 @@ def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPa
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(status=503)
 
-    with pytest.raises(Stopped, match=r"does not answer .HTTP status 503.") as stopped:
+    with pytest.raises(StoppedError, match=r"does not answer .HTTP status 503.") as stopped:
         asked(handle, ["hello"])
     assert stopped.value.exit_status == 3
     monkeypatch.setattr("moderay.engines.remote.PATIENCE_S", 0.3)
@@ -381,7 +381,8 @@ def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPa
         )
 
     with pytest.raises(
-        (Stopped, EngineDead), match=r"answered nobody for 0.3 s .at last: HTTP status 429: quota"
+        (StoppedError, EngineDeadError),
+        match=r"answered nobody for 0.3 s .at last: HTTP status 429: quota",
     ):
         asked(throttled, ["hello"])
 

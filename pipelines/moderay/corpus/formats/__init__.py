@@ -14,7 +14,7 @@ from moderay.corpus.formats.base import (
     Footer,
     Format,
     Part,
-    Unreadable,
+    UnreadableError,
     Verbatim,
 )
 from moderay.corpus.formats.json_types import NoType
@@ -28,7 +28,7 @@ __all__ = [
     "Format",
     "NoType",
     "Part",
-    "Unreadable",
+    "UnreadableError",
     "Verbatim",
     "bounded_batches",
     "common",

@@ -16,7 +16,7 @@ from moderay.corpus.ranges import Range
 BATCH_ROWS, BATCH_BYTES = 65_536, 64 * 2**20
 
 
-class Unreadable(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
+class UnreadableError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
     """What a file holds is not of its format. (That a store does not give it is an OSError.)"""
 
 
@@ -55,8 +55,8 @@ class Verbatim(Protocol):
 
 class Format(Protocol):
     """How files of one format and compression are read, and how a filter writes them. Reading
-    raises `Unreadable` or another ArrowException for what a file holds, OSError for a store that
-    does not give it.
+    raises `UnreadableError` or another ArrowException for what a file holds, OSError for a store
+    that does not give it.
     """
 
     @property
@@ -76,7 +76,7 @@ class Format(Protocol):
         """
 
     def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
-        """What a file holds; `content`: columns whose bytes are counted. Raises `Unreadable`."""
+        """What a file holds; `content`: columns of counted bytes. Raises `UnreadableError`."""
 
     @staticmethod
     def given(schema: pa.Schema) -> pa.Schema | None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from moderay.core.errors import first_line
-from moderay.corpus.formats.base import Unreadable
+from moderay.corpus.formats.base import UnreadableError
 from moderay.corpus.formats.lines import Lines
 
 # Of an object, counted with those inside it, and of a file. More is a map with keys as data.
@@ -70,7 +70,7 @@ def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
 
 def look(lines: Lines) -> tuple[pa.Schema, pa.Table]:
     """The columns of a few lines, and those of them that have a type as a table. Raises
-    `Unreadable` with a line's number.
+    `UnreadableError` with a line's number.
     """
     _assert_objects(lines)
     try:
@@ -93,14 +93,14 @@ def typed(schema: pa.Schema) -> pa.Schema:
 
 
 def unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
-    """The columns of rows of both kinds. Raises `Unreadable` where they are too many."""
+    """The columns of rows of both kinds. Raises `UnreadableError` where they are too many."""
     if first.equals(second):
         return first
     types = dict(zip(first.names, first.types, strict=True))
     for field in second:
         types[field.name] = _either(types.get(field.name, field.type), field.type)
     if len(types) > MOST_COLUMNS:
-        raise Unreadable(f"its objects have more than {MOST_COLUMNS:,} different keys")
+        raise UnreadableError(f"its objects have more than {MOST_COLUMNS:,} different keys")
     return pa.schema(types.items())
 
 
@@ -137,7 +137,7 @@ def _assert_objects(lines: Lines) -> None:
             data.decode()
     except UnicodeDecodeError as error:
         begin = data.rfind(b"\n", 0, error.start) + 1
-        raise Unreadable(
+        raise UnreadableError(
             f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}"
         ) from None
     for row in np.flatnonzero((array[lines.starts] != _OPEN) | (array[lines.ends - 1] != _CLOSE)):
@@ -149,14 +149,14 @@ def _assert_objects(lines: Lines) -> None:
     )
     for row in np.flatnonzero(np.diff(opened) > MOST_DEEP):
         if _depth(lines[row]) > MOST_DEEP:
-            raise Unreadable(
+            raise UnreadableError(
                 f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other "
                 f"more than {MOST_DEEP} deep"
             )
 
 
-def _no_object(lines: Lines, row: int, reason: str = "") -> Unreadable:
-    return Unreadable(
+def _no_object(lines: Lines, row: int, reason: str = "") -> UnreadableError:
+    return UnreadableError(
         f"line {lines.line_of(lines.starts[row])} is no JSON object"
         + (f": {reason}" if reason else "")
     )

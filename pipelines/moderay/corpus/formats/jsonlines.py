@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile
-from moderay.corpus.formats.base import Footer, Unreadable
+from moderay.corpus.formats.base import Footer, UnreadableError
 from moderay.corpus.formats.json_types import common_types, look, parsed, typed, unified
 from moderay.corpus.formats.lines import Lines, read_lines
 from moderay.corpus.ranges import Range
@@ -59,7 +59,7 @@ class JsonLines:
 
     def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
         if self.codec and not size:
-            raise Unreadable("empty: truncated")
+            raise UnreadableError("empty: truncated")
         schema, content_bytes = pa.schema([]), 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
         for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
@@ -97,7 +97,7 @@ class JsonLines:
         for lines in self._lines(fs, path, READ_BYTES, groups):
             table = parsed(lines.data, wanted)
             if len(table) != len(lines):
-                raise Unreadable(f"{len(lines):,} lines hold {len(table):,} objects")
+                raise UnreadableError(f"{len(lines):,} lines hold {len(table):,} objects")
             step = rows or len(lines)
             yield from (table.slice(start, step) for start in range(0, len(table), step))
 
@@ -133,7 +133,7 @@ class JsonLines:
         except OSError as error:
             if source.failed:
                 raise
-            raise Unreadable(first_line(error)) from error
+            raise UnreadableError(first_line(error)) from error
 
 
 def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
@@ -214,7 +214,7 @@ class _Part:
         """A key that only some rows have is not seen by who looks at the first of them."""
         for name in self._more.names:
             if f'"{name}"'.encode() in line and name in json.loads(line):
-                raise Unreadable(
+                raise UnreadableError(
                     f"an object has a key {name!r}, the name of what is added: rename it in the "
                     "input"
                 )

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from moderay.corpus.formats.base import Unreadable
+from moderay.corpus.formats.base import UnreadableError
 
 # A longer line is none: a file that is one JSON list would be held in memory whole.
 LINE_BYTES = 2**28
@@ -69,7 +69,8 @@ def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
 
 def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
     """About `size` bytes at a time, or one line that is longer. A newline that the last line lacks
-    is added. Raises `Unreadable` for a line of more than `LINE_BYTES`, or what `stream` raises.
+    is added. Raises `UnreadableError` for a line of more than `LINE_BYTES`, or what `stream`
+    raises.
     """
     pieces, held, number = list[bytes](), 0, 1
     while data := stream.read(size):
@@ -82,6 +83,6 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
         pieces.append(data[cut:])
         held += len(data) - cut
         if held > LINE_BYTES:
-            raise Unreadable(f"line {number} is longer than {LINE_BYTES:,} bytes")
+            raise UnreadableError(f"line {number} is longer than {LINE_BYTES:,} bytes")
     if held:
         yield lines(b"".join([*pieces, b"\n"]), at, number)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile, get
-from moderay.corpus.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, Unreadable
+from moderay.corpus.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, UnreadableError
 from moderay.corpus.ranges import Range
 
 # Bytes of a file's end that are read at first, and the shortest Parquet file there can be.
@@ -38,12 +38,12 @@ class Parquet:
     def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
         tail = _tail(fs, path, size)
         if not tail:
-            raise Unreadable("no Parquet footer at its end: truncated, or no Parquet file")
+            raise UnreadableError("no Parquet footer at its end: truncated, or no Parquet file")
         try:
             metadata = pq.read_metadata(pa.BufferReader(tail))
             schema = metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise Unreadable(first_line(error)) from error
+            raise UnreadableError(first_line(error)) from error
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         wanted = [

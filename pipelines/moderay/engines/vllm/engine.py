@@ -14,7 +14,7 @@ from typing import Any
 
 from moderay.core.errors import UserError
 from moderay.engines import checkpoint
-from moderay.engines.base import Completion, EngineDead, Request, RequestFailed
+from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
 from moderay.engines.harmony.vocabulary import CALL, RETURN, vocabulary
 from moderay.engines.vllm import gpu_profiles
 from moderay.engines.vllm.gpu_profiles import Gpu, Wanted
@@ -214,16 +214,14 @@ class VllmEngine:
 
     def __init__(self, llm: Any, source: str) -> None:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine import exceptions
 
         control = vocabulary(source).control
         self._llm = llm
         self._stop = [control[RETURN], control[CALL]]
-        self._params, self._final, self._dead = (
-            SamplingParams,
-            RequestOutputKind.FINAL_ONLY,
-            EngineDeadError,
-        )
+        self._params = SamplingParams
+        self._final = RequestOutputKind.FINAL_ONLY
+        self._dead = exceptions.EngineDeadError
         self._number = itertools.count()
 
     async def generate(self, request: Request) -> Completion:
@@ -244,11 +242,11 @@ class VllmEngine:
             ):
                 last = output
         except self._dead as error:
-            raise EngineDead(str(error) or "the engine's process ended") from error
+            raise EngineDeadError(str(error) or "the engine's process ended") from error
         except ValueError as error:
-            raise RequestFailed(str(error).splitlines()[0]) from error
+            raise RequestFailedError(str(error).splitlines()[0]) from error
         if last is None or not last.finished:
-            raise RequestFailed("the engine gave no output")
+            raise RequestFailedError("the engine gave no output")
         said = last.outputs[0]
         logprobs = (
             {token: value.logprob for token, value in said.logprobs[0].items()}

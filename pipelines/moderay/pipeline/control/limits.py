@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from moderay.config.job import Limits
-from moderay.core.errors import Stopped
+from moderay.core.errors import StoppedError
 from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.tracker import Tracker
@@ -29,8 +29,8 @@ _GO_ON = "what is complete is saved, and the same command goes on from there"
 
 
 class Brakes:
-    """The limits of a run, looked at all the time; `check` raises `Stopped`. `engines`: actors the
-    run wants at most.
+    """The limits of a run, looked at all the time; `check` raises `StoppedError`. `engines`: actors
+    the run wants at most.
     """
 
     def __init__(self, limits: Limits, gpus: int, engines: int, progress: Progress) -> None:
@@ -54,16 +54,16 @@ class Brakes:
             limits.until is not None
             and datetime.datetime.now().astimezone() >= limits.until.astimezone()
         ):
-            raise Stopped(f"stopped at {limits.until.isoformat()} (limits.until): {_GO_ON}", 3)
+            raise StoppedError(f"stopped at {limits.until.isoformat()} (limits.until): {_GO_ON}", 3)
         if (
             limits.gpu_hours is not None
             and self._gpus * (now - self._began) / 3600 >= limits.gpu_hours
         ):
-            raise Stopped(
+            raise StoppedError(
                 f"stopped after {limits.gpu_hours:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3
             )
         if now - max(self._began, self._progress.last) > limits.stall_s:
-            raise Stopped(
+            raise StoppedError(
                 (
                     f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); "
                     f"{_stuck(seen, tracker)}: {_GO_ON}"
@@ -74,7 +74,7 @@ class Brakes:
     def end(self) -> None:
         """After a signal, when nothing is in judging any more or the grace time is over."""
         assert self._signal is not None
-        raise Stopped(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
+        raise StoppedError(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
 
     def _check_failures(self) -> None:
         for policy, (doubtful, judged) in self._progress.doubtful().items():
@@ -83,7 +83,7 @@ class Brakes:
                     f"under {policy} {doubtful / judged:.0%} failed, did not parse or were "
                     f"forced, and limits.max_failed is {self._limits.max_failed:.0%}"
                 )
-                raise Stopped(
+                raise StoppedError(
                     (
                         f"stopped after {judged:,} rows: {said}: look at some with `moderay run "
                         "JOB "
@@ -97,7 +97,7 @@ class Brakes:
             self._actors = (seen.actors, self._progress.last)
         lost = seen.actors - max(self._actors[0], self._engines)
         if lost > HOPELESS:
-            raise Stopped(
+            raise StoppedError(
                 (
                     f"{lost} engine actors were lost one after the other and nothing was saved: "
                     "look "
@@ -127,7 +127,7 @@ class Brakes:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._signal is not None:
-            raise Stopped(f"stopped by a second {name}: {_GO_ON}", 3)
+            raise StoppedError(f"stopped by a second {name}: {_GO_ON}", 3)
         self._signal = (name, time.monotonic())
 
 

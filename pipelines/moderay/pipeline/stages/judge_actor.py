@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core import events
-from moderay.core.errors import ModerayError, Stopped, TryAgain
+from moderay.core.errors import ModerayError, StoppedError, TryAgainError
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
-from moderay.engines.base import EngineDead
+from moderay.engines.base import EngineDeadError
 from moderay.engines.host import EngineHost
 from moderay.labels.index import Source
 from moderay.labels.lookup import Payloads
@@ -81,9 +81,9 @@ class Judge:
                 self._host, self._run.cascades, table, self._run.epoch, answered
             )
             told = await asyncio.to_thread(save_unit, self._run, source, unit[1], judged)
-        except EngineDead as error:
+        except EngineDeadError as error:
             return fatal(
-                Stopped(
+                StoppedError(
                     (
                         f"the engine died ({error}); what was judged is saved, and the same "
                         "command "
@@ -92,7 +92,7 @@ class Judge:
                     3,
                 )
             )
-        except TryAgain as error:
+        except TryAgainError as error:
             return {"error": str(error)}
         except ModerayError as error:
             return fatal(error)

@@ -9,12 +9,12 @@ from typing import Any
 import ray
 
 from moderay.core import events
-from moderay.core.errors import ModerayError, TryAgain, first_line
+from moderay.core.errors import ModerayError, TryAgainError, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
-from moderay.labels.shard_writer import Publication, ShardFailed, publish, republish
+from moderay.labels.shard_writer import Publication, ShardFailedError, publish, republish
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control import metrics
 from moderay.pipeline.plan import Plan, Work
@@ -75,7 +75,7 @@ class Publisher:
                 marker = ray.get(task)
             except ray.exceptions.RayError as error:
                 found = cause(error)
-                if not isinstance(found, (ShardFailed, TryAgain)):
+                if not isinstance(found, (ShardFailedError, TryAgainError)):
                     raise found from error
                 self._failed[shard] = first_line(found)
                 metrics.shard("failed")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 
 from moderay.core import events
-from moderay.core.errors import TryAgain, first_line
+from moderay.core.errors import TryAgainError, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
@@ -128,7 +128,7 @@ def _saved(reading: Reading, run: RunContext, settled: _Settled) -> pa.Table:
     with events.about(unit=settled.rows):
         try:
             said = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
-        except TryAgain as error:
+        except TryAgainError as error:
             said = {"error": str(error)}
         unit_event(said)
     run.board.end.remote(unit)

@@ -44,7 +44,7 @@ class RunContext:
 
 def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> dict[str, Any]:
     """`judged`: `verdicts.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises
-    `TryAgain` or `UserError` where the storage fails.
+    `TryAgainError` or `UserError` where the storage fails.
     """
     layout, sink = run.outputs[0], pa.BufferOutputStream()
     with pa.ipc.new_file(

@@ -20,14 +20,14 @@ from typing import Any
 
 import ray
 
-from moderay.core.errors import ModerayError, Stopped, TryAgain, first_line
+from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
 from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.lease import Lease
-from moderay.labels.shard_writer import ShardFailed
+from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.stages.publish_tasks import cause
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.request import Labels, Wanted, checked
@@ -59,7 +59,8 @@ def filter_labels(
     say: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Filtered:
     """Filter what is not filtered yet under this rule. `say`: told the number of shards done, and
-    of all. Raises `Problems` with everything wrong before anything is written, `Stopped` on Ctrl-C.
+    of all. Raises `Problems` with everything wrong before anything is written, `StoppedError` on
+    Ctrl-C.
     """
     rule = checked(labels, asked, storage)
     layout = Layout(asked.out, storage)
@@ -222,13 +223,13 @@ def _sifted(work: Sifting) -> str | None:
     try:
         with plain_errors(work.out.url):
             sift(work)
-    except (ShardFailed, TryAgain) as error:
+    except (ShardFailedError, TryAgainError) as error:
         return first_line(error)
     return None
 
 
 def _stopped() -> ModerayError:
-    return Stopped(
+    return StoppedError(
         "stopped by Ctrl-C: what is filtered is kept, and the same command goes on from there", 3
     )
 

@@ -30,7 +30,7 @@ from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
-from moderay.labels.shard_writer import ShardFailed
+from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.rule import FATES, TOLD, Fate, fates, read_fields, told, untold
 
 
@@ -94,11 +94,11 @@ class Sifting:
 
 
 def sift(work: Sifting) -> dict[str, Any]:
-    """Filter one shard; the content of its marker. Raises `ShardFailed`, `LeaseLost`, or OSError
-    where the storage keeps failing.
+    """Filter one shard; the content of its marker. Raises `ShardFailedError`, `LeaseLostError`, or
+    OSError where the storage keeps failing.
     """
     if wrong := changed(work.marker, work.storage):
-        raise ShardFailed(wrong)
+        raise ShardFailedError(wrong)
     layout, fs = work.out, work.out.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         said = _to_local(work, Path(folder))
@@ -142,11 +142,11 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
             for fate in ("removed", "held"):
                 parts[fate].close()
     except pa.ArrowException as error:
-        raise ShardFailed(
+        raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
         ) from error
     if counts["in"] != work.marker["input_rows"] or sum(counts.values()) != 2 * counts["in"]:
-        raise ShardFailed(
+        raise ShardFailedError(
             f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} "
             "rows that were labelled"
         )

@@ -25,7 +25,7 @@ from typing import Any
 import aiohttp
 import requests
 
-from moderay.core.errors import Problem, Problems, TryAgain, UserError, first_line, inert
+from moderay.core.errors import Problem, Problems, TryAgainError, UserError, first_line, inert
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.tasks.submit.bundle import JOB, Shipment, ship
@@ -89,7 +89,7 @@ class Submission:
 
 
 def connect(address: str) -> Cluster:
-    """Raises `UserError` or `TryAgain` where no cluster answers that lets one in."""
+    """Raises `UserError` or `TryAgainError` where no cluster answers that lets one in."""
     address = address.rstrip("/") if "://" in address else f"http://{address}"
     if not address.startswith(("http://", "https://")):
         raise UserError(
@@ -129,7 +129,7 @@ def submit(
 ) -> tuple[str, Mapping[str, Any]]:
     """Check a job here, then there, and queue it; its id, and what the job finds there: nodes,
     engines, GPUs, shards, rows. `options`: of `moderay run`. Raises `Problems` with everything
-    wrong, `TryAgain` where its output is being written by a job that was submitted before.
+    wrong, `TryAgainError` where its output is being written by a job that was submitted before.
     """
     shipment = ship(file, sets)
     earlier = [found for found in submissions(cluster) if found.output == shipment.output]
@@ -160,8 +160,8 @@ def submit(
     return name, ready
 
 
-def _refused(cluster: Cluster, shipment: Shipment, name: str) -> TryAgain:
-    return TryAgain(
+def _refused(cluster: Cluster, shipment: Shipment, name: str) -> TryAgainError:
+    return TryAgainError(
         f"{shipment.output} is being written by job {name} at {cluster.address}: `moderay logs "
         f"{name} --follow` shows it, "
         f"`moderay stop {name}` ends it, and after its end the same command goes on"
@@ -187,7 +187,7 @@ def _preflight(
     while not (ended := submission(cluster, name)).over:
         if time.monotonic() > until:
             cluster.client.stop_job(name)
-            raise TryAgain(
+            raise TryAgainError(
                 f"{cluster.address} has not checked the job within {PREFLIGHT_S:.0f} s "
                 f"({ended.status}, job {name}): is its head overloaded?"
             )
@@ -210,7 +210,7 @@ def _preflight(
         )
     if found.ready is None:
         last = (log.strip().splitlines() or [ended.message])[-1]
-        raise TryAgain(
+        raise TryAgainError(
             f"{cluster.address} could not check the job: {inert(last)} (`moderay logs {name}` "
             "shows all)"
         )
@@ -262,7 +262,7 @@ def logs(cluster: Cluster, name: str) -> list[str]:
 
 def follow(cluster: Cluster, name: str, say: Callable[[str], None]) -> Submission:
     """Hand on each line of a job's log as it comes, until the job is over. A connection that breaks
-    is made again; raises `TryAgain` where the cluster does not come back.
+    is made again; raises `TryAgainError` where the cluster does not come back.
     """
     said = _Said(say)
     while True:
@@ -285,9 +285,9 @@ def _awaited(cluster: Cluster, name: str) -> Submission:
     while True:
         try:
             return submission(cluster, name)
-        except TryAgain as error:
+        except TryAgainError as error:
             if time.monotonic() > until:
-                raise TryAgain(
+                raise TryAgainError(
                     f"{error}; job {name} may go on there: `moderay status {name}`"
                 ) from None
         time.sleep(LOOK_S)
@@ -364,7 +364,7 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
             "~/.ray/auth_token is another cluster's"
         ) from None
     except (ConnectionError, requests.ConnectionError, requests.Timeout):
-        raise TryAgain(
+        raise TryAgainError(
             f"no Ray cluster answers at {address}: is it running, and is this the address of its "
             "dashboard (port 8265 as it comes)?"
         ) from None
@@ -375,7 +375,7 @@ def _answers(address: str, name: str = "") -> Iterator[None]:
             raise UserError(
                 f"{address} knows no job {name!r}; `moderay status` names those it knows"
             ) from None
-        raise TryAgain(f"{address} failed: {first_line(error)}; try again") from None
+        raise TryAgainError(f"{address} failed: {first_line(error)}; try again") from None
 
 
 def clock(seconds: float | None) -> str:
