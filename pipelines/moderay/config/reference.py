@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from moderay import job
-from moderay.job import Job
+from moderay.config import job
+from moderay.config.job import Job
 
 INTRODUCTION = """\
 # Job reference

@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
 
+from moderay.config.job import Job
+from moderay.config.policy import load_policy
 from moderay.config.reference import job_reference
-from moderay.job import Job
-from moderay.judges.rulesfile import load_rules
-from moderay.policy import load_policy
+from moderay.judges.rules_file import load_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = ("docs", "infra", "jobs", "pipelines", "policies", "tests")
@@ -161,6 +160,12 @@ def test_console_blocks_do_what_they_show(file: Path, session: Session) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_the_readme_does_what_it_shows(demo: Session) -> None:
+    assert (demo.folder / "demo" / "labels" / "_moderay" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", HEAVY, ids=_name)
 def test_console_blocks_do_what_they_show_after_the_demo(file: Path, demo: Session) -> None:
     demo.follow(file)
@@ -207,14 +212,13 @@ def _programs(line: str) -> Iterator[list[str]]:
             words.append(word)
 
 
-def _command_line() -> click.Group:
+def _command_line() -> Any:
+    """The commands as the command line has them, with their options."""
     script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["moderay"]
-    made = typer.main.get_command(importlib.import_module(script.partition(":")[0]).app)
-    assert isinstance(made, click.Group)
-    return made
+    return typer.main.get_command(importlib.import_module(script.partition(":")[0]).app)
 
 
-def _wrong(words: list[str], group: click.Group, targets: set[str]) -> str | None:
+def _wrong(words: list[str], group: Any, targets: set[str]) -> str | None:
     """What a program is not known by, or None."""
     program = words[0].rpartition("/")[2] if words else ""
     arguments = words[1:]
@@ -294,7 +298,7 @@ def test_links_lead_to_files(file: Path) -> None:
 
 def test_the_rooms_that_are_named_exist() -> None:
     text = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"`([a-z_/]+(?:\.py|\.yaml|/))`", text)
+    named = re.findall(r"`([a-z_/-]+(?:\.py|\.yaml|/))`", text)
     assert len(named) > 30
     assert [name for name in named if not (ROOT / "pipelines" / "moderay" / name).exists()] == []
 
