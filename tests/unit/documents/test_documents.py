@@ -78,8 +78,8 @@ def commands(file: Path) -> Iterator[Command]:
 
 def expected(output: str) -> re.Pattern[str]:
     """What matches an output: its words, whatever space is between them; `...` is anything."""
-    words = (re.escape(word).replace(r"\.\.\.", ".*?") for word in output.split())
-    return re.compile(r"\s+".join(words), re.S)
+    parts = (r"\s+".join(map(re.escape, part.split())) for part in output.split("..."))
+    return re.compile(".*?".join(parts), re.S)
 
 
 class Session:
@@ -156,6 +156,29 @@ SCRIPTS = [file for file in DOCUMENTS if blocks(file, "python")]
 @pytest.mark.parametrize("file", LIGHT, ids=_name)
 def test_console_blocks_do_what_they_show(file: Path, session: Session) -> None:
     session.follow(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("$ echo 'one  two'; echo three\none two\n...\n", True),
+        ("$ echo 'one  two'; echo three\none ... three\n", True),
+        ("$ echo one\ntwo\n", False),
+        ("$ exit 3\n", False),
+        ("$ exit 3\n# exit status 3\n", True),
+        ("$ export X=one\n$ echo \\\n  $X\none\n", True),
+    ],
+)
+def test_console_block_holds_where_output_and_status_are_as_shown(
+    text: str, holds: bool, session: Session, tmp_path: Path
+) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(f"```console\n{text}```\n")
+    if holds:
+        session.follow(file)
+        return
+    with pytest.raises(AssertionError):
+        session.follow(file)
 
 
 @pytest.mark.slow
