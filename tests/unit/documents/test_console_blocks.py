@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from blocks import DOCUMENTS, ROOT, blocks, commands, expected, name_of
+from support.documents import DOCUMENTS, blocks, commands, expected, name_of
+from support.project import ROOT
 
 # What starts an engine, or needs labels that one has made.
 ENGINE = re.compile(r"make demo|moderay (run|label|calibrate|filter|trend)|demo/labels")

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from blocks import DOCUMENTS, ROOT, blocks, commands, name_of
+from support.documents import DOCUMENTS, blocks, commands, name_of
+from support.project import ROOT
 
 from moderay.config.job import Job
 from moderay.config.policy import load_policy

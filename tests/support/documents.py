@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+from support.project import ROOT
+
 ROOMS = ("docs", "infra", "jobs", "pipelines", "policies", "tests")
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *(file for room in ROOMS for file in ROOT.glob(f"{room}/*.md"))]
