@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from support.documents import DOCUMENTS, blocks, commands, expected, name_of
 from support.project import ROOT
@@ -56,6 +57,12 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+
+    def text_shards(self) -> list[tuple[Path, Path]]:
+        """The demo's label files and their sources; the fourth holds conversations."""
+        names = [f"part-{number:03}.parquet" for number in range(3)]
+        demo = self.folder / "demo"
+        return [(demo / "labels" / name, demo / "corpus" / name) for name in names]
 
     def follow(self, file: Path) -> None:
         """Run a document's console blocks, and compare."""
@@ -119,6 +126,23 @@ def test_console_block_holds_where_output_and_status_are_as_shown(
 @pytest.mark.timeout(1800)
 def test_the_readme_does_what_it_shows(demo: Session) -> None:
     assert (demo.folder / "demo" / "labels" / "_moderay" / "manifest.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| (.*?) \| (\w+) \| 1\.00 \|", (ROOT / "README.md").read_text(), re.M
+    )
+    assert len(rows) == 6
+    for policy, content, label in rows:
+        found = [
+            pl.read_parquet(file).with_columns(content=pl.read_parquet(source)["content"])
+            for file, source in demo.text_shards()
+        ]
+        verdict = pl.concat(found).filter(pl.col("content") == content)[policy].struct
+        assert verdict.field("label").unique().to_list() == [label], content
+        assert verdict.field("violates").all(), content
 
 
 @pytest.mark.slow
