@@ -1,6 +1,6 @@
 """The keys of a job file as Markdown tables, from the models that read it.
 
-python -m moderay.config.reference > docs/job-reference.md
+`python -m moderay.config.reference > docs/job-reference.md` writes the page.
 """
 
 from __future__ import annotations
