@@ -13,6 +13,22 @@ from pydantic_core import from_json
 
 from moderay.core.errors import UserError
 
+# Problems of a damaged file that are named.
+MOST_PROBLEMS = 3
+
+
+class RecordRefusedError(UserError):
+    """A file that is damaged or of another version.
+
+    Attributes:
+        reason: what is wrong, as the predicate of a sentence about the file.
+        remedy: what a person may do, in the imperative.
+    """
+
+    def __init__(self, where: str, reason: str, first: str, remedy: str) -> None:
+        super().__init__(f"{where} {reason}: {first}, or {remedy}")
+        self.reason, self.remedy = reason, remedy
+
 
 class RecordPart(BaseModel):
     """What a record consists of; its meaning is under the version of the record it lies in.
@@ -36,14 +52,16 @@ class Record(RecordPart):
     """
 
     remedy: ClassVar[str] = "write to a new output.path"
-    """What a person may do about a file that cannot be read, as the end of a sentence."""
+    """What a person may do about a file that cannot be read, in the imperative."""
+    indent: ClassVar[int | None] = 1
+    """Spaces of the JSON; None for files of which there are many."""
 
     schema_version: int
     """Version of this file's schema; another one is refused."""
 
     def to_json(self) -> bytes:
-        """The file's content: UTF-8, indented."""
-        return self.model_dump_json(indent=1).encode()
+        """The file's content, in UTF-8."""
+        return self.model_dump_json(indent=self.indent).encode()
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Self:
@@ -54,26 +72,31 @@ class Record(RecordPart):
             where: path or URL of the file, for the error.
 
         Raises:
-            UserError: the file is of another version, or damaged.
+            RecordRefusedError: the file is of another version, or damaged.
         """
         try:
             content = from_json(data)
         except ValueError as error:
-            raise UserError(cls._damaged(where, f"no JSON: {error}")) from error
+            raise cls._damaged(where, f"no JSON: {error}") from error
         if not isinstance(content, dict) or "schema_version" not in content:
-            raise UserError(cls._damaged(where, "no schema_version in it"))
+            raise cls._damaged(where, "no schema_version in it")
         version, known = content["schema_version"], cls.version()
         if version != known:
-            raise UserError(
-                f"{where} was written by another version of moderay (its schema version is "
-                f"{version!r}, this one knows {known}): use that version, or {cls.remedy}"
+            raise RecordRefusedError(
+                where,
+                f"was written by another version of moderay (its schema version is {version!r}, "
+                f"this one knows {known})",
+                "use that version",
+                cls.remedy,
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(name) for name in first["loc"])
-            raise UserError(cls._damaged(where, f"{field}: {first['msg']}")) from error
+            problems = [
+                ".".join(str(name) for name in problem["loc"]) + f": {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False)
+            ]
+            raise cls._damaged(where, "; ".join(problems[:MOST_PROBLEMS])) from error
 
     @classmethod
     def version(cls) -> int:
@@ -82,8 +105,8 @@ class Record(RecordPart):
         return version
 
     @classmethod
-    def _damaged(cls, where: str, reason: str) -> str:
-        return f"{where} is damaged ({reason}): restore it, or {cls.remedy}"
+    def _damaged(cls, where: str, problem: str) -> RecordRefusedError:
+        return RecordRefusedError(where, f"is damaged ({problem})", "restore it", cls.remedy)
 
 
 def record_schema(model: type[Record]) -> dict[str, Any]:
