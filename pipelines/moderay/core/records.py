@@ -1,0 +1,114 @@
+"""Records: what moderay writes to storage beside the labels, for itself and for other programs.
+
+A record is a frozen model with a schema version, written as JSON. It is read in one way only, so
+that a file of another version, or one that is damaged, ends in a sentence and not in a KeyError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from moderay.core.errors import UserError
+
+# Problems of a damaged file that are named.
+MOST_PROBLEMS = 3
+
+
+class RecordRefusedError(UserError):
+    """A file that is damaged or of another version.
+
+    Attributes:
+        reason: what is wrong, as the predicate of a sentence about the file.
+        remedy: what a person may do, in the imperative.
+    """
+
+    def __init__(self, where: str, reason: str, first: str, remedy: str) -> None:
+        super().__init__(f"{where} {reason}: {first}, or {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+
+class RecordPart(BaseModel):
+    """What a record consists of; its meaning is under the version of the record it lies in.
+
+    Frozen. The string under a field is its description in the JSON Schema. Fields that are not
+    known are kept, and written again: a file of this version from a moderay that knows more
+    optional fields loses nothing.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="allow", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Record(RecordPart):
+    """A file on storage.
+
+    A model states its version as `schema_version: Literal[1] = 1`. An optional field that is added
+    does not raise it: files without the field, and with fields that are not known here, are read.
+    A field whose meaning changes does raise it, and files of another version are refused.
+    """
+
+    remedy: ClassVar[str] = "write to a new output.path"
+    """What a person may do about a file that cannot be read, in the imperative."""
+    indent: ClassVar[int | None] = 1
+    """Spaces of the JSON; None for files of which there are many."""
+
+    schema_version: int
+    """Version of this file's schema; another one is refused."""
+
+    def to_json(self) -> bytes:
+        """The file's content, in UTF-8."""
+        return self.model_dump_json(indent=self.indent).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Self:
+        """Read a file's content.
+
+        Args:
+            data: JSON, as `to_json` writes it.
+            where: path or URL of the file, for the error.
+
+        Raises:
+            RecordRefusedError: the file is of another version, or damaged.
+        """
+        try:
+            content = from_json(data)
+        except ValueError as error:
+            raise cls._damaged(where, f"no JSON: {error}") from error
+        if not isinstance(content, dict) or "schema_version" not in content:
+            raise cls._damaged(where, "no schema_version in it")
+        version, known = content["schema_version"], cls.version()
+        if version != known:
+            raise RecordRefusedError(
+                where,
+                f"was written by another version of moderay (its schema version is {version!r}, "
+                f"this one knows {known})",
+                "use that version",
+                cls.remedy,
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            problems = [
+                ".".join(str(name) for name in problem["loc"]) + f": {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False)
+            ]
+            raise cls._damaged(where, "; ".join(problems[:MOST_PROBLEMS])) from error
+
+    @classmethod
+    def version(cls) -> int:
+        """The schema version that this model writes and reads."""
+        version: int = cls.model_fields["schema_version"].default
+        return version
+
+    @classmethod
+    def _damaged(cls, where: str, problem: str) -> RecordRefusedError:
+        return RecordRefusedError(where, f"is damaged ({problem})", "restore it", cls.remedy)
+
+
+def record_schema(model: type[Record]) -> dict[str, Any]:
+    """The JSON Schema of a record's file, for other programs."""
+    return model.model_json_schema(mode="serialization")

@@ -1,0 +1,251 @@
+"""The manifest as it lies in an output: the run as a whole, and the runs before it.
+
+`pipeline/manifest.py` fills it. Its JSON Schema lies in `jobs/`, since other programs read it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from moderay.core.records import Record, RecordPart
+from moderay.labels.counts import PolicyCounts
+from moderay.labels.records import Histogram, LabelCounts
+
+RunStatus = Literal["running", "finished", "stopped", "killed"]
+
+
+class JudgeRecord(RecordPart):
+    """A judge of a cascade, with everything that can change its verdict.
+
+    Fields that are not named here depend on the judge.
+    """
+
+    judge: str
+    """rules, screen, glance or reason."""
+    policy: str | None = None
+    """The policy's text as the model reads it."""
+    labels: dict[str, bool] | list[tuple[str, bool]] | None = None
+    """Whether each label violates."""
+    answer: str | None = None
+    """The form of the model's answer: label or rationale."""
+
+
+class PolicyRecord(RecordPart):
+    """A policy as it was judged."""
+
+    title: str
+    """For people."""
+    version: int
+    """Of the policy file."""
+    threshold: float
+    """On P(violates)."""
+    cascade_key: str
+    """Hash of the judges and their bands."""
+    cascade: tuple[JudgeRecord, ...]
+    """The judges, in order of cost."""
+    promises: dict[str, float]
+    """By calibrated judge: the share of violations that it may miss."""
+
+
+class ModelRecord(RecordPart):
+    """The model that glance and reason asked."""
+
+    source: str | None = None
+    """Hub id, folder or URL; null for an endpoint."""
+    endpoint: str | None = None
+    """URL of the endpoint, where one was asked."""
+    name: str | None = None
+    """The model's name at the endpoint."""
+    revision: str | None = None
+    """Pinned commit."""
+    concurrency: int | None = None
+    """Requests that the endpoint is sent at once."""
+    engine: dict[str, JsonValue] = {}
+    """Further arguments of vLLM's."""
+
+
+class HardwareRecord(RecordPart):
+    """What a run had."""
+
+    cpus: int | None = None
+    """Cores of the driver's machine."""
+    machine: str = ""
+    """Architecture of the driver's machine."""
+    gpus: int = 0
+    """GPUs of the cluster."""
+    engines: int = 0
+    """Engines at most."""
+
+
+class RunOrigin(RecordPart):
+    """Of a run, what explains its verdicts; null where it was killed before it could say so."""
+
+    run: int
+    """Its number: `trace.run` of its rows."""
+    started: str | None = None
+    """UTC, ISO 8601."""
+    python: str | None = None
+    """Version."""
+    libraries: dict[str, str] = {}
+    """Versions by name."""
+    model: ModelRecord | None = None
+    """The model."""
+    hardware: HardwareRecord | None = None
+    """The machines."""
+
+
+class ReusedOutput(RecordPart):
+    """An output from which verdicts were taken."""
+
+    output: str
+    """Its URL."""
+    policies: dict[str, PolicyRecord]
+    """Its policies."""
+    runs: tuple[RunOrigin, ...]
+    """Its runs."""
+
+
+class NewLabels(LabelCounts):
+    """What a run added to the labels."""
+
+    shards: int
+    """Shards published for the first time."""
+    changed: int
+    """Shards published again; of these the rows that were judged count."""
+
+
+class RateRecord(RecordPart):
+    """How fast one policy was judged, the engines' start included."""
+
+    rows_per_s: float
+    """Rows a second."""
+    tokens_per_s: float
+    """Tokens a second, prompts and answers together."""
+
+
+class RunRecord(RunOrigin):
+    """One run. What it says of its end is there when it has ended."""
+
+    status: RunStatus
+    """killed: it never wrote its end."""
+    date: str | None = None
+    """The night it counts to, ISO 8601: the job's date, or the day it began."""
+    host: str | None = None
+    """The driver's machine."""
+    audit: float = 0.0
+    """Share of what earlier judges settled that the last one judged too."""
+    reuse: tuple[ReusedOutput, ...] = ()
+    """Outputs it took verdicts from, and those that these took theirs from."""
+    ended: str | None = None
+    """UTC, ISO 8601."""
+    seconds: float = 0.0
+    """Of the whole run, its start included."""
+    judged: int = 0
+    """Rows."""
+    reused_verdicts: int = 0
+    """Verdicts taken from before."""
+    engine_restarts: int = 0
+    """Engines that were started again."""
+    usage: dict[str, int] = {}
+    """What the engines were asked: requests, tokens, milliseconds by what they did."""
+    actors: int = 0
+    """Engine actors that were started."""
+    most_bytes_ahead: int = 0
+    """Bytes that were read and not yet judged, at most."""
+    rates: dict[str, RateRecord] = {}
+    """By policy."""
+    stopped: str | None = None
+    """Why it ended early."""
+    pruned: tuple[str, ...] = ()
+    """Shards that were gone from the input, and whose labels were removed."""
+    new: NewLabels | None = None
+    """What it added to the labels."""
+
+
+class Selection(RecordPart):
+    """Which of the input is judged, as the job says it."""
+
+    content: str
+    """Column, or template of columns."""
+    where: str | None
+    """Condition in SQL."""
+    sample: float | None
+    """Share of rows."""
+
+
+class JudgeReport(RecordPart):
+    """What a judge settled, and what the audit says of it.
+
+    Intervals are (low, estimate, high) with 95% confidence (Clopper-Pearson); they are null where
+    nothing was audited.
+    """
+
+    settled: int
+    """Rows."""
+    share: float
+    """Of the rows with a verdict."""
+    promised_miss: float | None = None
+    """The share of violations that it may miss, where it was calibrated."""
+    audited: int = 0
+    """Distinct contents that it settled and the last judge judged too."""
+    overruled: int = 0
+    """Of those, where the last judge came to another result."""
+    missed: int = 0
+    """Of those, violations that it took for safe."""
+    missed_violations: tuple[float, float, float] | None = None
+    """Violations among the settled rows that were not audited: interval."""
+    miss: tuple[float, float, float] | None = None
+    """Share of all violations that these are: interval."""
+    alarm: bool = False
+    """Whether the interval excludes what was promised."""
+
+
+class Manifest(Record):
+    """The run as a whole, and the runs before it.
+
+    Counts are those of all published shards as of the last run's end; until then there are none.
+    """
+
+    schema_version: Literal[1] = 1
+    """Version of this file's schema; another one is refused."""
+    name: str
+    """The job's."""
+    complete: bool
+    """Whether the last run finished without a shard missing."""
+    cascade_key: str
+    """Hash of all policies' cascades."""
+    selection: Selection
+    """Which of the input is judged."""
+    policies: dict[str, PolicyRecord]
+    """The policies, by id."""
+    shards: int = 0
+    """Published shards."""
+    input_rows: int = 0
+    """Rows of their input files."""
+    rows: int = 0
+    """Label rows."""
+    flagged: int = 0
+    """Rows that violate some policy."""
+    counts: dict[str, PolicyCounts] = {}
+    """By policy."""
+    histograms: dict[str, Histogram] = {}
+    """By policy: rows by bin of P(violates), as in the markers."""
+    judges: dict[str, dict[str, JudgeReport]] = {}
+    """By policy and judge."""
+    alarms: tuple[str, ...] = ()
+    """What somebody should look at."""
+    unreadable: dict[str, str] = {}
+    """Input files that cannot be read, and why."""
+    failed: dict[str, str] = {}
+    """Input files whose shards could not be judged or published, and why."""
+    gone: tuple[str, ...] = ()
+    """Shards whose labels are here, but which the input no longer has."""
+    runs: tuple[RunRecord, ...]
+    """All runs, by number."""
+
+    @property
+    def last_run(self) -> RunRecord:
+        """The run that wrote it."""
+        return self.runs[-1]
