@@ -1,0 +1,1 @@
+"""What people write: job files and policies, read with every problem at once."""

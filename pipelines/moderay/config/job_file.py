@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import os.path
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from moderay.config import yaml_document
-from moderay.config.job import SCRIPTED, Job
+from moderay.config.job import SCRIPTED, Job, Output
+from moderay.config.paths import absolute_path, absolute_source, beside
 from moderay.config.policy import Policy, load_policy
-from moderay.config.yaml_document import Document, Found, Origin
-from moderay.core.errors import Problem, Problems, nearest
+from moderay.config.validation import validation_problems
+from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem
+from moderay.core.errors import Problem, Problems
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A job file with whatever is wrong in it. `job`: without problems the job; with some, what of
-    it is needed to look at the input, or None where the input itself is wrong. `policies`: those
-    that can be read. `wrong`: sections with problems.
+    """A job file with whatever is wrong in it.
+
+    Attributes:
+        job: Without problems, the job; with some, what of it is needed to look at the input, or
+            None where the input itself is wrong.
+        policies: Those that can be read.
+        problems: Everything wrong, in the order of the file.
+        wrong: Names of the sections with problems.
     """
 
     job: Job | None
@@ -59,51 +63,73 @@ def read_document(
     keep: Collection[str] = (),
     days: Mapping[str, str] | None = None,
 ) -> Document:
-    """The file's keys and values: `--set key=value` first, then `${VAR}`, so that what is set needs
-    no variable. `keep`: sections whose variables stay as they are written; `days`: DATE and
-    YESTERDAY, where not as `yaml_document.nights` has them. Raises `Problems` only where there is
-    no YAML to look at.
+    """The file's keys and values.
+
+    First comes `--set key=value`, then `${VAR}`, so that what is set needs no variable.
+
+    Args:
+        file: The job file.
+        sets: Assignments of `--set`.
+        keep: Sections whose variables stay as they are written.
+        days: DATE and YESTERDAY, where not as `yaml_document.nights` has them.
+
+    Raises:
+        Problems: There is no YAML to look at.
     """
     document = yaml_document.read(
         Path(file), "a job file is keys and values", "begin with name:, input:, output:, policies:"
     )
-    for given in sets:
-        yaml_document.put(document, given)
+    for assignment in sets:
+        yaml_document.put(document, assignment)
     yaml_document.fill(document, keep, days)
     return document
 
 
 def draft_document(document: Document, path: Path, elsewhere: bool = False) -> Draft:
-    """The job that a document at `path` describes, and its policies. `elsewhere`: another machine
-    runs it, so that a model's folder is not looked for on this one.
+    """The job that a document describes, and its policies.
+
+    Args:
+        document: From `read_document`.
+        path: The job file, beside which relative paths lie.
+        elsewhere: Another machine runs it, so that a model's folder is not looked for on this one.
     """
-    data = _absolute(document.data, path.parent.resolve())
-    found = [*document.problems, *_source_problems(data, document.origin, elsewhere)]
+    folder = path.parent.resolve()
+    problems = [*document.problems, *_source_problems(document, folder, elsewhere)]
     job: Job | None = None
     try:
-        job = Job.model_validate(data)
+        job = Job.model_validate(document.data, context=beside(folder))
     except ValidationError as error:
-        found += _validation_problems(error, document)
-    folders = data.get("policies")
-    policies, wrong = _load_policies(folders if isinstance(folders, list) else [], document.origin)
-    found += wrong
-    wrong_keys = {key for key, _ in found}
-    if found:
-        job = _usable(data, wrong_keys)
+        problems += validation_problems(error, document)
+    # Read whether or not the job is sound: their problems belong to the same answer.
+    policies, wrong_policies = _load_policies(_policy_folders(document, folder), document.origin)
+    problems += wrong_policies
+    wrong_keys = {key for key, _ in problems}
+    if problems:
+        job = _usable(document.data, wrong_keys, folder)
     if job is not None:
         job._origin = document.origin
-    problems = sorted(
-        dict.fromkeys(problem for _, problem in found),
+    in_order = sorted(
+        dict.fromkeys(problem for _, problem in problems),
         key=lambda problem: (problem.file != str(path), problem.line or 0),
     )
     return Draft(
-        job, policies, tuple(problems), frozenset(key.partition(".")[0] for key in wrong_keys)
+        job, policies, tuple(in_order), frozenset(key.partition(".")[0] for key in wrong_keys)
     )
 
 
-def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
-    """The job without its wrong sections, where its input is right: the input can be checked all
-    the same. Nothing is carried over where the output is wrong, since what was meant is not known.
+def _policy_folders(document: Document, folder: Path) -> list[str | None]:
+    """By number; None where it is no text, of which the job's own validation says so."""
+    written = document.data.get("policies")
+    return [
+        absolute_path(item, folder) if isinstance(item, str) else None
+        for item in (written if isinstance(written, list) else [])
+    ]
+
+
+def _usable(data: Mapping[str, Any], wrong: set[str], folder: Path) -> Job | None:
+    """The job without its wrong sections, where its input is right: that can then be checked.
+
+    Nothing is carried over where the output is wrong, since what was meant is not known.
     """
     sections = {key.partition(".")[0] for key in wrong}
     if "input" in sections:
@@ -115,200 +141,60 @@ def _usable(data: Mapping[str, Any], wrong: set[str]) -> Job | None:
     }
     kept.setdefault("policies", ["none"])
     if "output" in sections:
-        given = data.get("output")
-        path = given.get("path") if isinstance(given, dict) and "output.path" not in wrong else ""
-        kept["output"] = {"path": path if isinstance(path, str) else "", "columns": []}
+        output = data.get("output")
+        path = output.get("path") if isinstance(output, dict) else None
+        if isinstance(path, str) and "output.path" not in wrong:
+            kept["output"] = Output(path=absolute_path(path, folder), columns=[])
+        else:
+            kept["output"] = Output(path="", columns=[])
     try:
-        return Job.model_validate(kept)
+        return Job.model_validate(kept, context=beside(folder))
     except ValidationError:
         return None
 
 
-def _absolute(data: dict[str, Any], base: Path) -> dict[str, Any]:
-    """Paths relative to the job file made absolute, in place and before validation."""
-
-    def located(value: Any) -> Any:
-        if isinstance(value, list):
-            return [located(item) for item in value]
-        return (
-            os.path.normpath(base / value)
-            if isinstance(value, str) and "://" not in value and not value.startswith("${")
-            else value
-        )
-
-    if isinstance(data.get("filter"), dict) and "out" in data["filter"]:
-        data["filter"]["out"] = located(data["filter"]["out"])
-    for section in ("policies", "reuse"):
-        if section in data:
-            data[section] = located(data[section])
-    steps = data.get("cascade")
-    for step in steps if isinstance(steps, list) else []:
-        for judge, args in step.items() if isinstance(step, dict) else ():
-            if judge in ("screen", "glance"):
-                step[judge] = (
-                    args | {"path": located(args["path"])}
-                    if isinstance(args, dict) and "path" in args
-                    else located(args)
-                )
-    for section in ("input", "output"):
-        if isinstance(data.get(section), dict) and "path" in data[section]:
-            data[section]["path"] = located(data[section]["path"])
-    model = data.get("model")
-    source = model.get("source") if isinstance(model, dict) else None
-    if isinstance(model, dict) and isinstance(source, str):
-        if source.startswith(SCRIPTED):
-            model["source"] = SCRIPTED + str(base / source.removeprefix(SCRIPTED))
-        elif source != "tiny" and (
-            source.startswith((".", "/")) or ("://" not in source and (base / source).is_dir())
-        ):
-            model["source"] = str(base / source)
-    return data
-
-
-def _source_problems(data: Mapping[str, Any], origin: Origin, elsewhere: bool) -> list[Found]:
+def _source_problems(document: Document, folder: Path, elsewhere: bool) -> list[KeyedProblem]:
     """A model that is a path must be there; a hub id or URL is looked up when the engine starts."""
-    model = data.get("model")
-    source = model.get("source") if isinstance(model, dict) else None
-    if not isinstance(source, str):
+    key = "model.source"
+    model = document.data.get("model")
+    written = model.get("source") if isinstance(model, dict) else None
+    if not isinstance(written, str):
         return []
+    source = absolute_source(written, folder)
+    problem = document.origin.problem
     script = Path(source.removeprefix(SCRIPTED))
     if source.startswith(SCRIPTED) and not script.is_file():
-        return [
-            (
-                "model.source",
-                origin.problem("model.source", f"no such file of scripted answers: {script}"),
-            )
-        ]
+        return [(key, problem(key, f"no such file of scripted answers: {script}"))]
     if source.startswith("/") and not elsewhere and not Path(source).is_dir():
-        return [
-            (
-                "model.source",
-                origin.problem(
-                    "model.source", f"no such model folder: {source}", "a folder, a hub id, or tiny"
-                ),
-            )
-        ]
+        hint = "a folder, a hub id, or tiny"
+        return [(key, problem(key, f"no such model folder: {source}", hint))]
     return []
 
 
 def _load_policies(
-    folders: Sequence[Any], origin: Origin
-) -> tuple[tuple[Policy, ...], list[Found]]:
+    folders: Sequence[str | None], origin: DocumentOrigin
+) -> tuple[tuple[Policy, ...], list[KeyedProblem]]:
     policies: list[Policy] = []
-    found: list[Found] = []
+    problems: list[KeyedProblem] = []
     for number, folder in enumerate(folders):
         key = f"policies.{number}"
-        if not isinstance(folder, str):
-            continue  # the job's own validation says so
+        if folder is None:
+            continue
         try:
             policy = load_policy(folder)
         except Problems as error:
-            found += [
-                (
-                    key,
-                    origin.problem(key, f"policy {folder}: {p.message}", p.hint)
-                    if p.line is None
-                    else p,
-                )
-                for p in error.problems
-            ]
+            problems += [(key, _in_job(problem, key, folder, origin)) for problem in error.problems]
             continue
         if policy.id in {other.id for other in policies}:
-            found.append(
-                (
-                    key,
-                    origin.problem(
-                        key,
-                        f"two policies have the id {policy.id!r}",
-                        "change the id in one policy.md",
-                    ),
-                )
-            )
+            message = f"two policies have the id {policy.id!r}"
+            problem = origin.problem(key, message, "change the id in one policy.md")
+            problems.append((key, problem))
         policies.append(policy)
-    return tuple(policies), found
+    return tuple(policies), problems
 
 
-def _validation_problems(error: ValidationError, document: Document) -> list[Found]:
-    """One problem for each key: where a value may be of several kinds, they are named together."""
-    kinds: dict[str, list[str]] = {}
-    values: dict[str, object] = {}
-    found: list[Found] = []
-    for item in error.errors():
-        where = _key(item["loc"], document.data, item["type"])
-        key = ".".join(where)
-        if item["type"] == "extra_forbidden":
-            found.append(
-                (key, document.origin.problem(key, f"unknown key {key!r}", _unknown_hint(where)))
-            )
-        elif item["type"] == "missing":
-            found.append((key, document.origin.problem(key, f"{key!r} is missing")))
-        else:
-            kinds.setdefault(key, []).append(_worded(item["msg"]))
-            values[key] = item["input"]
-    return found + [
-        (key, document.origin.problem(key, f"{key}: {_either(said)}{_shown(key, values[key])}"))
-        for key, said in kinds.items()
-    ]
-
-
-def _worded(message: str) -> str:
-    message = (
-        message.removeprefix("Value error, ")
-        .removeprefix("Input ")
-        .removesuffix(", unable to parse string as an integer")
-    )
-    message = re.sub(
-        r"^List should have (.*) after validation, not \d+$", r"should have \1", message
-    )
-    return re.sub(
-        r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message
-    )
-
-
-def _either(said: Sequence[str]) -> str:
-    return " or ".join([said[0], *(more.removeprefix("should be ") for more in said[1:])])
-
-
-def _shown(key: str, value: object) -> str:
-    # Options of a store may be secrets, and a URL may hold some.
-    short = not isinstance(value, dict | list) and len(repr(value)) < 60
-    return f", not {value!r}" if short and not key.startswith(("storage", "model.endpoint")) else ""
-
-
-def _key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
-    """The keys a person wrote: members of a union stand in pydantic's location as well, under a
-    type's name.
-    """
-    where: list[str] = []
-    for position, part in enumerate(loc):
-        inside = (
-            part in data
-            if isinstance(data, dict)
-            else isinstance(data, list) and isinstance(part, int)
-        )
-        if inside:
-            data = data[part]
-        if inside or (kind == "missing" and position == len(loc) - 1):
-            where.append(str(part))
-    return where
-
-
-def _unknown_hint(where: Sequence[str]) -> str:
-    spec: Any = Job
-    for part in where[:-1]:
-        if part.isdigit():
-            continue
-        annotation = spec.model_fields[part].annotation
-        spec = next((found for found in _specs(annotation)), spec)
-    known = list(spec.model_fields)
-    return (
-        nearest(where[-1], known)
-        if difflib.get_close_matches(where[-1], known, n=1)
-        else "valid: " + ", ".join(known)
-    )
-
-
-def _specs(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in getattr(annotation, "__args__", ()) for found in _specs(inner)]
+def _in_job(problem: Problem, key: str, folder: str, origin: DocumentOrigin) -> Problem:
+    """A policy's problem; one that stands in no line of its file is shown in the job's."""
+    if problem.line is not None:
+        return problem
+    return origin.problem(key, f"policy {folder}: {problem.message}", problem.hint)

@@ -18,7 +18,12 @@ POLICY_ID = r"[a-z][a-z0-9_]*"
 
 
 class Label(BaseModel):
-    """One answer the model may give."""
+    """One answer the model may give.
+
+    Attributes:
+        violates: Whether content with this label violates the policy.
+        title: For people.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     violates: bool
@@ -26,7 +31,13 @@ class Label(BaseModel):
 
 
 class GoldenCase(BaseModel):
-    """A labelled example that defines "works"; `boundary` marks those that are meant to be hard."""
+    """A labelled example: together they define "works".
+
+    Attributes:
+        content: What is judged.
+        label: The right one of the policy's labels.
+        boundary: Whether it is meant to be hard.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     content: str
@@ -37,9 +48,16 @@ class GoldenCase(BaseModel):
 class Policy(BaseModel):
     """What the model is asked to enforce.
 
-    `labels` keeps the file's order, mildest first; without any it is the safeguard guide's binary
-    form, 0 safe and 1 violates. `text` is what the policy's author wrote, the answer format apart
-    (`prompt.instructions` adds it).
+    Attributes:
+        id: Names the policy's column in the labels.
+        title: For people.
+        version: The author's count, for people; what a judge key hashes is the text.
+        labels: What the model may answer, in the file's order, mildest first. Default: the
+            safeguard guide's binary form, 0 safe and 1 violates.
+        answer: `label`: one label, nothing else; `rationale`: JSON with label and rationale.
+        threshold: P(violates) from which on content violates.
+        text: What the policy's author wrote, the answer format apart (`prompt.instructions` adds
+            it).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,11 +87,12 @@ class Policy(BaseModel):
 
     @property
     def label_names(self) -> tuple[str, ...]:
+        """In the file's order, mildest first."""
         return tuple(self.labels)
 
     @property
     def violating(self) -> tuple[bool, ...]:
-        """Parallel to `label_names`."""
+        """Which labels violate, parallel to `label_names`."""
         return tuple(label.violates for label in self.labels.values())
 
 
@@ -97,7 +116,8 @@ def load_policy(folder: str | Path) -> Policy:
 
 def load_golden(folder: str | Path) -> list[GoldenCase]:
     """Read `<folder>/golden.jsonl`, checked against the policy's labels. Raises `Problems`."""
-    policy, file = load_policy(folder), Path(folder) / "golden.jsonl"
+    policy = load_policy(folder)
+    file = Path(folder) / "golden.jsonl"
     cases: list[GoldenCase] = []
     problems: list[Problem] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
@@ -107,14 +127,8 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
             problems.append(Problem(str(file), number, str(error).splitlines()[0]))
             continue
         if case.label not in policy.labels:
-            problems.append(
-                Problem(
-                    str(file),
-                    number,
-                    f"unknown label {case.label!r}",
-                    nearest(case.label, policy.labels),
-                )
-            )
+            hint = nearest(case.label, policy.labels)
+            problems.append(Problem(str(file), number, f"unknown label {case.label!r}", hint))
         cases.append(case)
     if problems:
         raise Problems(problems)
@@ -122,30 +136,18 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
 
 
 def _split(file: Path, source: str) -> tuple[dict[str, Any], str]:
+    """Front matter and text. Raises `Problems`."""
     match = re.match(r"---\n(.*?)\n---\n(.*)", source, re.DOTALL)
     if match is None:
-        raise Problems(
-            [
-                Problem(
-                    str(file),
-                    1,
-                    "no front matter",
-                    "begin the file with a block of YAML between two lines of ---",
-                )
-            ]
-        )
+        hint = "begin the file with a block of YAML between two lines of ---"
+        raise Problems([Problem(str(file), 1, "no front matter", hint)])
     try:
         front = yaml.safe_load(match[1]) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = None if mark is None else mark.line + 2
-        raise Problems(
-            [
-                Problem(
-                    str(file), line, f"front matter is no YAML: {getattr(error, 'problem', error)}"
-                )
-            ]
-        ) from None
+        line = None if mark is None else mark.line + 2  # from 0, behind the first ---
+        message = f"front matter is no YAML: {getattr(error, 'problem', error)}"
+        raise Problems([Problem(str(file), line, message)]) from None
     if not isinstance(front, dict):
         raise Problems([Problem(str(file), 2, "front matter must be keys and values")])
     if isinstance(front.get("labels"), dict):  # YAML reads the label 0 as a number
@@ -154,31 +156,30 @@ def _split(file: Path, source: str) -> tuple[dict[str, Any], str]:
 
 
 def _problem(file: Path, source: str, item: Any) -> Problem:
-    where = [str(part) for part in item["loc"]]
-    line = next(
-        (
-            i
-            for i, text in enumerate(source.splitlines(), 1)
-            if where and re.match(rf"\s*['\"]?{re.escape(where[-1])}['\"]?\s*:", text)
-        ),
-        None,
-    )
-    path = ".".join(where)
+    """An error of pydantic's at the line of its key."""
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path)
+    line = _line_of(path[-1], source) if path else None
     if item["type"] == "extra_forbidden":
-        known = (
-            Label.model_fields if where[0] == "labels" else Policy.model_fields.keys() - {"text"}
-        )
-        return Problem(str(file), line, f"unknown key {path!r}", nearest(where[-1], known))
-    if path == "text":
+        own = Policy.model_fields.keys() - {"text"}
+        known = Label.model_fields if path[0] == "labels" else own
+        return Problem(str(file), line, f"unknown key {key!r}", nearest(path[-1], known))
+    if key == "text":
         return Problem(str(file), None, "no policy text below the front matter")
-    return Problem(str(file), line, f"{path}: {item['msg'].removeprefix('Value error, ')}")
+    return Problem(str(file), line, f"{key}: {item['msg'].removeprefix('Value error, ')}")
+
+
+def _line_of(key: str, source: str) -> int | None:
+    """The first line that begins with this key, in quotes or not, and a colon."""
+    begins = re.compile(rf"\s*['\"]?{re.escape(key)}['\"]?\s*:")
+    lines = enumerate(source.splitlines(), start=1)
+    return next((number for number, text in lines if begins.match(text)), None)
 
 
 def _neighbours(file: Path) -> str:
+    """A hint: policies that lie beside the one that is missing."""
     around = file.parent.parent
-    names = [found.parent.name for found in around.glob("*/policy.md")] if around.is_dir() else []
-    return (
-        nearest(file.parent.name, names)
-        if names
-        else "a policy is a folder with policy.md and golden.jsonl"
-    )
+    names = [other.parent.name for other in around.glob("*/policy.md")] if around.is_dir() else []
+    if not names:
+        return "a policy is a folder with policy.md and golden.jsonl"
+    return nearest(file.parent.name, names)

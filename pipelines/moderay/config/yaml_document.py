@@ -1,6 +1,4 @@
-"""A YAML file read with the line of every key, so that whatever is wrong can be shown where it
-stands.
-"""
+"""A YAML file with the line of every key, so that a mistake can be shown where it stands."""
 
 from __future__ import annotations
 
@@ -19,28 +17,32 @@ from moderay.core.errors import Problem, Problems
 SET = "--set"
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
-# A problem and the dotted key it is about.
-Found = tuple[str, Problem]
+# The dotted key that a problem is about, and the problem.
+KeyedProblem = tuple[str, Problem]
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where keys came from. `lines`: by dotted key, counted from 1. `given`: keys that `--set` put
-    there.
+class DocumentOrigin:
+    """Where a document's keys came from.
+
+    Attributes:
+        file: The file's name, for messages.
+        lines: The line of every dotted key in the file, counted from 1.
+        overridden: Dotted keys that `--set` put there.
     """
 
     file: str = "job"
     lines: dict[str, int] = field(default_factory=dict)
-    given: set[str] = field(default_factory=set)
+    overridden: set[str] = field(default_factory=set)
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at a dotted key, or at the nearest key above it that somebody wrote."""
         while key:
-            if key in self.given:
+            if key in self.overridden:
                 return Problem(SET, None, message, hint)
             if key in self.lines:
                 return Problem(self.file, self.lines[key], message, hint)
-            if any(name.startswith(key + ".") for name in self.given):
+            if any(name.startswith(key + ".") for name in self.overridden):
                 return Problem(SET, None, message, hint)
             key = key.rpartition(".")[0]
         return Problem(self.file, None, message, hint)
@@ -48,19 +50,33 @@ class Origin:
 
 @dataclass(frozen=True)
 class Document:
-    """A file's keys and values, and what is wrong with the text itself."""
+    """A file's keys and values.
+
+    Attributes:
+        data: Keys and values, as Python data.
+        origin: Where they came from.
+        problems: What is wrong with the text itself.
+    """
 
     data: dict[str, Any]
-    origin: Origin
-    problems: list[Found] = field(default_factory=list)
+    origin: DocumentOrigin
+    problems: list[KeyedProblem] = field(default_factory=list)
 
     def wrong(self, key: str, message: str, hint: str = "") -> None:
+        """Note a problem at a dotted key."""
         self.problems.append((key, self.origin.problem(key, message, hint)))
 
 
 def read(path: Path, shape: str, hint: str) -> Document:
-    """The file as it stands, `${VAR}` not yet filled in. Raises `Problems` where it cannot be read
-    as keys and values, which `shape` and `hint` then say.
+    """The file as it stands, `${VAR}` not yet filled in.
+
+    Args:
+        path: The file.
+        shape: What to say where it is YAML, but no keys and values.
+        hint: What to write instead.
+
+    Raises:
+        Problems: It cannot be read as keys and values.
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
@@ -71,51 +87,53 @@ def read(path: Path, shape: str, hint: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Problems(
-            [Problem(str(path), mark.line + 1 if mark else None, f"no YAML: {what}")]
-        ) from None
+        line = mark.line + 1 if mark else None
+        raise Problems([Problem(str(path), line, f"no YAML: {what}")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise Problems([Problem(str(path), 1, shape, hint)])
-    document = Document({}, Origin(str(path)))
-    document.data.update(_plain(node, "", document))
+    document = Document({}, DocumentOrigin(str(path)))
+    document.data.update(_value(node, "", document))
     return document
 
 
-def put(document: Document, given: str) -> None:
-    """Apply one `key=value`, the value read as YAML; what is wrong with it becomes a problem of
-    `--set`.
+def put(document: Document, assignment: str) -> None:
+    """Apply one `key=value` of `--set`, the value read as YAML.
+
+    What is wrong with it becomes a problem of `--set`.
     """
-    key, equals, text = given.partition("=")
+    key, equals, text = assignment.partition("=")
     if not equals or not key:
-        document.problems.append((SET, Problem(SET, None, f"{given!r} is no key=value")))
+        problem = Problem(SET, None, f"{assignment!r} is no key=value")
+        document.problems.append((SET, problem))
         return
     *path, last = key.split(".")
-    place: Any = document.data
+    parent: Any = document.data
     for part in path:
-        place = _below(place, part)
-    if not isinstance(place, dict) and not _is_index(place, last):
-        document.problems.append(
-            (SET, Problem(SET, None, f"{key!r}: {'.'.join(path)!r} is no group of keys"))
-        )
+        parent = _child(parent, part)
+    if not isinstance(parent, dict) and not _is_index(parent, last):
+        problem = Problem(SET, None, f"{key!r}: {'.'.join(path)!r} is no group of keys")
+        document.problems.append((SET, problem))
         return
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         value = text
-    place[int(last) if isinstance(place, list) else last] = value
-    for known in [
-        name for name in document.origin.lines if name == key or name.startswith(key + ".")
-    ]:
-        del document.origin.lines[known]
-    document.origin.given.add(key)
+    parent[int(last) if isinstance(parent, list) else last] = value
+    lines = document.origin.lines
+    for name in [name for name in lines if name == key or name.startswith(key + ".")]:
+        del lines[name]
+    document.origin.overridden.add(key)
 
 
 def fill(
     document: Document, keep: Collection[str] = (), days: Mapping[str, str] | None = None
 ) -> None:
-    """Put the environment's values for `${VAR}`, and of `days`, by default `nights()`; one that is
-    not set is a problem, and stays as it is. So do those of the sections `keep`, without being a
-    problem.
+    """Put the environment's values for `${VAR}`; one that is not set is a problem, and stays.
+
+    Args:
+        document: Changed in place.
+        keep: Sections whose variables stay as they are written, without being a problem.
+        days: DATE and YESTERDAY; by default `nights()`.
     """
     known = {**os.environ, **(nights() if days is None else days)}
 
@@ -126,11 +144,9 @@ def fill(
             }
         if isinstance(value, list):
             return [filled(inner, f"{key}.{i}") for i, inner in enumerate(value)]
-        return (
-            VARIABLE.sub(_variable(document, key, known), value)
-            if isinstance(value, str)
-            else value
-        )
+        if isinstance(value, str):
+            return VARIABLE.sub(_variable(document, key, known), value)
+        return value
 
     document.data.update(
         filled({name: value for name, value in document.data.items() if name not in keep}, "")
@@ -138,9 +154,7 @@ def fill(
 
 
 def nights() -> dict[str, str]:
-    """DATE, today (UTC), and YESTERDAY, the day before DATE; of both, what the environment says
-    comes first.
-    """
+    """DATE, today (UTC), and YESTERDAY, the day before DATE; the environment's own come first."""
     date = os.environ.get("DATE", str(datetime.datetime.now(datetime.UTC).date()))
     try:
         before = str(datetime.date.fromisoformat(date) - datetime.timedelta(days=1))
@@ -152,6 +166,8 @@ def nights() -> dict[str, str]:
 def _variable(
     document: Document, key: str, known: Mapping[str, str]
 ) -> Callable[[re.Match[str]], str]:
+    """The replacement of a variable in the value at `key`."""
+
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
             document.wrong(
@@ -164,28 +180,13 @@ def _variable(
     return value
 
 
-def _plain(node: yaml.Node, key: str, document: Document) -> Any:
+def _value(node: yaml.Node, key: str, document: Document) -> Any:
     """A YAML node as Python data, its lines noted."""
-    lines = document.origin.lines
-    lines.setdefault(key, node.start_mark.line + 1)
+    document.origin.lines.setdefault(key, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
-        out: dict[str, Any] = {}
-        for name, value in node.value:
-            if not isinstance(name, yaml.ScalarNode):
-                document.wrong(
-                    key,
-                    f"{key or 'the file'}: a key must be one word, line {name.start_mark.line + 1}",
-                )
-                continue
-            below = f"{key}.{name.value}".lstrip(".")
-            twice = name.value in out
-            lines[below] = name.start_mark.line + 1
-            if twice:
-                document.wrong(below, f"key {below!r} stands twice")
-            out[name.value] = _plain(value, below, document)
-        return out
+        return _mapping(node, key, document)
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, f"{key}.{i}", document) for i, item in enumerate(node.value)]
+        return [_value(item, f"{key}.{i}", document) for i, item in enumerate(node.value)]
     if VARIABLE.search(node.value):
         return node.value
     try:
@@ -197,14 +198,29 @@ def _plain(node: yaml.Node, key: str, document: Document) -> Any:
         return node.value
 
 
-def _below(place: Any, part: str) -> Any:
+def _mapping(node: yaml.MappingNode, key: str, document: Document) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in node.value:
+        line = name.start_mark.line + 1
+        if not isinstance(name, yaml.ScalarNode):
+            document.wrong(key, f"{key or 'the file'}: a key must be one word, line {line}")
+            continue
+        below = f"{key}.{name.value}".lstrip(".")
+        document.origin.lines[below] = line
+        if name.value in out:
+            document.wrong(below, f"key {below!r} stands twice")
+        out[name.value] = _value(value, below, document)
+    return out
+
+
+def _child(parent: Any, part: str) -> Any:
     """The value under a part of a dotted key, made where a group of keys may still grow."""
-    if isinstance(place, dict):
-        if place.get(part) is None:
-            place[part] = {}
-        return place[part]
-    return place[int(part)] if _is_index(place, part) else None
+    if isinstance(parent, dict):
+        if parent.get(part) is None:
+            parent[part] = {}
+        return parent[part]
+    return parent[int(part)] if _is_index(parent, part) else None
 
 
-def _is_index(place: Any, part: str) -> bool:
-    return isinstance(place, list) and part.isdecimal() and int(part) < len(place)
+def _is_index(parent: Any, part: str) -> bool:
+    return isinstance(parent, list) and part.isdecimal() and int(part) < len(parent)

@@ -1,0 +1,1 @@
+"""The ground: errors, events, hashes, storage, verdicts, Ray's runtime."""

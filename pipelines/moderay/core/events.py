@@ -1,12 +1,13 @@
-"""What happens in a run, as JSON lines: an event each, with its job and run, and the shard and unit
-it happened to.
+"""What happens in a run, as JSON lines.
 
-Workers write them to stderr, which Ray keeps in its session's log folder; the driver to the file of
-`run --progress`. Names, figures and reasons, never contents or secrets.
+A line is an event, with its job and run, and the shard and unit it happened to. Workers write them
+to stderr, which Ray keeps in its session's log folder; the driver to the file of `run --progress`.
+Names, figures and reasons, never contents or secrets.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -23,11 +24,16 @@ _events = logging.getLogger("moderay.events")
 _events.addHandler(logging.NullHandler())  # where nobody records events, none is shown
 _about: ContextVar[dict[str, Any]] = ContextVar("_about", default={})  # noqa: B039 (never changed in place)
 _run: dict[str, Any] = {}  # of this process
-_stderr: logging.Handler | None = None
 
 
 def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Record one. `fields` must be JSON, and nothing that a stranger may not read."""
+    """Record an event.
+
+    Args:
+        name: What happened, such as "unit saved".
+        level: Of the standard library's logging.
+        fields: More about it: JSON, and nothing that a stranger may not read.
+    """
     _events.log(level, name, extra={"fields": {**_about.get(), **fields}})
 
 
@@ -43,10 +49,11 @@ def about(**fields: Any) -> Iterator[None]:
 
 @contextmanager
 def of_run(job: str, run: int, file: Path | None) -> Iterator[None]:
-    """In the driver: its events are of this run, and are added to `file`; what ends the run is one
-    of them.
+    """In the driver: its events are of this run, and are added to `file`.
+
+    A `ModerayError` that ends the run is one of them.
     """
-    _of(job, run)
+    _run.update(job=job, run=run)
     handler = None if file is None else _recording(logging.FileHandler(file, encoding="utf-8"))
     try:
         yield
@@ -61,14 +68,15 @@ def of_run(job: str, run: int, file: Path | None) -> Iterator[None]:
 
 def in_worker(job: str, run: int, **fields: Any) -> None:
     """In a task or actor: its events are of this run and about this, and go to stderr."""
-    global _stderr
-    _of(job, run)
-    _about.set(fields)
-    _stderr = _stderr or _recording(logging.StreamHandler(sys.stderr))
-
-
-def _of(job: str, run: int) -> None:
     _run.update(job=job, run=run)
+    _about.set(fields)
+    _to_stderr()
+
+
+@functools.cache
+def _to_stderr() -> logging.Handler:
+    """Once in each process, however many tasks it runs."""
+    return _recording(logging.StreamHandler(sys.stderr))
 
 
 def _recording(handler: logging.Handler) -> logging.Handler:
@@ -80,12 +88,9 @@ def _recording(handler: logging.Handler) -> logging.Handler:
 
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said = (
-            {"event": record.msg, **record.__dict__["fields"]}
-            if record.name == _events.name
-            else {"event": "message", "text": record.getMessage()}
-        )
-        return json.dumps(
-            {"time": round(record.created, 1), "level": record.levelname.lower(), **_run, **said},
-            default=str,
-        )
+        if record.name == _events.name:
+            message = {"event": record.msg, **record.__dict__["fields"]}
+        else:
+            message = {"event": "message", "text": record.getMessage()}
+        head = {"time": round(record.created, 1), "level": record.levelname.lower()}
+        return json.dumps({**head, **_run, **message}, default=str)

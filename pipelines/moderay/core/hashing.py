@@ -1,6 +1,4 @@
-"""Identity is a hash that refuses to lie: canonical JSON, and an error for whatever has no stable
-form.
-"""
+"""Identity is a hash that refuses to lie: of canonical JSON, and nothing without a stable form."""
 
 from __future__ import annotations
 
@@ -9,8 +7,15 @@ import json
 
 
 def digest(value: object) -> str:
-    """16 hexadecimal digits (BLAKE2b) of a value made of dicts with string keys, lists, tuples,
-    strings, finite numbers, booleans and None. Raises TypeError or ValueError for anything else.
+    """A value's hash: 16 hexadecimal digits of BLAKE2b.
+
+    Args:
+        value: Made of dicts with string keys, lists, tuples, strings, finite numbers, booleans and
+            None.
+
+    Raises:
+        TypeError: It holds something else.
+        ValueError: It holds a number that is not finite, or that refers to itself.
     """
     text = json.dumps(
         value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import multiprocessing
 import os
@@ -22,16 +23,19 @@ LIFELINE_S = 1.0
 
 
 def start_ray() -> None:
-    """Join the cluster this process is told of by RAY_ADDRESS, or one that runs on this machine;
-    else start one, which RAY_ADDRESS=local asks for. Raises `TryAgainError`.
+    """Join the cluster that RAY_ADDRESS names, or one that runs on this machine; else start one.
+
+    RAY_ADDRESS=local asks for a new one.
+
+    Raises:
+        TryAgainError: It could not be joined or started.
     """
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = (
-        {"include_dashboard": False} if os.environ.get("RAY_ADDRESS", "local") == "local" else {}
-    )
+    is_own = os.environ.get("RAY_ADDRESS", "local") == "local"
+    options: dict[str, Any] = {"include_dashboard": False} if is_own else {}
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
     # exception. That it is off is the one line it still prints.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -48,15 +52,16 @@ def start_ray() -> None:
 
 def resources() -> tuple[int, float]:
     """GPUs and cores of the cluster."""
-    found = ray.cluster_resources()
-    return int(found.get("GPU", 0)), float(found.get("CPU", 0))
+    available = ray.cluster_resources()
+    return int(available.get("GPU", 0)), float(available.get("CPU", 0))
 
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
     """For code that is not Python's: file descriptor 2 goes nowhere."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
@@ -69,26 +74,26 @@ def _no_stderr() -> Iterator[None]:
 def end_with_raylet() -> None:
     """In a worker: end this process, and the engine's below it, soon after its raylet has gone.
 
-    Ray leaves the workers of a raylet that was killed alive for a while; until then they hold the
-    GPU's memory and judge what somebody else judges by now. Also where it comes to its end in good
-    order, since there Ray may hang (`_leave`).
+    However often it is called, a process watches once. Ray leaves the workers of a raylet that was
+    killed alive for a while; until then they hold the GPU's memory and judge what somebody else
+    judges by now. It is also how a worker ends in good order, since there Ray may hang (`_leave`).
     """
-    global _lifeline
-    if _lifeline is None:
-        atexit.register(_leave)
-        _lifeline = threading.Thread(
-            target=_watch, args=(os.getppid(),), name="lifeline", daemon=True
-        )
-        _lifeline.start()
+    _start_lifeline()
 
 
-_lifeline: threading.Thread | None = None
+@functools.cache
+def _start_lifeline() -> threading.Thread:
+    atexit.register(_leave)
+    lifeline = threading.Thread(target=_watch, args=(os.getppid(),), name="lifeline", daemon=True)
+    lifeline.start()
+    return lifeline
 
 
 def _leave() -> None:
-    """Past the exit handler of Ray 2.60, in which a worker deadlocks now and then: what is left in
-    its queue is destroyed, and a publisher that is among it posts into that queue. By then Ray has
-    let go of the worker, and nobody would ever end it.
+    """End the process past the exit handler of Ray 2.60, in which a worker deadlocks now and then.
+
+    What is left in its queue is destroyed there, and a publisher that is among it posts into that
+    queue. By then Ray has let go of the worker, and nobody would ever end it.
     """
     for child in multiprocessing.active_children():
         child.kill()

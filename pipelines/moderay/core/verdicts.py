@@ -1,12 +1,13 @@
-"""What a judge says of a content (`Verdict`), what becomes of it (`Decision`), and the Arrow
-schemas of both.
+"""Verdicts and decisions, as values and as Arrow schemas.
+
+A verdict is what a judge says of a content; a decision is what the policy's threshold makes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -29,21 +30,21 @@ RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)
 
 
 class Origin(StrEnum):
-    """Where a verdict comes from: this row was judged, its content was in another row of this run,
-    or in an earlier one.
-    """
+    """Where a verdict comes from."""
 
     JUDGED = "judged"
+    """This row was judged."""
     DUPLICATE = "duplicate"
+    """Its content was in another row of this run."""
     REUSED = "reused"
+    """Its content was in a row of an earlier run."""
 
 
 # Of an audited row: what an earlier judge said. `violates` follows from the threshold;
 # `probability` is null where that judge gives none.
 AUDIT = pa.struct([("judge", pa.string()), ("violates", pa.bool_()), ("probability", pa.float32())])
 
-# What is found out while judging. `scores` is P(label) in the order of the policy's labels: with
-# it, every later threshold is decided without a model, whatever the number of labels.
+# What judging finds out. `Verdict` says what each column is; `run` is filled in with the verdicts.
 VERDICT = pa.schema(
     [
         pa.field("status", pa.string(), nullable=False),
@@ -63,12 +64,30 @@ VERDICT = pa.schema(
     ]
 )
 
-
 VERDICTS = pa.struct(list(VERDICT))
 
 
 class Verdict(NamedTuple):
-    """One content under one policy: a row of `VERDICT`, and the same names."""
+    """One content under one policy: a row of `VERDICT`, and the same names.
+
+    Attributes:
+        status: `ok`, or why there is no verdict.
+        scores: P(label) in the order of the policy's labels: with it, every later threshold is
+            decided without a model, whatever the number of labels. None where there is no P.
+        rationale: What the model gives as its reason; for rules, the rule's id.
+        reasoning: The model's analysis.
+        answer: The label that was written.
+        decided_by: The judge's name.
+        origin: Where the verdict comes from.
+        forced: Whether the verdict had to be asked for, since the budget ran out or the answer did
+            not parse.
+        audit: As `AUDIT`, what an earlier judge said of an audited row.
+        run: Index into the manifest's runs.
+        windows: Windows that were judged.
+        prompt_tokens: Tokens of the content's prompts, over all windows.
+        output_tokens: Tokens written, over all windows.
+        detail: For a status other than ok, what happened.
+    """
 
     status: Status
     scores: list[float] | None = None
@@ -87,12 +106,10 @@ class Verdict(NamedTuple):
 
 
 def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
-    """Columns of `VERDICT` for verdicts given by run number `run`."""
-    columns = (
-        dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True))
-        if verdicts
-        else dict.fromkeys(VERDICT.names, ())
-    )
+    """Verdicts of run number `run` as structs of `VERDICT`."""
+    columns: dict[str, Sequence[Any]] = dict.fromkeys(VERDICT.names, ())
+    if verdicts:
+        columns = dict(zip(VERDICT.names, zip(*verdicts, strict=True), strict=True))
     columns["run"] = (run,) * len(verdicts)
     return pa.StructArray.from_arrays(
         [pa.array(columns[f.name], f.type) for f in VERDICT], fields=list(VERDICT)
@@ -106,23 +123,7 @@ DECISION = pa.struct(
         pa.field("violates", pa.bool_()),
         pa.field("label", pa.string()),
         pa.field("probability", pa.float32()),
-        *[
-            VERDICT.field(name)
-            for name in (
-                "scores",
-                "rationale",
-                "reasoning",
-                "answer",
-                "decided_by",
-                "origin",
-                "forced",
-                "audit",
-            )
-        ],
-        *[
-            VERDICT.field(name)
-            for name in ("run", "windows", "prompt_tokens", "output_tokens", "detail")
-        ],
+        *[field for field in VERDICT if field.name != "status"],
     ]
 )
 
@@ -137,23 +138,15 @@ def structs(column: pa.ChunkedArray) -> pa.StructArray:
 
 
 def unit_schema(policy_ids: Iterable[str]) -> pa.Schema:
-    """A unit's file: position, hash, and a verdict struct per policy; nothing that a threshold
-    could change.
+    """A unit's file: position, hash, and a verdict for each policy.
+
+    Nothing in it could be changed by a threshold.
     """
-    return pa.schema(
-        [
-            ROW,
-            CONTENT_HASH,
-            *[pa.field(name, pa.struct(list(VERDICT)), nullable=False) for name in policy_ids],
-        ]
-    )
+    verdicts = [pa.field(name, VERDICTS, nullable=False) for name in policy_ids]
+    return pa.schema([ROW, CONTENT_HASH, *verdicts])
 
 
 def label_fields(policy_ids: Sequence[str]) -> list[pa.Field]:
     """The fields that follow the carried input columns in a label file."""
-    return [
-        ROW,
-        CONTENT_HASH,
-        FLAGGED,
-        *[pa.field(name, DECISION, nullable=False) for name in policy_ids],
-    ]
+    decisions = [pa.field(name, DECISION, nullable=False) for name in policy_ids]
+    return [ROW, CONTENT_HASH, FLAGGED, *decisions]

@@ -15,13 +15,13 @@ import pyarrow as pa
 from moderay.config.job import Job
 from moderay.core.errors import Problem, TryAgainError, first_line
 from moderay.core.storage import (
+    canonical_url,
     details,
     filesystem,
     find,
     is_glob,
     is_local,
     patiently,
-    place,
     plain_errors,
     version,
 )
@@ -209,8 +209,8 @@ def _output_problems(
     """Labels must neither become input of the next run nor replace the input."""
     if not job.output.path:
         return
-    output = place(job.output.path, job.storage)
-    if output.startswith(place(root, job.storage)):
+    output = canonical_url(job.output.path, job.storage)
+    if output.startswith(canonical_url(root, job.storage)):
         yield job.problem(
             "output.path",
             f"the output {job.output.path} lies inside the input {source}",
@@ -218,7 +218,11 @@ def _output_problems(
         )
         return
     replaced = next(
-        (shard for shard in shards if place(shard.url, job.storage) == f"{output}{shard.name}/"),
+        (
+            shard
+            for shard in shards
+            if canonical_url(shard.url, job.storage) == f"{output}{shard.name}/"
+        ),
         None,
     )
     if replaced is not None:

@@ -20,7 +20,7 @@ import ray
 
 from moderay.core.errors import UserError, first_line
 from moderay.core.ray_runtime import end_with_raylet
-from moderay.core.storage import RemoteFile, filesystem, is_glob, place, plain_errors
+from moderay.core.storage import RemoteFile, canonical_url, filesystem, is_glob, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs
 from moderay.judges.glance import Band
 from moderay.labels.index import (
@@ -102,11 +102,11 @@ def earlier_outputs(
         return [earlier_output(url, storage, cascades)]
     with plain_errors(url):
         found = outputs(url, storage)
-    mine = place(own, storage)
+    mine = canonical_url(own, storage)
     return [
         earlier_output(name, storage, cascades, finished=False)
         for name in found
-        if place(name, storage) != mine
+        if canonical_url(name, storage) != mine
     ]
 
 

@@ -10,7 +10,7 @@ from moderay.config.job import Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems, TryAgainError, UserError
-from moderay.core.storage import place, plain_errors
+from moderay.core.storage import canonical_url, plain_errors
 from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Footers
@@ -108,7 +108,7 @@ def _reused(
     problems: list[Problem] = []
     for number, url in enumerate(job.reuse):
         key = f"reuse.{number}"
-        if place(url, job.storage) == place(job.output.path, job.storage):
+        if canonical_url(url, job.storage) == canonical_url(job.output.path, job.storage):
             problems.append(
                 job.problem(
                     key,

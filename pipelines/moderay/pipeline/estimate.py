@@ -1,40 +1,108 @@
-"""`moderay plan`: what a run will cost, before it. A part of what is left is read and prepared as
-the run itself would do it; the rest is taken to be like it.
+"""`moderay plan`: what a run will cost, before it.
+
+A part of what is left is read and counted (`sample`); the rest is taken to be like it. From counts
+to cost it is arithmetic, in pure functions.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from moderay.core.verdicts import CONTENT_HASH, Origin, structs
-from moderay.corpus.content import windows
-from moderay.engines.from_job import engine_spec
-from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.judges.cascade import Cascade
+from moderay.config.job import JUDGES
+from moderay.judges.cascade import Cascade, EngineJudge
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
-from moderay.labels.index import File, Partition, hash_keys
-from moderay.labels.reuse import LabelFile, ReadAlong, entries
 from moderay.pipeline.check import Checked
 from moderay.pipeline.plan import Plan
-from moderay.pipeline.stages import prepare
-from moderay.pipeline.stages.prepare import valid
-from moderay.pipeline.stages.spans import read_span, spans
+from moderay.pipeline.sample import PolicyCounts, read_sample
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an engine is asked.
+
+    Attributes:
+        requests: Requests.
+        prompt_tokens: Tokens of their prompts.
+        cached_tokens: Those of them that the prefix cache has.
+        output_tokens: Tokens it writes.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+    def scaled(self, factor: float) -> Cost:
+        """So many times as much, in whole numbers."""
+        return Cost(
+            round(self.requests * factor),
+            round(self.prompt_tokens * factor),
+            round(self.cached_tokens * factor),
+            round(self.output_tokens * factor),
+        )
+
+
+@dataclass(frozen=True)
+class JudgeProfile:
+    """What one judge does on an engine.
+
+    Attributes:
+        name: The judge's name.
+        settles: The share, 0 to 1, of the contents it is asked about; of the last judge 1.
+        prefix_tokens: Tokens of a prompt that are the policy's, and the same each time.
+        requests: Requests a window; of two, the second's prompt is the first's and its answer.
+        output_tokens: Tokens it writes a window.
+    """
+
+    name: str
+    settles: float
+    prefix_tokens: int
+    requests: int
+    output_tokens: float
+
+
+@dataclass(frozen=True)
+class EarlierRuns:
+    """What one output's runs show of the judges.
+
+    Attributes:
+        settled: By policy and judge, the verdicts it settled.
+        output_tokens: By policy, tokens written for all of its verdicts.
+        tokens_per_s: Tokens a second of one GPU, or of one engine without GPUs, in the last run
+            that judged something; None where none did.
+    """
+
+    settled: Mapping[str, Mapping[str, int]]
+    output_tokens: Mapping[str, int]
+    tokens_per_s: float | None
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left to do. `rows`: left, before where and sample, of which `read` were read; from
-    these are scaled up: `selected` rows, `distinct` contents; by policy the verdicts that are
-    `reused` and `duplicates` and what each judge settles; `requests`, and tokens, those of prompts
-    with the policies' `cached` part. `guesses`: what had to be assumed. `tokens_per_s`: of one GPU
-    (or engine).
+    """What is left to do; all but `rows` and `read` is scaled up from the rows that were read.
+
+    Attributes:
+        rows: Rows left, before where and sample.
+        read: Rows that were read.
+        selected: Rows that where and sample leave.
+        distinct: Distinct contents of the selected rows.
+        verdicts: By policy, verdicts that are `reused` and `duplicates`, and what each judge
+            settles.
+        cost: What the engine is asked.
+        guesses: What had to be assumed, a sentence each.
+        tokens_per_s: Of one GPU (or engine); None where nobody knows.
     """
 
     rows: int
@@ -42,256 +110,213 @@ class Forecast:
     selected: int
     distinct: int
     verdicts: Mapping[str, Mapping[str, int]]
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int
-    output_tokens: int
+    cost: Cost
     guesses: tuple[str, ...]
     tokens_per_s: float | None
 
     @property
+    def requests(self) -> int:
+        """Requests to the engine."""
+        return self.cost.requests
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of prompts, the cached ones included."""
+        return self.cost.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of prompts that the prefix cache has."""
+        return self.cost.cached_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that the engine writes."""
+        return self.cost.output_tokens
+
+    @property
     def gpu_hours(self) -> float | None:
-        return (
-            None
-            if self.tokens_per_s is None
-            else (self.prompt_tokens + self.output_tokens) / self.tokens_per_s / 3600
-        )
-
-
-@dataclass
-class _Asked:
-    """Of one policy: verdicts that cost nothing, by where they come from, and the distinct contents
-    an engine is asked for (`keys`).
-    """
-
-    settled: Counter[str] = field(default_factory=Counter)
-    keys: set[int] = field(default_factory=set)
-    contents: int = 0
-    audited: int = 0
-    windows: int = 0
-    tokens: int = 0
+        """Hours of one GPU, or None where its rate is not known."""
+        if self.tokens_per_s is None:
+            return None
+        return (self.prompt_tokens + self.output_tokens) / self.tokens_per_s / 3600
 
 
 def forecast(checked: Checked, plan: Plan, most: int, rate: float | None) -> Forecast:
-    """Read up to `most` of the rows that are left. `rate`: tokens a second of one GPU; None takes
-    an earlier run's of this output or of one that is reused.
+    """What a run of this plan will cost.
+
+    Args:
+        checked: The job.
+        plan: What is left of it.
+        most: Rows to read for it, about.
+        rate: Tokens a second of one GPU; None takes an earlier run's, of this output or of one that
+            is reused.
     """
-    asked = {cascade.policy.id: _Asked() for cascade in checked.cascades}
-    read, selected, hashes = _read(checked, plan, most, asked)
-    scale, guesses, total = plan.rows_left / max(1, read), dict[str, None](), Counter[str]()
-    verdicts = {}
+    sample = read_sample(checked, plan, most)
+    factor = plan.rows_left / max(1, sample.rows)
+    earlier = _earlier_runs(checked, plan)
+    verdicts: dict[str, Mapping[str, int]] = {}
+    cost = Cost()
+    guesses: dict[str, None] = {}
     for cascade in checked.cascades:
-        settled, cost = _on_engine(
-            cascade, asked[cascade.policy.id], _manifests(checked, plan), guesses
-        )
+        counts = sample.policies[cascade.policy.id]
+        profiles, assumed = judge_profiles(cascade, earlier)
+        settled = {**counts.settled, **settled_on_engine(profiles, counts)}
         verdicts[cascade.policy.id] = {
-            name: round(scale * count)
-            for name, count in (asked[cascade.policy.id].settled + settled).items()
+            name: round(factor * count) for name, count in settled.items()
         }
-        total += Counter({name: round(scale * count) for name, count in cost.items()})
+        cost += engine_cost(profiles, counts).scaled(factor)
+        guesses |= dict.fromkeys(assumed)
     return Forecast(
-        plan.rows_left,
-        read,
-        round(scale * selected),
-        round(scale * len(hashes)),
-        verdicts,
-        total["requests"],
-        total["prompt"],
-        total["cached"],
-        total["output"],
-        tuple(guesses),
-        rate or _rate(_manifests(checked, plan)),
+        rows=plan.rows_left,
+        read=sample.rows,
+        selected=round(factor * sample.selected),
+        distinct=round(factor * sample.distinct),
+        verdicts=verdicts,
+        cost=cost,
+        guesses=tuple(guesses),
+        tokens_per_s=rate or known_rate(earlier),
     )
 
 
-def _read(
-    checked: Checked, plan: Plan, most: int, asked: Mapping[str, _Asked]
-) -> tuple[int, int, set[int]]:
-    """Rows read, rows selected, and the keys of their contents; `asked` is filled in."""
-    elsewhere, seen, read, selected = _elsewhere(checked), set[int](), 0, 0
-    for rows, unit in _units(checked, plan, most):
-        column = structs(unit.column(CONTENT_HASH.name))
-        some, keys = np.flatnonzero(valid(column)), np.zeros(len(unit), np.uint64)
-        keys[some] = hash_keys(column.take(pa.array(some)))
-        found = elsewhere.find(keys[some])
-        for bit, cascade in enumerate(checked.cascades):
-            there = np.zeros(len(unit), bool)
-            there[some[found.at]] = (found.mask >> np.uint64(bit) & np.uint64(1)).astype(bool)
-            _count(checked, cascade, unit, keys, there, asked[cascade.policy.id])
-        seen |= set(keys[some].tolist())
-        read, selected = read + rows, selected + len(unit)
-    return read, selected, seen
-
-
-def _units(checked: Checked, plan: Plan, most: int) -> Iterator[tuple[int, pa.Table]]:
-    """Prepared units, in any order, and how many rows each is of."""
-    vocab, job = vocabulary(engine_spec(checked.job, gpus=0).vocabulary_source), checked.job
-    todo = [
-        (work, span) for work in plan.todo for span in spans(work.shard, work.missing, job.unit)
-    ]
-    read = 0
-    for at in np.random.default_rng(0).permutation(len(todo)):
-        work, span = todo[at]
-        earlier = (
-            ReadAlong(
-                plan.outputs, work.earlier, [cascade.policy.id for cascade in checked.cascades]
-            )
-            if work.earlier
-            else None
-        )
-        for (start, end), unit in read_span(span, job, checked.cascades, vocab, earlier):
-            yield end - start, unit
-            read += end - start
-            if read >= most:
-                return
-
-
-def _elsewhere(checked: Checked) -> Partition:
-    """Contents with verdicts in the outputs that are reused."""
-    found, policies = Partition(), [cascade.policy.id for cascade in checked.cascades]
-    for number, output in enumerate(checked.reused, start=1):
-        for shard, usable in output.shards.items():
-            for source, hashes, rows, masks in entries(
-                output.layout, LabelFile(number, shard, usable), policies
-            ):
-                good = np.flatnonzero(valid(hashes) & (masks != 0))
-                found.add(
-                    File(source), hash_keys(hashes.take(pa.array(good))), rows[good], masks[good]
-                )
-    return found
-
-
-def _count(
-    checked: Checked,
-    cascade: Cascade,
-    unit: pa.Table,
-    keys: np.ndarray,
-    there: np.ndarray,
-    asked: _Asked,
-) -> None:
-    known, audited = (
-        prepare.known(unit, cascade.policy.id),
-        prepare.audited(unit, cascade.policy.id),
-    )
-    reused = _count_of(known.field("origin"), Origin.REUSED.value)
-    asked.settled["reused"] += reused
-    for judge in cascade.on_columns:
-        asked.settled[judge.name] += _count_of(
-            known.field("decided_by").filter(_not(known.field("origin"), Origin.REUSED.value)),
-            judge.name,
-        )
-    open_ = valid(structs(unit.column("ids"))) & (~valid(known) | audited)
-    asked.settled["reused"] += int((open_ & there).sum())
-    rows = np.flatnonzero(open_ & ~there)
-    new = np.array([key not in asked.keys for key in keys[rows].tolist()], bool)
-    new[np.setdiff1d(np.arange(len(rows)), np.unique(keys[rows], return_index=True)[1])] = False
-    chosen = rows[new]
-    asked.keys |= set(keys[chosen].tolist())
-    asked.settled["duplicates"] += len(rows) - len(chosen)
-    for ids in structs(unit.column("ids")).take(pa.array(chosen)):
-        job = checked.job
-        cut = windows(ids.values, job.windows.tokens, job.windows.overlap)
-        asked.windows, asked.tokens = asked.windows + len(cut), asked.tokens + sum(map(len, cut))
-    asked.contents += len(chosen)
-    asked.audited += int(audited[chosen].sum())
-
-
-def _not(column: pa.Array, value: str) -> pa.Array:
-    return pa.array(np.array(column.to_numpy(zero_copy_only=False) != value, bool))
-
-
-def _count_of(column: pa.Array, value: str) -> int:
-    return int((column.to_numpy(zero_copy_only=False) == value).sum())
-
-
-def _on_engine(
-    cascade: Cascade, asked: _Asked, before: list[Mapping[str, Any]], guesses: dict[str, None]
-) -> tuple[Counter[str], Counter[str]]:
-    """What the judges on the engine settle of what they are asked, and what that costs: requests,
-    prompt, cached and output tokens.
-    """
-    settled, cost = Counter[str](), Counter[str]()
+def settled_on_engine(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> dict[str, int]:
+    """By judge, how many of the distinct contents it settles; judges that settle none left out."""
+    settled: dict[str, int] = {}
     left = 1.0
-    each = asked.windows / max(1, asked.contents)
+    for judge in judges:
+        if count := round(counts.contents * left * judge.settles):
+            settled[judge.name] = count
+        left *= 1 - judge.settles
+    return settled
+
+
+def engine_cost(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> Cost:
+    """What judging these contents costs, each judge being asked what those before it leave.
+
+    The last is asked for the audited contents too, whoever settles them.
+    """
+    total = Cost()
+    left = 1.0
+    for judge in judges:
+        asked = counts.contents * left
+        if judge is judges[-1]:
+            asked += counts.audited * (1 - left)
+        total += judge_cost(judge, counts, asked)
+        left *= 1 - judge.settles
+    return total
+
+
+def judge_cost(judge: JudgeProfile, counts: PolicyCounts, asked: float) -> Cost:
+    """What one judge costs that is asked about `asked` contents as long as these on average."""
+    contents = max(1, counts.contents)
+    windows = asked * counts.windows / contents
+    prefix = windows * judge.prefix_tokens
+    prompt = prefix + asked * counts.tokens / contents
+    output = windows * judge.output_tokens
+    # A further request's prompt is the first's and its answer, all of it in the cache.
+    further = (judge.requests - 1) * (prompt + output)
+    return Cost(
+        requests=round(judge.requests * windows),
+        prompt_tokens=round(prompt + further),
+        cached_tokens=round(prefix + further),
+        output_tokens=round(output),
+    )
+
+
+def judge_profiles(
+    cascade: Cascade, earlier: Sequence[EarlierRuns]
+) -> tuple[list[JudgeProfile], list[str]]:
+    """The judges on the engine, in order, and what had to be assumed of them."""
+    profiles: list[JudgeProfile] = []
+    guesses: list[str] = []
+    policy = cascade.policy.id
     for judge in cascade.on_engine:
-        contents = asked.contents * left + (
-            asked.audited * (1 - left) if judge is cascade.last else 0
+        settles: float | None = 1.0 if judge is cascade.last else _share(cascade, judge, earlier)
+        if settles is None:
+            guesses.append(
+                f"{policy}: nobody knows yet what {judge.name} settles; nothing was assumed"
+            )
+        requests = 1
+        output_tokens = 1.0
+        if isinstance(judge, Reason):
+            requests = 1 if judge.safeguard.in_words else 2
+            known = answer_tokens(policy, judge.name, earlier)
+            output_tokens = judge.max_tokens if known is None else known
+            if known is None:
+                guesses.append(
+                    f"{policy}: no earlier run shows how long the reasoning is; the whole budget "
+                    "was assumed"
+                )
+        prefix_tokens = len(judge.safeguard.prompt.prefix)
+        profiles.append(
+            JudgeProfile(judge.name, settles or 0.0, prefix_tokens, requests, output_tokens)
         )
-        share = 1.0 if judge is cascade.last else _share(cascade, judge, before, guesses)
-        settled[judge.name] += round(asked.contents * left * share)
-        prefix = len(judge.safeguard.prompt.prefix)
-        requests = 2 if isinstance(judge, Reason) and not judge.safeguard.in_words else 1
-        output = _output_tokens(cascade, judge, before, guesses) if isinstance(judge, Reason) else 1
-        prompt = contents * (each * prefix + asked.tokens / max(1, asked.contents))
-        # The second request's prompt is the first's and its answer, all of it in the cache.
-        cost += Counter(
-            requests=round(requests * contents * each),
-            prompt=round(prompt * requests + (requests - 1) * contents * each * output),
-            cached=round(
-                contents * each * prefix + (requests - 1) * (prompt + contents * each * output)
-            ),
-            output=round(contents * each * output),
-        )
-        left *= 1 - share
-    return settled, cost
+    return profiles, guesses
 
 
-def _share(
-    cascade: Cascade, judge: Any, before: list[Mapping[str, Any]], guesses: dict[str, None]
-) -> float:
-    """Of what it is asked, from its card or from an earlier run; nothing where nobody knows."""
+def _share(cascade: Cascade, judge: EngineJudge, earlier: Sequence[EarlierRuns]) -> float | None:
+    """Of what it is asked, the share a judge settles: from its card, or from an earlier run."""
     if isinstance(judge, Glance) and judge.card is not None:
         return judge.card.settled
-    for manifest in before:
-        said = manifest.get("judges", {}).get(cascade.policy.id, {})
-        on_engine = sum(
-            said[other.name]["settled"] for other in cascade.on_engine if other.name in said
-        )
-        if judge.name in said and on_engine:
-            return float(said[judge.name]["settled"] / on_engine)
-    guesses[
-        f"{cascade.policy.id}: nobody knows yet what {judge.name} settles; nothing was assumed"
-    ] = None
-    return 0.0
+    names = [other.name for other in cascade.on_engine]
+    return settled_share(cascade.policy.id, judge.name, names, earlier)
 
 
-def _output_tokens(
-    cascade: Cascade, judge: Reason, before: list[Mapping[str, Any]], guesses: dict[str, None]
-) -> float:
-    """Of one answer with its reasoning: as an earlier run had it, or the most there can be."""
-    for manifest in before:
-        counts, said = (
-            manifest.get("counts", {}).get(cascade.policy.id, {}),
-            manifest.get("judges", {}).get(cascade.policy.id, {}),
-        )
-        if judge.name in said and said[judge.name]["settled"] and counts.get("output_tokens"):
-            return float(counts["output_tokens"] / said[judge.name]["settled"])
-    guesses[
-        (
-            f"{cascade.policy.id}: no earlier run shows how long the reasoning is; the whole "
-            "budget "
-            "was assumed"
-        )
-    ] = None
-    return judge.max_tokens
+def settled_share(
+    policy: str, judge: str, on_engine: Sequence[str], earlier: Sequence[EarlierRuns]
+) -> float | None:
+    """The share one judge settled of all that the judges on the engine did; None if unknown."""
+    for runs in earlier:
+        settled = runs.settled.get(policy, {})
+        total = sum(settled.get(name, 0) for name in on_engine)
+        if judge in settled and total:
+            return settled[judge] / total
+    return None
 
 
-def _manifests(checked: Checked, plan: Plan) -> list[Mapping[str, Any]]:
+def answer_tokens(policy: str, judge: str, earlier: Sequence[EarlierRuns]) -> float | None:
+    """Tokens of one answer with its reasoning, in earlier runs; None where none tells."""
+    for runs in earlier:
+        settled = runs.settled.get(policy, {}).get(judge, 0)
+        tokens = runs.output_tokens.get(policy, 0)
+        if settled and tokens:
+            return tokens / settled
+    return None
+
+
+def known_rate(earlier: Sequence[EarlierRuns]) -> float | None:
+    """Tokens a second, of the first that knows."""
+    return next((runs.tokens_per_s for runs in earlier if runs.tokens_per_s is not None), None)
+
+
+def _earlier_runs(checked: Checked, plan: Plan) -> list[EarlierRuns]:
+    """Of this output, then of those that are reused."""
+    own = [plan.manifest] if plan.manifest else []
     return [
-        *([plan.manifest] if plan.manifest else []),
-        *[output.manifest for output in checked.reused],
+        earlier_runs(manifest) for manifest in (*own, *(out.manifest for out in checked.reused))
     ]
 
 
-def _rate(before: list[Mapping[str, Any]]) -> float | None:
-    """Tokens a second of one GPU, or of one engine without GPUs, in the last run that judged
-    something.
-    """
-    for manifest in before:
-        for run in reversed(manifest["runs"]):
-            if run.get("rates") and run["hardware"].get("engines"):
-                return float(
-                    sum(rate["tokens_per_s"] for rate in run["rates"].values())
-                    / max(run["hardware"]["gpus"], run["hardware"]["engines"])
-                )
+def earlier_runs(manifest: Mapping[str, Any]) -> EarlierRuns:
+    """What a manifest shows of the judges."""
+    judges: Mapping[str, Mapping[str, Any]] = manifest.get("judges", {})
+    counts: Mapping[str, Mapping[str, int]] = manifest.get("counts", {})
+    return EarlierRuns(
+        settled={
+            policy: {name: report[name]["settled"] for name in JUDGES if name in report}
+            for policy, report in judges.items()
+        },
+        output_tokens={
+            policy: policy_counts.get("output_tokens", 0)
+            for policy, policy_counts in counts.items()
+        },
+        tokens_per_s=_rate_of_last_run(manifest["runs"]),
+    )
+
+
+def _rate_of_last_run(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    for run in reversed(runs):
+        if run.get("rates") and run["hardware"].get("engines"):
+            engines = max(run["hardware"]["gpus"], run["hardware"]["engines"])
+            return float(sum(rate["tokens_per_s"] for rate in run["rates"].values()) / engines)
     return None

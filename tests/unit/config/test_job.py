@@ -16,7 +16,7 @@ from support.project import ROOT, plain
 
 from moderay.config.job import job_schema
 from moderay.config.job_file import load_job, load_policies
-from moderay.config.yaml_document import Document, Origin, put
+from moderay.config.yaml_document import Document, DocumentOrigin, put
 from moderay.core.errors import Problems
 from moderay.pipeline.check import check
 
@@ -156,7 +156,7 @@ def test_set_reaches_list_items_and_empty_sections(job, corpus: Path) -> None:
 )
 def test_set_puts_any_yaml_value_as_it_is(value: Any) -> None:
     document = Document(
-        {"model": {"engine": 1}}, Origin("job.yaml", {"model": 1, "model.engine": 2})
+        {"model": {"engine": 1}}, DocumentOrigin("job.yaml", {"model": 1, "model.engine": 2})
     )
     put(document, f"model.engine={yaml.safe_dump(value)}")
     assert (document.data, document.problems) == ({"model": {"engine": value}}, [])

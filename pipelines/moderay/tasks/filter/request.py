@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 from moderay.config.job import Job, Unselected
 from moderay.config.policy import Label, Policy
 from moderay.core.errors import Problem, Problems, UserError, nearest
-from moderay.core.storage import filesystem, place, plain_errors, shown
+from moderay.core.storage import canonical_url, filesystem, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
@@ -228,10 +228,10 @@ def _threshold_problems(
 def _place_problems(
     out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    here = place(out, storage)
+    here = canonical_url(out, storage)
     roots = {url.removesuffix(name).rstrip("/") for name, url in sources.items()}
     for what, url in [("labels", labels), *[("input", root) for root in sorted(roots)]]:
-        if here.startswith(place(url, storage)):
+        if here.startswith(canonical_url(url, storage)):
             yield Problem(
                 "out",
                 None,

@@ -1,0 +1,50 @@
+"""`input:` and `output:`: what is judged, and where the labels go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from moderay.config.paths import JobPath
+from moderay.config.sections.base import Section
+
+
+class Input(Section):
+    """What is judged."""
+
+    path: JobPath | Annotated[list[JobPath], Field(min_length=1)]
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines
+    (*.jsonl, *.ndjson, also .gz or .zst); of a directory all files of these names, at any depth.
+    """
+    content: str = Field(min_length=1)
+    r"""A column of text, bytes or conversations, or a template of text columns such as
+    "{title}\n\n{body}".
+    """
+    where: str | None = None
+    """Rows to judge: Polars SQL over input columns, true or false for each row by itself. Default:
+    all rows.
+    """
+    sample: float | None = Field(default=None, gt=0, le=1)
+    """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows.
+    """
+
+    @property
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else self.path
+
+
+class Output(Section):
+    """Where the labels go and what stands beside them."""
+
+    path: JobPath
+    """A folder, outside the input; one label file for each input file, of the same relative path.
+    """
+    columns: Literal["all"] | list[str] = "all"
+    """Input columns carried over. Default: all, so that the labels can be read without the input.
+    """
+    reasoning: Literal["all", "flagged", "none"] = "flagged"
+    """Whose reasoning is stored. Default: that of flagged rows, which people read; rationales are
+    always stored.
+    """

@@ -1,0 +1,60 @@
+"""What a failing storage means for the person who runs the job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moderay.core.errors import ModerayError, TryAgainError, UserError, first_line
+from moderay.core.storage.retries import is_passing
+from moderay.core.storage.urls import shown
+
+# botocore's, by name: it need not be installed.
+_REFUSALS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ClientError",
+    "TokenRetrievalError",
+)
+
+
+@contextmanager
+def plain_errors(url: str) -> Iterator[None]:
+    """Storage errors of the kinds a person can mend, as one sentence without secrets.
+
+    Raises:
+        UserError: For credentials, access and names.
+        TryAgainError: For a store that does not answer.
+    """
+    url = shown(url)
+    try:
+        yield
+    except ModerayError:
+        raise
+    except PermissionError as error:
+        raise UserError(
+            f"{url}: access denied ({first_line(error)}); check the credentials and what they "
+            "may do"
+        ) from None
+    except FileNotFoundError as error:
+        raise UserError(f"{url}: no such bucket or folder ({first_line(error)})") from None
+    except Exception as error:
+        if isinstance(error, OSError) or is_passing(error):
+            raise TryAgainError(
+                f"{url}: the storage does not answer ({first_line(error)}); try again"
+            ) from None
+        if (refused := no_credentials(url, error)) is not None:
+            raise refused from None
+        raise
+
+
+def no_credentials(url: str, error: Exception) -> UserError | None:
+    """What to say where a store was asked without credentials, or with wrong ones; else None."""
+    if type(error).__name__ not in _REFUSALS:
+        return None
+    where = (
+        f"on {os.uname().nodename}, set the store's usual environment variables, such as "
+        "AWS_ACCESS_KEY_ID"
+    )
+    return UserError(f"{shown(url)}: {first_line(error)}; {where}")
