@@ -29,9 +29,10 @@ from moderay.core import events
 from moderay.core.errors import UserError
 from moderay.core.storage import patiently
 from moderay.corpus.content import texts
-from moderay.engines.base import Completion, Counted, EngineDeadError, Request, Usage
+from moderay.engines.base import Completion, Counted, EngineDeadError, Request
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedSpec
+from moderay.engines.usage import Usage
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
 from moderay.tasks.embed import job_cascades

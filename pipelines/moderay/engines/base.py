@@ -1,16 +1,15 @@
-"""The engine's protocol: prompt ids in, completion ids out; and an endpoint's, which is asked in
-words.
+"""The two protocols that judges know, and the spec a driver sends.
+
+An engine takes prompt ids and gives completion ids; an endpoint is asked in words.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
+
+from moderay.engines.usage import Usage
 
 
 class EngineDeadError(Exception):
@@ -26,19 +25,26 @@ class BrokenReplyError(Exception):
 
 
 class NotNowError(Exception):
-    """The engine takes no requests now; this one is made again in `seconds`, and nothing is held
-    against its row.
-    """
+    """The engine takes no requests now; the same one is made again, and its row is not blamed."""
 
     def __init__(self, message: str, seconds: float) -> None:
+        """`seconds`: until then."""
         super().__init__(message)
         self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion asked for. `score`: ids whose log-probability is wanted at the first generated
-    token (with it, `max_tokens` is 1). `seed` counts only where `temperature` is above 0.
+    """One completion to make.
+
+    Attributes:
+        prompt: Token ids.
+        max_tokens: Of the completion.
+        temperature: 0 is greedy.
+        top_p: Share of the probability that is sampled from.
+        seed: Counts only where `temperature` is above 0.
+        score: Ids whose log-probability is wanted at the first generated token; with it,
+            `max_tokens` is 1.
     """
 
     prompt: list[int]
@@ -51,8 +57,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """`tokens` holds the stop token where there was one. `logprobs`: id -> log-probability for the
-    ids of `score`. `cached`: prompt tokens that the prefix cache held.
+    """What an engine makes of a request.
+
+    Attributes:
+        tokens: Generated ids, the stop token included where there was one.
+        logprobs: Id -> log-probability, for the ids of `Request.score`.
+        cached: Prompt tokens that the prefix cache held.
     """
 
     tokens: list[int]
@@ -62,9 +72,18 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One answer asked of an endpoint. `max_tokens`: of reasoning and answer together. With
-    `labels`, the answer is JSON with one of them and no more, given at once after `thought`, the
-    reasoning so far.
+    """One answer to get from an endpoint.
+
+    Attributes:
+        instructions: The policy, with the answer format.
+        content: What is judged.
+        effort: Of the reasoning: low, medium or high.
+        max_tokens: Of reasoning and answer together.
+        temperature: 0 is greedy.
+        top_p: Share of the probability that is sampled from.
+        thought: The reasoning so far, where `labels` are given.
+        labels: Where there are any, the answer is JSON with one of them and nothing else, given at
+            once after `thought`.
     """
 
     instructions: str
@@ -79,8 +98,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of an answer as it is spelled, with the log-probabilities of it and of the likeliest
-    others in its place.
+    """A token of an answer.
+
+    Attributes:
+        text: As it is spelled.
+        logprobs: Spelling -> log-probability, of the token and of the likeliest others in its
+            place.
     """
 
     text: str
@@ -89,9 +112,16 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`answer`: the text of the one final message, None where there is none, or several; `whole`:
-    it is not cut off. `tokens`: those of the answer, where the endpoint gives log-probabilities.
-    The counts are the endpoint's own.
+    """What an endpoint makes of a question.
+
+    Attributes:
+        reasoning: The text of the analysis.
+        answer: The text of the one final message; None where there is none, or several.
+        whole: Whether the answer is not cut off.
+        tokens: Those of the answer, where the endpoint gives log-probabilities.
+        prompt_tokens: As the endpoint counts them.
+        cached_tokens: Of those, the ones in its prefix cache.
+        output_tokens: Of reasoning and answer, as the endpoint counts them.
     """
 
     reasoning: str
@@ -104,21 +134,40 @@ class Reply:
 
 
 class Endpoint(Protocol):
+    """A served model, asked in words."""
+
     async def respond(self, question: Question) -> Reply:
-        """Raises `RequestFailedError`, `BrokenReplyError`, `NotNowError` or `EngineDeadError`, and
-        a `ModerayError` for what a person must mend. Cancelling the call drops the connection.
+        """The reply. Cancelling the call drops the connection.
+
+        Raises:
+            RequestFailedError: This question cannot be answered.
+            BrokenReplyError: Nobody knows why there is no answer.
+            NotNowError: The endpoint asks for a pause.
+            EngineDeadError: The endpoint is gone.
+            ModerayError: A person must mend something.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End it; what is in flight fails."""
+        ...
 
 
 class Engine(Protocol):
+    """A live model, asked in token ids."""
+
     async def generate(self, request: Request) -> Completion:
-        """Raises `RequestFailedError`, `EngineDeadError`. Cancelling the call aborts it."""
+        """The completion. Cancelling the call aborts the request.
+
+        Raises:
+            RequestFailedError: This request cannot be answered.
+            EngineDeadError: The engine is gone.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End it; what is in flight fails."""
+        ...
 
 
 class EngineSpec(Protocol):
@@ -136,7 +185,7 @@ class EngineSpec(Protocol):
 
     @property
     def vocabulary_source(self) -> str | None:
-        """What `vocabulary.vocabulary` is asked for."""
+        """The model whose vocabulary counts, as `vocabulary.vocabulary` takes it."""
         ...
 
     def identity(self) -> Mapping[str, object]:
@@ -144,116 +193,50 @@ class EngineSpec(Protocol):
         ...
 
     def here(self) -> EngineSpec:
-        """The same engine as the machine asks for that it will run on; called there, before it is
-        built.
-        """
+        """The same engine as this machine asks for; called where it is built, before that."""
         ...
 
     async def build(self) -> Engine | Endpoint:
-        """Raises `UserError` where the model cannot be had or does not fit."""
+        """The live engine.
+
+        Raises:
+            UserError: The model cannot be had, or does not fit.
+        """
         ...
 
 
-class Usage:
-    """What an engine was asked and where its time went, from the start of its actor on. `seats`:
-    requests it works on at once.
-    """
-
-    def __init__(self, seats: int) -> None:
-        self._seats = seats
-        self._counts = Counter[str]()
-        self._asked = self._starting = 0
-        self._since = time.monotonic_ns()
-        self._starting_ns = self._idle_ns = self._working_ns = self._taken_ns = 0
-        # The dials look from a thread of their own.
-        self._lock = threading.Lock()
-
-    def figures(self) -> Counter[str]:
-        """Counts: engine_starts, engine_deaths, requests, prompt_tokens (of them cached_tokens in
-        the prefix cache), output_tokens. Milliseconds, which add up to those of the actor:
-        engine_starting_ms, engine_idle_ms (nothing was asked of it), engine_working_ms; and, of all
-        its seats together, seats_taken_ms and seats_free_ms.
-        """
-        with self._lock:
-            self._book()
-            seats = self._seats * (self._starting_ns + self._idle_ns + self._working_ns)
-            times = {
-                "engine_starting": self._starting_ns,
-                "engine_idle": self._idle_ns,
-                "engine_working": self._working_ns,
-            }
-            times |= {"seats_taken": self._taken_ns, "seats_free": seats - self._taken_ns}
-            return self._counts + Counter({f"{name}_ms": ns // 10**6 for name, ns in times.items()})
-
-    def count(self, **more: int) -> None:
-        with self._lock:
-            self._counts.update(more)
-
-    @contextmanager
-    def starting(self) -> Iterator[None]:
-        """Around the start of an engine."""
-        self._turn(0, 1)
-        try:
-            yield
-            self.count(engine_starts=1)
-        finally:
-            self._turn(0, -1)
-
-    @contextmanager
-    def asked(self) -> Iterator[None]:
-        """Around a request, however it ends."""
-        self._turn(1, 0)
-        try:
-            yield
-        finally:
-            self._turn(-1, 0)
-
-    def _turn(self, asked: int, starting: int) -> None:
-        with self._lock:
-            self._book()
-            self._asked += asked
-            self._starting += starting
-
-    def _book(self) -> None:
-        """The time since the last turn, under what the engine did in it."""
-        now = time.monotonic_ns()
-        passed, self._since = now - self._since, now
-        if self._asked:
-            self._working_ns += passed
-            self._taken_ns += passed * min(self._asked, self._seats)
-        elif self._starting:
-            self._starting_ns += passed
-        else:
-            self._idle_ns += passed
-
-
 class Counted:
-    """A live engine or endpoint, whose work is booked in `usage`."""
+    """A live engine or endpoint whose work is booked."""
 
-    def __init__(self, engine: Any, usage: Usage) -> None:
-        self._engine, self._usage = engine, usage
+    def __init__(self, engine: Engine | Endpoint, usage: Usage) -> None:
+        """`usage`: where it is booked."""
+        self._engine = engine
+        self._usage = usage
 
     async def generate(self, request: Request) -> Completion:
-        with self._usage.asked():
-            said: Completion = await self._engine.generate(request)
+        """As `Engine.generate`; only where the spec builds an engine."""
+        with self._usage.working():
+            completion = await cast(Engine, self._engine).generate(request)
         self._usage.count(
             requests=1,
             prompt_tokens=len(request.prompt),
-            cached_tokens=said.cached,
-            output_tokens=len(said.tokens),
+            cached_tokens=completion.cached,
+            output_tokens=len(completion.tokens),
         )
-        return said
+        return completion
 
     async def respond(self, question: Question) -> Reply:
-        with self._usage.asked():
-            said: Reply = await self._engine.respond(question)
+        """As `Endpoint.respond`; only where the spec builds an endpoint."""
+        with self._usage.working():
+            reply = await cast(Endpoint, self._engine).respond(question)
         self._usage.count(
             requests=1,
-            prompt_tokens=said.prompt_tokens,
-            cached_tokens=said.cached_tokens,
-            output_tokens=said.output_tokens,
+            prompt_tokens=reply.prompt_tokens,
+            cached_tokens=reply.cached_tokens,
+            output_tokens=reply.output_tokens,
         )
-        return said
+        return reply
 
     def close(self) -> None:
+        """Close the engine."""
         self._engine.close()

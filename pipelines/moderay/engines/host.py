@@ -1,12 +1,13 @@
-"""One engine in its actor, kept alive: what it dies of is found, and everything else is asked
-again.
+"""One engine in its actor, kept alive.
+
+An engine that died is built again, what it died of is found (`poison`), and every other row is
+asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
 from collections import Counter
@@ -23,124 +24,133 @@ from moderay.engines.base import (
     EngineSpec,
     NotNowError,
     RequestFailedError,
-    Usage,
 )
+from moderay.engines.poison import MOST_DEATHS_IN_A_ROW, PoisonSearch
+from moderay.engines.usage import Usage
 
 T = TypeVar("T")
 
-# Deaths one after the other, with nothing answered between them, after which the engine is given
-# up: three rows that kill it, found one by one, are nine.
-HOPELESS = 10
 # Seconds before an engine that could not be built again is tried once more.
 PAUSE_S = 5.0
-# Times a request that breaks off is made, and seconds before the second time; each later pause is
-# twice as long.
-TRIES, BROKEN_S = 6, 0.5
+# Times a request that breaks off is made.
+TRIES = 6
+# Seconds before the second time; each later pause is twice as long.
+BROKEN_S = 0.5
 
 
 class EngineHost:
     """Hands the live engine to the work on a row, and builds another when it has died.
 
-    What the engine held when it died is suspected: those rows wait until no other is left to be
-    asked, then they run alone, in groups of about the square root of their number; the rows of a
-    group that dies run one by one, and a row that dies alone is poison: it is refused from then on.
-    So one poison row costs three restarts, and a healthy one nothing but time.
+    Attributes:
+        restarts: Times the engine died.
+        usage: What the engine was asked, and where its time went.
     """
 
     def __init__(self, spec: EngineSpec) -> None:
+        """`spec`: of the engine, as the driver sent it; it is built for the first row."""
         self._spec = spec.here()
         # Twice what the engine works on: the next request is always there when one ends.
-        self._most = 2 * self._spec.max_num_seqs
-        self._gate = asyncio.Semaphore(self._most)
-        self._door, self._room = asyncio.Lock(), asyncio.Event()
-        self._open = 0  # questions that were admitted and have no answer yet
+        self._max_in_flight = 2 * self._spec.max_num_seqs
+        self._slots = asyncio.Semaphore(self._max_in_flight)
+        self._admission = asyncio.Lock()
+        self._admissible = asyncio.Event()
+        self._open_questions = 0  # admitted, and without an answer yet
         self._building = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._engine: Counted | None = None
-        self._broken: ModerayError | None = None
-        self._asked: Counter[str] = Counter()  # calls of `run` by row, waiting ones included
+        self._never_built: ModerayError | None = None
+        self._calls: Counter[str] = Counter()  # calls of `run` by row, waiting ones included
         self._held: Counter[str] = Counter()  # calls the engine works on, by row
-        self._suspects: dict[str, None] = {}  # in the order in which they were suspected
-        self._alone: dict[str, None] = {}  # suspects whose group died
-        self._trial: set[str] = set()  # who may run now; empty: everybody who is not suspected
-        self._poison: set[str] = set()
-        self._fruitless = 0
+        self._search = PoisonSearch()
         self.restarts = 0
         self.usage = Usage(self._spec.max_num_seqs)
 
     @asynccontextmanager
     async def admitted(self, questions: int) -> AsyncIterator[Callable[[int], None]]:
-        """Waits, one caller after the other, until the engine will soon have nothing else to do;
-        gives what is told how many of the questions were answered. What waits outside costs next to
-        nothing, and nothing is lost of it when the run stops. Nobody is admitted while there are
-        suspects, who wait until no other is left.
+        """Wait, one caller after the other, until the engine will soon have nothing else to do.
+
+        What waits outside costs next to nothing, and nothing is lost of it when the run stops.
+        Nobody is admitted while there are suspects, who wait until no other row is left.
+
+        Args:
+            questions: Answers that the caller will ask for.
+
+        Yields:
+            A function to call with the number of questions that were answered meanwhile.
         """
-        async with self._door:
-            while self._open >= self._most or self._suspects:
-                self._room.clear()
-                await self._room.wait()
-            self._open += questions
-        left = questions
+        async with self._admission:
+            while self._open_questions >= self._max_in_flight or self._search.suspects:
+                self._admissible.clear()
+                await self._admissible.wait()
+            self._open_questions += questions
+        unanswered = questions
 
         def answered(count: int) -> None:
-            nonlocal left
-            left -= count
-            self._open -= count
-            self._room.set()
+            nonlocal unanswered
+            unanswered -= count
+            self._open_questions -= count
+            self._admissible.set()
 
         try:
             yield answered
         finally:
-            answered(left)
+            answered(unanswered)
 
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
-        """What `ask` gives for the engine, asked again when the engine dies of another row or
-        cannot take it now. `seconds`: deadline, each time from the moment it is `row`'s turn.
-        Raises `TimeoutError`, `RequestFailedError` for a poison row too, `EngineDeadError` where
-        there is no hope.
+        """What `ask` returns for the live engine.
+
+        It is asked again when the engine dies of another row, or cannot take it now.
+
+        Args:
+            row: The content's hash; calls for the same row share their fate.
+            ask: Makes the requests for one piece of the row.
+            seconds: Deadline, counted each time from the moment it is the row's turn.
+
+        Raises:
+            TimeoutError: After so many seconds.
+            RequestFailedError: The row is poison, or its request fails for itself.
+            EngineDeadError: There is no hope for the engine.
+            ModerayError: The engine could not be built even once.
         """
-        self._asked[row] += 1
-        tries = 0
+        self._calls[row] += 1
         try:
-            while True:
-                try:
-                    async with self._turn(row) as engine, asyncio.timeout(seconds):
-                        answer = await ask(engine)
-                        self._fruitless = 0
-                        return answer
-                except EngineDeadError as error:
-                    if self._fruitless >= HOPELESS:
-                        raise EngineDeadError(
-                            f"{HOPELESS} times in a row without answering anything; at last: "
-                            f"{error}"
-                        ) from error
-                except NotNowError as error:
-                    await asyncio.sleep(error.seconds)
-                except BrokenReplyError as error:
-                    tries += 1
-                    if tries == TRIES:
-                        raise RequestFailedError(
-                            f"asked {TRIES} times; at last: {error}"
-                        ) from error
-                    await asyncio.sleep(BROKEN_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
+            return await self._until_answered(row, ask, seconds)
         finally:
-            _less(self._asked, row)
-            if row not in self._asked:
-                self._acquit(row)
-            await self._next()
+            _decrement(self._calls, row)
+            if row not in self._calls:
+                self._search = self._search.finished(row)
+            await self._begin_trial()
+
+    async def _until_answered(
+        self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float
+    ) -> T:
+        tries = 0
+        while True:
+            try:
+                async with self._turn(row) as engine, asyncio.timeout(seconds):
+                    answer = await ask(engine)
+                    self._search = self._search.answered()
+                    return answer
+            except EngineDeadError as error:
+                if self._search.hopeless:
+                    raise EngineDeadError(
+                        f"{MOST_DEATHS_IN_A_ROW} times in a row without answering anything; "
+                        f"at last: {error}"
+                    ) from error
+            except NotNowError as error:
+                await asyncio.sleep(error.seconds)
+            except BrokenReplyError as error:
+                tries += 1
+                if tries == TRIES:
+                    raise RequestFailedError(f"asked {TRIES} times; at last: {error}") from error
+                await asyncio.sleep(BROKEN_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
 
     @asynccontextmanager
     async def _turn(self, row: str) -> AsyncIterator[Counted]:
-        """Wait until this row may run, and a place is free."""
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._may(row))
-            await self._gate.acquire()
-            if self._may(row):
-                break
-            self._gate.release()
+        """Wait until this row may run and a slot is free; the engine, live."""
+        await self._take_slot(row)
         try:
-            if row in self._poison:
+            if row in self._search.poison:
                 raise RequestFailedError("the engine died of this row each time it was asked")
             engine = await self._live()
             self._held[row] += 1
@@ -150,95 +160,80 @@ class EngineHost:
                 await self._bury(engine)
                 raise
             finally:
-                _less(self._held, row)
+                _decrement(self._held, row)
         finally:
-            self._gate.release()
+            self._slots.release()
 
-    def _may(self, row: str) -> bool:
-        return row in self._poison or (
-            row in self._trial if self._trial else row not in self._suspects
-        )
+    async def _take_slot(self, row: str) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._search.may_run(row))
+            await self._slots.acquire()
+            # Somebody may have died while it waited for the slot.
+            if self._search.may_run(row):
+                return
+            self._slots.release()
 
     async def _live(self) -> Counted:
+        """The engine, built first where there is none."""
         async with self._building:
-            if self._fruitless >= HOPELESS:
+            if self._search.hopeless:
                 raise EngineDeadError("not built again")
-            if self._broken is not None:
-                raise self._broken
+            if self._never_built is not None:
+                raise self._never_built
             if self._engine is None:
-                try:
-                    began = time.monotonic()
-                    with self.usage.starting():
-                        self._engine = Counted(await self._spec.build(), self.usage)
-                    event("engine started", seconds=round(time.monotonic() - began, 1))
-                except ModerayError as error:
-                    if self.restarts == 0:
-                        self._broken = (
-                            error  # the others that wait would each try again, and take as long
-                        )
-                        raise
-                    # It could be built before: what the dead one held, a GPU's memory, may not be
-                    # free yet.
-                    self._fruitless += 1
-                    await asyncio.sleep(PAUSE_S)
-                    raise EngineDeadError(str(error)) from error
+                self._engine = await self._built()
             return self._engine
 
+    async def _built(self) -> Counted:
+        began = time.monotonic()
+        try:
+            with self.usage.starting():
+                engine = Counted(await self._spec.build(), self.usage)
+        except ModerayError as error:
+            if self.restarts == 0:
+                # The others that wait would each try again, and take as long.
+                self._never_built = error
+                raise
+            # It could be built before: what the dead one held, a GPU's memory, may not be free yet.
+            self._search = self._search.not_started()
+            await asyncio.sleep(PAUSE_S)
+            raise EngineDeadError(str(error)) from error
+        event("engine started", seconds=round(time.monotonic() - began, 1))
+        return engine
+
     async def _bury(self, engine: Counted) -> None:
-        """Once for each death: what was held is suspected."""
+        """Once for each death, whoever of those in flight is first to see it."""
         if engine is not self._engine:
             return
         self._engine = None
         self.restarts += 1
         self.usage.count(engine_deaths=1)
-        self._fruitless += 1
-        held = dict.fromkeys(self._held)
-        if len(self._trial) == 1:
-            self._poison |= self._trial
-            for row in self._trial:
-                self._suspects.pop(row, None)
-                self._alone.pop(row, None)
-        elif self._trial:
-            self._alone |= held
-        else:
-            self._suspects |= held
-        self._trial = set()
+        self._search = self._search.died(self._held)
         event(
             "engine died",
             logging.WARNING,
             deaths=self.restarts,
-            rows_held=len(held),
-            rows_given_up=len(self._poison),
+            rows_held=len(self._held),
+            rows_given_up=len(self._search.poison),
         )
         engine.close()
-        await self._next()
+        await self._begin_trial()
 
-    def _acquit(self, row: str) -> None:
-        self._suspects.pop(row, None)
-        self._alone.pop(row, None)
-        self._trial.discard(row)
-
-    async def _next(self) -> None:
-        """The next trial, where nobody runs or waits who is not suspected."""
-        self._room.set()
+    async def _begin_trial(self) -> None:
+        """Begin the next trial where it is time for one, and wake all who wait for their turn."""
+        self._admissible.set()
         async with self._changed:
-            if (
-                self._suspects
-                and not self._trial
-                and all(row in self._suspects or row in self._poison for row in self._asked)
-            ):
-                crowd = [row for row in self._suspects if row not in self._alone]
-                self._trial = set(
-                    crowd[: math.ceil(math.sqrt(len(crowd)))] or [next(iter(self._alone))]
-                )
+            self._search = self._search.next_trial(self._calls)
             self._changed.notify_all()
 
     def close(self) -> None:
+        """Close the engine, if there is one."""
         if self._engine is not None:
             self._engine.close()
 
 
-def _less(calls: Counter[str], row: str) -> None:
+def _decrement(calls: Counter[str], row: str) -> None:
     """One call fewer. A row without any is forgotten: an actor meets millions of them."""
     calls[row] -= 1
     if not calls[row]:

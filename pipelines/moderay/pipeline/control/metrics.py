@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 from ray.util import metrics
 
-from moderay.engines.base import Usage
+from moderay.engines.usage import Usage
 
 # Seconds between two looks at an engine. Ray's workers report every ten.
 TELL_S = 2.0
@@ -56,7 +56,7 @@ _seats = metrics.Counter(
     ("state",),
 )
 
-# Where the figures of `engines.base.Usage` go, and what one of them is worth.
+# Where the figures of `engines.usage.Usage` go, and what one of them is worth.
 _FIGURES: Mapping[str, tuple[metrics.Counter, dict[str, str], float]] = {
     "requests": (_requests, {}, 1),
     "computed_tokens": (_prompt, {"source": "computed"}, 1),

@@ -12,7 +12,7 @@ from moderay.pipeline.plan import Work
 @dataclass(frozen=True)
 class UnitDone:
     """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`:
-    verdicts taken from before; `restarts` and `usage` (`engines.base.Usage`): of its engine, since
+    verdicts taken from before; `restarts` and `usage` (`engines.usage.Usage`): of its engine, since
     the unit before. `error`: why it could not be read or saved. `skipped`: not begun, since the run
     is stopping.
     """
