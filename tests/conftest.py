@@ -1,4 +1,4 @@
-"""Shared by the tests: golden texts, small corpora, a scripted job, one real engine, S3."""
+"""What tests share: golden texts, a small corpus, a scripted job, one Ray, one S3 server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from support.project import ROOT, SCRIPT, stored
+from support.project import ROOT
+from support.scripted import SCRIPT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A cluster that somebody runs on this machine is not ours to join.
@@ -27,23 +28,13 @@ os.environ["RAY_ADDRESS"] = "local"
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
 
-
-# Files that take minutes: begun first, so that two processes end together.
-LONG = [
-    *(
-        "test_vllm.py",
-        "test_faults.py",
-        "test_faulty_storage.py",
-        "test_corpora.py",
-        "test_submit.py",
-        "test_cascade.py",
-    ),
-    *("test_untrusted.py", "test_filter.py", "test_flow.py", "test_storage.py"),
-]
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    """Files with tests that take long are begun first, so that two processes end together."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture
@@ -109,9 +100,9 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One local Ray for all tests, which every run in them joins: starting one takes longer than
-    most runs.
+def ray_cluster() -> Iterator[str]:
+    """The address of one local Ray for all tests, which every run in them joins: starting one
+    takes longer than most runs.
     """
     from ray.cluster_utils import Cluster
 
@@ -119,27 +110,29 @@ def ray_cluster() -> Iterator[None]:
         initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
     )
     os.environ["RAY_ADDRESS"] = cluster.address
-    yield
+    yield cluster.address
     os.environ["RAY_ADDRESS"] = "local"
     cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def joined_ray(ray_cluster: None) -> Iterator[None]:
-    """For tests that call `run` in their own process."""
+@pytest.fixture(scope="session")
+def joined_ray(ray_cluster: str) -> Iterator[None]:
+    """For tests that call `run` in their own process, which stays with its Ray to the end: each
+    time that it joins, workers start anew.
+    """
+    import ray
+
     from moderay.core.ray_runtime import start_ray
 
     start_ray()
     yield
-    import ray
-
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def cli(joined_ray: None) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`moderay` in this process, which stays with its Ray: one of its own would take longer than
-    most runs. Where environment variables are given it is a process of its own, as a person's is.
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """`moderay` in this process; where environment variables are given it is a process of its own,
+    as a person's is.
     """
     from moderay.cli.app import main
 
@@ -154,9 +147,8 @@ def cli(joined_ray: None) -> Callable[..., subprocess.CompletedProcess[str]]:
             patch.setattr(sys, "argv", command[2:])
             with pytest.raises(SystemExit) as end:
                 main()
-        logging.disable(
-            logging.NOTSET
-        )  # which an error leaves disabled, since with it a process ends
+        # Which an error leaves disabled, since with it a process ends.
+        logging.disable(logging.NOTSET)
         return subprocess.CompletedProcess(
             command, int(end.value.code or 0), out.getvalue(), err.getvalue()
         )
@@ -202,6 +194,17 @@ def s3() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
+def bucket(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The URL of a folder in the S3 server, whose environment variables hold meanwhile."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://data/{tmp_path.name}"
+
+
+@pytest.fixture
 def stored_tiny(s3: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The URL of `tiny` in the S3 server."""
+    from support.checkpoints import stored
+
     with stored(s3, tmp_path) as url:
         yield url

@@ -24,7 +24,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from support.project import ROOT, compared, labels
+from support.outputs import compared, labels
+from support.project import ROOT
 
 from moderay.engines import checkpoint
 from moderay.engines.base import Request

@@ -4,7 +4,7 @@ at a time.
 A row is two requests of log-normal latency (sigma 1, 8 s on average), an answer and its
 probability, so that an engine whose seats are all taken makes 256 / (2 x 8 s) = 16 rows/s. Ray is
 told of as many cores as the actors and two readers ask for. Measured from what the driver hears of
-each unit (`engines.usage.Usage`): when seats were taken, and by how much the engines had work to do,
+each unit (`engines.usage.Usage`): when seats were taken, and how much of it the engines had work,
 in steady state, which is from the moment the last engine is full until fewer rows are left than
 twice the seats. Latencies go on to `limits.request_s`, 120 s, and so does the drain.
 """

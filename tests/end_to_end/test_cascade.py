@@ -11,12 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from support.project import ROOT, compared, labels, plain
+from support.outputs import compared, labels, plain
+from support.project import ROOT
 
 from moderay import run
-from moderay.labels.analysis.audit import alarms, report
-
-pytestmark = pytest.mark.usefixtures("joined_ray")
 
 GOOD = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here."}
 BAD = {"answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize."}
@@ -199,27 +197,6 @@ def test_the_share_that_is_audited_is_in_no_key(ran, tmp_path: Path) -> None:  #
     write(tmp_path, [f"quiet {i}" for i in range(20)])
     ran(cascade=[BAND, {"reason": {}}])
     assert ran(cascade=[BAND, {"reason": {}}], audit=0.5)[1] == 0
-
-
-def test_a_miss_that_was_not_promised_raises_an_alarm() -> None:
-    counts = {
-        "ok": 10_000,
-        "flagged": 500,
-        "settled.screen": 8_000,
-        "settled.reason": 2_000,
-        "audited.screen": 400,
-        "overruled.screen": 20,
-        "missed.screen": 20,
-    }
-    found = report(counts, ["screen", "reason"], {"screen": 0.05})
-    assert (
-        found["screen"]["alarm"]
-        and found["screen"]["missed_violations"][1] == pytest.approx(400)
-        and "audited" not in found["reason"]
-    )
-    assert [line.split(":")[0] for line in alarms({"spam": found})] == ["spam"]
-    kept = report(counts | {"missed.screen": 1}, ["screen", "reason"], {"screen": 0.05})
-    assert not kept["screen"]["alarm"] and alarms({"spam": kept}) == []
 
 
 def test_equal_contents_are_asked_once_within_a_unit_and_between_units(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from benchmarks.filter import assert_whole
-from support.project import ROOT, SCRIPT, SHARED, labels
+from support.outputs import labels
+from support.project import ROOT, SHARED
+from support.scripted import SCRIPT
 
 from moderay.engines import checkpoint
 from moderay.tasks.filter.filter import filter_labels
@@ -62,7 +64,7 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
 
 
-def test_tweets_on_the_scripted_engine(tmp_path: Path, cli, joined_ray: None) -> None:  # type: ignore[no-untyped-def]
+def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     folder, rows, shards = CORPORA["tweets"]
     if not (SHARED / folder).is_dir():
         pytest.skip(f"no {folder} beside the project")

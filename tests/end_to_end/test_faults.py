@@ -1,6 +1,5 @@
-"""What dies, hangs or talks rubbish: rows isolated, engines rebuilt, wrong runs ended early."""
+"""Runs in which something dies, hangs or talks rubbish: what is lost, and when a run ends."""
 
-import asyncio
 import datetime
 import json
 import math
@@ -9,118 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from benchmarks.chaos import KINDS, chaos
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from support.project import ROOT, labels
+from support.outputs import labels
 
 from moderay import run
-from moderay.config.job import Job, Limits
-from moderay.config.policy import load_policy
-from moderay.core.errors import StoppedError, UserError
-from moderay.corpus.content import texts
-from moderay.engines.base import EngineDeadError
-from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.engines.host import EngineHost
-from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
-from moderay.pipeline.control.board import BoardState
-from moderay.pipeline.control.limits import Brakes
-from moderay.pipeline.control.progress import Progress
-from moderay.pipeline.control.tracker import Tracker
-from moderay.pipeline.stages.judge_unit import judge_unit
-from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
-
-
-def judged(
-    contents: list[str],
-    rules: list[dict[str, Any]],
-    default: dict[str, Any] = ANSWER,
-    seqs: int = 64,
-    unit: int = 200,
-    spec: type[ScriptedSpec] = ScriptedSpec,
-) -> tuple[list[str], int]:
-    """Statuses of `contents` under a policy, all units in flight at once, and how often the engine
-    was built again.
-    """
-    job = Job.model_validate(
-        {
-            "input": {"path": "", "content": "text"},
-            "output": {"path": ""},
-            "policies": ["spam"],
-            "limits": {"request_s": 5},
-        }
-    )
-    hosted = spec(
-        Script.model_validate({"default": default, "rules": rules, "delay": {"mean_s": 0.002}}),
-        max_num_seqs=seqs,
-    )
-    cascades = job_cascades(job, [load_policy(ROOT / "policies/spam")])
-    vocab = vocabulary(hosted.vocabulary_source)
-
-    async def run() -> tuple[list[str], int]:
-        host = EngineHost(hosted)
-        tables = [
-            prepared(
-                pa.table({POSITION: range(i, i + len(part))}),
-                texts(pa.chunked_array([part])),
-                job,
-                cascades,
-                vocab,
-            )
-            for i in range(0, len(contents), unit)
-            for part in [contents[i : i + unit]]
-        ]
-        found = await asyncio.gather(*[judge_unit(host, cascades, table, 0) for table in tables])
-        return [
-            verdict["status"] for table in found for verdict in table.column("spam").to_pylist()
-        ], host.restarts
-
-    return asyncio.run(run())
-
-
-def test_three_poison_rows_in_three_thousand_are_found_and_all_others_judged() -> None:
-    contents = [f"poison {i}" if i in (7, 1500, 2999) else f"row {i}" for i in range(3000)]
-    statuses, restarts = judged(contents, [{"content": "poison", "fail": "dead"}], seqs=256)
-    assert [i for i, status in enumerate(statuses) if status != "ok"] == [7, 1500, 2999]
-    assert {statuses[7], statuses[1500], statuses[2999]} == {"engine_error"}
-    assert 3 <= restarts <= 9
-
-
-@given(
-    rows=st.integers(1, 60),
-    poison=st.sets(st.integers(0, 59), max_size=3),
-    seqs=st.sampled_from([1, 4, 64]),
-    unit=st.sampled_from([1, 7, 100]),
-)
-@settings(max_examples=25, deadline=None)
-def test_whatever_the_order_only_poison_fails_and_each_costs_three_restarts_at_most(
-    rows: int, poison: set[int], seqs: int, unit: int
-) -> None:
-    statuses, restarts = judged(
-        [f"{'poison' if i in poison else 'row'} {i}" for i in range(rows)],
-        [{"content": "poison", "fail": "dead"}],
-        seqs=seqs,
-        unit=unit,
-    )
-    wrong = {i for i in poison if i < rows}
-    assert [status == "engine_error" for status in statuses] == [i in wrong for i in range(rows)]
-    assert set(statuses) <= {"ok", "engine_error"}
-    assert restarts <= 3 * len(wrong)
-
-
-def test_an_engine_that_always_dies_is_given_up() -> None:
-    with pytest.raises(EngineDeadError, match="10 times in a row"):
-        judged([f"row {i}" for i in range(50)], [], {"fail": "dead"})
 
 
 def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
@@ -130,26 +28,6 @@ def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, 
         and "10 times in a row" in said.stderr
         and "Traceback" not in said.stderr
     )
-
-
-def test_engine_that_cannot_be_built_at_once_after_a_death_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("moderay.engines.host.PAUSE_S", 0.01)
-    builds = []
-
-    @dataclass(frozen=True)
-    class Occupied(ScriptedSpec):
-        async def build(self) -> ScriptedEngine:
-            builds.append(1)
-            if len(builds) in (2, 3):
-                raise UserError("no memory left on the GPU")
-            return await super().build()
-
-    statuses, _ = judged(
-        [f"row {i}" for i in range(20)], [{"content": "row 7$", "fail": "dead"}], spec=Occupied
-    )
-    assert statuses == ["engine_error" if i == 7 else "ok" for i in range(20)]
 
 
 def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
@@ -295,16 +173,7 @@ def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no
     assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
 
 
-def test_gpu_hours_are_a_limit() -> None:
-    brakes = Brakes(Limits(gpu_hours=1e-9), 8, 1, Progress(None))
-    with pytest.raises(StoppedError, match=r"after 1e-09 GPU hours \(limits.gpu_hours\)") as stop:
-        brakes.check(BoardState(), Tracker([]))
-    assert stop.value.exit_status == 3
-
-
-def test_bytes_read_and_not_yet_judged_stay_under_their_limit(
-    job, tmp_path: Path, joined_ray: None
-) -> None:  # type: ignore[no-untyped-def]
+def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(4):
         pq.write_table(

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.project import ROOT, compared, labels
+from support.outputs import compared, labels
+from support.project import ROOT
 
 from moderay.core.storage import RemoteFile, filesystem, find, get
 from moderay.labels.layout import Layout

@@ -4,7 +4,6 @@ twice, and nothing wrong is begun.
 
 from __future__ import annotations
 
-import decimal
 import json
 import os
 import signal
@@ -15,27 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
-from support.project import ROOT, plain
+from support.outputs import plain
+from support.project import ROOT
 
 from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
-from moderay.core.storage import filesystem, version
-from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
-from moderay.labels.decisions import decide, flagged
-from moderay.labels.layout import Layout
-from moderay.labels.lease import Lease
 from moderay.pipeline.check import check
 from moderay.tasks.filter.filter import filter_labels
 from moderay.tasks.filter.request import Wanted, check_job, read_labels, wanted
 from moderay.tasks.filter.rule import FATES
-from moderay.tasks.filter.shard import Rule, Sifting, sift
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")
@@ -297,132 +289,3 @@ def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -
         "unselected": 0,
     }
     assert [len(table) for table in files(tmp_path / "clean", "kept").values()] == [17] * 16
-
-
-KINDS = [
-    *[
-        pa.int64(),
-        pa.string(),
-        pa.large_binary(),
-        pa.decimal128(12, 3),
-        pa.timestamp("us", tz="Europe/Berlin"),
-        pa.date32(),
-        pa.bool_(),
-    ],
-    *[pa.float32(), pa.binary(3), pa.time64("ns"), pa.duration("ms")],
-]
-NESTED = st.recursive(
-    st.sampled_from(KINDS),
-    lambda inner: st.one_of(
-        inner.map(pa.list_),
-        st.lists(inner, min_size=1, max_size=3).map(
-            lambda kinds: pa.struct([(f"f{i}", kind) for i, kind in enumerate(kinds)])
-        ),
-    ),
-    max_leaves=4,
-)
-ALONE = st.sampled_from([pa.dictionary(pa.int32(), pa.string()), pa.uuid()])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.one_of(NESTED, ALONE), min_size=1, max_size=4),
-    st.integers(0, 30),
-    st.randoms(use_true_random=False),
-    st.sampled_from(["zstd", "snappy", "none"]),
-)
-def test_rows_of_any_schema_survive_unchanged(
-    tmp_path_factory, kinds: list[pa.DataType], rows: int, rng: Any, codec: str
-) -> None:  # type: ignore[no-untyped-def]
-    folder = tmp_path_factory.mktemp("any")
-    fields = [pa.field(f"c{i}", kind, metadata={"of": str(i)}) for i, kind in enumerate(kinds)]
-    table = pa.table(
-        [array(kind, rows, rng) for kind in kinds],
-        schema=pa.schema(fields, metadata={"pandas": "{}", "made by": "a test"}),
-    )
-    pq.write_table(table, folder / "a.parquet", compression=codec, row_group_size=7)
-    source = pq.read_table(folder / "a.parquet")
-    verdicts = [
-        Verdict(Status.OK, [p, 0.0, 1 - p]) if p < 0.9 else Verdict(Status.EMPTY)
-        for p in (rng.random() for _ in range(rows))
-    ]
-    decisions = decide(verdict_array(verdicts, 0), SPAM)
-    (folder / "labels").mkdir()
-    columns = [
-        pa.array(range(rows), pa.int64()),
-        pa.nulls(rows, pa.string()),
-        flagged([decisions]),
-        decisions,
-    ]
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"]))),
-        folder / "labels/a.parquet",
-    )
-    fs, path = filesystem(str(folder / "a.parquet"))
-    info = fs.info(path)
-    marker = {
-        "shard": "a.parquet",
-        "source": path,
-        "identity": ["a.parquet", info["size"], version(info)],
-        "rows": rows,
-        "input_rows": rows,
-    }
-    out = Layout(str(folder / "out"))
-    rule = Rule(KEEP, (SPAM,), None, False)
-    with Lease(out) as lease:
-        sift(
-            Sifting(
-                rule,
-                Layout(str(folder / "labels")),
-                out,
-                {**marker, "thresholds": {"spam": 0.5}},
-                "0" * 16,
-                "1" * 16,
-                (),
-                lease.epoch,
-                {},
-            )
-        )
-    violates = decisions.field("violates")
-    for fate, mask in {
-        "kept": pc.invert(violates),
-        "removed": violates,
-        "held": pc.is_null(violates),
-    }.items():
-        mask = pc.fill_null(mask, False)
-        if fate == "kept" or pc.any(mask).as_py():
-            found = pq.read_table(folder / "out" / fate / "a.parquet")
-            mine = found if fate == "kept" else found.drop_columns("moderay")
-            assert mine.equals(source.filter(mask)) and mine.schema.equals(
-                source.schema, check_metadata=True
-            )
-
-
-def array(kind: pa.DataType, rows: int, rng: Any) -> pa.Array:
-    """Values of a type, some of them null."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, array(kind.storage_type, rows, rng))
-    return pa.array([value(kind, rng) for _ in range(rows)], kind)
-
-
-def value(kind: pa.DataType, rng: Any) -> Any:
-    if rng.random() < 0.2:
-        return None
-    if pa.types.is_list(kind):
-        return [value(kind.value_type, rng) for _ in range(rng.randrange(3))]
-    if pa.types.is_struct(kind):
-        return {field.name: value(field.type, rng) for field in kind}
-    if pa.types.is_dictionary(kind) or pa.types.is_string(kind):
-        return rng.choice(["a", "", "é\x00"])
-    if pa.types.is_fixed_size_binary(kind):
-        return rng.randbytes(kind.byte_width)
-    if pa.types.is_large_binary(kind):
-        return rng.randbytes(rng.randrange(4))
-    number = rng.randrange(1000)
-    if pa.types.is_boolean(kind):
-        return bool(number % 2)
-    if pa.types.is_decimal(kind):
-        return decimal.Decimal(number).scaleb(-kind.scale)
-    if pa.types.is_float32(kind):
-        return float(number)
-    return pa.scalar(number, pa.int32() if pa.types.is_date32(kind) else pa.int64()).cast(kind)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
-from support.project import ROOT, SCRIPT, as_lines, compared, labels, plain
+from support.corpora import as_lines
+from support.outputs import compared, labels, plain
+from support.project import ROOT
+from support.scripted import SCRIPT
 
 from moderay import run
-
-pytestmark = pytest.mark.usefixtures("joined_ray")
 
 
 def snapshot(folder: Path) -> dict[str, int]:

@@ -2,7 +2,6 @@
 stands in the logs.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -21,21 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from support.project import ROOT, SCRIPT
-
-from moderay.config.job import Job
-from moderay.config.policy import load_policy
-from moderay.core import events
-from moderay.core.errors import UserError
-from moderay.core.storage import patiently
-from moderay.corpus.content import texts
-from moderay.engines.base import Completion, Counted, EngineDeadError, Request
-from moderay.engines.host import EngineHost
-from moderay.engines.scripted import Script, ScriptedSpec
-from moderay.engines.usage import Usage
-from moderay.pipeline.stages.judge_unit import judge_unit, questions
-from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from support.project import ROOT
+from support.scripted import SCRIPT
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -223,164 +209,3 @@ def test_events_are_json_lines_with_run_shard_and_unit_and_without_contents(ran:
         line["event"] for line in ran.driver
     }
     assert "secret content" not in ran.text and "deadly" not in ran.text
-
-
-def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> None:
-    class ThrottledError(Exception):
-        response = {"ResponseMetadata": {"HTTPStatusCode": 503}}
-
-    tries = iter([ThrottledError("key=SECRET"), None])
-
-    def call() -> None:
-        if (error := next(tries)) is not None:
-            raise error
-
-    with (
-        pytest.raises(UserError),
-        events.of_run("nightly", 7, tmp_path / "events.jsonl"),
-        events.about(shard="a", unit=(0, 10)),
-    ):
-        patiently(object(), call)
-        raise UserError("the bucket is gone")
-    events.event("not of this run any more")
-    retried, stopped = [
-        json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()
-    ]
-    assert (retried["event"], retried["kind"], retried["shard"], retried["unit"]) == (
-        "storage retried",
-        "ThrottledError",
-        "a",
-        [0, 10],
-    )
-    assert (stopped["event"], stopped["level"], stopped["reason"], stopped["run"]) == (
-        "run stopped",
-        "error",
-        "the bucket is gone",
-        7,
-    )
-    assert "SECRET" not in (tmp_path / "events.jsonl").read_text()
-
-
-def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
-    class Slow:
-        async def generate(self, request: Request) -> Completion:
-            await asyncio.sleep(0.2)
-            if not request.prompt:
-                raise EngineDeadError("dead")
-            return Completion([1, 2], {}, cached=3)
-
-        def close(self) -> None: ...
-
-    async def work() -> Usage:
-        usage = Usage(seats=2)
-        with usage.starting():
-            await asyncio.sleep(0.1)
-        engine = Counted(Slow(), usage)
-        await asyncio.sleep(0.1)
-        answers = await asyncio.gather(
-            *[engine.generate(Request(prompt, 8)) for prompt in ([1] * 5, [1] * 5, [])],
-            return_exceptions=True,
-        )
-        assert isinstance(answers[2], EngineDeadError)
-        await asyncio.sleep(0.1)
-        return usage
-
-    began = time.monotonic()
-    found = asyncio.run(work()).figures()
-    passed = 1000 * (time.monotonic() - began)
-    times = {state: found[f"engine_{state}_ms"] for state in ("starting", "idle", "working")}
-    assert (
-        times["starting"] == pytest.approx(100, abs=60)
-        and times["idle"] == pytest.approx(200, abs=60)
-        and times["working"] == pytest.approx(200, abs=60)
-    )
-    assert passed - 60 <= sum(times.values()) <= passed
-    assert found["seats_taken_ms"] == pytest.approx(2 * times["working"], abs=2)
-    assert found["seats_taken_ms"] + found["seats_free_ms"] == pytest.approx(
-        2 * sum(times.values()), abs=8
-    )
-    counts = {
-        name: found[name]
-        for name in ("engine_starts", "requests", "prompt_tokens", "cached_tokens", "output_tokens")
-    }
-    assert counts == {
-        "engine_starts": 1,
-        "requests": 2,
-        "prompt_tokens": 10,
-        "cached_tokens": 6,
-        "output_tokens": 4,
-    }
-
-
-def test_units_are_admitted_in_order_as_soon_as_the_engine_has_room() -> None:
-    async def work() -> list[str]:
-        host, told = EngineHost(ScriptedSpec(Script(), max_num_seqs=4)), list[str]()
-
-        async def unit(name: str, questions: int, answers: asyncio.Event) -> None:
-            async with host.admitted(questions) as answered:
-                told.append(f"{name} in")
-                await answers.wait()
-                answered(questions - 1)  # all but one, which is slow
-                await asyncio.sleep(0.05)
-            told.append(f"{name} out")
-
-        first, others = asyncio.Event(), asyncio.Event()
-        units = [
-            asyncio.create_task(unit(name, 6, first if name == "a" else others)) for name in "abcd"
-        ]
-        await asyncio.sleep(0.02)
-        told.append("-")
-        first.set()
-        await asyncio.sleep(0.02)
-        others.set()
-        await asyncio.gather(*units)
-        return told
-
-    # Eight questions are enough for four seats: c comes in as those of a are answered, before a is
-    # out.
-    assert asyncio.run(work())[:4] == ["a in", "b in", "-", "c in"]
-
-
-def test_units_outside_come_in_when_the_row_that_kills_the_engine_is_found() -> None:
-    job = Job.model_validate(
-        {"input": {"path": "", "content": "text"}, "output": {"path": ""}, "policies": ["spam"]}
-    )
-    default = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
-    script = Script.model_validate(
-        {"default": default, "rules": [{"content": "deadly", "fail": "dead"}]}
-    )
-    spec = ScriptedSpec(script, max_num_seqs=8)
-    cascades = job_cascades(job, [load_policy(ROOT / "policies/spam")])
-    contents = ["deadly" if row == 25 else f"row {row}" for row in range(200)]
-    tables = [
-        prepared(
-            pa.table({POSITION: range(i, i + 10)}),
-            texts(pa.chunked_array([contents[i : i + 10]])),
-            job,
-            cascades,
-            cascades[0].last.safeguard.vocab,
-        )
-        for i in range(0, 200, 10)
-    ]
-
-    async def work() -> tuple[list[str], int]:
-        host, begun, most = EngineHost(spec), 0, 0
-
-        async def unit(table: pa.Table) -> pa.Table:
-            nonlocal begun, most
-            async with host.admitted(questions(cascades, table)) as answered:
-                begun += 1
-                most = max(most, begun)
-                judged = await judge_unit(host, cascades, table, 0, answered)
-                begun -= 1
-                return judged
-
-        async with asyncio.timeout(60):
-            found = await asyncio.gather(*[unit(table) for table in tables])
-        return [
-            verdict["status"] for table in found for verdict in table.column("spam").to_pylist()
-        ], most
-
-    statuses, most = asyncio.run(work())
-    assert statuses == ["engine_error" if row == 25 else "ok" for row in range(200)]
-    assert 2 <= most < 20  # not all at once

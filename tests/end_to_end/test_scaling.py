@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks.chaos import nodes
-from support.project import SCRIPT, labels
+from support.outputs import labels
+from support.scripted import SCRIPT
 
 
 def test_engines_grow_to_the_most_while_there_is_work_and_end_before_the_last_row(

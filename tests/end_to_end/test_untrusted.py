@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.project import ROOT, labels
+from support.outputs import labels
+from support.project import ROOT
 
 from moderay.engines import checkpoint
 
@@ -93,13 +94,13 @@ def test_secrets_are_in_no_file_and_no_message(
 
 
 def test_workers_without_credentials_say_so_in_one_sentence(
-    job, tmp_path: Path, cli, s3, ray_cluster: None
+    job, tmp_path: Path, cli, s3, ray_cluster: str
 ) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["hello"] * 50}), tmp_path / "in/a.parquet")
     env = {
         **s3,
-        "RAY_ADDRESS": os.environ["RAY_ADDRESS"],
+        "RAY_ADDRESS": ray_cluster,
     }  # a cluster that runs already, without them
     endpoint = {"s3": {"endpoint_url": s3["AWS_ENDPOINT_URL"]}}
     said = cli("run", job(storage=endpoint, output={"path": f"s3://data/{tmp_path.name}"}), **env)

@@ -14,7 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from benchmarks.chaos import killed_vllm
-from support.project import ROOT, labels, stored
+from support.checkpoints import stored
+from support.outputs import labels
+from support.project import ROOT
 
 from moderay.config.policy import load_policy
 from moderay.engines import checkpoint

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.project import ROOT, plain
+from support.outputs import plain
+from support.project import ROOT
 
 from moderay.config.job import job_schema
 from moderay.config.job_file import load_job, load_policies

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from support.project import ROOT, plain
+from support.outputs import plain
+from support.project import ROOT
 
 from moderay.config.policy import load_golden, load_policy
 from moderay.core.errors import Problems

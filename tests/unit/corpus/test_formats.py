@@ -5,7 +5,6 @@ and what is no JSON is named.
 from __future__ import annotations
 
 import json
-import os
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
-from support.project import ROOT, compared, labels, plain
+from support.outputs import plain
+from support.project import ROOT
 
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
@@ -24,7 +24,7 @@ from moderay.core.errors import Problems, TryAgainError, UserError
 from moderay.core.storage import RemoteFile, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.columns import read_columns
-from moderay.corpus.formats import Footer, format_of, is_input, jsonlines, label_file, suffix
+from moderay.corpus.formats import format_of, is_input, jsonlines, label_file, suffix
 from moderay.corpus.formats import lines as lines_
 from moderay.corpus.formats.json_types import MOST_DEEP
 from moderay.corpus.formats.jsonlines import spliced
@@ -472,88 +472,6 @@ def test_key_of_the_name_of_an_added_one_is_refused(tmp_path: Path) -> None:
     file = put(tmp_path, "a.jsonl", [{"text": "a"}, {"moderay": 1}])
     with pytest.raises(ShardFailedError, match="an object has a key 'moderay'"):
         sifted(tmp_path, file, ["kept", "removed"])
-
-
-def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_form(
-    job, cli, tmp_path: Path, monkeypatch
-) -> None:  # type: ignore[no-untyped-def]
-    words = ["hello there", "claim your prize", "visit my shop", None, "  "]
-    given_rows = [
-        {
-            "id": f"{i}",
-            "text": w if not (w := words[i % 5]) or w == "  " else f"{w} {i}",
-            "n": i,
-            "tags": ["é"] * (i % 3),
-        }
-        for i in range(40)
-    ]
-    names = ["p.parquet", "day=1/a.jsonl", "day=1/b.jsonl.gz", "c.ndjson.zst"]
-    (tmp_path / "in").mkdir()
-    pq.write_table(pa.Table.from_pylist(given_rows), tmp_path / "in/p.parquet")
-    for name in names[1:]:
-        put(tmp_path, name, given_rows)
-    put(tmp_path, "torn.jsonl", b'{"text": "a"}\n{"text": ')
-    file = job(filter={"keep": KEEP, "out": "clean"})
-    said = cli("filter", file)
-    assert said.returncode == 1 and "torn.jsonl: line 2 is no JSON object" in said.stderr, (
-        said.stdout + said.stderr
-    )
-    assert list(
-        json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["unreadable"]
-    ) == ["torn.jsonl"]
-    found = labels(tmp_path / "out")
-    assert sorted(found) == ["c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet"]
-    for table in found.values():
-        assert table.schema == found["p.parquet"].schema and table["row"].to_pylist() == list(
-            range(40)
-        )
-        assert table.select(["id", "text", "n", "tags"]).to_pylist() == given_rows
-        assert (
-            compared(table, "spam") == compared(found["p.parquet"], "spam")
-            and table["content_hash"] == found["p.parquet"]["content_hash"]
-        )
-    removed = pq.read_table(tmp_path / "clean/removed/p.parquet").to_pylist()
-    assert len(removed) == 16
-    for name in names[1:]:
-        lines = get(tmp_path / "in" / name).splitlines(keepends=True)
-        assert get(tmp_path / "clean/kept" / name) == b"".join(
-            line for i, line in enumerate(lines) if i % 5 == 0
-        )
-        told = [json.loads(line) for line in get(tmp_path / "clean/removed" / name).splitlines()]
-        assert [{**row, "moderay": None} for row in told] == [
-            {**row, "moderay": None} for row in removed
-        ]
-        assert [row["moderay"]["reasons"][0]["label"] for row in told] == [
-            row["moderay"]["reasons"][0]["label"] for row in removed
-        ]
-        held = [json.loads(line) for line in get(tmp_path / "clean/held" / name).splitlines()]
-        assert [row["id"] for row in held] == [str(i) for i in range(40) if i % 5 > 2]
-    counts = json.loads((tmp_path / "clean/filter.json").read_text())
-    assert counts["rows"] == {"in": 160, "kept": 32, "removed": 64, "held": 64, "unselected": 0}
-    card = (tmp_path / "clean/README.md").read_text()
-    assert all(
-        f"path: kept/**/*{end}\n" in card
-        for end in (".parquet", ".jsonl", ".jsonl.gz", ".ndjson.zst")
-    )
-    said = cli("run", file)
-    assert said.returncode == 1 and "nothing to do: 4 shards with 160 rows" in said.stdout, (
-        said.stdout + said.stderr
-    )
-    read = []
-    monkeypatch.setattr(
-        jsonlines.JsonLines,
-        "footer",
-        lambda self, fs, path, *_: (
-            read.append(path)
-            or Footer(pa.schema([("text", pa.string()), ("id", pa.string())]), (9,), 9)
-        ),
-    )
-    assert check(file).scan.rows == 169 and read == [
-        str(tmp_path / "in/torn.jsonl")
-    ]  # the others are known
-    os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
-    assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
-    assert check(file, ["input.content=id"]).scan.rows == 40 + 4 * 9  # other columns' bytes
 
 
 def test_truths_of_people_are_read_from_lines(job: Callable[..., Path], tmp_path: Path) -> None:

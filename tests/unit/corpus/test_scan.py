@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.project import plain
+from support.outputs import plain
 
 from moderay.core import storage
 from moderay.core.errors import ModerayError, Problems, TryAgainError, UserError

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.project import weights
+from support.checkpoints import weights
 
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem

@@ -1,7 +1,6 @@
 """A served model: what it is asked, what becomes of its answers, and what of its failures."""
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,9 +11,10 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.endpoint import NAME, Endpoint, served, served_beside
+from support.endpoint import NAME, Endpoint, served
 from support.faulty import Faults
-from support.project import ROOT, labels, plain
+from support.outputs import plain
+from support.project import ROOT
 
 from moderay.config.job import Job
 from moderay.config.policy import load_policy
@@ -464,41 +464,3 @@ def test_same_model_is_the_same_judge_wherever_it_is_served(job, corpus: Path) -
         )
         == 6
     )
-
-
-def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_the_key_to_itself(
-    job, corpus: Path, tmp_path: Path, cli
-) -> None:  # type: ignore[no-untyped-def]
-    endpoint = Endpoint(key="sk-secret")
-    with (
-        served_beside(endpoint.handle) as url,
-        served_beside(Faults(url, rate=0.2, always="", seed=2, throttle=429).handle) as proxy,
-    ):
-        file = job(model={"endpoint": f"{proxy}/v1", "name": NAME, "concurrency": 16})
-        outcome = cli("run", file, **{KEY: "sk-secret", "RAY_ADDRESS": "local"})
-    assert outcome.returncode == 0, outcome.stderr
-    found = labels(tmp_path / "out")
-    assert sum(len(table) for table in found.values()) == 105
-    for table in found.values():
-        for text, verdict in zip(
-            table.column("text").to_pylist(), table.column("spam").to_pylist(), strict=True
-        ):
-            label = (
-                None
-                if not (text or "").strip()
-                else "SP4"
-                if "prize" in text
-                else "SP2"
-                if "shop" in text
-                else "SP0"
-            )
-            assert (verdict["label"], verdict["status"]) == (label, "ok" if label else "empty")
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
-    assert (
-        manifest["complete"]
-        and manifest["runs"][0]["model"]["name"] == NAME
-        and manifest["runs"][0]["usage"]["cached_tokens"] > 0
-    )
-    assert endpoint.keys == {"Bearer sk-secret"}
-    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    assert b"sk-secret" not in written and "sk-secret" not in outcome.stdout + outcome.stderr

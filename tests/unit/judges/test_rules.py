@@ -10,7 +10,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.project import ROOT, SHARED, plain
+from support.outputs import plain
+from support.project import ROOT, SHARED
 
 from moderay.config.policy import Policy, load_golden, load_policy
 from moderay.core.errors import Problems

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, norm
-from support.project import plain
+from support.outputs import plain
 
 from moderay.core.errors import Problems, UserError
 from moderay.core.verdicts import VERDICT

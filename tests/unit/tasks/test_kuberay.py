@@ -12,7 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from support.project import ROOT, SHARED, plain
+from support.outputs import plain
+from support.project import ROOT, SHARED
 from typer.testing import CliRunner
 
 from moderay.cli.app import app

@@ -1,0 +1,77 @@
+"""Night after night from S3 to S3: what is asked for, what rings, and the trend."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from benchmarks.nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCHED, UNIT, Nights
+from support.project import ROOT
+
+
+def test_seven_nights_from_s3_to_s3(
+    tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, cli, golden
+) -> None:  # type: ignore[no-untyped-def]
+    """Requests equal what is new, every night; the alarm rings on the fifth night and says so; the
+    trend is drawn.
+    """
+    from moderay.labels.analysis.summary import brief, lines
+    from moderay.pipeline.check import check
+    from moderay.pipeline.flow import run as run_checked
+
+    for name in s3.keys() - {"RAY_ADDRESS"}:
+        monkeypatch.setenv(name, s3[name])
+    # The workers of a Ray that runs already have no credentials but the job's.
+    options = {
+        "key": s3["AWS_ACCESS_KEY_ID"],
+        "secret": s3["AWS_SECRET_ACCESS_KEY"],
+        "endpoint_url": s3["AWS_ENDPOINT_URL"],
+    }
+    url = f"s3://data/{tmp_path.name}"
+    nights = Nights(tmp_path, 2_000, (0.02, 0.08), url, {"s3": options})
+    texts = []
+
+    def run(date: str) -> dict:
+        for name, value in nights.env(date).items():
+            monkeypatch.setenv(name, value)
+        checked = check(ROOT / "jobs/nightly.yaml", nights.sets())
+        outcome = run_checked(checked)
+        said = brief(checked.job, outcome.manifest, outcome.worked)
+        texts.append("\n".join(lines(said)))
+        return said
+
+    for date in DATES:
+        told = nights.night(date, run)
+        assert (
+            told.said["complete"]
+            and told.said["new"]["rows"] == nights.rows
+            and told.said["date"] == date
+        )
+        if date == KILLED:
+            assert told.new <= told.asked <= told.new + ANSWERS * SEQS + UNIT
+        else:
+            assert told.asked == told.new
+        assert [("since " + MORE in alarm) for alarm in told.said["alarms"]] == [True] * len(
+            told.said["alarms"]
+        )
+        assert bool(told.said["alarms"]) == (date >= MORE)
+        if date == TOUCHED:
+            again = nights.touched(run)
+            assert again.asked == again.new == CHANGED and list(again.said["gone"]) == ["1.parquet"]
+            assert again.said["new"] == told.said["new"] | {
+                "changed": 1,
+                "rows": nights.rows + CHANGED,
+            }
+    golden("nights", "\n\n".join(texts).replace(url, "<tmp>") + "\n")
+
+    said = cli("trend", f"{url}/labels", "--chart", tmp_path / "trend.png", "--strict")
+    assert said.returncode == 1 and f"since {MORE}" in said.stderr, said.stderr
+    # What the killed night had asked for is told by nobody.
+    golden(
+        "trend", re.sub(r"(?<=2026-11-03)(.*?)[\d,]+ +[\d,]+ *$", r"\1...", said.stdout, flags=re.M)
+    )
+    assert (tmp_path / "trend.png").read_bytes().startswith(b"\x89PNG")
+    found = json.loads(cli("trend", f"{url}/labels/date=*", "--json").stdout)
+    assert [night["date"] for night in found["nights"]] == DATES and found["policies"]["spam"][
+        "change"
+    ]["since"] == MORE

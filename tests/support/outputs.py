@@ -1,0 +1,49 @@
+"""What a run wrote and printed, read back."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from support.project import ROOT
+
+# The columns of a verdict in which two runs are compared, beside the probability.
+COMPARED = (
+    "status",
+    "violates",
+    "label",
+    "rationale",
+    "reasoning",
+    "decided_by",
+    "forced",
+    "windows",
+)
+
+
+def labels(folder: Path) -> dict[str, pa.Table]:
+    """Every label file of an output on disk, by its path in the output."""
+    return {
+        str(file.relative_to(folder)): pq.read_table(file, partitioning=None)
+        for file in sorted(folder.rglob("*.parquet"))
+        if "_moderay" not in file.parts
+    }
+
+
+def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
+    """A row's verdict under a policy as a tuple that equals another run's; the probability is to
+    three digits.
+    """
+    return [
+        (
+            *[verdict[name] for name in COMPARED],
+            None if verdict["probability"] is None else round(verdict["probability"], 3),
+        )
+        for verdict in table.column(policy).to_pylist()
+    ]
+
+
+def plain(text: str, folder: Path) -> str:
+    """A message without what differs from machine to machine."""
+    return re.sub(re.escape(str(folder)), "<tmp>", text).replace(str(ROOT), "<root>")

@@ -1,0 +1,46 @@
+"""Events of a run: what is written of a retry and of an end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moderay.core import events
+from moderay.core.errors import UserError
+from moderay.core.storage import patiently
+
+
+def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> None:
+    class ThrottledError(Exception):
+        response = {"ResponseMetadata": {"HTTPStatusCode": 503}}
+
+    tries = iter([ThrottledError("key=SECRET"), None])
+
+    def call() -> None:
+        if (error := next(tries)) is not None:
+            raise error
+
+    with (
+        pytest.raises(UserError),
+        events.of_run("nightly", 7, tmp_path / "events.jsonl"),
+        events.about(shard="a", unit=(0, 10)),
+    ):
+        patiently(object(), call)
+        raise UserError("the bucket is gone")
+    events.event("not of this run any more")
+    retried, stopped = [
+        json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()
+    ]
+    assert (retried["event"], retried["kind"], retried["shard"], retried["unit"]) == (
+        "storage retried",
+        "ThrottledError",
+        "a",
+        [0, 10],
+    )
+    assert (stopped["event"], stopped["level"], stopped["reason"], stopped["run"]) == (
+        "run stopped",
+        "error",
+        "the bucket is gone",
+        7,
+    )
+    assert "SECRET" not in (tmp_path / "events.jsonl").read_text()

@@ -1,0 +1,84 @@
+"""Publishing a shard is all or nothing, and of those who hold the lease."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.outputs import labels
+
+from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
+from moderay.labels import shard_writer
+from moderay.labels.lease import Lease, LeaseLostError
+from moderay.labels.shard_writer import Publication
+from moderay.pipeline import check
+from moderay.pipeline.plan import make_plan
+
+
+def judged_shard(job_file: Path) -> Publication:
+    """The first shard of a job over `corpus`, its 35 rows saved as one unit."""
+    checked = check.check(job_file)
+    plan = make_plan(checked)
+    work = plan.todo[0]
+    unit = pa.Table.from_arrays(
+        [pa.array(range(35)), pa.array([""] * 35), verdict_array([Verdict(Status.EMPTY)] * 35, 0)],
+        schema=unit_schema(["spam"]),
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, unit.schema) as writer:
+        writer.write_table(unit)
+    plan.layout.write(
+        plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes()
+    )
+    keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
+    return Publication(
+        plan.layout,
+        work.shard,
+        work.key,
+        work.units,
+        plan.decision,
+        keys,
+        checked.policies,
+        checked.scan.columns,
+        "all",
+        0,
+        {},
+    )
+
+
+def test_exception_in_the_middle_of_publishing_leaves_no_object(
+    job, corpus: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    publication = judged_shard(job(output={"path": f"{bucket}/planted"}))
+    layout = publication.layout
+    layout.write(
+        layout.private("lease.json"),
+        b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}',
+    )
+    before = set(layout.fs.find(layout.root))
+    write_table = pq.ParquetWriter.write_table
+
+    def then_fail(writer: pq.ParquetWriter, table: pa.Table) -> None:
+        write_table(writer, table)
+        raise RuntimeError("planted")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(pq.ParquetWriter, "write_table", then_fail)
+        with pytest.raises(RuntimeError, match="planted"):
+            shard_writer.publish(publication, [(0, 35)], [])
+    assert set(layout.fs.find(layout.root)) == before
+    assert shard_writer.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
+    assert layout.label("a.parquet").removeprefix("s3://") in layout.fs.find(layout.root)
+
+
+def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    publication = judged_shard(job())
+    with Lease(publication.layout) as first:
+        assert first.epoch == publication.epoch
+    with (
+        Lease(publication.layout) as second,
+        pytest.raises(LeaseLostError, match="taken over by another driver"),
+    ):
+        assert second.epoch == 1
+        shard_writer.publish(publication, [(0, 35)], [])
+    assert labels(tmp_path / "out") == {}
