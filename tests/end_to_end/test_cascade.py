@@ -371,6 +371,7 @@ def screened(tmp_path: Path, seed: int, rows: int = 3000) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, screened(tmp_path, 1))
     ran("before")
@@ -463,6 +464,7 @@ def test_calibrate_settles_next_to_nothing_on_shuffled_labels_and_says_how_many_
     assert "label 39 more" in said.stderr and not (tmp_path / "screens/few").exists()
 
 
+@pytest.mark.slow
 def test_a_band_for_glance_is_calibrated_from_a_sample_judged_both_ways(
     ran, tmp_path: Path, cli
 ) -> None:  # type: ignore[no-untyped-def]

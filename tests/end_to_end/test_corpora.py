@@ -17,6 +17,8 @@ from moderay.engines import checkpoint
 from moderay.tasks.filter.filter import filter_labels
 from moderay.tasks.filter.request import read_labels, wanted
 
+pytestmark = pytest.mark.slow
+
 CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
 
 

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from support.endpoint import NAME, Endpoint, served_beside
 from support.faulty import Faults
 from support.outputs import labels
 
 from moderay.engines.remote import KEY
+
+pytestmark = pytest.mark.slow
 
 
 def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_the_key_to_itself(

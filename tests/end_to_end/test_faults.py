@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from benchmarks.chaos import KINDS, chaos
 from support.outputs import labels
 
@@ -30,6 +31,7 @@ def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, 
     )
 
 
+@pytest.mark.slow
 def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in/a.parquet")
@@ -69,6 +71,7 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
     ] == ["killed", "finished"]
 
 
+@pytest.mark.slow
 def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
     job, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -137,6 +140,7 @@ def test_model_that_answers_rubbish_stops_the_run_early(job, tmp_path: Path, cli
     assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["judged"] < 4000
 
 
+@pytest.mark.slow
 def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
     said = cli("run", job({"default": {"fail": "hang"}}, limits={"stall_s": 12}))
     assert said.returncode == 3 and "nothing was saved for 12 s" in said.stderr, said.stderr
@@ -148,6 +152,7 @@ def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Pat
     ), said.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     file = slow(job, tmp_path)
     command = [sys.executable, "-m", "moderay", "run", str(file)]
@@ -167,12 +172,14 @@ def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: 
     assert sum(len(table) for table in labels(tmp_path / "out").values()) == 4000
 
 
+@pytest.mark.slow
 def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     until = datetime.datetime.now() + datetime.timedelta(seconds=12)
     said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
     assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
 
 
+@pytest.mark.slow
 def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(4):
@@ -189,6 +196,7 @@ def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Pat
     assert outcome.judged == 1600 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
 
 
+@pytest.mark.slow
 def test_killed_drivers_actors_and_nodes_leave_the_labels_of_an_undisturbed_run(
     tmp_path: Path,
 ) -> None:

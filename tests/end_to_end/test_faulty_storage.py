@@ -88,6 +88,7 @@ def on_s3(bucket: str) -> dict[str, pa.Table]:
     }
 
 
+@pytest.mark.slow
 def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     job, bucket: str, tmp_path: Path, proxy, cli
 ) -> None:  # type: ignore[no-untyped-def]
@@ -126,6 +127,7 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     assert sum(count for kind, count in faults.items() if kind != "calls") >= 5, faults
 
 
+@pytest.mark.slow
 def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     job, bucket: str, tmp_path: Path, proxy, cli, s3
 ) -> None:  # type: ignore[no-untyped-def]
@@ -160,6 +162,7 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     ).stat().st_size - before == 2 * 2 * ROWS  # shard 3 was judged and saved already
 
 
+@pytest.mark.slow
 def test_shard_whose_end_cannot_be_read_is_left_out_and_named(job, bucket: str, proxy, cli) -> None:  # type: ignore[no-untyped-def]
     said = cli(
         "check",

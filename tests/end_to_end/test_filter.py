@@ -242,6 +242,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     golden("filter-problems", plain("\n".join(said), tmp_path))
 
 
+@pytest.mark.slow
 def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     for shard in range(16):

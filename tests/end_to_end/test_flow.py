@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from support.corpora import as_lines
 from support.outputs import compared, labels, plain
 from support.project import ROOT
@@ -277,6 +278,7 @@ def test_output_that_another_driver_writes_is_refused_with_its_name(
     assert cli("run", job()).returncode == 0
 
 
+@pytest.mark.slow
 def test_killed_driver_is_resumed_with_another_unit_size(
     job, corpus: Path, tmp_path: Path, cli
 ) -> None:

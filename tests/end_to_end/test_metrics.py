@@ -23,6 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.project import ROOT
 from support.scripted import SCRIPT
 
+pytestmark = pytest.mark.slow
+
 Sample = tuple[str, dict[str, str], float]
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from benchmarks.chaos import nodes
 from support.outputs import labels
 from support.scripted import SCRIPT
 
 
+@pytest.mark.slow
 def test_engines_grow_to_the_most_while_there_is_work_and_end_before_the_last_row(
     job, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

@@ -27,6 +27,8 @@ from support.scripted import SCRIPT
 from moderay.core.errors import ModerayError
 from moderay.tasks.submit.submit import connect
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 

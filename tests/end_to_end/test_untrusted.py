@@ -25,6 +25,7 @@ class Evil:
         return os.system, (f"touch {self.mark}",)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_pickles_and_code_runs_neither(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     model, mark = tmp_path / "model", tmp_path / "mark"
     shutil.copytree(
@@ -68,6 +69,7 @@ def test_names_of_shards_are_printed_without_what_a_terminal_obeys(
     assert list(labels(tmp_path / "out")) == ["good\x1b[2J.parquet"]
 
 
+@pytest.mark.slow
 def test_secrets_are_in_no_file_and_no_message(
     job, tmp_path: Path, cli, s3, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

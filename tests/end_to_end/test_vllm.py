@@ -45,6 +45,25 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Pa
     return folder
 
 
+def test_part_of_the_demo_is_labelled_as_it_should_be(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    demo.write(tmp_path / "in")
+    sets = [f"input.path={tmp_path}/in", f"output.path={tmp_path}/out", "input.sample=0.1"]
+    ran = cli("run", ROOT / "jobs/demo.yaml", "--agreement=truth_", *(f"--set={s}" for s in sets))
+    assert ran.returncode == 0, ran.stderr
+    verdicts = [
+        (verdict["status"], verdict["decided_by"], verdict["violates"] is None)
+        for table in labels(tmp_path / "out").values()
+        for policy in POLICIES
+        for verdict in table.column(policy).to_pylist()
+    ]
+    judged = verdicts.count(("ok", "reason", False))
+    assert len(verdicts) > 3 * 80 and judged > 0.9 * len(verdicts)
+    assert all(nothing == (status != "ok") for status, _, nothing in verdicts)
+    agreement = re.search(r"agreement (\d\.\d\d)", ran.stdout)
+    assert agreement is not None and float(agreement[1]) >= 0.9
+
+
+@pytest.mark.slow
 def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
     found = labels(labelled / "out")
     assert sum(table.num_rows for table in found.values()) == 1200
@@ -71,6 +90,7 @@ def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
     assert len(list((labelled / "cache/weights").glob("*/model.safetensors"))) == 1
 
 
+@pytest.mark.slow
 def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_path: Path) -> None:
     """The plain engine knows nothing of moderay but the prompts, and its answers are read in
     another, simple way.
