@@ -71,7 +71,7 @@ def write(folder: Path, shards: int) -> None:
             pa.array(given[f.name], f.type) if f.name in given else pa.nulls(rows, f.type)
             for f in VERDICT
         ]
-        decisions = decide(pa.StructArray.from_arrays(columns, fields=list(VERDICT)), policy)
+        decisions = decide(pa.StructArray.from_arrays(columns, fields=list(VERDICT)), policy.rule)
         hashes = pa.array([f"{row:032x}" for row in range(rows)])
         pq.write_table(
             pa.table([np.arange(rows), hashes, flagged([decisions]), decisions], schema=schema),

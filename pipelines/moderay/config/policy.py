@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import Problem, Problems, nearest
 
 # A column name that Polars SQL reads without quoting: no hyphen.
@@ -94,6 +95,11 @@ class Policy(BaseModel):
     def violating(self) -> tuple[bool, ...]:
         """Which labels violate, parallel to `label_names`."""
         return tuple(label.violates for label in self.labels.values())
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How verdicts under this policy are decided."""
+        return DecisionRule(self.id, self.label_names, self.violating, self.threshold)
 
 
 def load_policy(folder: str | Path) -> Policy:

@@ -152,7 +152,7 @@ class Safeguard:
 
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates) of P(label)."""
-        return sum(p for p, bad in zip(scores, self.policy.violating, strict=True) if bad)
+        return self.policy.rule.probability(scores)
 
     async def scores(self, engine: Counted, asked: list[int]) -> list[float] | None:
         """P of each label, in the policy's order, when the final channel that `asked` ends in goes

@@ -1,5 +1,6 @@
-"""Verdict x threshold -> decision; pure, columns in and columns out, re-done at any time without a
-model.
+"""Verdict x threshold -> decision: columns in and columns out, re-done at any time without a model.
+
+Beside it, what is counted of decisions: for progress, markers and the manifest, and for trends.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.config.policy import Policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.verdicts import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
 
 # Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
@@ -21,68 +22,84 @@ EDGES = np.array(
 REASON_CHARS, MOST_REASONS = 80, 20
 
 
-def decide(verdicts: pa.StructArray, policy: Policy, reasoning: str = "all") -> pa.StructArray:
-    """Verdict structs of one policy -> structs of `verdicts.DECISION`.
+def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all") -> pa.StructArray:
+    """Decide verdicts under one policy.
 
-    `violates` is P(violates) >= the policy's threshold, `label` the likeliest label on that side,
-    and `answer` is kept only where the model wrote another one. Without scores, from an endpoint
-    that gives none, the label is the one the model wrote, `violates` is that label's, and no
-    threshold changes it. A screen settles only what does not violate: the mildest label. All three
-    are null where there is no verdict: not judged is never safe. `reasoning` says whose reasoning
-    is kept: all | flagged (and audited) | none.
+    Without scores, from an endpoint that gives none, the label is the one that the model wrote,
+    `violates` is that label's, and no threshold changes it. A screen settles only what does not
+    violate: the mildest label. `violates`, `label` and `probability` are null where there is no
+    verdict: not judged is never safe.
+
+    Args:
+        verdicts: structs of `verdicts.VERDICT`.
+        rule: the policy's labels and threshold.
+        reasoning: whose reasoning is kept: all | flagged (and audited) | none.
+
+    Returns:
+        Structs of `verdicts.DECISION`. `violates` is P(violates) >= threshold, `label` the
+        likeliest label on that side, and `answer` is kept only where the model wrote another one.
     """
     column = {name: verdicts.field(name) for name in VERDICT.names}
     scored = column["scores"].is_valid().to_numpy(zero_copy_only=False)
-    written = _written(column, policy)
-    known = scored | (written >= 0)
-    probability, violates, label = _from_scores(column["scores"], scored, written, policy)
+    written = _written(column, rule)
+    scores = _scores(column["scores"], scored, written, len(rule.labels))
+    probability = rule.probabilities(scores)
+    violates = rule.violates(probability)
+    unknown = ~scored & (written < 0)
+    label = pa.array(rule.likeliest(scores, violates), pa.string(), mask=unknown)
     decided = column | {
         "probability": pa.array(probability, pa.float32(), mask=~scored),
-        "violates": pa.array(violates, pa.bool_(), mask=~known),
-        "label": pa.array(label, pa.string(), mask=~known),
-        "audit": _audit(column["audit"], policy),
+        "violates": pa.array(violates, pa.bool_(), mask=unknown),
+        "label": label,
+        "answer": _unless_same(column["answer"], label),
+        "audit": _audit(column["audit"], rule),
     }
-    same = pc.fill_null(pc.equal(decided["answer"], decided["label"]), False)
-    decided["answer"] = pc.if_else(same, None, decided["answer"])
-    if reasoning != "all":
-        kept = (
-            pc.or_(pc.fill_null(decided["violates"], False), decided["audit"].is_valid())
-            if reasoning == "flagged"
-            else pa.scalar(False)
-        )
-        decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
+    kept = _reasoning_kept(decided, reasoning)
+    decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
     return pa.StructArray.from_arrays(
         [decided[field.name] for field in DECISION], fields=list(DECISION)
     )
 
 
-def _written(column: Mapping[str, pa.Array], policy: Policy) -> np.ndarray:
-    """Which label an answer without scores names, by its place among the policy's; -1 where none
-    does.
-    """
-    mildest = policy.label_names[int(np.argmin(policy.violating))]
-    said = pc.if_else(
-        pc.fill_null(pc.equal(column["decided_by"], "screen"), False), mildest, column["answer"]
-    )
-    judged = pc.if_else(pc.equal(column["status"], Status.OK.value), said, None)
-    return np.asarray(
-        pc.fill_null(pc.index_in(judged, pa.array(policy.label_names)), -1).to_numpy(
-            zero_copy_only=False
-        )
-    )
+def _written(column: Mapping[str, pa.Array], rule: DecisionRule) -> np.ndarray:
+    """Which label an answer without scores names, by its index among the policy's; -1 for none."""
+    by_screen = pc.fill_null(pc.equal(column["decided_by"], "screen"), False)
+    answer = pc.if_else(by_screen, rule.mildest, column["answer"])
+    judged = pc.if_else(pc.equal(column["status"], Status.OK.value), answer, None)
+    index = pc.fill_null(pc.index_in(judged, pa.array(rule.labels)), -1)
+    return np.asarray(index.to_numpy(zero_copy_only=False))
 
 
-def _audit(audit: pa.StructArray, policy: Policy) -> pa.StructArray:
-    """What an earlier judge said, under the policy's present threshold; one that gives no
-    probability said: safe.
-    """
+def _scores(
+    scores: pa.ListArray, scored: np.ndarray, written: np.ndarray, labels: int
+) -> np.ndarray:
+    """Scores as float32 (rows, labels); where not `scored`, 1 for the label that is `written`."""
+    table = np.zeros((len(scores), labels), dtype=np.float32)
+    table[~scored, written[~scored]] = 1
+    table[scored] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, labels)
+    return table
+
+
+def _unless_same(answer: pa.Array, label: pa.Array) -> pa.Array:
+    """The label that the model wrote, null where it is the one that was decided for."""
+    return pc.if_else(pc.fill_null(pc.equal(answer, label), False), None, answer)
+
+
+def _audit(audit: pa.StructArray, rule: DecisionRule) -> pa.StructArray:
+    """What an earlier judge says under the present threshold; without a probability: safe."""
     probability = audit.field("probability")
-    violates = pc.fill_null(
-        pc.greater_equal(probability, pa.scalar(policy.threshold, pa.float32())), False
-    )
+    violates = rule.violates(probability.to_numpy(zero_copy_only=False))
     return pa.StructArray.from_arrays(
-        [audit.field("judge"), violates, probability], fields=list(AUDIT), mask=audit.is_null()
+        [audit.field("judge"), pa.array(violates, pa.bool_()), probability],
+        fields=list(AUDIT),
+        mask=audit.is_null(),
     )
+
+
+def _reasoning_kept(decided: Mapping[str, pa.Array], reasoning: str) -> pa.Array | pa.Scalar:
+    if reasoning == "flagged":
+        return pc.or_(pc.fill_null(decided["violates"], False), decided["audit"].is_valid())
+    return pa.scalar(reasoning == "all")
 
 
 def verdicts(decisions: pa.StructArray) -> pa.StructArray:
@@ -92,14 +109,15 @@ def verdicts(decisions: pa.StructArray) -> pa.StructArray:
     return pa.StructArray.from_arrays(columns, fields=list(VERDICT))
 
 
-def redecide(decisions: pa.StructArray, policy: Policy) -> pa.StructArray:
-    """The same verdicts under the policy's present threshold. Reasoning stays as it was stored."""
-    return decide(verdicts(decisions), policy)
+def redecide(decisions: pa.StructArray, rule: DecisionRule) -> pa.StructArray:
+    """The same verdicts under the rule's threshold. Reasoning stays as it was stored."""
+    return decide(verdicts(decisions), rule)
 
 
 def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
-    """True: some policy violated; false: all judged, none violated; null: not known. (Kleene's
-    "or".)
+    """Kleene's "or" over a row's policies.
+
+    True: some policy violated; false: all judged, none violated; null: not known.
     """
     result = decisions[0].field("violates")
     for decision in decisions[1:]:
@@ -108,9 +126,14 @@ def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
 
 
 def summary(decisions: pa.StructArray) -> dict[str, int]:
-    """Counts for markers, manifest and progress: rows by status, flagged, forced, duplicates,
-    reused, and tokens; and by judge what it settled, what of it was audited, and what the audit
-    said otherwise of (`overruled`; of these `missed` are the violations that it took for safe).
+    """Counts for markers, manifest and progress.
+
+    Rows by status, flagged, forced, duplicates, reused, and tokens; and by judge:
+
+    - `settled.<judge>`: what it settled
+    - `audited.<judge>`: what of that was audited
+    - `overruled.<judge>`: what the audit decided otherwise
+    - `missed.<judge>`: of these, the violations that it took for safe
     """
     statuses, origins, judges = (
         _counts(decisions.field(name)) for name in ("status", "origin", "decided_by")
@@ -129,27 +152,17 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
 
 
 def distribution(decisions: pa.StructArray) -> dict[str, int]:
-    """Counts in which a trend is seen: rows by label, by bin of P(violates) (`p.<bin>`, see
-    `EDGES`), and failed rows by reason, its numbers left out.
+    """Counts in which a trend is seen.
+
+    - `label.<label>`: rows by label
+    - `p.<bin>`: rows by bin of P(violates), see `EDGES`
+    - `reason.<status>: <detail>`: failed rows by reason, its numbers left out
     """
-    labels, probability = (
-        _counts(decisions.field("label")),
-        decisions.field("probability").drop_null().to_numpy(),
-    )
+    labels = _counts(decisions.field("label"))
+    probability = decisions.field("probability").drop_null().to_numpy()
     bins = np.bincount(np.searchsorted(EDGES, probability, side="right"), minlength=len(EDGES) + 1)
     failed = decisions.filter(pc.is_in(decisions.field("status"), pa.array(RETRYABLE)))
-    # What did not parse is a text of the model's, another one each time.
-    said = pc.if_else(
-        pc.equal(failed.field("status"), Status.UNPARSED.value),
-        "the answer is of no valid form",
-        failed.field("detail"),
-    )
-    detail = pc.utf8_slice_codeunits(pc.fill_null(said, "no reason given"), 0, REASON_CHARS)
-    reasons = _counts(
-        pc.binary_join_element_wise(
-            failed.field("status"), pc.replace_substring_regex(detail, r"\d+", "#"), ": "
-        )
-    )
+    reasons = _counts(_reasons(failed.field("status"), failed.field("detail")))
     return {
         **{f"label.{label}": count for label, count in labels.items() if label is not None},
         **{f"p.{number}": int(count) for number, count in enumerate(bins) if count},
@@ -157,10 +170,18 @@ def distribution(decisions: pa.StructArray) -> dict[str, int]:
     }
 
 
+def _reasons(status: pa.StringArray, detail: pa.StringArray) -> pa.StringArray:
+    """Why rows failed, in a form that many of them share."""
+    # What did not parse is a text of the model's, another one each time.
+    unparsed = pc.equal(status, Status.UNPARSED.value)
+    detail = pc.if_else(unparsed, "the answer is of no valid form", detail)
+    detail = pc.utf8_slice_codeunits(pc.fill_null(detail, "no reason given"), 0, REASON_CHARS)
+    detail = pc.replace_substring_regex(detail, r"\d+", "#")
+    return pc.binary_join_element_wise(status, detail, ": ")
+
+
 def commonest(counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts with the `MOST_REASONS` most frequent reasons only: there may be as many as there are
-    rows.
-    """
+    """Counts with the `MOST_REASONS` most frequent reasons only: there may be one a row."""
     reasons = sorted(
         (name for name in counts if name.startswith("reason.")), key=lambda name: -counts[name]
     )
@@ -172,21 +193,19 @@ def _audits(decisions: pa.StructArray) -> dict[str, int]:
     # A content counts once, or its copies would pass for evidence.
     once = pc.fill_null(pc.not_equal(decisions.field("origin"), Origin.DUPLICATE.value), False)
     audited = decisions.filter(pc.and_(decisions.field("audit").is_valid(), once))
-    judge, before, now = (
-        audited.field("audit").field("judge"),
-        audited.field("audit").field("violates"),
-        audited.field("violates"),
-    )
-    overruled = pc.not_equal(before, now)
+    earlier = audited.field("audit")
+    judge = earlier.field("judge")
+    violates = audited.field("violates")
+    overruled = pc.not_equal(earlier.field("violates"), violates)
     chosen = {
         "audited": judge,
         "overruled": judge.filter(overruled),
-        "missed": judge.filter(pc.and_(overruled, now)),
+        "missed": judge.filter(pc.and_(overruled, violates)),
     }
     return {
-        f"{name}.{by}": count
+        f"{name}.{judge_name}": count
         for name, column in chosen.items()
-        for by, count in _counts(column).items()
+        for judge_name, count in _counts(column).items()
     }
 
 
@@ -196,23 +215,3 @@ def _counts(column: pa.Array) -> dict[str | None, int]:
 
 def _total(column: pa.Array) -> int:
     return pc.sum(column).as_py() or 0
-
-
-def _from_scores(
-    scores: pa.ListArray, scored: np.ndarray, written: np.ndarray, policy: Policy
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """P(violates) float32, violates bool, label object; surely the `written` label where not
-    `scored`.
-    """
-    names = np.array(policy.label_names, dtype=object)
-    bad = np.array(policy.violating)
-    table = np.zeros((len(scores), len(names)), dtype=np.float32)
-    table[~scored, written[~scored]] = 1
-    table[scored] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, len(names))
-    # Rounding must not make a certain verdict fall short of a threshold of 1.
-    probability = np.where(
-        table[:, ~bad].sum(axis=1) == 0, np.float32(1), np.clip(table[:, bad].sum(axis=1), 0, 1)
-    ).astype(np.float32)
-    violates = probability >= np.float32(policy.threshold)
-    on_side = np.where(bad[None, :] == violates[:, None], table, -1.0)
-    return probability, violates, names[on_side.argmax(axis=1)]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.config.policy import Policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import RemoteFile, filesystem, get, put_file, remove, stamp
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
@@ -50,7 +50,7 @@ class Publication:
     units: str
     decision: str
     judges: Mapping[str, Mapping[str, str]]
-    policies: tuple[Policy, ...]
+    rules: tuple[DecisionRule, ...]
     columns: pa.Schema
     reasoning: str
     epoch: int
@@ -58,7 +58,7 @@ class Publication:
 
     @property
     def label_schema(self) -> pa.Schema:
-        return pa.schema(label_fields([policy.id for policy in self.policies]))
+        return pa.schema(label_fields([rule.policy for rule in self.rules]))
 
     @property
     def schema(self) -> pa.Schema:
@@ -128,7 +128,7 @@ def _write(
         # Of a shard that was published before: what this run judged. Of any other: all of it.
         **({} if new is None else {"new": vars(new)}),
         "judges": work.judges,
-        "thresholds": {policy.id: policy.threshold for policy in work.policies},
+        "thresholds": {rule.policy: rule.threshold for rule in work.rules},
         "run": work.epoch,
     }
     layout.write(
@@ -173,14 +173,14 @@ def _to_local(
     file: Path, work: Publication, batches: Iterator[pa.Table], again: bool
 ) -> tuple[Tally, Tally | None]:
     """Write the label file; what all its rows are and, with `again`, those that this run judged."""
-    all_, new = (Tally({policy.id: Counter() for policy in work.policies}) for _ in range(2))
+    all_, new = (Tally({rule.policy: Counter() for rule in work.rules}) for _ in range(2))
     # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
             writer.write_table(table)
             flags = table.column(FLAGGED.name).combine_chunks()
-            decisions = {policy.id: structs(table.column(policy.id)) for policy in work.policies}
+            decisions = {rule.policy: structs(table.column(rule.policy)) for rule in work.rules}
             all_.add(flags, decisions)
             if again:
                 judged = {
@@ -235,7 +235,7 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
     decisions = [
-        decide(structs(unit.column(policy.id)), policy, work.reasoning) for policy in work.policies
+        decide(structs(unit.column(rule.policy)), rule, work.reasoning) for rule in work.rules
     ]
     columns = [
         unit.column(ROW.name),
@@ -252,8 +252,7 @@ def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> It
         table = pa.Table.from_batches([batch]).select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
         decisions = {
-            policy.id: redecide(structs(table.column(policy.id)), policy)
-            for policy in work.policies
+            rule.policy: redecide(structs(table.column(rule.policy)), rule) for rule in work.rules
         }
         columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
         yield pa.Table.from_pydict(columns).cast(schema)

@@ -82,7 +82,7 @@ class _Labeller:
 def add_verdicts(table: pa.Table, unit: pa.Table, cascades: Sequence[Cascade]) -> pa.Table:
     """A table with the decisions of a judged unit beside its rows."""
     decisions = [
-        decide(structs(unit.column(cascade.policy.id)), cascade.policy) for cascade in cascades
+        decide(structs(unit.column(cascade.policy.id)), cascade.policy.rule) for cascade in cascades
     ]
     table = table.append_column(CONTENT_HASH, unit.column(CONTENT_HASH.name)).append_column(
         "flagged", flagged(decisions)

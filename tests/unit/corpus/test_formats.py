@@ -362,7 +362,7 @@ def sifted(
         label_file(file.name),
         [row for row, fate in enumerate(fates) if fate != "unselected"],
     )
-    decisions = decide(verdict_array([VERDICTS[fates[row]] for row in rows], 0), SPAM)
+    decisions = decide(verdict_array([VERDICTS[fates[row]] for row in rows], 0), SPAM.rule)
     columns = [
         pa.array(rows, pa.int64()),
         pa.nulls(len(rows), pa.string()),

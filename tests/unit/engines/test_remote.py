@@ -80,7 +80,7 @@ async def _asked(
             unit = await judge_unit(host, cascades, rows, 0)
         finally:
             host.close()
-        return decide(structs(unit.column(policy.id)), policy), host
+        return decide(structs(unit.column(policy.id)), policy.rule), host
 
 
 def said(decisions: pa.StructArray, *names: str) -> list[Any]:
@@ -108,7 +108,7 @@ def test_labels_decide_where_the_endpoint_gives_no_probability() -> None:
         1,
         "reason",
     )
-    stricter = SPAM.model_copy(update={"threshold": 1.0})
+    stricter = SPAM.rule.under(1.0)
     assert said(redecide(found, stricter), "violates") == [False, True, True, True, None]
 
 

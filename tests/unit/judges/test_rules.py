@@ -115,7 +115,7 @@ def test_settled_row_is_a_whole_verdict_and_others_are_null(tmp_path: Path) -> N
     prize = said | {"scores": [0.0, 0.0, 1.0], "answer": "SP4", "rationale": "prize"}
     short = said | {"scores": [1.0, 0.0, 0.0], "answer": "SP0", "rationale": "short"}
     assert column.to_pylist() == [prize, None, None, None, short]
-    decided = decide(column.drop_null(), POLICY).to_pylist()
+    decided = decide(column.drop_null(), POLICY.rule).to_pylist()
     assert [(row["violates"], row["label"], row["probability"]) for row in decided] == [
         (True, "SP4", 1.0),
         (False, "SP0", 0.0),

@@ -77,7 +77,7 @@ def publish(layout: Layout, shard: str, unit: pa.Table, marker: str = "", groups
     """The label file of a judged unit, with an input column carried over."""
     policies = [name for name in unit.schema.names if name in POLICIES]
     decisions = [
-        decide(unit.column(name).combine_chunks(), load_policy(ROOT / "policies/spam"))
+        decide(unit.column(name).combine_chunks(), load_policy(ROOT / "policies/spam").rule)
         for name in policies
     ]
     columns = [unit.column(0), unit.column(0), unit.column(1), flagged(decisions), *decisions]

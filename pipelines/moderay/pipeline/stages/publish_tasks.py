@@ -45,7 +45,7 @@ class Publisher:
             work.units,
             self._plan.decision,
             self._judge_keys,
-            self._checked.policies,
+            tuple(policy.rule for policy in self._checked.policies),
             self._checked.scan.columns,
             job.output.reasoning,
             self._epoch,

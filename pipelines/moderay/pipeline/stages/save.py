@@ -75,7 +75,7 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
 
 def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> UnitDone:
     decisions = {
-        cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy)
+        cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy.rule)
         for cascade in cascades
     }
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
