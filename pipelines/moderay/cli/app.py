@@ -215,7 +215,7 @@ def run(
         _told(checked, outcome)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
-    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest["alarms"]))))
+    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest.alarms))))
 
 
 @app.command("filter")
@@ -318,14 +318,14 @@ def trend_(
     from moderay.config.job import Alarms
     from moderay.config.job_file import load_job
     from moderay.labels.analysis import chart as charts
-    from moderay.labels.analysis.trend import found_nights, trend
+    from moderay.labels.analysis.trend import read_nights, trend
 
     given = load_job(job, sets or ())[0] if job is not None else None
     paths = outputs or ([given.output.path] if given else [])
     if not paths:
         raise UserError("trend takes outputs, a folder of them, or --job JOB")
     found = trend(
-        found_nights(paths, given.storage if given else {})[-last:],
+        read_nights(paths, given.storage if given else {})[-last:],
         given.alarms if given else Alarms(),
     )
     if chart is not None:

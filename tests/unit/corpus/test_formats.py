@@ -32,6 +32,7 @@ from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
+from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
@@ -376,13 +377,18 @@ def sifted(
     )
     fs, path = filesystem(str(file))
     info = fs.info(path)
-    counts = {"rows": len(rows), "input_rows": len(fates), "thresholds": {"spam": 0.5}}
-    marker = {
-        "shard": name,
-        "source": path,
-        "identity": [name, info["size"], version(info)],
-        **counts,
-    }
+    marker = ShardMarker(
+        shard=name,
+        source=path,
+        identity=(name, info["size"], version(info)),
+        rows=len(rows),
+        input_rows=len(fates),
+        flagged=0,
+        policies={},
+        judges={},
+        thresholds={"spam": 0.5},
+        run=0,
+    )
     out = Layout(str(folder / "clean"))
     with Lease(out) as lease:
         sift(

@@ -18,6 +18,7 @@ from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
+from moderay.labels.records import ShardMarker
 from moderay.tasks.filter.shard import Rule, Sifting, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
@@ -91,13 +92,18 @@ def test_rows_of_any_schema_survive_unchanged(
     )
     fs, path = filesystem(str(folder / "a.parquet"))
     info = fs.info(path)
-    marker = {
-        "shard": "a.parquet",
-        "source": path,
-        "identity": ["a.parquet", info["size"], version(info)],
-        "rows": rows,
-        "input_rows": rows,
-    }
+    marker = ShardMarker(
+        shard="a.parquet",
+        source=path,
+        identity=("a.parquet", info["size"], version(info)),
+        rows=rows,
+        input_rows=rows,
+        flagged=0,
+        policies={},
+        judges={},
+        thresholds={"spam": 0.5},
+        run=0,
+    )
     out = Layout(str(folder / "out"))
     rule = Rule(KEEP, (SPAM,), None, False)
     with Lease(out) as lease:
@@ -106,7 +112,7 @@ def test_rows_of_any_schema_survive_unchanged(
                 rule,
                 Layout(str(folder / "labels")),
                 out,
-                {**marker, "thresholds": {"spam": 0.5}},
+                marker,
                 "0" * 16,
                 "1" * 16,
                 (),

@@ -25,7 +25,7 @@ from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
-from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.labels.layout import Layout, list_state, read_files
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.stages.publish_tasks import cause
@@ -103,7 +103,8 @@ def filter_labels(
                 for name, key in left.keys.items()
                 if name not in failed
             ]
-            summary = _summary(labels, rule, read_markers(layout, done), failed, left.gone)
+            markers = [json.loads(data) for _, data in read_files(layout, done)]
+            summary = _summary(labels, rule, markers, failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(summary).encode())
             layout.write(_json(layout), json.dumps(summary, indent=1, ensure_ascii=False).encode())
     return Filtered(summary, True)
@@ -147,7 +148,7 @@ class _Left:
 
 def _left(labels: Labels, rule: Rule, layout: Layout) -> _Left:
     keys = {
-        name: digest([labels.layout.url, marker["source"], marker["file"], marker["run"]])
+        name: digest([labels.layout.url, marker.source, labels.marker_names[name], marker.run])
         for name, marker in labels.markers.items()
     }
     return _Left(keys, digest([FORMAT, _told(rule)]), list_state(layout).markers)
@@ -258,7 +259,7 @@ def _summary(
     assert rows["in"] == rows["kept"] + rows["removed"] + rows["held"] + rows["unselected"], rows
     missing = labels.missing
     return {
-        "name": labels.manifest["name"],
+        "name": labels.manifest.name,
         "labels": shown(labels.layout.url),
         "complete": not failed and not missing,
         "rule": _told(rule),
@@ -270,11 +271,14 @@ def _summary(
         "failed": dict(failed),
         "gone": list(gone),
         "policies": {
-            policy.id: {**labels.manifest["policies"][policy.id], "threshold": policy.threshold}
+            policy.id: {
+                **labels.manifest.policies[policy.id].model_dump(mode="json"),
+                "threshold": policy.threshold,
+            }
             for policy in rule.policies
         },
-        "selection": labels.manifest["selection"],
-        "run": labels.manifest["runs"][-1],
+        "selection": labels.manifest.selection.model_dump(mode="json"),
+        "run": labels.manifest.last_run.model_dump(mode="json", exclude_none=True),
     }
 
 

@@ -16,6 +16,8 @@ from moderay.core.storage import canonical_url, filesystem, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
+from moderay.labels.manifest_record import Manifest, PolicyRecord
+from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.filter.rule import FATES, TOLD, Fate, rule_problems
 from moderay.tasks.filter.shard import Rule, changed
@@ -44,19 +46,20 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Labels:
-    """A finished output. `markers`: by input file, of its shards, each with the name of its own
-    file.
+    """A finished output. `markers`: of its shards, by input file; `marker_names`: their (key,
+    decision), by input file.
     """
 
     layout: Layout
-    manifest: Mapping[str, Any]
-    markers: Mapping[str, Mapping[str, Any]]
+    manifest: Manifest
+    markers: Mapping[str, ShardMarker]
+    marker_names: Mapping[str, tuple[str, str]]
     policies: tuple[Policy, ...]
 
     @property
     def missing(self) -> dict[str, str]:
         """Shards that have no labels, and why."""
-        return {**dict(self.manifest["unreadable"]), **self.manifest["failed"]}
+        return {**self.manifest.unreadable, **self.manifest.failed}
 
 
 def wanted(
@@ -113,42 +116,41 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
             raise UserError(
                 f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json"
             )
-        if (status := manifest["runs"][-1]["status"]) != "finished":
+        if (status := manifest.last_run.status) != "finished":
             raise UserError(
                 f"the labels in {shown(url)} are not finished (the last run: {status}): run "
                 "their job to its end first"
             )
         found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
-        read = read_markers(
-            layout, [layout.marker(name, *marker) for name, marker in found.items()]
-        )
-    policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
+        paths = [layout.marker(name, *marker) for name, marker in found.items()]
+        markers = {
+            input_file(marker.shard, marker.source): marker
+            for marker in read_markers(layout, paths)
+        }
+    policies = tuple(_policy(name, policy) for name, policy in manifest.policies.items())
     return Labels(
         layout,
         manifest,
-        {
-            input_file(marker["shard"], marker["source"]): {
-                **marker,
-                "file": found[marker["shard"]],
-            }
-            for marker in read
-        },
+        markers,
+        {name: found[marker.shard] for name, marker in markers.items()},
         policies,
     )
 
 
-def _policy(name: str, said: Mapping[str, Any]) -> Policy:
+def _policy(name: str, record: PolicyRecord) -> Policy:
     """A policy as a manifest has it: what of it decides."""
-    judge = said["cascade"][-1]
-    labels = {label: Label(violates=violates) for label, violates in judge["labels"].items()}
-    return Policy(
-        id=name,
-        title=said["title"],
-        version=said["version"],
-        labels=labels,
-        answer=judge["answer"],
-        threshold=said["threshold"],
-        text=judge["policy"],
+    judge = record.cascade[-1]
+    violating = dict(judge.labels or {})
+    return Policy.model_validate(
+        {
+            "id": name,
+            "title": record.title,
+            "version": record.version,
+            "labels": {label: Label(violates=value) for label, value in violating.items()},
+            "answer": judge.answer,
+            "threshold": record.threshold,
+            "text": judge.policy,
+        }
     )
 
 
@@ -156,20 +158,20 @@ def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
     """The rule that is asked for, on these labels. Raises `Problems`."""
     screened = {
         name
-        for name, policy in labels.manifest["policies"].items()
-        if "screen" in [judge["judge"] for judge in policy["cascade"]]
+        for name, policy in labels.manifest.policies.items()
+        if "screen" in [judge.judge for judge in policy.cascade]
     }
     lost = _source_problems(labels, storage)
-    sources = {name: marker["source"] for name, marker in labels.markers.items()}
+    sources = {name: marker.source for name, marker in labels.markers.items()}
     problems = [
         *_problems(
             asked, labels.policies, screened, labels.layout.url, sources, storage, look=not lost
         ),
         *lost,
     ]
-    selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
+    selected = all(marker.rows == marker.input_rows for marker in labels.markers.values())
     if not selected and asked.unselected is None:
-        rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
+        rows = sum(marker.input_rows - marker.rows for marker in labels.markers.values())
         problems.append(Problem("unselected", None, f"{rows:,} {_UNSAID[0]}", _UNSAID[1]))
     if problems:
         raise Problems(problems)

@@ -30,6 +30,7 @@ from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
+from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.rule import FATES, TOLD, Fate, fates, read_fields, told, untold
 
@@ -66,7 +67,7 @@ class Sifting:
     rule: Rule
     labels: Layout
     out: Layout
-    marker: Mapping[str, Any]
+    marker: ShardMarker
     key: str
     decision: str
     old: tuple[tuple[str, str], ...]
@@ -78,7 +79,7 @@ class Sifting:
         """The input file's path below its root, and that of the files made of it below their
         folders.
         """
-        return input_file(self.marker["shard"], self.marker["source"])
+        return input_file(self.marker.shard, self.marker.source)
 
     def path(self, fate: Fate) -> str:
         return self.out.label(f"{fate}/{self.name}")
@@ -89,7 +90,7 @@ class Sifting:
         return {
             policy.id
             for policy in self.rule.policies
-            if policy.threshold != self.marker["thresholds"][policy.id]
+            if policy.threshold != self.marker.thresholds[policy.id]
         }
 
 
@@ -116,19 +117,19 @@ def sift(work: Sifting) -> dict[str, Any]:
     return said
 
 
-def changed(marker: Mapping[str, Any], storage: Mapping[str, Any]) -> str | None:
+def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
     """What to say where a shard's source is not the file that was labelled."""
-    now = stamp(*filesystem(marker["source"], storage))
+    now = stamp(*filesystem(marker.source, storage))
     if now is None:
-        return f"{marker['shard']}: {marker['source']}, of which these are the labels, is gone"
-    if now != tuple(marker["identity"][1:]):
-        return f"{marker['shard']}: {marker['source']} is not the version that was labelled"
+        return f"{marker.shard}: {marker.source}, of which these are the labels, is gone"
+    if now != marker.identity[1:]:
+        return f"{marker.shard}: {marker.source} is not the version that was labelled"
     return None
 
 
 def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
     """The shard's files; what their marker says."""
-    fs, path = filesystem(work.marker["source"], work.storage)
+    fs, path = filesystem(work.marker.source, work.storage)
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
@@ -145,9 +146,9 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
         raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
         ) from error
-    if counts["in"] != work.marker["input_rows"] or sum(counts.values()) != 2 * counts["in"]:
+    if counts["in"] != work.marker.input_rows or sum(counts.values()) != 2 * counts["in"]:
         raise ShardFailedError(
-            f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} "
+            f"{work.name}: {dict(counts)} does not add up to the {work.marker.input_rows:,} "
             "rows that were labelled"
         )
     return {
@@ -190,7 +191,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
     with pq.ParquetFile(
-        RemoteFile(work.labels.fs, work.labels.label(work.marker["shard"])), pre_buffer=True
+        RemoteFile(work.labels.fs, work.labels.label(work.marker.shard)), pre_buffer=True
     ) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
