@@ -81,7 +81,7 @@ def line(folder: Path, name: str, output: str) -> None:
     agreement = sum(a == b for a, b in known) / len(known)
     counts = manifest["counts"].values()
     settled = {
-        judge: sum(c.get(f"settled.{judge}", 0) for c in counts) / sum(c["ok"] for c in counts)
+        judge: sum(c["settled"].get(judge, 0) for c in counts) / sum(c["ok"] for c in counts)
         for judge in ("screen", "glance", "reason")
     }
     computed = usage["prompt_tokens"] - usage["cached_tokens"]

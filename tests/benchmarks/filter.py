@@ -6,7 +6,6 @@ tweets, labelled with `tiny` and filtered.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,17 @@ from support.project import ROOT, SHARED
 from moderay.config.policy import load_policy
 from moderay.core.storage import filesystem, version
 from moderay.core.verdicts import VERDICT, label_fields
+from moderay.labels.counts import PolicyCounts
 from moderay.labels.decisions import decide, flagged, summary
+from moderay.labels.manifest_record import (
+    JudgeRecord,
+    Manifest,
+    ModelRecord,
+    PolicyRecord,
+    RunRecord,
+    Selection,
+)
+from moderay.labels.records import ShardMarker
 
 SHARD_ROWS, WORDS = 10_000, 60
 KEEP = "NOT (spam.violates OR spam.probability > 0.8)"
@@ -80,51 +89,45 @@ def write(folder: Path, shards: int) -> None:
         )
         fs, path = filesystem(str(folder / "in" / name))
         info = fs.info(path)
-        marker = {
-            "shard": name,
-            "source": path,
-            "identity": [name, info["size"], version(info)],
-            "rows": rows,
-            "input_rows": rows,
-            "run": 0,
-        }
-        marker |= {
-            "thresholds": {policy.id: policy.threshold},
-            "policies": {policy.id: summary(decisions)},
-        }
-        (folder / f"labels/_moderay/shards/{name}-{0:016x}-{0:016x}.json").write_text(
-            json.dumps(marker)
+        marker = ShardMarker(
+            shard=name,
+            source=path,
+            identity=(name, info["size"], version(info)),
+            rows=rows,
+            input_rows=rows,
+            flagged=0,
+            policies={policy.id: PolicyCounts.of(summary(decisions))},
+            judges={},
+            thresholds={policy.id: policy.threshold},
+            run=0,
         )
-    judge = {
-        "judge": "reason",
-        "labels": {label: spec.violates for label, spec in policy.labels.items()},
-        "answer": policy.answer,
-        "policy": policy.text,
-    }
-    said = {
-        "title": policy.title,
-        "version": policy.version,
-        "threshold": policy.threshold,
-        "cascade_key": "0",
-        "cascade": [judge],
-        "promises": {},
-    }
-    run = {
-        "status": "finished",
-        "started": "2026-01-01",
-        "libraries": {},
-        "model": {"source": "tiny", "revision": None},
-    }
-    selection = {"where": None, "sample": None}
-    manifest = {
-        "name": "bench",
-        "policies": {policy.id: said},
-        "runs": [run],
-        "unreadable": {},
-        "failed": {},
-        "selection": selection,
-    }
-    (folder / "labels/_moderay/manifest.json").write_text(json.dumps(manifest))
+        (folder / f"labels/_moderay/shards/{name}-{0:016x}-{0:016x}.json").write_bytes(
+            marker.to_json()
+        )
+    judge = JudgeRecord(
+        judge="reason",
+        labels={label: spec.violates for label, spec in policy.labels.items()},
+        answer=policy.answer,
+        policy=policy.text,
+    )
+    record = PolicyRecord(
+        title=policy.title,
+        version=policy.version,
+        threshold=policy.threshold,
+        cascade_key="0",
+        cascade=(judge,),
+        promises={},
+    )
+    model = ModelRecord(source="tiny")
+    manifest = Manifest(
+        name="bench",
+        complete=True,
+        cascade_key="0",
+        selection=Selection(content="text", where=None, sample=None),
+        policies={policy.id: record},
+        runs=(RunRecord(run=0, status="finished", started="2026-01-01", model=model),),
+    )
+    (folder / "labels/_moderay/manifest.json").write_bytes(manifest.to_json())
 
 
 def by_hand(folder: Path) -> None:

@@ -15,6 +15,7 @@ from support.outputs import compared, labels, plain
 from support.project import ROOT
 
 from moderay import run
+from moderay.labels.manifest_record import Manifest, RunRecord, Selection
 
 GOOD = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing here."}
 BAD = {"answer": '{"label": "SP4", "rationale": "A prize."}', "reasoning": "A prize."}
@@ -111,13 +112,13 @@ def test_each_judge_settles_what_it_is_sure_of_and_passes_on_the_rest(ran, tmp_p
         "prompt_tokens"
     ] > 2 * found[2]["prompt_tokens"] - 10
     assert answers == 3 * GLANCE + 2 * REASON
-    judges = outcome.manifest["judges"]["spam"]
-    assert {name: said["settled"] for name, said in judges.items()} == {
+    judges = outcome.manifest.judges["spam"]
+    assert {name: said.settled for name, said in judges.items()} == {
         "rules": 2,
         "glance": 1,
         "reason": 2,
     }
-    assert judges["glance"]["share"] == pytest.approx(0.2)
+    assert judges["glance"].share == pytest.approx(0.2)
 
 
 def test_long_stretches_that_no_engine_is_asked_for_stand_in_their_place(
@@ -142,7 +143,7 @@ def test_long_stretches_that_no_engine_is_asked_for_stand_in_their_place(
     assert answers == 0 and compared(labels(tmp_path / "next")["a.parquet"], "spam") == compared(
         labels(tmp_path / "out")["a.parquet"], "spam"
     )
-    assert outcome.manifest["runs"][-1]["reused_verdicts"] == 2
+    assert outcome.manifest.last_run.reused_verdicts == 2
 
 
 def test_another_threshold_needs_no_engine_and_rules_stay_settled(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -172,25 +173,23 @@ def test_an_audit_finds_what_glance_misses_and_corrects_it(ran, tmp_path: Path) 
         assert (verdict["audit"]["judge"], verdict["audit"]["violates"]) == ("glance", False)
     assert not any(v["violates"] for v in found if v["audit"] is None)
     said, missed = (
-        outcome.manifest["judges"]["spam"]["glance"],
+        outcome.manifest.judges["spam"]["glance"],
         sum("subtle" in text for text, _ in audited),
     )
-    assert (said["audited"], said["overruled"], said["missed"], said["settled"]) == (
+    assert (said.audited, said.overruled, said.missed, said.settled) == (
         len(audited),
         missed,
         missed,
         400 - len(audited),
     )
-    low, estimate, high = said["missed_violations"]
+    low, estimate, high = said.missed_violations
     really = sum(
         "subtle" in text for text, v in zip(texts, found, strict=True) if v["audit"] is None
     )
-    assert low <= really <= high and estimate == pytest.approx(
-        missed / len(audited) * said["settled"]
-    )
-    assert outcome.manifest["alarms"] == []  # nobody promised anything
+    assert low <= really <= high and estimate == pytest.approx(missed / len(audited) * said.settled)
+    assert outcome.manifest.alarms == ()  # nobody promised anything
     again = ran("again", cascade=[BAND, {"reason": {}}], audit=0.25)[0]
-    assert again.manifest["counts"] == outcome.manifest["counts"]
+    assert again.manifest.counts == outcome.manifest.counts
 
 
 def test_the_share_that_is_audited_is_in_no_key(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -218,7 +217,7 @@ def test_equal_contents_are_asked_once_within_a_unit_and_between_units(ran, tmp_
         for v in table.column("spam").to_pylist()
     )
     assert origins["judged"] == answers / REASON and origins["duplicate"] == 360 - origins["judged"]
-    assert outcome.manifest["counts"]["spam"]["duplicates"] == origins["duplicate"]
+    assert outcome.manifest.counts["spam"].duplicates == origins["duplicate"]
     for table in labels(tmp_path / "out").values():
         for verdict in table.column("spam").to_pylist():
             assert verdict["rationale"] == "A prize." and (verdict["origin"] == "judged") == (
@@ -244,11 +243,11 @@ def test_a_new_judge_before_the_reasoner_leaves_what_the_reasoner_said(ran, tmp_
     } == {("reason", "reused")}
     said = Counter((v["decided_by"], v["origin"]) for v in spam(tmp_path, "after", "b.parquet"))
     assert said == {("reason", "reused"): 10, ("glance", "judged"): 10}
-    entry = outcome.manifest["runs"][0]["reuse"][0]
+    entry = outcome.manifest.runs[0].reuse[0]
     assert (
-        entry["output"] == str(tmp_path / "before")
-        and entry["policies"]["spam"]["cascade"][0]["judge"] == "reason"
-        and entry["runs"]
+        entry.output == str(tmp_path / "before")
+        and entry.policies["spam"].cascade[0].judge == "reason"
+        and entry.runs
     )
     assert {v["run"] for v in spam(tmp_path, "after")} == {0}
     assert compared(labels(tmp_path / "before")["a.parquet"], "spam") == compared(
@@ -288,7 +287,7 @@ def test_one_more_policy_asks_for_itself_alone(ran, tmp_path: Path) -> None:  # 
     outcome, answers = ran(
         "after", policies=["spam", str(ROOT / "policies/harassment")], reuse=["before"]
     )
-    assert answers == 25 * REASON and outcome.manifest["counts"]["spam"]["reused"] == 25
+    assert answers == 25 * REASON and outcome.manifest.counts["spam"].reused == 25
 
 
 def test_plan_tells_what_the_run_then_does(ran, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
@@ -329,9 +328,15 @@ def test_a_wrong_cascade_is_refused_all_at_once(ran, tmp_path: Path, cli, golden
     said = [cli("check", job_file(tmp_path, cascade=cascade)).stderr for cascade in wrong]
     (tmp_path / "spam/rules.yaml").write_text(RULES.replace("n = 0", "m = 0"))
     (tmp_path / "stopped/_moderay").mkdir(parents=True)
-    (tmp_path / "stopped/_moderay/manifest.json").write_text(
-        json.dumps({"policies": {}, "runs": [{"status": "stopped"}]})
+    stopped = Manifest(
+        name="stopped",
+        complete=False,
+        cascade_key="",
+        selection=Selection(content="text", where=None, sample=None),
+        policies={},
+        runs=(RunRecord(run=0, status="stopped"),),
     )
+    (tmp_path / "stopped/_moderay/manifest.json").write_bytes(stopped.to_json())
     cascade = [
         "rules",
         {"screen": "screens/none"},
@@ -384,8 +389,8 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
     write(tmp_path, screened(tmp_path, 2))
     cascade = [{"screen": "screens/spam"}, {"reason": {}}]
     outcome, answers = ran("after", cascade=cascade, audit=0.2)
-    said = outcome.manifest["judges"]["spam"]["screen"]
-    assert said["share"] > 0.5 and not said["alarm"] and answers < 0.5 * 3000 * REASON
+    said = outcome.manifest.judges["spam"]["screen"]
+    assert said.share > 0.5 and not said.alarm and answers < 0.5 * 3000 * REASON
     settled = [v for v in spam(tmp_path, "after") if v["decided_by"] == "screen"]
     assert {(v["violates"], v["label"], v["probability"]) for v in settled} == {
         (False, "SP0", None)
@@ -499,6 +504,5 @@ def test_a_band_for_glance_is_calibrated_from_a_sample_judged_both_ways(
         refused.returncode == 2
         and "was calibrated for another model, effort or windows" in refused.stderr
     ), refused.stderr
-    assert answers == 400 * GLANCE + 200 * REASON and outcome.manifest["policies"]["spam"][
-        "promises"
-    ] == {"glance": 0.05}
+    assert answers == 400 * GLANCE + 200 * REASON
+    assert outcome.manifest.policies["spam"].promises == {"glance": 0.05}

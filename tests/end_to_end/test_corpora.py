@@ -15,7 +15,7 @@ from support.scripted import SCRIPT
 
 from moderay.engines import checkpoint
 from moderay.tasks.filter.filter import filter_labels
-from moderay.tasks.filter.request import read_labels, wanted
+from moderay.tasks.filter.request import filter_request, read_labels
 
 pytestmark = pytest.mark.slow
 
@@ -100,11 +100,11 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
         for row in texts
     )
     for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
-        asked = wanted(
+        asked = filter_request(
             None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False
         )
         assert filter_labels(read_labels(str(tmp_path / "out"), {}), asked, {}).worked is worked
         counts = assert_whole(SHARED / folder, tmp_path / "clean")
-        assert counts["in"] == rows and counts["removed"] == (
+        assert counts["input"] == rows and counts["removed"] == (
             0 if threshold else sum(row["flagged"] for row in texts)
         )

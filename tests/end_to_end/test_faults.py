@@ -193,7 +193,7 @@ def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Pat
     )
     outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
     limit = (math.ceil(8 * 64 / 20) + 2 + 2) * 2**16
-    assert outcome.judged == 1600 and 0 < outcome.manifest["runs"][-1]["most_bytes_ahead"] <= limit
+    assert outcome.judged == 1600 and 0 < outcome.manifest.last_run.most_bytes_ahead <= limit
 
 
 @pytest.mark.slow

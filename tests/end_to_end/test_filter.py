@@ -26,8 +26,8 @@ from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.pipeline.check import check
 from moderay.tasks.filter.filter import filter_labels
-from moderay.tasks.filter.request import Wanted, check_job, read_labels, wanted
-from moderay.tasks.filter.rule import FATES
+from moderay.tasks.filter.records import FATES
+from moderay.tasks.filter.request import FilterRequest, check_job, filter_request, read_labels
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")
@@ -74,8 +74,11 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
         assert held[name].drop_columns("moderay").equals(shard.filter(blank))
         for row in removed[name].to_pylist():
             [reason] = row["moderay"]["reasons"]
-            wanted = ("SP4", "A prize.") if "prize" in row["text"] else ("SP2", "A shop.")
-            assert (reason["policy"], reason["label"], reason["rationale"]) == ("spam", *wanted)
+            expected = ("SP4", "A prize.") if "prize" in row["text"] else ("SP2", "A shop.")
+            assert (reason["policy"], reason["label"], reason["rationale"]) == (
+                "spam",
+                *expected,
+            )
             assert (
                 reason["violates"]
                 and reason["threshold"] == 0.5
@@ -87,7 +90,7 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
             for reason in row["moderay"]["reasons"]
         } == {"empty"}
     counts = summary(out)["rows"]
-    assert counts["kept"] + counts["removed"] + counts["held"] == counts["in"] == 105
+    assert counts["kept"] + counts["removed"] + counts["held"] == counts["input"] == 105
     card = (out / "README.md").read_text()
     front = yaml.safe_load(card.split("---")[1])
     assert (
@@ -148,7 +151,9 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
             None if row["n"] >= 10 else False for row in table.to_pylist()
         ]
     monkeypatch.setenv("RAY_ADDRESS", "local")  # in threads
-    filter_labels(read_labels(str(tmp_path / "out"), {}), Wanted(KEEP, str(out), {}, "keep"), {})
+    filter_labels(
+        read_labels(str(tmp_path / "out"), {}), FilterRequest(KEEP, str(out), {}, "keep"), {}
+    )
     for name, table in files(out, "kept").items():
         source = pq.read_table(corpus / name, partitioning=None)
         texts = source.filter(
@@ -156,7 +161,7 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
         )
         assert table.equals(texts)
     assert summary(out)["rows"] == {
-        "in": 105,
+        "input": 105,
         "kept": 12,
         "removed": 12,
         "held": 6,
@@ -198,7 +203,9 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
         said.append(f"{caught.value}\n")
 
     def filtered(labels: Path, keep: str = KEEP) -> None:
-        filter_labels(read_labels(str(labels), {}), Wanted(keep, str(tmp_path / "clean"), {}), {})
+        filter_labels(
+            read_labels(str(labels), {}), FilterRequest(keep, str(tmp_path / "clean"), {}), {}
+        )
 
     for keep in (
         "spam.violate IS FALSE",
@@ -210,9 +217,9 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     ):
         told(lambda keep=keep: filtered(labelled, keep))
     told(lambda: filtered(corpus))
-    told(lambda: wanted(None, None, "clean", (), None, False))
-    told(lambda: wanted(None, KEEP, "clean", ("spam",), None, False))
-    told(lambda: wanted(None, KEEP, "clean", (), "drop", False))
+    told(lambda: filter_request(None, None, "clean", (), None, False))
+    told(lambda: filter_request(None, KEEP, "clean", ("spam",), None, False))
+    told(lambda: filter_request(None, KEEP, "clean", (), "drop", False))
     assert sorted(tmp_path.rglob("*")) == before
     table = pq.read_table(corpus / "b.parquet")
     (tmp_path / "named").mkdir()
@@ -224,7 +231,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     )
     told(
         lambda: check_job(
-            wanted(
+            filter_request(
                 named.job, KEEP, str(tmp_path / "named/clean"), ("spam=1.5", "hate=0.5"), None, True
             ),
             named,
@@ -283,7 +290,7 @@ def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -
     assert said.returncode == 0, said.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert summary(tmp_path / "clean")["rows"] == {
-        "in": 800,
+        "input": 800,
         "kept": 272,
         "removed": 528,
         "held": 0,

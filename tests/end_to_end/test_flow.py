@@ -17,6 +17,7 @@ from support.project import ROOT
 from support.scripted import SCRIPT
 
 from moderay import run
+from moderay.labels.records import LeaseRecord
 
 
 def snapshot(folder: Path) -> dict[str, int]:
@@ -263,18 +264,19 @@ def test_other_columns_are_carried_without_judging_again(job, corpus: Path, tmp_
 def test_output_that_another_driver_writes_is_refused_with_its_name(
     job, corpus: Path, tmp_path: Path, cli
 ) -> None:
-    holder = {"epoch": 3, "host": "elsewhere", "pid": 7, "renewed": time.time(), "released": False}
-    (tmp_path / "out/_moderay").mkdir(parents=True)
-    (tmp_path / "out/_moderay/lease.json").write_text(json.dumps(holder))
+    lease = tmp_path / "out/_moderay/lease.json"
+    holder = LeaseRecord(
+        id="a", epoch=3, host="elsewhere", pid=7, renewed=time.time(), released=False
+    )
+    lease.parent.mkdir(parents=True)
+    lease.write_bytes(holder.to_json())
     said = cli("run", job())
     assert (
         said.returncode == 3
         and "process 7 on elsewhere" in said.stderr
         and "Traceback" not in said.stderr
     )
-    (tmp_path / "out/_moderay/lease.json").write_text(
-        json.dumps({**holder, "renewed": time.time() - 1000})
-    )
+    lease.write_bytes(holder.model_copy(update={"renewed": time.time() - 1000}).to_json())
     assert cli("run", job()).returncode == 0
 
 

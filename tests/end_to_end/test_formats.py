@@ -93,7 +93,7 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         held = [json.loads(line) for line in get(tmp_path / "clean/held" / name).splitlines()]
         assert [row["id"] for row in held] == [str(i) for i in range(40) if i % 5 > 2]
     counts = json.loads((tmp_path / "clean/filter.json").read_text())
-    assert counts["rows"] == {"in": 160, "kept": 32, "removed": 64, "held": 64, "unselected": 0}
+    assert counts["rows"] == {"input": 160, "kept": 32, "removed": 64, "held": 64, "unselected": 0}
     card = (tmp_path / "clean/README.md").read_text()
     assert all(
         f"path: kept/**/*{end}\n" in card

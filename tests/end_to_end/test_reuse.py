@@ -59,8 +59,8 @@ def test_retry_failed_pays_for_failed_rows_only(paid, tmp_path: Path) -> None:  
     write(tmp_path, [f"unlucky {i}" if i % 10 == 0 else f"prize {i}" for i in range(40)])
     write(tmp_path, ["fine"] * 5, "b.parquet")
     (tmp_path / "bad-luck").touch()
-    assert paid()[0].manifest["counts"]["spam"]["engine_error"] == 4
-    assert paid(retry_failed=True)[0].manifest["counts"]["spam"]["engine_error"] == 4
+    assert paid()[0].manifest.counts["spam"].engine_error == 4
+    assert paid(retry_failed=True)[0].manifest.counts["spam"].engine_error == 4
     before = spam(tmp_path)
     (tmp_path / "bad-luck").unlink()
     untouched = (tmp_path / "out/b.parquet").stat().st_mtime_ns
@@ -79,11 +79,9 @@ def test_retry_failed_pays_for_failed_rows_only(paid, tmp_path: Path) -> None:  
             ] == 0
         else:
             assert after[i]["run"] == 2
-    counts = outcome.manifest["counts"]["spam"]
+    counts = outcome.manifest.counts["spam"]
     assert (
-        counts["ok"] == 45
-        and counts["reused"] == 36
-        and outcome.manifest["runs"][-1]["reused_verdicts"] == 36
+        counts.ok == 45 and counts.reused == 36 and outcome.manifest.last_run.reused_verdicts == 36
     )
     assert paid(retry_failed=True)[0].worked is False
     assert not [file for file in (tmp_path / "out/_moderay/units").rglob("*") if file.is_file()]

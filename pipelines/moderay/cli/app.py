@@ -215,7 +215,7 @@ def run(
         _told(checked, outcome)
     if reference:
         out.print(f"agreement {_agreement(checked, reference):.2f}")
-    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest["alarms"]))))
+    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest.alarms))))
 
 
 @app.command("filter")
@@ -260,28 +260,28 @@ def filter_(
     """
     from moderay.pipeline.check import check as check_file
     from moderay.tasks.filter.filter import filter_labels
-    from moderay.tasks.filter.request import check_job, read_labels, wanted
+    from moderay.tasks.filter.request import check_job, filter_request, read_labels
 
     if (job is None) == (labels is None):
         raise UserError("filter takes either a job file or --labels DIR")
     checked = check_file(job, sets or ()) if job is not None else None
-    asked = wanted(
+    request = filter_request(
         checked.job if checked else None, keep, place, threshold or (), unselected, verdicts
     )
     storage = checked.job.storage if checked else {}
     labelled = 0
     if checked is not None:
-        check_job(asked, checked)
+        check_job(request, checked)
         labelled = _labelled(checked)
     found = read_labels(checked.job.output.path if checked else str(labels), storage)
     with err.status("filtering") as status:
         done = filter_labels(
             found,
-            asked,
+            request,
             storage,
             lambda shards, all_: status.update(f"filtering: {shards:,} of {all_:,} shards"),
         )
-    _filtered(done, asked.out)
+    _filtered(done, request.out)
     raise typer.Exit(max(done.exit_status, labelled))
 
 
@@ -318,14 +318,14 @@ def trend_(
     from moderay.config.job import Alarms
     from moderay.config.job_file import load_job
     from moderay.labels.analysis import chart as charts
-    from moderay.labels.analysis.trend import found_nights, trend
+    from moderay.labels.analysis.trend import read_nights, trend
 
     given = load_job(job, sets or ())[0] if job is not None else None
     paths = outputs or ([given.output.path] if given else [])
     if not paths:
         raise UserError("trend takes outputs, a folder of them, or --job JOB")
     found = trend(
-        found_nights(paths, given.storage if given else {})[-last:],
+        read_nights(paths, given.storage if given else {})[-last:],
         given.alarms if given else Alarms(),
     )
     if chart is not None:

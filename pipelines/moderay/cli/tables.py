@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 from rich import box
@@ -11,7 +11,11 @@ from rich.table import Table
 
 from moderay.cli.console import _warn, out, printable
 from moderay.core.errors import inert
-from moderay.core.verdicts import RETRYABLE, Status
+from moderay.core.verdicts import Status
+
+if TYPE_CHECKING:
+    from moderay.tasks.filter.filter import Filtered
+    from moderay.tasks.filter.records import Reasons
 
 
 def _verdict(verdict: dict[str, Any]) -> str:
@@ -25,32 +29,29 @@ def _told(checked: Any, outcome: Any) -> None:
     """What a person should hear of a run that has ended."""
     if not outcome.worked:
         out.print(
-            f"nothing to do: {outcome.manifest['shards']:,} shards with "
-            f"{outcome.manifest['rows']:,} rows are published in {checked.job.output.path}"
+            f"nothing to do: {outcome.manifest.shards:,} shards with "
+            f"{outcome.manifest.rows:,} rows are published in {checked.job.output.path}"
         )
     else:
         _summary(outcome)
         out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
-    if failed := sum(
-        counts[status.value]
-        for counts in outcome.manifest["counts"].values()
-        for status in RETRYABLE
-    ):
+    if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
         _warn(
             f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
             "--retry-failed asks for them again"
         )
     for name in outcome.pruned:
         out.print(f"pruned: {printable(name)}", soft_wrap=True)
-    if gone := outcome.manifest["gone"]:
+    if gone := outcome.manifest.gone:
         _warn(
             f"note: the input no longer has {len(gone):,} shards whose labels are here, such as "
             f"{gone[0]}; --prune removes them"
         )
-    for kind in ("unreadable", "failed"):
-        for name, reason in outcome.manifest[kind].items():
-            _warn(f"{kind}: {name}: {reason}")
-    for alarm in outcome.manifest["alarms"]:
+    for name, reason in outcome.manifest.unreadable.items():
+        _warn(f"unreadable: {name}: {reason}")
+    for name, reason in outcome.manifest.failed.items():
+        _warn(f"failed: {name}: {reason}")
+    for alarm in outcome.manifest.alarms:
         _warn(f"alarm: {alarm}")
 
 
@@ -58,8 +59,8 @@ def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
     """A night in a few lines, or for machines."""
     from moderay.labels.analysis.summary import brief, lines
 
-    said = brief(job, outcome.manifest, outcome.worked)
-    print(json.dumps(said, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(said))))
+    night = brief(job, outcome.manifest, outcome.worked)
+    print(json.dumps(night, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(night))))
 
 
 def _trend(found: Any, price: float | None) -> None:
@@ -123,55 +124,57 @@ def _trend(found: Any, price: float | None) -> None:
         _warn(f"alarm: {alarm}")
 
 
-def _filtered(done: Any, place: str) -> None:
+def _filtered(done: Filtered, folder: str) -> None:
     """What a filter did: rows by fate, and why those that are not kept are not."""
-    said = done.summary
+    card = done.card
     if not done.worked:
         out.print(
-            (
-                f"nothing to do: {said['shards']:,} shards with {said['rows']['in']:,} rows are "
-                f"filtered in {place}"
-            ),
+            f"nothing to do: {card.shards:,} shards with {card.rows.input:,} rows are filtered in "
+            f"{folder}",
             soft_wrap=True,
         )
         return
-    rows, fate = said["rows"], said["rule"]["unselected"]
     table = Table("rows", "", "", box=box.SIMPLE_HEAD, pad_edge=False)
     table.columns[1].justify = "right"
-    for name in ("kept", "removed", "held", *(["unselected"] if fate else [])):
-        why = said.get(name, {})
-        reasons = [
-            f"{policy} {reason or '-'} {count:,}"
-            for policy, counts in why.items()
-            for reason, count in counts.items()
-        ]
-        table.add_row(
-            name,
-            f"{rows[name]:,}",
-            printable(", ".join(reasons)) if name != "unselected" else f"in {fate}/",
-        )
+    table.add_row("kept", f"{card.rows.kept:,}", "")
+    table.add_row("removed", f"{card.rows.removed:,}", _reasons(card.removed))
+    table.add_row("held", f"{card.rows.held:,}", _reasons(card.held))
+    if card.rule.unselected:
+        table.add_row("unselected", f"{card.rows.unselected:,}", f"in {card.rule.unselected}/")
     out.print(table)
-    out.print(f"{rows['in']:,} rows in {said['shards']:,} shards: {place}", soft_wrap=True)
-    for name in said["gone"]:
+    out.print(f"{card.rows.input:,} rows in {card.shards:,} shards: {folder}", soft_wrap=True)
+    for name in card.gone:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
-    for kind in ("missing", "failed"):
-        for name, reason in said[kind].items():
+    for kind, reasons in (("missing", card.missing), ("failed", card.failed)):
+        for name, reason in reasons.items():
             _warn(f"{kind}: {name}: {reason}")
+
+
+def _reasons(reasons: Reasons) -> str:
+    return printable(
+        ", ".join(
+            f"{policy} {reason or '-'} {count:,}"
+            for policy, counts in reasons.items()
+            for reason, count in counts.items()
+        )
+    )
 
 
 def _summary(outcome: Any) -> None:
     """Per policy: judged, flagged, forced, every other count that is not zero, and this run's
     rates.
     """
-    totals = outcome.manifest["counts"]
-    rare = [status.value for status in Status if status is not Status.OK]
-    others = [name for name in rare if any(counts[name] for counts in totals.values())]
+    totals = outcome.manifest.counts
+    rare = [status for status in Status if status is not Status.OK]
+    others = [
+        status for status in rare if any(counts.by_status(status) for counts in totals.values())
+    ]
     table = Table(
         "policy",
         "judged",
         "flagged",
         "forced",
-        *others,
+        *[status.value for status in others],
         "rows/s",
         "tokens/s",
         box=box.SIMPLE_HEAD,
@@ -181,13 +184,12 @@ def _summary(outcome: Any) -> None:
         column.justify = "right"
     for name, counts in totals.items():
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
-        table.add_row(
-            name, *[f"{counts[field]:,}" for field in ("ok", "flagged", "forced", *others)], *rates
-        )
+        numbers = (counts.ok, counts.flagged, counts.forced, *map(counts.by_status, others))
+        table.add_row(name, *[f"{number:,}" for number in numbers], *rates)
     out.print(table)
-    if any(len(judges) > 1 for judges in outcome.manifest["judges"].values()):
-        out.print(_judges(outcome.manifest["judges"]))
-    rows, shards = outcome.manifest["rows"], outcome.manifest["shards"]
+    if any(len(judges) > 1 for judges in outcome.manifest.judges.values()):
+        out.print(_judges(outcome.manifest.judges))
+    rows, shards = outcome.manifest.rows, outcome.manifest.shards
     out.print(
         f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in "
         f"{outcome.seconds:.0f} s{_unpaid(outcome)}{_engine_time(outcome)}"
@@ -210,16 +212,16 @@ def _judges(policies: Any) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for policy, judges in policies.items():
-        for judge, said in judges.items():
+        for judge, report in judges.items():
             audit = ["", "", ""]
-            if "audited" in said:
-                low, estimate, high = said["missed_violations"]
+            if report.missed_violations is not None:
+                low, estimate, high = report.missed_violations
                 audit = [
-                    f"{said['audited']:,}",
-                    f"{said['overruled']:,}",
+                    f"{report.audited:,}",
+                    f"{report.overruled:,}",
                     f"{estimate:,.0f} ({low:,.0f} to {high:,.0f})",
                 ]
-            table.add_row(policy, judge, f"{said['settled']:,}", f"{said['share']:.1%}", *audit)
+            table.add_row(policy, judge, f"{report.settled:,}", f"{report.share:.1%}", *audit)
     return table
 
 
@@ -227,17 +229,17 @@ def _unpaid(outcome: Any) -> str:
     """Verdicts that cost nothing: in all label files those of equal contents, in this run those
     from before.
     """
-    duplicates = sum(counts["duplicates"] for counts in outcome.manifest["counts"].values())
-    said = (
+    duplicates = sum(counts.duplicates for counts in outcome.manifest.counts.values())
+    unpaid = (
         (duplicates, "of duplicates"),
-        (outcome.manifest["runs"][-1]["reused_verdicts"], "from before"),
+        (outcome.manifest.last_run.reused_verdicts, "from before"),
     )
-    return "".join(f", {count:,} verdicts {what}" for count, what in said if count)
+    return "".join(f", {count:,} verdicts {what}" for count, what in unpaid if count)
 
 
 def _engine_time(outcome: Any) -> str:
     """Where the time of this run's engines went, up to the last unit of each."""
-    usage = outcome.manifest["runs"][-1]["usage"]
+    usage = outcome.manifest.last_run.usage
     spent = {state: usage.get(f"engine_{state}_ms", 0) for state in ("working", "starting", "idle")}
     total = sum(spent.values())
     return (

@@ -7,11 +7,12 @@ done again whenever the threshold changes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+
+from moderay.core.errors import Problem, UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class DecisionRule:
         violating = np.array(self.violating)
         certain = scores[:, ~violating].sum(axis=1) == 0
         summed = np.clip(scores[:, violating].sum(axis=1), 0, 1)
-        return np.where(certain, np.float32(1), summed).astype(np.float32)
+        return np.asarray(np.where(certain, np.float32(1), summed), np.float32)
 
     def violates(self, probabilities: np.ndarray) -> np.ndarray:
         """Which of these float32 P(violates) reach the threshold, as bool; NaN does not."""
@@ -80,5 +81,68 @@ class DecisionRule:
             Names of labels, as objects (contents,).
         """
         on_side = np.array(self.violating)[None, :] == violates[:, None]
-        names: np.ndarray[Any, np.dtype[np.object_]] = np.array(self.labels, dtype=object)
-        return names[np.where(on_side, scores, -1.0).argmax(axis=1)]
+        names = np.array(self.labels, dtype=object)
+        return np.asarray(names[np.where(on_side, scores, -1.0).argmax(axis=1)])
+
+
+def thresholds_of(options: Iterable[str]) -> dict[str, float]:
+    """Thresholds by policy, as the command line has them: `POLICY=NUMBER`.
+
+    Raises:
+        UserError: One is of another form.
+    """
+    thresholds = {}
+    for option in options:
+        policy, _, number = option.partition("=")
+        try:
+            thresholds[policy.strip()] = float(number)
+        except ValueError:
+            hint = "give POLICY=NUMBER, such as spam=0.7"
+            raise UserError(f"--threshold {option!r}: {hint}") from None
+    return thresholds
+
+
+def under_thresholds(
+    rules: Sequence[DecisionRule], thresholds: Mapping[str, float], screened: Collection[str] = ()
+) -> tuple[tuple[DecisionRule, ...], list[Problem]]:
+    """The rules under other thresholds, and what is wrong with these.
+
+    Args:
+        rules: One for each policy.
+        thresholds: By policy; of those that are not named, they stay as they are.
+        screened: Policies of which a screen settled rows, for the threshold that they have.
+
+    Returns:
+        The rules; where there are problems, of those thresholds that are right alone.
+    """
+    by_policy = {rule.policy: rule for rule in rules}
+    problems = []
+    for policy, threshold in thresholds.items():
+        if problem := _threshold_problem(policy, threshold, by_policy, screened):
+            problems.append(problem)
+        else:
+            by_policy[policy] = by_policy[policy].under(threshold)
+    return tuple(by_policy.values()), problems
+
+
+def _threshold_problem(
+    policy: str,
+    threshold: float,
+    rules: Mapping[str, DecisionRule],
+    screened: Collection[str],
+) -> Problem | None:
+    key = f"threshold {policy}={threshold:g}"
+    if policy not in rules:
+        return Problem(key, None, f"no policy {policy!r}", nearest(policy, rules))
+    if not 0 < threshold <= 1:
+        return Problem(key, None, "a threshold is above 0 and at most 1")
+    before = rules[policy].threshold
+    if threshold < before and policy in screened:
+        return Problem(
+            key,
+            None,
+            f"a screen settled rows of {policy} for a threshold of {before:g}, and promises "
+            "nothing for a lower one",
+            "set it in the policy and run the job: it judges these rows again",
+        )
+    return None

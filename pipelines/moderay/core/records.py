@@ -75,28 +75,12 @@ class Record(RecordPart):
             RecordRefusedError: the file is of another version, or damaged.
         """
         try:
-            content = from_json(data)
-        except ValueError as error:
-            raise cls._damaged(where, f"no JSON: {error}") from error
-        if not isinstance(content, dict) or "schema_version" not in content:
-            raise cls._damaged(where, "no schema_version in it")
-        version, known = content["schema_version"], cls.version()
-        if version != known:
-            raise RecordRefusedError(
-                where,
-                f"was written by another version of moderay (its schema version is {version!r}, "
-                f"this one knows {known})",
-                "use that version",
-                cls.remedy,
-            )
-        try:
-            return cls.model_validate(content)
+            record = cls.model_validate_json(data)
         except ValidationError as error:
-            problems = [
-                ".".join(str(name) for name in problem["loc"]) + f": {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            ]
-            raise cls._damaged(where, "; ".join(problems[:MOST_PROBLEMS])) from error
+            raise cls._refusal(data, where, error) from error
+        if "schema_version" not in record.model_fields_set:
+            raise cls._damaged(where, "no schema_version in it")
+        return record
 
     @classmethod
     def version(cls) -> int:
@@ -105,10 +89,36 @@ class Record(RecordPart):
         return version
 
     @classmethod
+    def _refusal(cls, data: bytes, where: str, error: ValidationError) -> RecordRefusedError:
+        """Why a file could not be read: its version explains more than its fields do."""
+        try:
+            content = from_json(data)
+        except ValueError as broken:
+            return cls._damaged(where, f"no JSON: {broken}")
+        if not isinstance(content, dict) or "schema_version" not in content:
+            return cls._damaged(where, "no schema_version in it")
+        version, known = content["schema_version"], cls.version()
+        if version != known:
+            return RecordRefusedError(
+                where,
+                f"was written by another version of moderay (its schema version is {version!r}, "
+                f"this one knows {known})",
+                "use that version",
+                cls.remedy,
+            )
+        problems = [
+            ".".join(str(name) for name in problem["loc"]) + f": {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+        return cls._damaged(where, "; ".join(problems[:MOST_PROBLEMS]))
+
+    @classmethod
     def _damaged(cls, where: str, problem: str) -> RecordRefusedError:
         return RecordRefusedError(where, f"is damaged ({problem})", "restore it", cls.remedy)
 
 
 def record_schema(model: type[Record]) -> dict[str, Any]:
     """The JSON Schema of a record's file, for other programs."""
-    return model.model_json_schema(mode="serialization")
+    schema = model.model_json_schema(mode="serialization")
+    schema["required"] = ["schema_version", *schema.get("required", ())]
+    return schema

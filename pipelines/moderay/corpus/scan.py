@@ -91,7 +91,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
             )
         )
     footers = {
-        tuple(shard.identity): footer
+        shard.identity: footer
         for shard, footer, _ in read
         if footer is not None and format_of(shard.url).counted
     }
@@ -261,7 +261,7 @@ def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
     """Raises `UnreadableError` for what the file holds, and `UserError` or `TryAgainError` where
     the store does not give it: that says nothing about the file.
     """
-    if (known := kept.get(tuple(shard.identity))) is not None:
+    if (known := kept.get(shard.identity)) is not None:
         return known
     fs, path = filesystem(shard.url, job.storage)
     with plain_errors(shard.url):

@@ -37,10 +37,10 @@ class Shard:
         return sum(self.row_groups)
 
     @property
-    def identity(self) -> list[object]:
+    def identity(self) -> tuple[str, int, str]:
         """What a key hashes: another file of the same name is another shard."""
-        return [self.name, self.size, self.version]
+        return self.name, self.size, self.version
 
 
 # By a shard's identity.
-Footers = Mapping[tuple[object, ...], Footer]
+Footers = Mapping[tuple[str, int, str], Footer]

@@ -11,11 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
+from moderay.core.records import RecordRefusedError
 from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted
 from moderay.engines.harmony.answer import label_scores, read_label
@@ -28,7 +27,7 @@ def load_band(folder: str | Path) -> BandCard:
     """Raises `Problems` where the folder has no such card."""
     file = Path(folder) / CARD
     try:
-        return BandCard.model_validate_json(file.read_text(encoding="utf-8"))
+        return BandCard.from_json(file.read_bytes(), str(file))
     except OSError:
         raise Problems(
             [
@@ -40,14 +39,14 @@ def load_band(folder: str | Path) -> BandCard:
                 )
             ]
         ) from None
-    except (ValidationError, UnicodeDecodeError) as error:
+    except RecordRefusedError as error:
         raise Problems(
             [
                 Problem(
                     str(file),
                     None,
-                    f"no card of a glance: {str(error).splitlines()[-1].strip()}",
-                    "calibrate it again",
+                    f"no card of a glance: it {error.reason}",
+                    error.remedy,
                 )
             ]
         ) from None
@@ -55,7 +54,7 @@ def load_band(folder: str | Path) -> BandCard:
 
 def save_band(card: BandCard, folder: str | Path) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / CARD).write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (Path(folder) / CARD).write_bytes(card.to_json())
 
 
 @dataclass(frozen=True)

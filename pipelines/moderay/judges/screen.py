@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ValidationError
 
 from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
+from moderay.core.records import RecordRefusedError
 from moderay.core.verdicts import VERDICT, Origin, Status
 from moderay.judges.cards import CARD, FEATURES, Card
 
@@ -205,9 +205,7 @@ def save_screen(screen: Screen, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         np.save(Path(name) / WEIGHTS, screen.weights.astype("<i2"), allow_pickle=False)
-        (Path(name) / CARD).write_text(
-            screen.card.model_dump_json(indent=2) + "\n", encoding="utf-8"
-        )
+        (Path(name) / CARD).write_bytes(screen.card.to_json())
         for file in (WEIGHTS, CARD):
             os.replace(Path(name) / file, folder / file)
 
@@ -222,12 +220,12 @@ def load_screen(folder: str | Path) -> Screen:
     return Screen(card, weights)
 
 
-AGAIN = "train the screen again: moderay calibrate"
+AGAIN = Card.remedy
 
 
 def _card(file: Path) -> tuple[Card | None, list[Problem]]:
     try:
-        card = Card.model_validate_json(file.read_bytes())
+        card = Card.from_json(file.read_bytes(), str(file))
     except OSError as error:
         return None, [
             Problem(
@@ -237,11 +235,9 @@ def _card(file: Path) -> tuple[Card | None, list[Problem]]:
                 "a screen is a folder with card.json and weights.npy",
             )
         ]
-    except ValidationError as error:
-        found = [".".join(map(str, item["loc"])) + f": {item['msg']}" for item in error.errors()]
+    except RecordRefusedError as error:
         return None, [
-            Problem(str(file), None, f"no screen's card: {what.removeprefix(': ')}", AGAIN)
-            for what in found
+            Problem(str(file), None, f"no screen's card: it {error.reason}", error.remedy)
         ]
     if card.features != FEATURES:
         made, here = (

@@ -1,0 +1,1 @@
+"""Labels as they lie in an output: written, found again, counted, compared."""

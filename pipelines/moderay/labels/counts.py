@@ -105,15 +105,18 @@ class CountsTotal:
     """A sum of `PolicyCounts`: there may be one for each of many shards."""
 
     def __init__(self) -> None:
+        """Of nothing yet."""
         self._numbers = dict.fromkeys(_NUMBERS, 0)
         self._tables: dict[str, Counter[str | int]] = {name: Counter() for name in _TABLES.values()}
 
     def add(self, counts: PolicyCounts) -> None:
         """Count these rows too."""
+        values = vars(counts)
         for name in _NUMBERS:
-            self._numbers[name] += getattr(counts, name)
+            self._numbers[name] += values[name]
         for name, table in self._tables.items():
-            table.update(getattr(counts, name))
+            for key, count in values[name].items():
+                table[key] += count
 
     def counts(self) -> PolicyCounts:
         """The sum so far, with the most frequent reasons only: there may be as many as rows."""

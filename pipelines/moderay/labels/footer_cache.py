@@ -1,34 +1,38 @@
-"""What files without a footer hold, kept in the output: a job that is finished, or goes on, need
-not read them again to count their rows.
+"""What files without a footer hold, kept in the output.
+
+A job that is finished, or goes on, need not read them again to count their rows.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 
+from moderay.core.records import RecordRefusedError
 from moderay.core.storage import read
 from moderay.corpus.formats import Footer
 from moderay.corpus.shard import Footers
 from moderay.labels.layout import Layout
-
-# Raise it when what is counted, or how row groups are cut, changes.
-FORMAT = 1
+from moderay.labels.records import CachedFooter, FooterCache
 
 
 def read_footers(layout: Layout, content: Sequence[str]) -> Footers:
-    """Those that were kept for these content columns."""
-    data = read(layout.fs, _place(layout))
-    kept = {} if data is None else json.loads(data)
-    if kept.get("of") != [FORMAT, *content]:
+    """Those that were kept for these content columns; none from a cache that cannot be read."""
+    data = read(layout.fs, _path(layout))
+    if data is None:
         return {}
-    schemas = [pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in kept["schemas"]]
+    try:
+        cache = FooterCache.from_json(data, _path(layout))
+    except RecordRefusedError:  # the files are read again, and the cache is written anew
+        return {}
+    if cache.content != tuple(content):
+        return {}
+    schemas = [pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))) for text in cache.schemas]
     return {
-        tuple(identity): Footer(schemas[schema], tuple(groups), size)
-        for identity, schema, groups, size in kept["files"]
+        file.identity: Footer(schemas[file.schema_number], file.row_groups, file.content_bytes)
+        for file in cache.files
     }
 
 
@@ -40,18 +44,23 @@ def keep_footers(layout: Layout, content: Sequence[str], footers: Footers) -> No
         schema: number
         for number, schema in enumerate(dict.fromkeys(footer.schema for footer in footers.values()))
     }
-    kept = {
-        "of": [FORMAT, *content],
-        "schemas": [
+    cache = FooterCache(
+        content=tuple(content),
+        schemas=tuple(
             base64.b64encode(schema.serialize().to_pybytes()).decode() for schema in schemas
-        ],
-        "files": [
-            [identity, schemas[footer.schema], footer.row_groups, footer.content_bytes]
+        ),
+        files=tuple(
+            CachedFooter(
+                identity=identity,
+                schema_number=schemas[footer.schema],
+                row_groups=footer.row_groups,
+                content_bytes=footer.content_bytes,
+            )
             for identity, footer in footers.items()
-        ],
-    }
-    layout.write(_place(layout), json.dumps(kept).encode())
+        ),
+    )
+    layout.write(_path(layout), cache.to_json())
 
 
-def _place(layout: Layout) -> str:
+def _path(layout: Layout) -> str:
     return layout.private("footers.json")

@@ -1,7 +1,7 @@
-"""Where the verdicts on a content lie, by content hash: for duplicates within a run and for
-verdicts of earlier outputs.
+"""Where the verdicts on a content lie, by content hash.
 
-The index says where to look and is asked once for many hashes. It may forget, and it may be out of
+For duplicates within a run, and for verdicts of earlier outputs. The index says where to look; one
+request is for many hashes. It may forget, and it may be out of
 date: what it says is proved where the verdicts are read (`payloads`). A lost partition costs work,
 never a wrong label.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ MOST_POLICIES = 64
 # its longest merge takes.
 PARTITION_ROWS = 10_000_000
 # Seconds in which a partition answers; one that does not is left alone for the seconds of QUIET_S.
-# Seconds for which it is waited until one has taken in what it was told.
+# Seconds for which it is waited until one has taken in what was added.
 ANSWER_S, QUIET_S, WAIT_S = 5.0, 60.0, 60.0
 # Of two neighbouring runs of entries the older is this many times the newer, or they are merged.
 RATIO = 4
@@ -43,11 +43,14 @@ KEY, WHERE, MASK = range(3)
 
 
 class Source(NamedTuple):
-    """A shard's labels, in which output (a number the reader knows).
+    """A shard's labels: this run's, or the label file of an earlier output.
 
-    This run's: `units` is the key its units are saved under, `marker` the path of the marker with
-    which the label file takes their place. An earlier output's label file: both are empty, and
-    `version` (`lookup.file_version`) pins what was indexed.
+    Attributes:
+        output: in which output; a number that the reader knows.
+        shard: path of the label file below the output.
+        units: the key that this run's units are saved under.
+        marker: path of the marker with which the label file takes the place of this run's units.
+        version: of an earlier output's file (`lookup.file_version`): what was indexed.
     """
 
     output: int
@@ -58,16 +61,28 @@ class Source(NamedTuple):
 
 
 class File(NamedTuple):
-    """A saved unit's rows `start` to `end`; both 0 for a label file."""
+    """A saved unit, or a label file.
+
+    Attributes:
+        source: whose it is.
+        start: first row of a unit.
+        end: the row after its last one; both are 0 for a label file.
+    """
 
     source: Source
     start: int = 0
     end: int = 0
 
 
-class Found(NamedTuple):
-    """What one partition knows. `at`: which of the keys asked for, rising; for each of them the
-    number of its file in `files`, its row there, and its mask.
+class Entries(NamedTuple):
+    """What one partition knows of some keys; the arrays are parallel.
+
+    Attributes:
+        at: positions of the keys that it knows among those of the request, rising.
+        files: files that the entries lie in.
+        file: number in `files`.
+        row: position in the input file.
+        mask: policies.
     """
 
     at: Numbers
@@ -78,7 +93,12 @@ class Found(NamedTuple):
 
 
 class Size(NamedTuple):
-    """What a partition holds; an entry that was added again counts twice until it is merged."""
+    """What a partition holds.
+
+    Attributes:
+        entries: one that was added again counts twice until it is merged.
+        bytes: of memory.
+    """
 
     entries: int
     bytes: int
@@ -86,9 +106,14 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Hits:
-    """Where verdicts on `hashes` lie; the arrays are parallel to them. `file`: number in `files`,
-    -1 where nothing is known; `row`: position in the input shard; `mask`: bit i stands for the
-    index's policy i.
+    """Where verdicts on contents lie; the arrays are parallel to the hashes.
+
+    Attributes:
+        hashes: of the contents.
+        files: files that the verdicts lie in.
+        file: number in `files`, -1 where nothing is known.
+        row: position in the input file.
+        mask: bit i stands for the index's policy i.
     """
 
     hashes: Sequence[str | None]
@@ -99,10 +124,12 @@ class Hits:
 
 
 def hash_keys(hashes: pa.StringArray) -> Numbers:
-    """The first 8 of each hash's 16 bytes, as uint64; none may be null. Raises ValueError for what
-    is no content hash.
+    """The first 8 of each hash's 16 bytes, as uint64; none may be null.
 
-    Half a hash is enough to find a place: the whole one is compared where the verdict is read.
+    Half a hash is enough to look at a row: the whole one is compared where the verdict is read.
+
+    Raises:
+        ValueError: a text is no content hash.
     """
     fixed = hashes.cast(pa.binary()).cast(pa.binary(32))
     text = (
@@ -124,11 +151,13 @@ def policy_masks(columns: Sequence[npt.NDArray[np.bool_]], rows: int) -> Numbers
 
 
 class Partition:
-    """The entries of some hashes: 24 bytes each, in sorted runs of growing length. An actor, or
-    used in place.
+    """The entries of some hashes: 24 bytes each, in sorted runs of growing length.
+
+    An actor, or used as it is.
     """
 
     def __init__(self) -> None:
+        """Of no entries yet."""
         self._sources: dict[Source, int] = {}
         self._names: list[Source] = []
         # Three numbers for each file: its source, `start` and `end`. A unit has few rows in each
@@ -137,8 +166,9 @@ class Partition:
         self._runs: list[Numbers] = []  # the oldest first
 
     def add(self, file: File, keys: Numbers, rows: Numbers, masks: Numbers) -> None:
-        """Entries of one file: uint64 keys, rows below 2**32, masks. Of two for a key the one with
-        more policies stays, of two alike the newer.
+        """Entries of one file: uint64 keys, rows below 2**32, masks.
+
+        Of two for a key the one with more policies stays, of two alike the newer.
         """
         if not len(keys):
             return
@@ -149,10 +179,8 @@ class Partition:
             newer = self._runs.pop()
             self._runs[-1] = _merged(self._runs[-1], newer)
 
-    def find(self, keys: Numbers) -> Found:
-        """The best entry of each key that has one. `keys`: uint64, in any order, also more than
-        once.
-        """
+    def find(self, keys: Numbers) -> Entries:
+        """The best entry of each key that has one; keys are uint64, in any order."""
         order = np.argsort(keys)  # neighbours in a long run are in the processor's cache
         best = np.zeros((3, len(keys)), np.uint64)
         for run in self._runs:
@@ -162,9 +190,10 @@ class Partition:
         back = np.argsort(order[at])
         files = [self._file(int(number)) for number in numbers]
         row = (best[WHERE, at] & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        return Found(order[at][back], files, file[back], row[back], best[MASK, at][back])
+        return Entries(order[at][back], files, file[back], row[back], best[MASK, at][back])
 
     def size(self) -> Size:
+        """What it holds now."""
         return Size(
             sum(run.shape[1] for run in self._runs),
             sum(run.nbytes for run in self._runs) + self._files.itemsize * len(self._files),
@@ -190,7 +219,7 @@ def _run(keys: Numbers, where: Numbers, masks: Numbers) -> Numbers:
 
 def _merged(old: Numbers, new: Numbers) -> Numbers:
     """Two runs as one; `old` is overwritten."""
-    at, same = _places(old, new[KEY])
+    at, same = _positions(old, new[KEY])
     better = same.copy()
     better[same] = np.bitwise_count(new[MASK, same]) >= np.bitwise_count(old[MASK, at[same]])
     old[:, at[better]] = new[:, better]
@@ -199,14 +228,14 @@ def _merged(old: Numbers, new: Numbers) -> Numbers:
 
 def _improve(best: Numbers, run: Numbers, keys: Numbers) -> None:
     """Write into `best` what a newer run knows better of the keys."""
-    at, same = _places(run, keys)
+    at, same = _positions(run, keys)
     hit = np.flatnonzero(same)
-    found = run[:, at[hit]]
-    better = np.bitwise_count(found[MASK]) >= np.bitwise_count(best[MASK, hit])
-    best[:, hit[better]] = found[:, better]
+    known = run[:, at[hit]]
+    better = np.bitwise_count(known[MASK]) >= np.bitwise_count(best[MASK, hit])
+    best[:, hit[better]] = known[:, better]
 
 
-def _places(run: Numbers, keys: Numbers) -> tuple[Numbers, Numbers]:
+def _positions(run: Numbers, keys: Numbers) -> tuple[Numbers, Numbers]:
     """Where in the run each key stands or belongs, and whether it stands there."""
     at = np.searchsorted(run[KEY], keys)
     return at, run[KEY, np.minimum(at, run.shape[1] - 1)] == keys
@@ -222,8 +251,9 @@ _SILENT = (
 
 
 def _by_content(verdicts: pa.ChunkedArray) -> Numbers:
-    """Bool: which of a unit's verdicts another row of the same content may take. What rules say may
-    hang on other columns.
+    """Bool: which of a unit's verdicts another row of the same content may take.
+
+    What rules say may hang on other columns.
     """
     ok = pc.equal(pc.struct_field(verdicts, "status"), Status.OK.value)
     by_rules = pc.fill_null(pc.equal(pc.struct_field(verdicts, "decided_by"), "rules"), False)
@@ -231,19 +261,19 @@ def _by_content(verdicts: pa.ChunkedArray) -> Numbers:
 
 
 class Index:
-    """Handle on the partitions, for readers and judges; picklable. `policies`: what the bits of a
-    mask stand for.
+    """Handle on the partitions, for readers and judges; picklable.
 
     It blocks, for `ANSWER_S` at most: in asyncio, call it in a thread (`asyncio.to_thread`).
     """
 
     def __init__(self, partitions: Sequence[Any], policies: Sequence[str]) -> None:
+        """Of partitions; `policies`: what the bits of a mask stand for."""
         self.partitions, self.policies = tuple(partitions), tuple(policies)[:MOST_POLICIES]
-        self._quiet: dict[
-            int, float
-        ] = {}  # partitions that did not answer, and when they may be asked again
+        # Partitions that did not answer, and until when they are left alone.
+        self._quiet: dict[int, float] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
+        """Without what this process knows of partitions that do not answer."""
         return Index, (self.partitions, self.policies)
 
     def find(self, hashes: Sequence[str | None]) -> Hits:
@@ -257,14 +287,17 @@ class Index:
             for part, chosen in self._by_partition(keys)
             if self._quiet.get(part, 0.0) <= now
         }
-        asked = {
+        requests = {
             self.partitions[part].find.remote(keys[chosen]): part for part, chosen in parts.items()
         }
-        return hits(hashes, [(at[parts[part]], found) for part, found in self._answers(asked)])
+        answers = self._answers(requests)
+        return hits(hashes, [(at[parts[part]], entries) for part, entries in answers])
 
     def add(self, file: File, hashes: pa.StringArray, rows: Numbers, masks: Numbers) -> list[Any]:
-        """Tell the partitions of rows of one file; those without a hash or with an empty mask are
-        left out. What is returned may be waited for (`wait`), or not.
+        """Add rows of one file; those without a hash or with an empty mask are left out.
+
+        Returns:
+            Calls that may be waited for (`wait`), or not.
         """
         good = np.flatnonzero(
             hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0) & (rows < 2**32)
@@ -276,8 +309,10 @@ class Index:
         ]
 
     def add_unit(self, source: Source, rows: Range, unit: pa.Table) -> list[Any]:
-        """Tell the partitions of a unit that is saved: `verdicts.unit_schema` rows, judged by this
-        run or taken as if they were.
+        """Add a unit that is saved: `verdicts.unit_schema` rows, judged by this run or reused.
+
+        Returns:
+            Calls that may be waited for (`wait`), or not.
         """
         ok = [_by_content(unit.column(policy)) for policy in self.policies]
         hashes = unit.column(CONTENT_HASH.name).combine_chunks()
@@ -288,18 +323,20 @@ class Index:
             policy_masks(ok, len(unit)),
         )
 
-    def wait(self, told: Sequence[Any]) -> None:
-        """Until partitions have taken in what `add` told them, or are lost; at most `WAIT_S`."""
-        ready, _ = ray.wait(list(told), num_returns=len(told), timeout=WAIT_S) if told else ([], [])
+    def wait(self, calls: Sequence[Any]) -> None:
+        """Until partitions have taken in what was added, or are lost; at most `WAIT_S`."""
+        if not calls:
+            return
+        ready, _ = ray.wait(list(calls), num_returns=len(calls), timeout=WAIT_S)
         for call in ready:
-            with suppress(
-                *_SILENT
-            ):  # what a lost partition was told is lost: these rows are judged again
+            # What a lost partition knew is lost: these rows are judged again.
+            with suppress(*_SILENT):
                 ray.get(call)
 
     def _by_partition(self, keys: Numbers) -> list[tuple[int, Numbers]]:
-        """The partitions concerned, each with the places of its keys: a partition has a range of
-        hash prefixes.
+        """The partitions concerned, each with the positions of its keys.
+
+        A partition has a range of hash prefixes.
         """
         count = len(self.partitions)
         part = ((keys >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
@@ -307,42 +344,45 @@ class Index:
         ends = np.searchsorted(part[order], np.arange(count + 1, dtype=np.uint64))
         return [(i, order[ends[i] : ends[i + 1]]) for i in range(count) if ends[i] < ends[i + 1]]
 
-    def _answers(self, asked: dict[Any, int]) -> list[tuple[int, Found]]:
-        ready, late = (
-            ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
-        )
-        found = []
+    def _answers(self, requests: Mapping[Any, int]) -> list[tuple[int, Entries]]:
+        """Of the partitions (by request) that answer in time."""
+        if not requests:
+            return []
+        ready, late = ray.wait(list(requests), num_returns=len(requests), timeout=ANSWER_S)
+        answers = []
         for call in ready:
             with suppress(*_SILENT):  # no hits: the rows are judged
-                found.append((asked[call], ray.get(call, timeout=ANSWER_S)))
-        self._quiet.update({asked[call]: time.monotonic() + QUIET_S for call in late})
-        return found
+                answers.append((requests[call], ray.get(call, timeout=ANSWER_S)))
+        self._quiet.update({requests[call]: time.monotonic() + QUIET_S for call in late})
+        return answers
 
 
-def hits(hashes: Sequence[str | None], answers: Sequence[tuple[Numbers, Found]]) -> Hits:
-    """Answers of partitions as one; with each, the places in `hashes` of what that partition was
-    asked.
+def hits(hashes: Sequence[str | None], answers: Sequence[tuple[Numbers, Entries]]) -> Hits:
+    """Answers of partitions as one.
+
+    Args:
+        hashes: of all contents.
+        answers: each with the positions in `hashes` of the keys that the partition was sent.
     """
     files: dict[File, int] = {}
     rows = len(hashes)
     merged = Hits(
         hashes, (), np.full(rows, -1, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.uint64)
     )
-    for places, found in answers:
-        numbers = np.array([files.setdefault(file, len(files)) for file in found.files], np.int64)
-        at = places[found.at]
-        merged.file[at], merged.row[at], merged.mask[at] = (
-            numbers[found.file],
-            found.row,
-            found.mask,
-        )
+    for positions, entries in answers:
+        numbers = np.array([files.setdefault(file, len(files)) for file in entries.files], np.int64)
+        at = positions[entries.at]
+        merged.file[at] = numbers[entries.file]
+        merged.row[at] = entries.row
+        merged.mask[at] = entries.mask
     return Hits(hashes, tuple(files), merged.file, merged.row, merged.mask)
 
 
 def start_index(rows: int, policies: Sequence[str]) -> Index:
-    """Partitions for the verdicts on `rows` rows, spread over the cluster. They use no CPU of their
-    own; one that dies comes back empty. They live as long as the caller holds this handle or a Ray
-    task or actor holds one it was given.
+    """Partitions for the verdicts on `rows` rows, spread over the cluster.
+
+    They use no CPU of their own; one that dies comes back empty. They live as long as the caller
+    holds this handle, or a Ray task or actor one that was passed to it.
     """
     options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": "SPREAD"}
     partition = ray.remote(Partition).options(**options)

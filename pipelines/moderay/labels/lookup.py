@@ -1,5 +1,6 @@
-"""Verdicts read where they lie: what the index says of a file is proved against the file before
-anything is taken.
+"""Verdicts read where they lie.
+
+What the index says of a file is proved against the file before anything is taken.
 
 A row of this run lies in a saved unit, and in the label file once its shard is published and the
 unit is gone; a row of an earlier output lies in that output's label file.
@@ -9,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from cachetools import LRUCache
 
 from moderay.core.storage import RemoteFile, details, get, read, version
 from moderay.core.verdicts import (
@@ -53,64 +54,71 @@ class ReplacedError(OSError):
 
 
 def file_version(layout: Layout, shard: str) -> str:
-    """What changes when a label file is written again: its size, and its etag or time. Raises
-    OSError.
+    """What changes when a label file is written again: its size, and its etag or time.
+
+    Raises:
+        OSError: it is not there, or its store does not answer.
     """
     info = details(layout.fs, layout.label(shard))
     return f"{info['size']}-{version(info)}"
 
 
 class Payloads:
-    """Reads what hits point at; one for a process, in any of its threads. `outputs`: by the number
-    a `Source` names them with; `policies`: those of the index.
-    """
+    """Reads what hits point at; one for a process, in any of its threads."""
 
     def __init__(self, outputs: Sequence[Layout], policies: Sequence[str]) -> None:
+        """Of an index.
+
+        Args:
+            outputs: by the number that a `Source` names them with.
+            policies: those of the index.
+        """
         self._outputs, self._policies = tuple(outputs), tuple(policies)[:MOST_POLICIES]
-        self._tables: _Held[pa.Table] = _Held(HELD_BYTES)
-        self._files: _Held[_Labels] = _Held(HELD_FILES)
-        self._lost: set[Source] = (
-            set()
-        )  # label files that are gone or not what they were; not asked for again
+        self._tables: _Cache[pa.Table] = _Cache(HELD_BYTES, lambda table: int(table.nbytes))
+        self._files: _Cache[_Labels] = _Cache(HELD_FILES)
+        # Label files that are gone or not what they were: they are not opened again.
+        self._lost: set[Source] = set()
 
     def read(self, hits: Hits) -> dict[str, pa.StructArray]:
-        """By policy, structs of `VERDICT` parallel to the hashes, null where nothing can be taken;
-        the origin is `duplicate` or, from an earlier output, `reused`. Taken is a row with this
-        very content and the status ok.
+        """Take the verdicts of rows with this very content and the status ok.
+
+        Returns:
+            By policy, structs of `VERDICT` parallel to the hashes, null where nothing can be taken.
+            The origin is `duplicate` or, from an earlier output, `reused`.
         """
         shards: dict[Source, list[int]] = {}
         for number, file in enumerate(hits.files):
             shards.setdefault(file.source, []).append(number)
         if len(shards) == 1:  # a shard that is read along: a thread would only cost
-            found = self._shard(*shards.popitem(), hits)
+            taken = self._shard(*shards.popitem(), hits)
         else:
             with ThreadPoolExecutor(READERS) as pool:
-                found = [
+                taken = [
                     rows
                     for shard in pool.map(self._shard, shards, shards.values(), repeat(hits))
                     for rows in shard
                 ]
-        return {policy: _column(found, policy, len(hits.hashes)) for policy in self._policies}
+        return {policy: _column(taken, policy, len(hits.hashes)) for policy in self._policies}
 
-    def _shard(self, source: Source, numbers: Sequence[int], hits: Hits) -> list[_Rows]:
+    def _shard(self, source: Source, numbers: Sequence[int], hits: Hits) -> list[_LabelRows]:
         """What is taken from one shard's units and label file."""
-        found, rest = [], [np.empty(0, np.int64)]
+        taken, rest = [], [np.empty(0, np.int64)]
         for number in numbers:
             at = np.flatnonzero(hits.file == number)
             unit = self._unit(hits.files[number])
             if unit is None:
                 rest.append(at)
             else:
-                found.append(self._take(unit, hits, at, source))
+                taken.append(self._take(unit, hits, at, source))
         left = np.concatenate(rest)
-        return found + [
-            self._take(table, hits, at, source)
-            for table, at in self._label_rows(source, hits, left)
+        return taken + [
+            self._take(table, hits, at, source) for table, at in self._groups(source, hits, left)
         ]
 
     def _unit(self, file: File) -> pa.Table | None:
-        """A saved unit; None where there is none, or its shard is published; no rows where it
-        cannot be read.
+        """A saved unit, without rows where it cannot be read.
+
+        None where there is none, or its shard is published.
         """
         source = file.source
         held = self._tables.get(file)
@@ -125,10 +133,10 @@ class Payloads:
         except UNREADABLE as error:
             given_up(source.shard, error)
             return _NOTHING
-        self._tables.put(file, table, table.nbytes)
+        self._tables.put(file, table)
         return table
 
-    def _label_rows(
+    def _groups(
         self, source: Source, hits: Hits, at: Numbers
     ) -> Iterator[tuple[pa.Table, Numbers]]:
         """Row groups of a shard's label file, each with the hits that lie there."""
@@ -163,21 +171,21 @@ class Payloads:
         held = self._tables.get(key)
         if held is None:
             held = labels.read(group, policies)
-            self._tables.put(key, held, held.nbytes)
+            self._tables.put(key, held)
         return held
 
-    def _take(self, table: pa.Table, hits: Hits, at: Numbers, source: Source) -> _Rows:
+    def _take(self, table: pa.Table, hits: Hits, at: Numbers, source: Source) -> _LabelRows:
         """The rows of a file that hits point at, where they are what the hits say."""
         if not len(table):
-            return _Rows(at[:0], {})
+            return _LabelRows(at[:0], {})
         rows = table.column(ROW.name).to_numpy()
-        place = np.minimum(np.searchsorted(rows, hits.row[at]), len(rows) - 1)
-        there = _at(table.select([CONTENT_HASH.name]), place).column(0)
-        asked = pa.chunked_array([pa.array([hits.hashes[i] for i in at], pa.string())])
-        same = pc.fill_null(pc.equal(there, asked), False).to_numpy() & (
-            rows[place] == hits.row[at]
+        position = np.minimum(np.searchsorted(rows, hits.row[at]), len(rows) - 1)
+        hashes = _at(table.select([CONTENT_HASH.name]), position).column(0)
+        expected = pa.chunked_array([pa.array([hits.hashes[i] for i in at], pa.string())])
+        same = pc.fill_null(pc.equal(hashes, expected), False).to_numpy() & (
+            rows[position] == hits.row[at]
         )
-        at, taken = at[same], _at(table, place[same])
+        at, taken = at[same], _at(table, position[same])
         columns = {}
         for bit, policy in enumerate(self._policies):
             if policy in table.column_names and table.schema.field(policy).type in (
@@ -186,11 +194,11 @@ class Payloads:
             ):
                 allowed = (hits.mask[at] >> np.uint64(bit) & np.uint64(1)).astype(bool)
                 columns[policy] = _allowed(structs(taken.column(policy)), allowed, source)
-        return _Rows(at, columns)
+        return _LabelRows(at, columns)
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _LabelRows:
     """Verdicts by policy, and for which of the hashes they are."""
 
     at: Numbers
@@ -247,22 +255,24 @@ def _at(table: pa.Table, rows: Numbers) -> pa.Table:
 
 
 def _row_ranges(metadata: pq.FileMetaData) -> tuple[Numbers, Numbers]:
-    """The first and the last value of `row` of each row group: with `where` or `sample` it is not
-    the place in the file. Raises `ReplacedError` for a file that does not say, which moderay did
-    not write.
+    """The first and the last value of `row` of each row group.
+
+    With `where` or `sample` it is not the position in the file.
+
+    Raises:
+        ReplacedError: the file does not say, so that moderay did not write it.
     """
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if ROW.name not in names:
         raise ReplacedError("a label file without the column row")
-    found = [
+    ranges = [
         metadata.row_group(i).column(names.index(ROW.name)).statistics
         for i in range(metadata.num_row_groups)
     ]
-    if any(item is None or not item.has_min_max for item in found):
+    if any(item is None or not item.has_min_max for item in ranges):
         raise ReplacedError("a label file without statistics of the column row")
-    return np.array([item.min for item in found], np.int64), np.array(
-        [item.max for item in found], np.int64
-    )
+    first, last = ([item.min for item in ranges], [item.max for item in ranges])
+    return np.array(first, np.int64), np.array(last, np.int64)
 
 
 def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
@@ -275,28 +285,29 @@ def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
 
 
 def _allowed(column: pa.StructArray, allowed: Numbers, source: Source) -> pa.StructArray:
-    """Structs of `VERDICT` of another origin; null where the status is not ok or nothing may be
-    taken. A duplicate cost nothing, the copy of a reused verdict is as reused as that, and a run of
+    """Structs of `VERDICT` of another origin; null where nothing may be taken.
+
+    A duplicate cost nothing, the copy of a reused verdict is as reused as that, and a run of
     another output has no number here.
     """
-    found = verdicts(column) if column.type == DECISION else column
-    columns = {name: found.field(name) for name in VERDICT.names}
+    rows = verdicts(column) if column.type == DECISION else column
+    columns = {name: rows.field(name) for name in VERDICT.names}
     if source.units:
         reused = pc.fill_null(pc.equal(columns["origin"], Origin.REUSED.value), False)
         columns["origin"] = pc.if_else(reused, Origin.REUSED.value, Origin.DUPLICATE.value)
         for name in ("prompt_tokens", "output_tokens"):
             columns[name] = pc.if_else(reused, columns[name], pa.scalar(0, pa.int32()))
     else:
-        columns["origin"] = pa.repeat(pa.scalar(Origin.REUSED.value), len(found))
+        columns["origin"] = pa.repeat(pa.scalar(Origin.REUSED.value), len(rows))
     if source.output:
-        columns["run"] = pa.nulls(len(found), pa.int16())
-    missing = pc.or_(pc.not_equal(found.field("status"), Status.OK.value), pa.array(~allowed))
+        columns["run"] = pa.nulls(len(rows), pa.int16())
+    missing = pc.or_(pc.not_equal(rows.field("status"), Status.OK.value), pa.array(~allowed))
     return pa.StructArray.from_arrays(list(columns.values()), fields=list(VERDICT), mask=missing)
 
 
-def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
+def _column(taken: Sequence[_LabelRows], policy: str, rows: int) -> pa.StructArray:
     """What was taken for one policy, in the order of the hashes."""
-    parts = [part for part in found if policy in part.columns]
+    parts = [part for part in taken if policy in part.columns]
     at = np.concatenate([np.empty(0, np.int64), *[part.at for part in parts]])
     where = np.full(rows, -1, np.int64)
     where[at] = np.arange(len(at))
@@ -307,29 +318,22 @@ def _column(found: Sequence[_Rows], policy: str, rows: int) -> pa.StructArray:
 
 
 def given_up(shard: str, error: Exception) -> None:
-    """Rows whose verdict cannot be read are judged: a cost that somebody may want to know the
-    reason of.
-    """
+    """Say why a shard's verdicts cannot be read: its rows are judged, which costs."""
     logging.getLogger(__name__).warning("earlier verdicts of %s are not used: %s", shard, error)
 
 
-class _Held(Generic[T]):
-    """The values used last, as many as `most` in weight, or one."""
+class _Cache(Generic[T]):
+    """The values used last, for any thread: as many as `most` in weight, or one that is heavier."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._weight, self._lock = most, 0, threading.Lock()
-        self._items: OrderedDict[Any, tuple[T, int]] = OrderedDict()
+    def __init__(self, most: int, weight: Callable[[T], int] = lambda value: 1) -> None:
+        # A value that weighs more than all that may be held is kept alone, not refused.
+        self._values: LRUCache[Any, T] = LRUCache(most, lambda value: min(weight(value), most))
+        self._lock = threading.Lock()
 
     def get(self, key: Any) -> T | None:
         with self._lock:
-            if key not in self._items:
-                return None
-            self._items.move_to_end(key)
-            return self._items[key][0]
+            return self._values.get(key)
 
-    def put(self, key: Any, value: T, weight: int = 1) -> None:
+    def put(self, key: Any, value: T) -> None:
         with self._lock:
-            self._weight += weight - self._items.pop(key, (value, 0))[1]
-            self._items[key] = (value, weight)
-            while self._weight > self._most and len(self._items) > 1:
-                self._weight -= self._items.popitem(last=False)[1][1]
+            self._values[key] = value

@@ -125,19 +125,9 @@ class RateRecord(RecordPart):
     """Tokens a second, prompts and answers together."""
 
 
-class RunRecord(RunOrigin):
-    """One run. What it says of its end is there when it has ended."""
+class RunEnd(RecordPart):
+    """What a run says of itself when it ends."""
 
-    status: RunStatus
-    """killed: it never wrote its end."""
-    date: str | None = None
-    """The night it counts to, ISO 8601: the job's date, or the day it began."""
-    host: str | None = None
-    """The driver's machine."""
-    audit: float = 0.0
-    """Share of what earlier judges settled that the last one judged too."""
-    reuse: tuple[ReusedOutput, ...] = ()
-    """Outputs it took verdicts from, and those that these took theirs from."""
     ended: str | None = None
     """UTC, ISO 8601."""
     seconds: float = 0.0
@@ -160,6 +150,21 @@ class RunRecord(RunOrigin):
     """Why it ended early."""
     pruned: tuple[str, ...] = ()
     """Shards that were gone from the input, and whose labels were removed."""
+
+
+class RunRecord(RunEnd, RunOrigin):
+    """One run. What it says of its end is there when it has ended."""
+
+    status: RunStatus
+    """killed: it never wrote its end."""
+    date: str | None = None
+    """The night it counts to, ISO 8601: the job's date, or the day it began."""
+    host: str | None = None
+    """The driver's machine."""
+    audit: float = 0.0
+    """Share of what earlier judges settled that the last one judged too."""
+    reuse: tuple[ReusedOutput, ...] = ()
+    """Outputs it took verdicts from, and those that these took theirs from."""
     new: NewLabels | None = None
     """What it added to the labels."""
 

@@ -32,6 +32,10 @@ class ChosenRow(RecordPart):
     """As in the label file; null where there is no verdict."""
     probability: float | None
     """P(violates); null where there is none."""
+    rationale: str | None = None
+    """As in the label file, its beginning."""
+    detail: str | None = None
+    """As in the label file, its beginning."""
 
 
 class ChosenRows(RecordPart):
@@ -142,6 +146,8 @@ class FooterCache(Record):
 
     The version rises too when what is counted, or how row groups are cut, changes.
     """
+
+    indent: ClassVar[int | None] = None
 
     schema_version: Literal[1] = 1
     """Version of this file's schema; with another one it is made again."""

@@ -1,5 +1,6 @@
-"""Verdicts that were paid for already: a row takes the one its content got before, where the same
-judge would give it again.
+"""Verdicts that were paid for already.
+
+A row takes the one its content got before, where the same judge would give it again.
 
 They lie in label files: this output's own, and those of the outputs that `reuse:` names. A reader
 looks through the files of the same name as its shard (`ReadAlong`), where most of its contents will
@@ -42,6 +43,7 @@ from moderay.labels.lookup import (
     given_up,
     judged,
 )
+from moderay.labels.manifest_record import Manifest
 
 if TYPE_CHECKING:
     from moderay.judges.cascade import Cascade
@@ -55,8 +57,12 @@ Usable = Mapping[str, Mapping[str, Band | None]]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A published shard whose verdicts may be taken; picklable. `output`: its number among the
-    outputs, of which this run's is 0.
+    """A published shard whose verdicts may be taken; picklable.
+
+    Attributes:
+        output: its number among the outputs, of which this run's is 0.
+        shard: path of the label file below the output.
+        usable: what of it may be taken.
     """
 
     output: int
@@ -67,45 +73,56 @@ class LabelFile:
 def usable_verdicts(
     cascades: Sequence[Cascade], judges: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, Band | None]]:
-    """What of a label file whose marker names these judge keys (by policy and judge) stands in
-    these cascades too.
+    """What of a label file stands in these cascades too.
+
+    Args:
+        cascades: of this run.
+        judges: the judge keys that its marker names, by policy and judge.
     """
-    found = {
+    by_policy = {
         cascade.policy.id: cascade.reusable(judges.get(cascade.policy.id, {}))
         for cascade in cascades
     }
-    return {policy: taken for policy, taken in found.items() if taken}
+    return {policy: taken for policy, taken in by_policy.items() if taken}
 
 
 @dataclass(frozen=True)
 class EarlierOutput:
-    """An output that `reuse:` names. `shards`: by label file, what of it may be taken; `rows` in
-    these.
+    """An output that `reuse:` names.
+
+    Attributes:
+        layout: of the output.
+        rows: in the shards.
+        shards: by label file, what of it may be taken.
+        manifest: of the output.
     """
 
     layout: Layout
     rows: int
     shards: Mapping[str, Usable]
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
 
 def earlier_outputs(
     url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], own: str
 ) -> list[EarlierOutput]:
-    """The outputs that an entry of `reuse:` names. Of those that a glob finds, the job's `own` is
-    left out, and of one that is not finished counts what is published: a night that was stopped
-    must not stop the next. Raises `UserError` for an entry that names none, or one that is not
-    finished.
+    """The outputs that an entry of `reuse:` names.
+
+    Of those that a glob finds, the job's `own` is left out, and of one that is not finished counts
+    what is published: a night that was stopped must not stop the next.
+
+    Raises:
+        UserError: the entry names none, or one that is not finished.
     """
     fs, path = filesystem(url, storage)
     if not is_glob(fs, path):
         return [earlier_output(url, storage, cascades)]
     with plain_errors(url):
-        found = outputs(url, storage)
+        urls = outputs(url, storage)
     mine = canonical_url(own, storage)
     return [
         earlier_output(name, storage, cascades, finished=False)
-        for name in found
+        for name in urls
         if canonical_url(name, storage) != mine
     ]
 
@@ -113,8 +130,10 @@ def earlier_outputs(
 def earlier_output(
     url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], finished: bool = True
 ) -> EarlierOutput:
-    """Read an output's manifest and markers. Raises `UserError` where there is none, or with
-    `finished` where its last run did not end.
+    """Read an output's manifest and markers.
+
+    Raises:
+        UserError: there is none, or with `finished` its last run did not end.
     """
     layout = Layout(url, storage)
     with plain_errors(url):
@@ -123,34 +142,45 @@ def earlier_output(
             raise UserError(
                 f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json"
             )
-        if finished and (status := manifest["runs"][-1]["status"]) != "finished":
+        if finished and (status := manifest.last_run.status) != "finished":
             raise UserError(
                 f"reuse: {url} is not finished (its last run: {status}): run its job to the end "
                 "first, or leave it out"
             )
-        markers = read_markers(
+        published = read_markers(
             layout,
             [
                 layout.marker(name, *marker)
-                for name, found in list_state(layout).markers.items()
-                for marker in found
+                for name, markers in list_state(layout).markers.items()
+                for marker in markers
             ],
         )
-    shards = {marker["shard"]: usable_verdicts(cascades, marker["judges"]) for marker in markers}
-    found = {name: usable for name, usable in shards.items() if usable}
-    rows = sum(marker["rows"] for marker in markers if marker["shard"] in found)
-    return EarlierOutput(layout, rows, found, manifest)
+        shards, rows = dict[str, Usable](), 0
+        for marker in published:
+            if usable := usable_verdicts(cascades, marker.judges):
+                rows += marker.rows
+                shards[marker.shard] = usable
+    return EarlierOutput(layout, rows, shards, manifest)
 
 
 class ReadAlong:
-    """Verdicts of a few label files, by content. `outputs`: layouts, as the files number them.
-    Raises OSError where the store does not give a file: its verdicts are paid for. One that is gone
-    or broken has none, and its rows are judged.
-    """
+    """Verdicts of a few label files, by content."""
 
     def __init__(
         self, outputs: Sequence[Layout], files: Sequence[LabelFile], policies: Sequence[str]
     ) -> None:
+        """Read which contents the files judge.
+
+        One that is gone or broken has none, and its rows are judged.
+
+        Args:
+            outputs: layouts, as the files number them.
+            files: label files.
+            policies: whose verdicts may be taken.
+
+        Raises:
+            OSError: the store does not give a file; its verdicts are paid for.
+        """
         self._known, self._payloads = Partition(), Payloads(outputs, policies)
         # The shard's own file last: of two entries for a content the later counts, and a row keeps
         # the verdict it has.
@@ -168,8 +198,11 @@ class ReadAlong:
             )
 
     def find(self, hashes: Sequence[str | None]) -> dict[str, pa.StructArray]:
-        """By policy, what was said of each content: structs of `VERDICT` with the origin `reused`,
-        null where there is nothing to take.
+        """The earlier verdicts on contents.
+
+        Returns:
+            By policy, structs of `VERDICT` with the origin `reused`, null where there is nothing to
+            take.
         """
         column = pa.array(hashes, pa.string())
         at = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
@@ -180,7 +213,12 @@ class ReadAlong:
 
 @dataclass(frozen=True)
 class Loaded:
-    """`rows`: entries given to the index; `unreadable`: by shard, why its verdicts are not used."""
+    """What the index was given.
+
+    Attributes:
+        rows: entries.
+        unreadable: by shard, why its verdicts are not used.
+    """
 
     rows: int
     unreadable: Mapping[str, str]
@@ -196,21 +234,21 @@ def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) ->
     rows, unreadable = 0, dict[str, str]()
     for number, call in enumerate(calls):
         try:
-            found = ray.get(call)
+            loaded = ray.get(call)
         except (
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.OutOfMemoryError,
             ray.exceptions.NodeDiedError,
         ) as error:
             lost = files[number * LOAD_FILES : (number + 1) * LOAD_FILES]
-            found = Loaded(
+            loaded = Loaded(
                 0,
                 {
                     file.shard: f"Ray lost the task that read it ({type(error).__name__})"
                     for file in lost
                 },
             )
-        rows, unreadable = rows + found.rows, unreadable | dict(found.unreadable)
+        rows, unreadable = rows + loaded.rows, unreadable | dict(loaded.unreadable)
     return Loaded(rows, unreadable)
 
 
@@ -233,8 +271,12 @@ def _load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -
 def entries(
     layout: Layout, file: LabelFile, policies: Sequence[str]
 ) -> Iterator[tuple[Source, pa.StringArray, Numbers, Numbers]]:
-    """Source, hashes, positions and masks of a label file's row groups; a mask is 0 where nothing
-    may be taken. Raises OSError, pa.ArrowException or ValueError for a file that cannot be read.
+    """Source, hashes, positions and masks of a label file's row groups.
+
+    A mask is 0 where nothing may be taken.
+
+    Raises:
+        OSError: the file cannot be read, as pa.ArrowException and ValueError.
     """
     source = Source(file.output, file.shard, version=file_version(layout, file.shard))
     with pq.ParquetFile(RemoteFile(layout.fs, layout.label(file.shard)), pre_buffer=True) as labels:
@@ -266,16 +308,17 @@ def entries(
 
 
 def takable(decisions: pa.StructArray, judges: Mapping[str, Band | None]) -> Numbers:
-    """Bool: which of a label file's decisions may be taken: status ok, by one of these judges, and
-    outside its band. Needs the fields status, decided_by and probability.
+    """Bool: which of a label file's decisions may be taken.
+
+    Those of status ok, by one of these judges, and outside its band. Needs the fields status,
+    decided_by and probability.
     """
-    found = np.zeros(len(decisions), bool)
+    settled = np.zeros(len(decisions), bool)
     probability = decisions.field("probability").to_numpy(zero_copy_only=False)
     for judge, band in judges.items():
         mine = pc.fill_null(pc.equal(decisions.field("decided_by"), judge), False).to_numpy(
             zero_copy_only=False
         )
-        found |= mine if band is None else mine & band.settles(probability)
-    return np.asarray(
-        found & pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False)
-    )
+        settled |= mine if band is None else mine & band.settles(probability)
+    ok = pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False)
+    return np.asarray(settled & ok)

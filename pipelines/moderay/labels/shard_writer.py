@@ -7,10 +7,7 @@ the units. A task that dies at any point is simply run again.
 
 from __future__ import annotations
 
-import functools
-import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
@@ -28,9 +24,11 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, stru
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
-from moderay.labels.decisions import decide, distribution, flagged, redecide, summary
+from moderay.labels.decisions import decide, flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
+from moderay.labels.records import ShardMarker
+from moderay.labels.shard_tally import ShardTally
 
 
 class ShardFailedError(ModerayError):
@@ -39,9 +37,20 @@ class ShardFailedError(ModerayError):
 
 @dataclass(frozen=True)
 class Publication:
-    """What publishing a shard needs; picklable. `key`: the shard's; `units`: the key its units are
-    saved under. `judges`: judge keys by policy and judge. `columns`: carried input fields. `epoch`:
-    of the driver's lease.
+    """What publishing a shard needs; picklable.
+
+    Attributes:
+        layout: of the output.
+        shard: what is published.
+        key: the shard's.
+        units: the key its units are saved under.
+        decision: hash of what the verdicts become.
+        judges: judge keys by policy and judge.
+        rules: how the verdicts of each policy are decided.
+        columns: input fields that are carried over.
+        reasoning: whose reasoning is kept: all, flagged or none.
+        epoch: of the driver's lease.
+        storage: options of the input's storage.
     """
 
     layout: Layout
@@ -58,19 +67,32 @@ class Publication:
 
     @property
     def label_schema(self) -> pa.Schema:
+        """What moderay adds to the input."""
         return pa.schema(label_fields([rule.policy for rule in self.rules]))
 
     @property
     def schema(self) -> pa.Schema:
+        """Of the label file."""
         return pa.schema([*self.columns, *self.label_schema])
 
 
 def publish(
     work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """Publish a shard from its units; `old`: its markers, replaced by the new one. Returns the
-    marker's content. Raises `ShardFailedError`, `LeaseLostError`, or OSError where the storage
-    keeps failing.
+) -> ShardMarker:
+    """Publish a shard from its units.
+
+    Args:
+        work: the shard.
+        units: its rows.
+        old: (key, decision) of the markers it had; the new one takes their place.
+
+    Returns:
+        The new marker.
+
+    Raises:
+        ShardFailedError: this shard cannot be published.
+        LeaseLostError: another driver has taken over.
+        OSError: the storage keeps failing.
     """
     if missing := gaps(work.shard.rows, units):
         raise ShardFailedError(
@@ -81,9 +103,10 @@ def publish(
     return _write(work, _beside_input(work, decided), units, old)
 
 
-def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Write a published shard again from its own probabilities: under other thresholds, or with
-    other columns carried.
+def republish(work: Publication, old: Sequence[tuple[str, str]]) -> ShardMarker:
+    """Write a published shard again from its own probabilities.
+
+    Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
     """
     layout = work.layout
     with pq.ParquetFile(
@@ -96,7 +119,11 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> dict[str, An
 
 
 def assert_unchanged(work: Publication) -> None:
-    """Raises `ShardFailedError`."""
+    """Assert that the input file is the one that was judged.
+
+    Raises:
+        ShardFailedError: it has gone, or changed.
+    """
     now = stamp(*filesystem(work.shard.url, work.storage))
     if now is None:
         raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
@@ -111,32 +138,39 @@ def _write(
     batches: Iterator[pa.Table],
     units: Sequence[Range],
     old: Sequence[tuple[str, str]],
-) -> dict[str, Any]:
+) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         file = Path(folder) / "labels.parquet"
-        counted, new = _to_local(file, work, batches, again=bool(old))
-        _verify(file, work, counted.rows)
+        # Of a shard that was published before, also what this run judged.
+        tally = ShardTally(work.rules, work.epoch if old else None)
+        _to_local(file, work, batches, tally)
+        marker = _marker(work, tally)
+        _verify(file, work, marker.rows)
         assert_epoch(layout, work.epoch)
         put_file(fs, str(file), layout.label(work.shard.name), layout.private("tmp"))
-    marker = {
-        "shard": work.shard.name,
-        "identity": work.shard.identity,
-        "source": work.shard.url,
-        "input_rows": work.shard.rows,
-        **vars(counted),
-        # Of a shard that was published before: what this run judged. Of any other: all of it.
-        **({} if new is None else {"new": vars(new)}),
-        "judges": work.judges,
-        "thresholds": {rule.policy: rule.threshold for rule in work.rules},
-        "run": work.epoch,
-    }
-    layout.write(
-        layout.marker(work.shard.name, work.key, work.decision),
-        json.dumps(marker, indent=1).encode(),
-    )
+    layout.write(layout.marker(work.shard.name, work.key, work.decision), marker.to_json())
     drop(work, units, old)
     return marker
+
+
+def _marker(work: Publication, tally: ShardTally) -> ShardMarker:
+    counts = tally.counts
+    return ShardMarker(
+        shard=work.shard.name,
+        identity=work.shard.identity,
+        source=work.shard.url,
+        input_rows=work.shard.rows,
+        rows=counts.rows,
+        flagged=counts.flagged,
+        policies=counts.policies,
+        new=tally.new,
+        histograms={name: profile.histogram() for name, profile in tally.profiles.items()},
+        chosen={name: profile.chosen() for name, profile in tally.profiles.items()},
+        judges={name: dict(keys) for name, keys in work.judges.items()},
+        thresholds={rule.policy: rule.threshold for rule in work.rules},
+        run=work.epoch,
+    )
 
 
 def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> None:
@@ -152,52 +186,20 @@ def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str
         remove(fs, path)
 
 
-@dataclass
-class Tally:
-    """Label rows, how many of them are flagged, and by policy the counts of `decisions.summary` and
-    `decisions.distribution`.
-    """
-
-    policies: dict[str, Counter[str]]
-    rows: int = 0
-    flagged: int = 0
-
-    def add(self, flagged: pa.Array, decisions: Mapping[str, pa.StructArray]) -> None:
-        self.rows += len(flagged)
-        self.flagged += pc.sum(flagged).as_py() or 0
-        for name, rows in decisions.items():
-            self.policies[name].update(summary(rows) | distribution(rows))
-
-
 def _to_local(
-    file: Path, work: Publication, batches: Iterator[pa.Table], again: bool
-) -> tuple[Tally, Tally | None]:
-    """Write the label file; what all its rows are and, with `again`, those that this run judged."""
-    all_, new = (Tally({rule.policy: Counter() for rule in work.rules}) for _ in range(2))
+    file: Path, work: Publication, batches: Iterator[pa.Table], tally: ShardTally
+) -> None:
+    """Write the label file, and count what is in it."""
     # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
             writer.write_table(table)
-            flags = table.column(FLAGGED.name).combine_chunks()
-            decisions = {rule.policy: structs(table.column(rule.policy)) for rule in work.rules}
-            all_.add(flags, decisions)
-            if again:
-                judged = {
-                    name: pc.fill_null(pc.equal(rows.field("run"), work.epoch), False)
-                    for name, rows in decisions.items()
-                }
-                new.add(
-                    flags.filter(functools.reduce(pc.or_, judged.values())),
-                    {name: rows.filter(judged[name]) for name, rows in decisions.items()},
-                )
-    return all_, new if again else None
+            tally.add(table)
 
 
 def _verify(file: Path, work: Publication, rows: int) -> None:
-    """Read back what was written: as many rows, their positions rising, in the schema that was
-    promised.
-    """
+    """Read back what was written: as many rows, rising positions, the schema that was promised."""
     with pq.ParquetFile(file) as written:
         positions = written.read(columns=[ROW.name]).column(0).to_numpy()
         if (
@@ -212,8 +214,9 @@ def _verify(file: Path, work: Publication, rows: int) -> None:
 
 
 def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Label rows beside the carried columns of the input; both in row order, one batch of input
-    after the other.
+    """Label rows beside the carried columns of the input.
+
+    Both in row order, one batch of input after the other.
     """
     held = work.label_schema.empty_table()
     for start, end, carried in _carried(work):
@@ -247,7 +250,7 @@ def _decided(work: Publication, unit: pa.Table) -> pa.Table:
 
 
 def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The columns of `schema` from a label file, with the policies' present thresholds."""
+    """The columns of `schema` from a label file, with the rules' thresholds."""
     for batch in file.iter_batches(batch_size=8192, columns=schema.names):
         table = pa.Table.from_batches([batch]).select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from moderay.config.job import JUDGES
 from moderay.judges.cascade import Cascade, EngineJudge
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
+from moderay.labels.manifest_record import Manifest, RunRecord
 from moderay.pipeline.check import Checked
 from moderay.pipeline.plan import Plan
-from moderay.pipeline.sample import PolicyCounts, read_sample
+from moderay.pipeline.sample import SampleCounts, read_sample
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def forecast(checked: Checked, plan: Plan, most: int, rate: float | None) -> For
     )
 
 
-def settled_on_engine(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> dict[str, int]:
+def settled_on_engine(judges: Sequence[JudgeProfile], counts: SampleCounts) -> dict[str, int]:
     """By judge, how many of the distinct contents it settles; judges that settle none left out."""
     settled: dict[str, int] = {}
     left = 1.0
@@ -190,7 +190,7 @@ def settled_on_engine(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> d
     return settled
 
 
-def engine_cost(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> Cost:
+def engine_cost(judges: Sequence[JudgeProfile], counts: SampleCounts) -> Cost:
     """What judging these contents costs, each judge being asked what those before it leave.
 
     The last is asked for the audited contents too, whoever settles them.
@@ -206,7 +206,7 @@ def engine_cost(judges: Sequence[JudgeProfile], counts: PolicyCounts) -> Cost:
     return total
 
 
-def judge_cost(judge: JudgeProfile, counts: PolicyCounts, asked: float) -> Cost:
+def judge_cost(judge: JudgeProfile, counts: SampleCounts, asked: float) -> Cost:
     """What one judge costs that is asked about `asked` contents as long as these on average."""
     contents = max(1, counts.contents)
     windows = asked * counts.windows / contents
@@ -297,26 +297,21 @@ def _earlier_runs(checked: Checked, plan: Plan) -> list[EarlierRuns]:
     ]
 
 
-def earlier_runs(manifest: Mapping[str, Any]) -> EarlierRuns:
+def earlier_runs(manifest: Manifest) -> EarlierRuns:
     """What a manifest shows of the judges."""
-    judges: Mapping[str, Mapping[str, Any]] = manifest.get("judges", {})
-    counts: Mapping[str, Mapping[str, int]] = manifest.get("counts", {})
     return EarlierRuns(
         settled={
-            policy: {name: report[name]["settled"] for name in JUDGES if name in report}
-            for policy, report in judges.items()
+            policy: {name: report[name].settled for name in JUDGES if name in report}
+            for policy, report in manifest.judges.items()
         },
-        output_tokens={
-            policy: policy_counts.get("output_tokens", 0)
-            for policy, policy_counts in counts.items()
-        },
-        tokens_per_s=_rate_of_last_run(manifest["runs"]),
+        output_tokens={policy: counts.output_tokens for policy, counts in manifest.counts.items()},
+        tokens_per_s=_rate_of_last_run(manifest.runs),
     )
 
 
-def _rate_of_last_run(runs: Sequence[Mapping[str, Any]]) -> float | None:
+def _rate_of_last_run(runs: Sequence[RunRecord]) -> float | None:
     for run in reversed(runs):
-        if run.get("rates") and run["hardware"].get("engines"):
-            engines = max(run["hardware"]["gpus"], run["hardware"]["engines"])
-            return float(sum(rate["tokens_per_s"] for rate in run["rates"].values()) / engines)
+        if run.rates and run.hardware is not None and run.hardware.engines:
+            engines = max(run.hardware.gpus, run.hardware.engines)
+            return sum(rate.tokens_per_s for rate in run.rates.values()) / engines
     return None

@@ -27,8 +27,9 @@ from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
-from moderay.labels.layout import read_markers
+from moderay.labels.layout import read_markers, write_manifest
 from moderay.labels.lease import Lease
+from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.reuse import LabelFile, load
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
@@ -65,7 +66,7 @@ class Outcome:
     policy id; `pruned`: shards.
     """
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     worked: bool
     judged: int
     seconds: float
@@ -74,7 +75,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        return 0 if self.manifest.get("complete") else 1
+        return 0 if self.manifest.complete else 1
 
 
 def run(
@@ -93,8 +94,8 @@ def run(
     if not plan.todo and not plan.leftovers and not (prune and plan.gone) and _finished(plan):
         # A shard that has become unreadable since is told again; nothing is written.
         assert plan.manifest is not None
-        now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": list(plan.gone)}
-        return Outcome({**plan.manifest, **now}, False, 0, 0.0, {})
+        now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": tuple(plan.gone)}
+        return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
     progress = progress or Progress(None)
     with (
         plain_errors(checked.job.output.path),
@@ -108,7 +109,7 @@ def run(
 
 
 def _finished(plan: Plan) -> bool:
-    return plan.manifest is not None and plan.manifest["runs"][-1]["status"] == "finished"
+    return plan.manifest is not None and plan.manifest.last_run.status == "finished"
 
 
 def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: bool) -> Outcome:
@@ -122,9 +123,9 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         checked,
         plan,
         lease.epoch,
-        manifests.local_hardware() | {"gpus": gpus, "engines": engines.most if engines else 0},
+        manifests.hardware(gpus, engines.most if engines else 0),
     )
-    manifests.write(plan.layout, manifest)
+    write_manifest(plan.layout, manifest)
     publisher = Publisher(checked, plan, lease.epoch, publishing_tasks(cpus))
     for work in plan.todo:
         if not work.missing:
@@ -152,30 +153,30 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
     failed = {
         files[name]: reason for name, reason in {**publisher.finish(), **tracker.failed}.items()
     }
-    faults = {"unreadable": dict(checked.scan.unreadable), "failed": failed}
+    faults = manifests.Faults(
+        dict(checked.scan.unreadable), failed, () if prune else tuple(plan.gone)
+    )
     progress.stop()
     seconds, rates = time.monotonic() - began, progress.rates()
-    ending = {
-        "status": "stopped" if stopped else "finished",
-        "seconds": round(seconds, 1),
-        "judged": progress.rows,
-        "reused_verdicts": progress.reused,
-        "engine_restarts": progress.restarts,
-        "usage": dict(progress.usage),
-        "actors": seen.actors,
-        "most_bytes_ahead": seen.most_ahead,
-        "rates": {name: rate._asdict() for name, rate in rates.items()},
-        **({"stopped": str(stopped)} if stopped else {}),
-        **({"pruned": list(plan.gone)} if prune and plan.gone else {}),
-    }
-    markers = [*read_markers(plan.layout, [path for _, path in plan.done]), *publisher.markers]
-    manifest = manifests.ended(
-        manifest, checked, markers, ending, faults, () if prune else plan.gone
+    end = RunEnd(
+        seconds=round(seconds, 1),
+        judged=progress.rows,
+        reused_verdicts=progress.reused,
+        engine_restarts=progress.restarts,
+        usage=dict(progress.usage),
+        actors=seen.actors,
+        most_bytes_ahead=seen.most_ahead,
+        rates={name: RateRecord(**rate._asdict()) for name, rate in rates.items()},
+        stopped=str(stopped) if stopped else None,
+        pruned=tuple(plan.gone) if prune else (),
     )
-    manifests.write(plan.layout, manifest)
+    for marker in read_markers(plan.layout, [path for _, path in plan.done]):
+        publisher.total.add(marker)
+    manifest = manifests.ended(manifest, checked, publisher.total, end, faults)
+    write_manifest(plan.layout, manifest)
     if stopped is not None:
         raise stopped
-    event("run ended", rows=progress.rows, seconds=round(seconds, 1), complete=manifest["complete"])
+    event("run ended", rows=progress.rows, seconds=round(seconds, 1), complete=manifest.complete)
     return Outcome(manifest, True, progress.rows, seconds, rates, tuple(plan.gone) if prune else ())
 
 

@@ -1,29 +1,30 @@
-"""What a run has to do: keys, what the output holds already, and what is left. No engine, and
-nothing is written.
+"""What a run has to do: keys, what the output holds already, and what is left.
+
+No engine, and nothing is written.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
-from moderay.core.storage import get, plain_errors
-from moderay.core.verdicts import RETRYABLE
+from moderay.core.storage import plain_errors
 from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
-from moderay.labels.layout import Layout, State, list_state, read_manifest
+from moderay.labels.layout import Layout, State, list_state, read_manifest, read_markers
+from moderay.labels.manifest_record import JudgeRecord, Manifest
+from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.pipeline.check import Checked
 
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:
+    """Of what a shard's verdicts depend on: its file, the cascade, and which rows are judged."""
     return digest({"shard": shard.identity, "cascade": cascade, "selection": selection})
 
 
@@ -32,10 +33,17 @@ Marker = tuple[str, str]
 
 @dataclass(frozen=True)
 class Work:
-    """One shard that is not published as this job wants it. `units`: the key its units are saved
-    under; `saved`: ranges judged already; `old`: its markers; `earlier`: label files whose verdicts
-    its rows may take. `redecide`: the verdicts are there, only under other thresholds or beside
-    other columns.
+    """One shard that is not published as this job wants it.
+
+    Attributes:
+        shard: the input file.
+        key: of the shard.
+        units: the key its units are saved under.
+        saved: ranges that are judged already.
+        old: its markers.
+        earlier: label files whose verdicts its rows may take.
+        redecide: whether the verdicts are there, only under other thresholds or beside other
+            columns.
     """
 
     shard: Shard
@@ -48,15 +56,24 @@ class Work:
 
     @property
     def missing(self) -> list[Range]:
+        """Ranges that are left to judge."""
         return [] if self.redecide else gaps(self.shard.rows, self.saved)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`outputs`: this one's layout, then those that are reused, as label files number them. `todo`:
-    shards to work on, in order. `done`: shards published already, with their markers' paths.
-    `leftovers`: files that nobody needs any more. `gone`: by shard that the input no longer has,
-    the files of its labels.
+    """What there is to do in an output, and what is there.
+
+    Attributes:
+        layout: of the output.
+        outputs: this one's layout, then those that are reused, as label files number them.
+        cascade: hash of all policies' cascades.
+        decision: hash of thresholds and carried columns.
+        todo: shards to work on, in order.
+        done: shards published already, with their markers' paths.
+        leftovers: files that nobody needs any more.
+        gone: by shard that the input no longer has, the files of its labels.
+        manifest: as the last run left it; None where there was none.
     """
 
     layout: Layout
@@ -67,17 +84,24 @@ class Plan:
     done: tuple[tuple[Shard, str], ...]
     leftovers: tuple[str, ...]
     gone: Mapping[str, tuple[str, ...]]
-    manifest: Mapping[str, Any] | None
+    manifest: Manifest | None
 
     @property
     def rows_left(self) -> int:
+        """Rows that are left to judge."""
         return sum(end - start for work in self.todo for start, end in work.missing)
 
 
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
-    """List the output and subtract. `retry_failed`: rows that another attempt may judge are left to
-    do as well. Raises `UserError` where the output holds labels of another cascade or of another
-    input's files, unless `replace`.
+    """List the output and subtract.
+
+    Args:
+        checked: the job.
+        replace: also over labels of another cascade, or of another input's files.
+        retry_failed: rows that another attempt may judge are left to do as well.
+
+    Raises:
+        UserError: the output holds labels of another cascade or of another input's files.
     """
     job = checked.job
     layout = Layout(job.output.path, job.storage)
@@ -89,22 +113,22 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         manifest = read_manifest(layout)
         if not replace:
             _assert_same_cascade(layout, manifest, checked.cascades)
-        found = _Subtraction(layout, list_state(layout), checked.cascades, decision, checked.reused)
+        left = _Subtraction(layout, list_state(layout), checked.cascades, decision, checked.reused)
         keys = {shard.name: shard_key(shard, cascade, selection) for shard in checked.scan.shards}
-        found.subtract(checked.scan.shards, keys, retry_failed)
+        left.subtract(checked.scan.shards, keys, retry_failed)
         if not replace:
-            _assert_same_source(layout, found)
+            _assert_same_source(layout, left)
     unreadable = {label_file(file) for file, _ in checked.scan.unreadable}
-    gone = {name: found.files(name) for name in sorted(found.names - keys.keys() - unreadable)}
+    gone = {name: left.files(name) for name in sorted(left.names - keys.keys() - unreadable)}
     outputs = (layout, *[output.layout for output in checked.reused])
     return Plan(
         layout,
         outputs,
         cascade,
         decision,
-        tuple(found.todo),
-        tuple(found.done),
-        tuple(found.leftovers),
+        tuple(left.todo),
+        tuple(left.done),
+        tuple(left.leftovers),
         gone,
         manifest,
     )
@@ -112,8 +136,18 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
 
 @dataclass
 class _Subtraction:
-    """Shards minus what the output holds. `reused`: the outputs that `reuse:` names. `markers`:
-    what those that were looked into say, by shard.
+    """Shards minus what the output holds.
+
+    Attributes:
+        layout: of the output.
+        state: what it holds.
+        cascades: of this job.
+        decision: hash of thresholds and carried columns.
+        reused: the outputs that `reuse:` names.
+        todo: shards to work on.
+        done: shards published already, with their markers' paths.
+        leftovers: files that nobody needs any more.
+        markers: those that were read, by shard.
     """
 
     layout: Layout
@@ -124,7 +158,7 @@ class _Subtraction:
     todo: list[Work] = field(default_factory=list)
     done: list[tuple[Shard, str]] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
-    markers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    markers: dict[str, ShardMarker] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -151,9 +185,10 @@ class _Subtraction:
                 )
 
     def _published(self, shard: Shard, key: str, retry_failed: bool) -> None:
-        """A shard that is through: what a driver that died here left lying goes, but not an attempt
-        to judge its failed rows, which has units of its own: it is published if whole, and goes on
-        when asked for.
+        """A shard that is through.
+
+        What a driver that died here left lying goes, but not an attempt to judge its failed rows,
+        which has units of its own: it is published if whole, and goes on with `retry_failed`.
         """
         old = (key, self.decision)
         self.leftovers += [
@@ -165,28 +200,27 @@ class _Subtraction:
         if marker is None:
             self.done.append((shard, self.layout.marker(shard.name, *old)))
             return
-        retry = digest([key, "retry", marker["run"]])
+        retry = digest([key, "retry", marker.run])
         saved = self._keep(shard.name, (retry,))
-        failed = sum(
-            counts[status.value] for counts in marker["policies"].values() for status in RETRYABLE
-        )
+        failed = sum(counts.failed for counts in marker.policies.values())
         if (retry_failed and failed) or (saved and not gaps(shard.rows, saved)):
             self.todo.append(Work(shard, key, retry, saved, (old,), self._earlier(shard)))
         else:
             self.done.append((shard, self.layout.marker(shard.name, *old)))
 
     def _keep(self, name: str, keys: Sequence[str]) -> tuple[Range, ...]:
-        """The saved ranges of a shard under these keys, without overlaps; all its other units are
-        leftovers.
+        """The saved ranges of a shard under these keys, without overlaps.
+
+        All its other units are leftovers.
         """
-        found: tuple[Range, ...] = ()
+        saved: tuple[Range, ...] = ()
         for key, ranges in self.state.units.get(name, {}).items():
             kept = tiling(ranges) if key in keys else ()
             self.leftovers += [
                 self.layout.unit(name, rows, key) for rows in ranges if rows not in kept
             ]
-            found += kept
-        return found
+            saved += kept
+        return saved
 
     def _questionable(self, name: str, key: str, retry_failed: bool) -> bool:
         """Whether what the markers of a shard say counts."""
@@ -196,29 +230,24 @@ class _Subtraction:
         return bool(old) and all(key != judged for judged, _ in old)
 
     def _look_into(self, shards: Iterator[Shard]) -> None:
-        fs = self.layout.fs
         paths = [
-            (shard.name, self.layout.marker(shard.name, *marker))
+            self.layout.marker(shard.name, *marker)
             for shard in shards
             for marker in self.state.markers[shard.name]
         ]
-        with ThreadPoolExecutor(16) as pool:
-            for (name, _), data in zip(
-                paths, pool.map(lambda item: get(fs, item[1]), paths), strict=True
-            ):
-                marker = json.loads(data)
-                # Of two the later tells what the file holds: a driver died before it removed the
-                # other.
-                if name not in self.markers or marker["run"] >= self.markers[name]["run"]:
-                    self.markers[name] = marker
+        for marker in read_markers(self.layout, paths):
+            # Of two the later tells what the file holds: a driver died before it removed the other.
+            other = self.markers.get(marker.shard)
+            if other is None or marker.run >= other.run:
+                self.markers[marker.shard] = marker
 
     def _earlier(self, shard: Shard) -> tuple[LabelFile, ...]:
         """The shard's own label file, and those of the same name in the outputs that are reused."""
         marker = self.markers.get(shard.name)
-        own = {} if marker is None else usable_verdicts(self.cascades, marker["judges"])
+        own = {} if marker is None else usable_verdicts(self.cascades, marker.judges)
         usable = [own, *[output.shards.get(shard.name) for output in self.reused]]
         return tuple(
-            LabelFile(number, shard.name, found) for number, found in enumerate(usable) if found
+            LabelFile(number, shard.name, taken) for number, taken in enumerate(usable) if taken
         )
 
     def files(self, name: str) -> tuple[str, ...]:
@@ -233,14 +262,15 @@ class _Subtraction:
 
 
 def _assert_same_cascade(
-    layout: Layout, manifest: Mapping[str, Any] | None, cascades: Sequence[Cascade]
+    layout: Layout, manifest: Manifest | None, cascades: Sequence[Cascade]
 ) -> None:
     if manifest is None:
         return
-    there: Mapping[str, Any] = {
-        name: policy["cascade"] for name, policy in manifest["policies"].items()
+    there = {name: _as_json(policy.cascade) for name, policy in manifest.policies.items()}
+    here = {
+        cascade.policy.id: _as_json(map(JudgeRecord.model_validate, cascade.identity()))
+        for cascade in cascades
     }
-    here = {cascade.policy.id: json.loads(json.dumps(cascade.identity())) for cascade in cascades}
     differs = [
         f"policy {name} is only {'there' if name in there else 'in this job'}"
         for name in sorted(there.keys() ^ here.keys())
@@ -255,6 +285,11 @@ def _assert_same_cascade(
         )
 
 
+def _as_json(cascade: Iterable[JudgeRecord]) -> list[dict[str, Any]]:
+    """Judges as they stand in a file, so that those of a job compare with those of a manifest."""
+    return [judge.model_dump(mode="json") for judge in cascade]
+
+
 def _differences(
     policy: str, there: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, Any]]
 ) -> list[str]:
@@ -262,25 +297,25 @@ def _differences(
     names = [", ".join(judge["judge"] for judge in judges) for judges in (there, here)]
     if names[0] != names[1]:
         return [f"{policy}: judges were {names[0]}, are {names[1]}"]
-    found = []
+    differing = []
     for before, now in zip(there, here, strict=True):
         of = f"{now['judge']} " if len(here) > 1 else ""
-        found += [
+        differing += [
             f"{policy}: {of}{field}{_both(before.get(field), now[field])}"
             for field in now
             if now[field] != before.get(field)
         ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(differing))
 
 
-def _assert_same_source(layout: Layout, found: _Subtraction) -> None:
+def _assert_same_source(layout: Layout, left: _Subtraction) -> None:
     """A shard may have changed since; labels of a file elsewhere are another job's."""
-    for work in found.todo:
-        marker = found.markers.get(work.shard.name)
-        if marker is not None and marker["source"] != work.shard.url:
+    for work in left.todo:
+        marker = left.markers.get(work.shard.name)
+        if marker is not None and marker.source != work.shard.url:
             raise UserError(
                 f"{layout.url} holds labels of another input ({work.shard.name} is of "
-                f"{marker['source']}, and {work.shard.url} in this job): "
+                f"{marker.source}, and {work.shard.url} in this job): "
                 "write to a new output.path, or give --replace to judge it all again"
             )
 

@@ -27,7 +27,7 @@ from moderay.pipeline.stages.spans import read_span, spans
 
 
 @dataclass(frozen=True)
-class PolicyCounts:
+class SampleCounts:
     """Of one policy, what the rows that were read come to.
 
     Attributes:
@@ -60,7 +60,7 @@ class Sample:
     rows: int
     selected: int
     distinct: int
-    policies: Mapping[str, PolicyCounts]
+    policies: Mapping[str, SampleCounts]
 
 
 def read_sample(checked: Checked, plan: Plan, most: int) -> Sample:
@@ -134,8 +134,8 @@ class _Tally:
         self._windows = 0
         self._tokens = 0
 
-    def counts(self) -> PolicyCounts:
-        return PolicyCounts(
+    def counts(self) -> SampleCounts:
+        return SampleCounts(
             settled={name: count for name, count in self._settled.items() if count},
             contents=self._judged,
             audited=self._audited,

@@ -21,13 +21,13 @@ def rules(draw: st.DrawFn) -> DecisionRule:
     sides = st.lists(st.booleans(), min_size=2, max_size=6).filter(lambda both: len(set(both)) > 1)
     violating = tuple(draw(sides))
     labels = tuple(f"L{number}" for number in range(len(violating)))
-    return DecisionRule("p", labels, violating, draw(st.floats(1e-6, 1, width=32)))
+    return DecisionRule("p", labels, violating, draw(st.floats(2**-20, 1, width=32)))
 
 
 def scores_for(rule: DecisionRule, rows: int) -> st.SearchStrategy[np.ndarray]:
     """Float32 (rows, labels) that add up to 1, as a softmax leaves them."""
     weights = st.lists(
-        st.one_of(st.just(0.0), st.floats(1e-6, 1)),
+        st.one_of(st.just(0.0), st.floats(2**-20, 1)),
         min_size=len(rule.labels),
         max_size=len(rule.labels),
     ).filter(any)
@@ -83,7 +83,7 @@ def test_probabilities_of_many_are_those_of_each_within_rounding(data: st.DataOb
     scores = data.draw(scores_for(rule, 5))
     many = rule.probabilities(scores)
     assert many.dtype == np.float32 and ((many >= 0) & (many <= 1)).all()
-    assert many == pytest.approx([rule.probability(row) for row in scores.tolist()], abs=1e-6)
+    assert many == pytest.approx([rule.probability(row) for row in scores.tolist()], abs=2**-20)
 
 
 @given(st.data())
@@ -105,7 +105,7 @@ def test_label_is_the_likeliest_on_the_side_that_was_taken(data: st.DataObject) 
         assert row[index] == row[np.array(rule.violating) == taken].max()
 
 
-@given(st.data(), st.floats(1e-6, 1), st.floats(1e-6, 1))
+@given(st.data(), st.floats(2**-20, 1), st.floats(2**-20, 1))
 def test_lower_threshold_takes_no_violation_back(
     data: st.DataObject, one: float, other: float
 ) -> None:

@@ -32,13 +32,14 @@ from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
+from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
-from moderay.pipeline.stages.spans import _Rows, spans
+from moderay.pipeline.stages.spans import RowStream, spans
 from moderay.tasks.calibrate.truth import from_people
-from moderay.tasks.filter.rule import FATES, Fate
-from moderay.tasks.filter.shard import Rule, Sifting, sift
+from moderay.tasks.filter.records import FATES, Fate
+from moderay.tasks.filter.shard import FilterRule, Sifting, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
 KEEP = "NOT spam.violates"
@@ -321,7 +322,7 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     assert len(shard.row_groups) > 20 and len(cut) > 10
     found = {}
     for span in cut:
-        stream = _Rows(span, checked.job, read_columns(checked.job))
+        stream = RowStream(span, checked.job, read_columns(checked.job))
         for unit in span.units:
             found |= {
                 row[POSITION]: (row["text"], row["day"]) for row in stream.upto(*unit).to_pylist()
@@ -376,18 +377,23 @@ def sifted(
     )
     fs, path = filesystem(str(file))
     info = fs.info(path)
-    counts = {"rows": len(rows), "input_rows": len(fates), "thresholds": {"spam": 0.5}}
-    marker = {
-        "shard": name,
-        "source": path,
-        "identity": [name, info["size"], version(info)],
-        **counts,
-    }
+    marker = ShardMarker(
+        shard=name,
+        source=path,
+        identity=(name, info["size"], version(info)),
+        rows=len(rows),
+        input_rows=len(fates),
+        flagged=0,
+        policies={},
+        judges={},
+        thresholds={"spam": 0.5},
+        run=0,
+    )
     out = Layout(str(folder / "clean"))
     with Lease(out) as lease:
         sift(
             Sifting(
-                Rule(KEEP, (SPAM,), unselected, verdicts),
+                FilterRule(KEEP, (SPAM.rule,), unselected, verdicts),
                 Layout(str(folder / "labels")),
                 out,
                 marker,

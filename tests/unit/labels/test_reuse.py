@@ -38,7 +38,7 @@ def test_a_content_is_found_where_it_was_judged_and_nowhere_else(
         )
         for text, status in there
     ]
-    decided = decide(verdict_array(verdicts, 3), policy)
+    decided = decide(verdict_array(verdicts, 3), policy.rule)
     hashes = [
         content_hash([text]) if status is not Status.EMPTY else None for text, status in there
     ]

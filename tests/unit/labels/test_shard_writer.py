@@ -10,6 +10,7 @@ from support.outputs import labels
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.labels import shard_writer
 from moderay.labels.lease import Lease, LeaseLostError
+from moderay.labels.records import LeaseRecord
 from moderay.labels.shard_writer import Publication
 from moderay.pipeline import check
 from moderay.pipeline.plan import make_plan
@@ -38,7 +39,7 @@ def judged_shard(job_file: Path) -> Publication:
         work.units,
         plan.decision,
         keys,
-        checked.policies,
+        tuple(policy.rule for policy in checked.policies),
         checked.scan.columns,
         "all",
         0,
@@ -53,7 +54,7 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(
     layout = publication.layout
     layout.write(
         layout.private("lease.json"),
-        b'{"epoch": 0, "host": "h", "pid": 1, "renewed": 0, "released": false}',
+        LeaseRecord(id="a", epoch=0, host="h", pid=1, renewed=0, released=False).to_json(),
     )
     before = set(layout.fs.find(layout.root))
     write_table = pq.ParquetWriter.write_table
@@ -67,7 +68,7 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(
         with pytest.raises(RuntimeError, match="planted"):
             shard_writer.publish(publication, [(0, 35)], [])
     assert set(layout.fs.find(layout.root)) == before
-    assert shard_writer.publish(publication, [(0, 35)], [])["policies"]["spam"]["empty"] == 35
+    assert shard_writer.publish(publication, [(0, 35)], []).policies["spam"].empty == 35
     assert layout.label("a.parquet").removeprefix("s3://") in layout.fs.find(layout.root)
 
 

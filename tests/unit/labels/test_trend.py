@@ -11,6 +11,7 @@ from moderay.config.job import Alarms
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, verdict_array
 from moderay.labels.analysis.trend import Night, trend
+from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.decisions import decide, distribution, summary
 
 BINS = np.array([0.6, 0.2, 0.1, 0.05, 0.03, 0.015, 0.005])
@@ -27,14 +28,14 @@ def night(
 ) -> Night:
     flagged, lost = int(rng.binomial(rows, share)), int(rng.binomial(rows, failed))
     histogram = [*rng.multinomial(rows - flagged, bins), *rng.multinomial(flagged, bins[::-1])]
-    counts = {
-        "ok": rows - lost,
-        "timeout": lost,
-        "flagged": flagged,
-        "label.SP0": rows - flagged,
-        "label.SP4": flagged,
-    }
-    policies = {"spam": counts | {f"p.{i}": int(count) for i, count in enumerate(histogram)}}
+    counts = PolicyCounts(
+        ok=rows - lost,
+        timeout=lost,
+        flagged=flagged,
+        labels={"SP0": rows - flagged, "SP4": flagged},
+        bins={i: int(count) for i, count in enumerate(histogram)},
+    )
+    policies = {"spam": counts}
     return Night(
         f"2026-11-{number:02d}", rows, 8, 0, flagged, policies, requests=rows, tokens=tokens * rows
     )
@@ -123,10 +124,9 @@ def test_reasons_that_were_never_there_before_are_named() -> None:
         given = [Verdict(Status.OK, scores=[0.9, 0.05, 0.05], answer="SP0")] * 8 + [
             Verdict(Status.TIMEOUT, detail=detail)
         ] * 2
-        decided = decide(verdict_array(given, 0), load_policy(ROOT / "policies/spam"))
-        return Night(
-            f"2026-11-{number:02d}", 10, 1, 0, 0, {"spam": summary(decided) | distribution(decided)}
-        )
+        decided = decide(verdict_array(given, 0), load_policy(ROOT / "policies/spam").rule)
+        counts = PolicyCounts.of(summary(decided) | distribution(decided))
+        return Night(f"2026-11-{number:02d}", 10, 1, 0, 0, {"spam": counts})
 
     usual = [failing(number, f"no answer in {number} s") for number in range(1, 5)]
     assert trend(usual, Alarms()).policies["spam"].reasons == ()
@@ -137,6 +137,9 @@ def test_reasons_that_were_never_there_before_are_named() -> None:
         found.policies["spam"].failed[-1].count == 2 and found.policies["spam"].flagged[-1].of == 8
     )
     # Two of ten are nothing to be certain of; forty of two hundred are.
-    many = {"spam": {name: 20 * count for name, count in found.nights[-1].policies["spam"].items()}}
+    total = CountsTotal()
+    for _ in range(20):
+        total.add(found.nights[-1].policies["spam"])
+    many = {"spam": total.counts()}
     (alarm,) = trend([*usual, replace(found.nights[-1], rows=200, policies=many)], Alarms()).alarms
     assert str(alarm) == "spam: 20.00% of 200 rows of 2026-11-05 failed; limit 1.00%"

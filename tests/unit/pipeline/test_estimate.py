@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderay.labels.manifest_record import Manifest
 from moderay.pipeline.estimate import (
     Cost,
     EarlierRuns,
@@ -15,10 +18,10 @@ from moderay.pipeline.estimate import (
     settled_on_engine,
     settled_share,
 )
-from moderay.pipeline.sample import PolicyCounts
+from moderay.pipeline.sample import SampleCounts
 
 # 100 contents, 10 of them with three windows; 10 were settled before and are audited.
-COUNTS = PolicyCounts(
+COUNTS = SampleCounts(
     settled={"reused": 5, "rules": 3}, contents=100, audited=10, windows=120, tokens=24_000
 )
 GLANCE = JudgeProfile("glance", settles=0.75, prefix_tokens=1000, requests=1, output_tokens=1)
@@ -62,7 +65,7 @@ def test_judge_of_which_nothing_is_known_settles_nothing_and_costs_all() -> None
 
 
 def test_nothing_left_costs_nothing() -> None:
-    nothing = PolicyCounts({}, 0, 0, 0, 0)
+    nothing = SampleCounts({}, 0, 0, 0, 0)
     assert engine_cost([GLANCE, REASON], nothing) == Cost()
     assert settled_on_engine([GLANCE, REASON], nothing) == {}
 
@@ -77,7 +80,7 @@ def test_nothing_left_costs_nothing() -> None:
 def test_cache_never_holds_more_than_the_prompts(
     contents: int, settles: float, prefix: int, requests: int, output: int
 ) -> None:
-    counts = PolicyCounts({}, contents, 0, 2 * contents, 150 * contents)
+    counts = SampleCounts({}, contents, 0, 2 * contents, 150 * contents)
     first = JudgeProfile("glance", settles, prefix, 1, 1)
     last = JudgeProfile("reason", 1.0, prefix, requests, output)
     cost = engine_cost([first, last], counts)
@@ -121,23 +124,38 @@ def test_shares_and_lengths_come_from_the_first_output_that_knows() -> None:
         assert known is None
 
 
+def run(number: int, tokens_per_s: dict[str, float], hardware: dict[str, int]) -> dict[str, Any]:
+    rates = {name: {"rows_per_s": 1.0, "tokens_per_s": rate} for name, rate in tokens_per_s.items()}
+    return {"run": number, "status": "finished", "rates": rates, "hardware": hardware}
+
+
 def test_manifest_shows_what_judges_settled_and_the_rate_of_the_last_run_that_judged() -> None:
-    manifest = {
-        "judges": {"spam": {"rules": {"settled": 5}, "reason": {"settled": 20}}},
-        "counts": {"spam": {"ok": 25, "output_tokens": 4000}},
-        "runs": [
-            {"rates": {"a": {"tokens_per_s": 9.0}}, "hardware": {"gpus": 0, "engines": 1}},
-            {
-                "rates": {"a": {"tokens_per_s": 300.0}, "b": {"tokens_per_s": 500.0}},
-                "hardware": {"gpus": 4, "engines": 2},
+    manifest = Manifest.model_validate(
+        {
+            "name": "a",
+            "complete": True,
+            "cascade_key": "",
+            "selection": {"content": "text", "where": None, "sample": None},
+            "policies": {},
+            "judges": {
+                "spam": {
+                    "rules": {"settled": 5, "share": 0.2},
+                    "reason": {"settled": 20, "share": 0.8},
+                }
             },
-            {"rates": {}, "hardware": {"gpus": 4, "engines": 2}},
-            {"status": "killed"},
-        ],
-    }
+            "counts": {"spam": {"ok": 25, "output_tokens": 4000}},
+            "runs": [
+                run(0, {"a": 9.0}, {"gpus": 0, "engines": 1}),
+                run(1, {"a": 300.0, "b": 500.0}, {"gpus": 4, "engines": 2}),
+                run(2, {}, {"gpus": 4, "engines": 2}),
+                {"run": 3, "status": "killed"},
+            ],
+        }
+    )
     assert earlier_runs(manifest) == EarlierRuns(
         settled={"spam": {"rules": 5, "reason": 20}},
         output_tokens={"spam": 4000},
         tokens_per_s=200.0,
     )
-    assert earlier_runs({"runs": []}) == SILENT
+    nothing = manifest.model_copy(update={"judges": {}, "counts": {}, "runs": ()})
+    assert earlier_runs(nothing) == SILENT

@@ -18,7 +18,8 @@ from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
-from moderay.tasks.filter.shard import Rule, Sifting, sift
+from moderay.labels.records import ShardMarker
+from moderay.tasks.filter.shard import FilterRule, Sifting, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
 
@@ -77,7 +78,7 @@ def test_rows_of_any_schema_survive_unchanged(
         Verdict(Status.OK, [p, 0.0, 1 - p]) if p < 0.9 else Verdict(Status.EMPTY)
         for p in (rng.random() for _ in range(rows))
     ]
-    decisions = decide(verdict_array(verdicts, 0), SPAM)
+    decisions = decide(verdict_array(verdicts, 0), SPAM.rule)
     (folder / "labels").mkdir()
     columns = [
         pa.array(range(rows), pa.int64()),
@@ -91,22 +92,27 @@ def test_rows_of_any_schema_survive_unchanged(
     )
     fs, path = filesystem(str(folder / "a.parquet"))
     info = fs.info(path)
-    marker = {
-        "shard": "a.parquet",
-        "source": path,
-        "identity": ["a.parquet", info["size"], version(info)],
-        "rows": rows,
-        "input_rows": rows,
-    }
+    marker = ShardMarker(
+        shard="a.parquet",
+        source=path,
+        identity=("a.parquet", info["size"], version(info)),
+        rows=rows,
+        input_rows=rows,
+        flagged=0,
+        policies={},
+        judges={},
+        thresholds={"spam": 0.5},
+        run=0,
+    )
     out = Layout(str(folder / "out"))
-    rule = Rule(KEEP, (SPAM,), None, False)
+    rule = FilterRule(KEEP, (SPAM.rule,), None, False)
     with Lease(out) as lease:
         sift(
             Sifting(
                 rule,
                 Layout(str(folder / "labels")),
                 out,
-                {**marker, "thresholds": {"spam": 0.5}},
+                marker,
                 "0" * 16,
                 "1" * 16,
                 (),

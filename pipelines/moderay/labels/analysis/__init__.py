@@ -1,0 +1,1 @@
+"""What labels add up to: audits, nights, trends."""

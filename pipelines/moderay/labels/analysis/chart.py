@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import UserError
-from moderay.labels.analysis.trend import Series, Share, Trend
+from moderay.labels.analysis.changes import Share
+from moderay.labels.analysis.trend import Series, Trend
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -23,20 +24,24 @@ def blocks(values: Sequence[float]) -> str:
     )
 
 
-def picture(found: Trend, file: Path) -> None:
-    """Per policy, by night: the shares of flagged rows and of the labels, with their intervals, and
-    a line where a change that rings began. Raises `UserError` for a file that is no picture.
+def picture(trend: Trend, file: Path) -> None:
+    """Draw, per policy and by night, the shares of flagged rows and of the labels.
+
+    With their intervals, and a line where a change that rings began.
+
+    Raises:
+        UserError: the file's name is not that of a picture.
     """
     if file.suffix not in SUFFIXES:
         raise UserError(f"--chart {file}: name a file that ends in {', '.join(SUFFIXES)}")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3 * len(found.policies)), layout="constrained")
-    plots = figure.subplots(len(found.policies), 1, squeeze=False)[:, 0]
-    for plot, (policy, series) in zip(plots, found.policies.items(), strict=True):
+    figure = Figure(figsize=(10, 3 * len(trend.policies)), layout="constrained")
+    plots = figure.subplots(len(trend.policies), 1, squeeze=False)[:, 0]
+    for plot, (policy, series) in zip(plots, trend.policies.items(), strict=True):
         _draw(plot, series)
         for since in sorted(
-            {alarm.since for alarm in found.alarms if alarm.policy == policy and alarm.since}
+            {alarm.since for alarm in trend.alarms if alarm.policy == policy and alarm.since}
         ):
             plot.axvline(
                 series.dates.index(since) - 0.5,
@@ -64,9 +69,9 @@ def _draw(plot: Any, series: Series) -> None:
 
 
 def _line(plot: Any, name: str, shares: Sequence[Share], linewidth: float) -> None:
-    places = range(len(shares))
+    nights = range(len(shares))
     (drawn,) = plot.plot(
-        places,
+        nights,
         [100 * share.value for share in shares],
         marker="o",
         markersize=3,
@@ -74,7 +79,7 @@ def _line(plot: Any, name: str, shares: Sequence[Share], linewidth: float) -> No
         label=name,
     )
     plot.fill_between(
-        places,
+        nights,
         [100 * s.low for s in shares],
         [100 * s.high for s in shares],
         color=drawn.get_color(),

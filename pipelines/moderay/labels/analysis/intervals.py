@@ -1,5 +1,6 @@
-"""What a sample says of a share, exactly: how many held-out violations a cut-off may miss, and
-intervals for counts.
+"""What a sample says of a share, exactly.
+
+How many held-out violations a cut-off may miss, and intervals for counts.
 
 The cut-off is the (k+1)-th smallest score of n held-out violations; rows strictly below it are
 settled as safe. Where those violations are exchangeable with the ones to come, and no two scores
@@ -19,9 +20,18 @@ from scipy.special import bdtrik, betainc, betaincinv
 
 
 def allowed_misses(violations: int, max_miss: float, confidence: float) -> int | None:
-    """The largest k for which P(share missed <= `max_miss`) >= `confidence`, with `violations` held
-    out; None where there are too few even for k = 0. Raises ValueError unless both numbers lie
-    between 0 and 1.
+    """The largest k for which P(share missed <= `max_miss`) >= `confidence`.
+
+    Args:
+        violations: that were held out.
+        max_miss: share, between 0 and 1.
+        confidence: between 0 and 1.
+
+    Returns:
+        None where there are too few violations even for k = 0.
+
+    Raises:
+        ValueError: a number does not lie between 0 and 1.
     """
     _check(max_miss, confidence)
     if not violations:
@@ -38,8 +48,10 @@ def allowed_misses(violations: int, max_miss: float, confidence: float) -> int |
 
 
 def violations_needed(max_miss: float, confidence: float) -> int:
-    """The fewest held-out violations for which a cut-off exists: 59 for 0.05 and 0.95. Raises
-    ValueError as `allowed_misses` does.
+    """The fewest held-out violations for which a cut-off exists: 59 for 0.05 and 0.95.
+
+    Raises:
+        ValueError: a number does not lie between 0 and 1.
     """
     _check(max_miss, confidence)
     # (1 - p) ** n <= 1 - confidence, but the logarithms are rounded: begin one below.
@@ -50,8 +62,9 @@ def violations_needed(max_miss: float, confidence: float) -> int:
 
 
 def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
-    """Clopper-Pearson: covers the true share with at least `confidence` where `k` of `n` were hits;
-    (0, 1) for n = 0.
+    """The Clopper-Pearson interval of a share, where `k` of `n` were hits.
+
+    It covers the true share with at least `confidence`; (0, 1) for n = 0.
     """
     tail = (1 - confidence) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
@@ -60,9 +73,18 @@ def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 def cut_off(scores: np.ndarray, max_miss: float, confidence: float) -> tuple[float, int] | None:
-    """The cut-off for the scores of held-out violations (higher: more likely to violate), and how
-    many of them it may miss; None where there are too few. Settle what is strictly below it. Raises
-    ValueError for a score that is NaN.
+    """The cut-off for the scores of held-out violations, and how many of them it may miss.
+
+    Args:
+        scores: higher is more likely to violate.
+        max_miss: share of violations that may be missed.
+        confidence: of that promise.
+
+    Returns:
+        Settle what is strictly below the cut-off. None where there are too few violations.
+
+    Raises:
+        ValueError: a score is NaN.
     """
     if np.isnan(scores).any():
         raise ValueError("a score of a held-out violation is NaN")

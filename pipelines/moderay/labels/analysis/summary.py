@@ -1,4 +1,4 @@
-"""What is told of a night: a few lines for a pager, and the same for machines."""
+"""A night in a few lines, for a pager, and the same for machines."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from moderay.config.job import Job
-from moderay.core.verdicts import RETRYABLE
 from moderay.labels.analysis.trend import Night, nights
+from moderay.labels.manifest_record import Manifest
 
 
-def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]:
-    """The night of the manifest's last run, all runs of its date together. `worked`: whether there
-    was anything to do.
+def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
+    """The night of the manifest's last run, all runs of its date together.
 
-    `new`: shards published for the first time and `changed` ones, with the rows judged in them;
-    `policies`: of these rows; `judged`: rows that this run had judged; `requests` and `tokens`: of
-    the night; `gone`, `unreadable` and `failed`: shards.
+    Args:
+        job: whose night it is.
+        manifest: as the run left it.
+        worked: whether there was anything to do.
+
+    Returns:
+        For JSON. `new`: shards published for the first time and `changed` ones, with the rows
+        judged in them; `policies`: of these rows; `judged`: rows that this run had judged;
+        `requests` and `tokens`: of the night; `gone`, `unreadable` and `failed`: shards.
     """
-    run = manifest["runs"][-1]
-    date = run.get("date", "")  # manifests of earlier versions have none
+    run = manifest.last_run
+    date = run.date or ""
     night = next(
-        (night for night in nights([manifest]) if night.date == date), Night(date, 0, 0, 0, 0, {})
+        (night for night in nights(manifest.runs) if night.date == date),
+        Night(date, 0, 0, 0, 0, {}),
     )
     return {
-        "job": manifest["name"],
+        "job": manifest.name,
         "date": night.date,
         "output": job.output.path,
-        "complete": manifest["complete"],
+        "complete": manifest.complete,
         "worked": worked,
         "new": {
             "shards": night.shards,
@@ -35,41 +41,37 @@ def brief(job: Job, manifest: Mapping[str, Any], worked: bool) -> dict[str, Any]
             "rows": night.rows,
             "flagged": night.flagged,
         },
-        "judged": run["judged"] if worked else 0,
-        "seconds": run["seconds"] if worked else 0.0,
+        "judged": run.judged if worked else 0,
+        "seconds": run.seconds if worked else 0.0,
         "requests": night.requests,
         "tokens": night.tokens,
         "policies": {
-            name: {
-                "judged": counts["ok"],
-                "flagged": counts["flagged"],
-                "failed": sum(counts[status.value] for status in RETRYABLE),
-            }
+            name: {"judged": counts.ok, "flagged": counts.flagged, "failed": counts.failed}
             for name, counts in night.policies.items()
         },
-        "gone": manifest["gone"],
-        "unreadable": manifest["unreadable"],
-        "failed": manifest["failed"],
-        "alarms": manifest["alarms"],
+        "gone": list(manifest.gone),
+        "unreadable": manifest.unreadable,
+        "failed": manifest.failed,
+        "alarms": list(manifest.alarms),
     }
 
 
-def lines(said: Mapping[str, Any]) -> list[str]:
+def lines(night: Mapping[str, Any]) -> list[str]:
     """For a pager: alarms first, and nothing that is as it should be but the counts."""
-    new = said["new"]
+    new = night["new"]
     head = (
-        f"{said['job']} {said['date']}: {new['rows']:,} new rows; shards: {new['shards']:,} "
+        f"{night['job']} {night['date']}: {new['rows']:,} new rows; shards: {new['shards']:,} "
         f"new, {new['changed']:,} changed"
     )
-    policies = [_policy(name, counts) for name, counts in said["policies"].items()]
+    policies = [_policy(name, counts) for name, counts in night["policies"].items()]
     wrong = [
-        f"shards {kind}: {len(said[kind]):,}, such as {next(iter(said[kind]))}"
+        f"shards {kind}: {len(night[kind]):,}, such as {next(iter(night[kind]))}"
         for kind in ("unreadable", "failed", "gone")
-        if said[kind]
+        if night[kind]
     ]
     return [
-        *[f"ALARM {alarm}" for alarm in said["alarms"]],
-        head if said["worked"] else f"{head}; nothing to do now",
+        *[f"ALARM {alarm}" for alarm in night["alarms"]],
+        head if night["worked"] else f"{head}; nothing to do now",
         *policies,
         *wrong,
     ]

@@ -14,27 +14,33 @@ from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
+from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import Publication, ShardFailedError, publish, republish
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control import metrics
+from moderay.pipeline.manifest import OutputTotal
 from moderay.pipeline.plan import Plan, Work
 
 
 class Publisher:
-    """Publishing tasks, `most` at a time."""
+    """Publishing tasks, a few at a time.
+
+    Attributes:
+        total: what the published shards add up to.
+    """
 
     def __init__(self, checked: Checked, plan: Plan, epoch: int, most: int) -> None:
+        """Of a run; `epoch`: of the driver's lease; `most`: tasks at once."""
         self._checked, self._plan, self._epoch, self._most = checked, plan, epoch, most
         self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
-        self._publish, self._republish = (
-            _task(publish, checked.job.name),
-            _task(republish, checked.job.name),
-        )
-        self.markers: list[dict[str, Any]] = []
+        self._publish = _task(publish, checked.job.name)
+        self._republish = _task(republish, checked.job.name)
+        self.total = OutputTotal()
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
+        """Publish a shard from its saved units; wait while there are too many tasks."""
         while len(self._pending) >= self._most:
             self.collect(wait=True)
         job = self._checked.job
@@ -72,18 +78,18 @@ class Publisher:
         for task in ready:
             shard = self._pending.pop(task)
             try:
-                marker = ray.get(task)
+                marker: ShardMarker = ray.get(task)
             except ray.exceptions.RayError as error:
-                found = cause(error)
-                if not isinstance(found, (ShardFailedError, TryAgainError)):
-                    raise found from error
-                self._failed[shard] = first_line(found)
+                raised = cause(error)
+                if not isinstance(raised, (ShardFailedError, TryAgainError)):
+                    raise raised from error
+                self._failed[shard] = first_line(raised)
                 metrics.shard("failed")
-                event("shard failed", logging.WARNING, shard=shard, reason=first_line(found))
+                event("shard failed", logging.WARNING, shard=shard, reason=first_line(raised))
                 continue
-            self.markers.append(marker)
+            self.total.add(marker)
             metrics.shard("published")
-            event("shard published", shard=shard, rows=marker["rows"], flagged=marker["flagged"])
+            event("shard published", shard=shard, rows=marker.rows, flagged=marker.flagged)
 
     def finish(self) -> dict[str, str]:
         """Wait for all; the shards that failed, and why."""
@@ -92,10 +98,10 @@ class Publisher:
         return self._failed
 
 
-def _task(work: Callable[..., dict[str, Any]], job: str) -> Any:
+def _task(work: Callable[..., ShardMarker], job: str) -> Any:
     """A publishing task: it waits for storage more than it computes."""
 
-    def task(publication: Publication, *args: Any) -> dict[str, Any]:
+    def task(publication: Publication, *args: Any) -> ShardMarker:
         end_with_raylet()
         events.in_worker(job, publication.epoch, shard=publication.shard.name)
         with plain_errors(publication.layout.url):
@@ -106,5 +112,5 @@ def _task(work: Callable[..., dict[str, Any]], job: str) -> Any:
 
 def cause(error: ray.exceptions.RayError) -> BaseException:
     """What a task raised, where it is an error of ours."""
-    found = getattr(error, "cause", None)
-    return found if isinstance(found, ModerayError) else error
+    raised = getattr(error, "cause", None)
+    return raised if isinstance(raised, ModerayError) else error

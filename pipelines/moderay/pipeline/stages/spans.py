@@ -56,13 +56,13 @@ def read_span(
     judging needs.
     """
     rule_columns = [name for cascade in cascades for name in cascade.columns]
-    rows = _RowStream(span, job, read_columns(job, rule_columns))
+    rows = RowStream(span, job, read_columns(job, rule_columns))
     for start, end in span.units:
         table, found = _selected(rows.upto(start, end), span.shard, job)
         yield (start, end), prepared(table, found, job, cascades, vocab, earlier)
 
 
-class _RowStream:
+class RowStream:
     """A shard's row groups as a stream from which ranges are taken in order."""
 
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:

@@ -60,11 +60,10 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
                 for marker in found
             ],
         )
-    published = {marker["shard"]: marker for marker in markers}
+        published = {marker.shard: marker for marker in markers}
     shards = [shard for shard in checked.scan.shards if shard.name in published]
     keys = {
-        published[shard.name]["judges"].get(policy.id, {}).get(cascade.last.name)
-        for shard in shards
+        published[shard.name].judges.get(policy.id, {}).get(cascade.last.name) for shard in shards
     }
     if not shards or None in keys:
         raise UserError(

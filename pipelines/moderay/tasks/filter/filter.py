@@ -9,11 +9,10 @@ command goes on where it stopped, and another rule does only that.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +24,21 @@ from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
-from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.labels.layout import Layout, list_state, read_files
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.stages.publish_tasks import cause
 from moderay.tasks.filter.dataset_card import dataset_card
-from moderay.tasks.filter.request import Labels, Wanted, checked
-from moderay.tasks.filter.rule import FATES
-from moderay.tasks.filter.shard import Rule, Sifting, sift
+from moderay.tasks.filter.records import (
+    FATES,
+    FilterCard,
+    FilterMarker,
+    FilterRows,
+    Reasons,
+    RuleRecord,
+)
+from moderay.tasks.filter.request import FilterRequest, Labels, filter_rule
+from moderay.tasks.filter.shard import FilterRule, Sifting, nested_reasons, sift
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
@@ -40,79 +46,119 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Filtered:
-    """How it ended: `summary` is what `filter.json` says; `worked`: whether there was anything to
-    do.
+    """How it ended.
+
+    Attributes:
+        card: What `filter.json` says.
+        worked: Whether there was anything to do.
     """
 
-    summary: Mapping[str, Any]
+    card: FilterCard
     worked: bool
 
     @property
     def exit_status(self) -> int:
-        return 0 if self.summary["complete"] else 1
+        """The process's: 1 where something is missing."""
+        return 0 if self.card.complete else 1
+
+
+# Is called with the number of shards done, and of all.
+Progress = Callable[[int, int], None]
 
 
 def filter_labels(
     labels: Labels,
-    asked: Wanted,
+    request: FilterRequest,
     storage: Mapping[str, Any],
-    say: Callable[[int, int], None] = lambda done, all_: None,
+    progress: Progress = lambda done, total: None,
 ) -> Filtered:
-    """Filter what is not filtered yet under this rule. `say`: told the number of shards done, and
-    of all. Raises `Problems` with everything wrong before anything is written, `StoppedError` on
-    Ctrl-C.
+    """Filter what is not filtered yet under this rule.
+
+    Args:
+        labels: A finished output.
+        request: What to do with its input's rows.
+        storage: Options of the input's file system.
+        progress: Is called with the number of shards done, and of all.
+
+    Raises:
+        Problems: Everything that is wrong, before anything is written.
+        StoppedError: On Ctrl-C.
     """
-    rule = checked(labels, asked, storage)
-    layout = Layout(asked.out, storage)
-    with plain_errors(asked.out):
-        summary = _read_summary(layout)
-        if (
-            not _left(labels, rule, layout).any
-            and summary is not None
-            and summary["rule"] == _told(rule)
-            and summary["missing"] == labels.missing
-        ):
-            return Filtered(summary, False)
+    rule = filter_rule(labels, request, storage)
+    layout = Layout(request.out, storage)
+    with plain_errors(request.out):
+        card = _read_card(layout)
+        if card is not None and _is_done(labels, rule, layout, card):
+            return Filtered(card, False)
         with Lease(layout) as lease:
             left = _left(labels, rule, layout)
             remove(layout.fs, _json(layout))  # without it, the folder is not finished
             for name in left.gone:
                 _forget(layout, name, left.there[name])
-            works = [
-                Sifting(
-                    rule,
-                    labels.layout,
-                    layout,
-                    labels.markers[name],
-                    left.keys[name],
-                    left.decision,
-                    left.others(name),
-                    lease.epoch,
-                    storage,
-                )
-                for name in left.todo
-            ]
-            failed: dict[str, str] = {}
-            for number, (name, error) in enumerate(_each(works), start=1):
-                if error is not None:
-                    failed[name] = error
-                    _forget(layout, name, left.there.get(name, ()))  # of another rule
-                say(len(left.keys) - len(works) + number, len(left.keys))
+            failed = _filter_shards(labels, rule, layout, left, lease.epoch, storage, progress)
             done = [
                 layout.marker(name, key, left.decision)
                 for name, key in left.keys.items()
                 if name not in failed
             ]
-            summary = _summary(labels, rule, read_markers(layout, done), failed, left.gone)
-            layout.write(f"{layout.root}/README.md", dataset_card(summary).encode())
-            layout.write(_json(layout), json.dumps(summary, indent=1, ensure_ascii=False).encode())
-    return Filtered(summary, True)
+            markers = [
+                FilterMarker.from_json(data, path) for path, data in read_files(layout, done)
+            ]
+            card = _card(labels, rule, markers, failed, left.gone)
+            layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
+            layout.write(_json(layout), card.to_json())
+    return Filtered(card, True)
+
+
+def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard) -> bool:
+    return (
+        not _left(labels, rule, layout).any
+        and card.rule == _rule_record(rule)
+        and card.missing == labels.missing
+    )
+
+
+def _filter_shards(
+    labels: Labels,
+    rule: FilterRule,
+    layout: Layout,
+    left: _Left,
+    epoch: int,
+    storage: Mapping[str, Any],
+    progress: Progress,
+) -> dict[str, str]:
+    """Filter the shards that are left; those that failed, and why."""
+    works = [
+        Sifting(
+            rule,
+            labels.layout,
+            layout,
+            labels.markers[name],
+            left.keys[name],
+            left.decision,
+            left.others(name),
+            epoch,
+            storage,
+        )
+        for name in left.todo
+    ]
+    failed: dict[str, str] = {}
+    for number, (name, error) in enumerate(_each(works), start=1):
+        if error is not None:
+            failed[name] = error
+            _forget(layout, name, left.there.get(name, ()))  # of another rule
+        progress(len(left.keys) - len(works) + number, len(left.keys))
+    return failed
 
 
 @dataclass(frozen=True)
 class _Left:
-    """What there is to do. `keys`: of each shard's labels; `decision`: of the rule; `there`:
-    markers of what is filtered already.
+    """What there is to do.
+
+    Attributes:
+        keys: Of each shard's labels, by input file.
+        decision: Of the rule.
+        there: Markers of what is filtered already, by input file.
     """
 
     keys: Mapping[str, str]
@@ -121,6 +167,7 @@ class _Left:
 
     @property
     def todo(self) -> list[str]:
+        """Shards that are not filtered yet."""
         return [
             name
             for name, key in self.keys.items()
@@ -134,6 +181,7 @@ class _Left:
 
     @property
     def any(self) -> bool:
+        """Whether there is anything to do."""
         return bool(self.todo or self.gone)
 
     def others(self, name: str) -> tuple[tuple[str, str], ...]:
@@ -145,22 +193,26 @@ class _Left:
         )
 
 
-def _left(labels: Labels, rule: Rule, layout: Layout) -> _Left:
+def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
     keys = {
-        name: digest([labels.layout.url, marker["source"], marker["file"], marker["run"]])
+        name: digest([labels.layout.url, marker.source, labels.marker_names[name], marker.run])
         for name, marker in labels.markers.items()
     }
-    return _Left(keys, digest([FORMAT, _told(rule)]), list_state(layout).markers)
+    return _Left(
+        keys,
+        digest([FORMAT, _rule_record(rule).model_dump(mode="json")]),
+        list_state(layout).markers,
+    )
 
 
 def _json(layout: Layout) -> str:
     return f"{layout.root}/filter.json"
 
 
-def _read_summary(layout: Layout) -> dict[str, Any] | None:
-    """What a finished filter said of itself, None where there is none."""
+def _read_card(layout: Layout) -> FilterCard | None:
+    """What a finished filter says of itself, None where there is none."""
     data = read(layout.fs, _json(layout))
-    return None if data is None else json.loads(data)
+    return None if data is None else FilterCard.from_json(data, shown(_json(layout)))
 
 
 def _forget(layout: Layout, name: str, markers: Sequence[tuple[str, str]]) -> None:
@@ -172,9 +224,10 @@ def _forget(layout: Layout, name: str, markers: Sequence[tuple[str, str]]) -> No
 
 
 def _each(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
-    """Filter shards side by side; each one's name as it ends, with the reason where it failed. On a
-    cluster, in tasks there; on one machine in threads, since starting a Ray takes longer than most
-    filters.
+    """Filter shards side by side; each one's name as it ends, with the reason where it failed.
+
+    On a cluster, in tasks there; on one machine in threads, since starting a Ray takes longer than
+    most filters.
     """
     if not works:
         return
@@ -197,7 +250,9 @@ def _each(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
 def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
     """No more of them at once than keep the cluster's cores busy: each wait looks at all."""
     start_ray()
-    task, left, names = ray.remote(num_cpus=1)(_in_worker), iter(works), dict[Any, str]()
+    task = ray.remote(num_cpus=1)(_in_worker)
+    left = iter(works)
+    names: dict[Any, str] = {}
     most = 2 * math.ceil(resources()[1])
     try:
         while True:
@@ -234,57 +289,55 @@ def _stopped() -> ModerayError:
     )
 
 
-def _told(rule: Rule) -> dict[str, Any]:
-    """A rule, for `filter.json`."""
-    return {
-        "keep": rule.keep,
-        "thresholds": {policy.id: policy.threshold for policy in rule.policies},
-        "unselected": rule.unselected,
-        "verdicts": rule.verdicts,
-    }
+def _rule_record(rule: FilterRule) -> RuleRecord:
+    """A rule, as `filter.json` has it."""
+    return RuleRecord(
+        keep=rule.keep,
+        thresholds={decision.policy: decision.threshold for decision in rule.decisions},
+        unselected=rule.unselected,
+        verdicts=rule.verdicts,
+    )
 
 
-def _summary(
+def _card(
     labels: Labels,
-    rule: Rule,
-    markers: Sequence[Mapping[str, Any]],
+    rule: FilterRule,
+    markers: Sequence[FilterMarker],
     failed: Mapping[str, str],
     gone: Sequence[str],
-) -> dict[str, Any]:
+) -> FilterCard:
     """`filter.json`. Raises AssertionError where the counts do not add up."""
-    rows: Counter[str] = Counter()
-    for marker in markers:
-        rows.update(marker["rows"])
-    assert rows["in"] == rows["kept"] + rows["removed"] + rows["held"] + rows["unselected"], rows
-    missing = labels.missing
-    return {
-        "name": labels.manifest["name"],
-        "labels": shown(labels.layout.url),
-        "complete": not failed and not missing,
-        "rule": _told(rule),
-        "shards": len(markers),
-        "files": sorted({suffix(name) for name in labels.markers.keys() - failed.keys()}),
-        "rows": {name: rows[name] for name in ("in", *FATES, "unselected")},
-        **{fate: _added(markers, fate) for fate in ("removed", "held")},
-        "missing": missing,
-        "failed": dict(failed),
-        "gone": list(gone),
-        "policies": {
-            policy.id: {**labels.manifest["policies"][policy.id], "threshold": policy.threshold}
-            for policy in rule.policies
+    rows = sum((marker.rows for marker in markers), start=FilterRows())
+    assert rows.add_up, rows
+    manifest = labels.manifest
+    return FilterCard(
+        name=manifest.name,
+        labels=shown(labels.layout.url),
+        complete=not failed and not labels.missing,
+        rule=_rule_record(rule),
+        shards=len(markers),
+        files=tuple(sorted({suffix(name) for name in labels.markers.keys() - failed.keys()})),
+        rows=rows,
+        removed=_added(marker.removed for marker in markers),
+        held=_added(marker.held for marker in markers),
+        missing=labels.missing,
+        failed=failed,
+        gone=tuple(gone),
+        policies={
+            decision.policy: manifest.policies[decision.policy].model_copy(
+                update={"threshold": decision.threshold}
+            )
+            for decision in rule.decisions
         },
-        "selection": labels.manifest["selection"],
-        "run": labels.manifest["runs"][-1],
-    }
+        selection=manifest.selection,
+        run=manifest.last_run,
+    )
 
 
-def _added(markers: Sequence[Mapping[str, Any]], fate: str) -> dict[str, dict[str, int]]:
-    """Rows by policy and label (or status), the most frequent first."""
-    total: Counter[tuple[str, str]] = Counter()
-    for marker in markers:
-        for policy, reason, count in marker[fate]:
-            total[policy, reason] += count
-    found: dict[str, dict[str, int]] = {}
-    for (policy, reason), count in total.most_common():
-        found.setdefault(policy, {})[reason] = count
-    return found
+def _added(parts: Iterable[Reasons]) -> dict[str, dict[str, int]]:
+    """Rows by policy and reason, of all shards."""
+    total = Counter[tuple[str, str]]()
+    for part in parts:
+        for policy, counts in part.items():
+            total.update({(policy, reason): count for reason, count in counts.items()})
+    return nested_reasons(total)

@@ -1,6 +1,4 @@
-"""What a filter is asked for, the labels it is asked of, and everything wrong with that before
-anything is written.
-"""
+"""What a filter is to do, the labels it is of, and everything wrong before anything is written."""
 
 from __future__ import annotations
 
@@ -10,19 +8,22 @@ from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from moderay.config.job import Job, Unselected
-from moderay.config.policy import Label, Policy
-from moderay.core.errors import Problem, Problems, UserError, nearest
+from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
+from moderay.core.errors import Problem, Problems, UserError
 from moderay.core.storage import canonical_url, filesystem, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
+from moderay.labels.manifest_record import Manifest, PolicyRecord
+from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
-from moderay.tasks.filter.rule import FATES, TOLD, Fate, rule_problems
-from moderay.tasks.filter.shard import Rule, changed
+from moderay.tasks.filter.records import FATES, Fate
+from moderay.tasks.filter.rule import WHY, rule_problems
+from moderay.tasks.filter.shard import FilterRule, changed
 
 # Problems of one kind that are named.
 NAMED = 5
-_UNSAID = (
+_UNDECIDED = (
     "rows of the input are not selected for judging",
     "say what becomes of them: --unselected keep, remove or hold",
 )
@@ -30,9 +31,15 @@ _FATE: Mapping[str, Fate] = dict(zip(get_args(Unselected), FATES, strict=True))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a person asks for. `keep`: the rule; `thresholds`: by policy, where not those of the
-    labels; `unselected`: keep, remove or hold what was not to be judged.
+class FilterRequest:
+    """What a person asks for.
+
+    Attributes:
+        keep: The rule.
+        out: URL of the folder to write.
+        thresholds: By policy, where not those of the labels.
+        unselected: keep, remove or hold what was not to be judged; None where it is not said.
+        verdicts: Whether kept rows have the verdict columns too.
     """
 
     keep: str
@@ -44,32 +51,49 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Labels:
-    """A finished output. `markers`: by input file, of its shards, each with the name of its own
-    file.
+    """A finished output.
+
+    Attributes:
+        layout: Where it lies.
+        manifest: What it says of itself.
+        markers: Of its shards, by input file.
+        marker_names: Their (key, decision), by input file.
+        rules: How the verdicts of each policy were decided.
     """
 
     layout: Layout
-    manifest: Mapping[str, Any]
-    markers: Mapping[str, Mapping[str, Any]]
-    policies: tuple[Policy, ...]
+    manifest: Manifest
+    markers: Mapping[str, ShardMarker]
+    marker_names: Mapping[str, tuple[str, str]]
+    rules: tuple[DecisionRule, ...]
 
     @property
     def missing(self) -> dict[str, str]:
         """Shards that have no labels, and why."""
-        return {**dict(self.manifest["unreadable"]), **self.manifest["failed"]}
+        return {**self.manifest.unreadable, **self.manifest.failed}
+
+    @property
+    def unselected(self) -> int:
+        """Rows of the input that were not selected for judging."""
+        return sum(marker.input_rows - marker.rows for marker in self.markers.values())
 
 
-def wanted(
+def filter_request(
     job: Job | None,
     keep: str | None,
     out: str | None,
     thresholds: Sequence[str],
     unselected: str | None,
     verdicts: bool,
-) -> Wanted:
-    """What the command line asks for, over what the job's `filter:` does. Raises `UserError`."""
-    said = job.filter if job is not None else None
-    keep, out = keep or (said.keep if said else None), out or (said.out if said else None)
+) -> FilterRequest:
+    """What the command line asks for, over what the job's `filter:` does.
+
+    Raises:
+        UserError: Something is missing, or of no form that is known.
+    """
+    section = job.filter if job is not None else None
+    keep = keep or (section.keep if section else None)
+    out = out or (section.out if section else None)
     if keep is None or out is None:
         raise UserError(
             f"filter needs {'--keep RULE' if keep is None else '--out DIR'}, or a filter: in the "
@@ -77,34 +101,38 @@ def wanted(
         )
     if unselected is not None and unselected not in _FATE:
         raise UserError(f"--unselected {unselected!r}: valid are {', '.join(_FATE)}")
-    found = dict(said.thresholds) if said else {}
-    for text in thresholds:
-        name, _, value = text.partition("=")
-        try:
-            found[name.strip()] = float(value)
-        except ValueError:
-            raise UserError(f"--threshold {text!r}: give POLICY=NUMBER, such as spam=0.7") from None
-    fate = cast("Unselected | None", unselected) or (said.unselected if said else None)
-    return Wanted(keep, out, found, fate, verdicts or bool(said and said.verdicts))
-
-
-def check_job(asked: Wanted, found: Checked) -> None:
-    """Everything that can be said before the job's rows are labelled. Raises `Problems`."""
-    job, screened = (
-        found.job,
-        {cascade.policy.id for cascade in found.cascades if "screen" in cascade.keys},
+    return FilterRequest(
+        keep=keep,
+        out=out,
+        thresholds=(dict(section.thresholds) if section else {}) | thresholds_of(thresholds),
+        unselected=cast("Unselected | None", unselected)
+        or (section.unselected if section else None),
+        verdicts=verdicts or bool(section and section.verdicts),
     )
-    sources = {shard.file: shard.url for shard in found.scan.shards}
-    problems = [*_problems(asked, found.policies, screened, job.output.path, sources, job.storage)]
-    if (job.input.where or job.input.sample) and asked.unselected is None:
-        problems.append(Problem("unselected", None, *_UNSAID))
+
+
+def check_job(request: FilterRequest, checked: Checked) -> None:
+    """Everything that can be said before the job's rows are labelled.
+
+    Raises:
+        Problems: All that is wrong.
+    """
+    job = checked.job
+    rules = [policy.rule for policy in checked.policies]
+    screened = {cascade.policy.id for cascade in checked.cascades if "screen" in cascade.keys}
+    sources = {shard.file: shard.url for shard in checked.scan.shards}
+    problems = [*_problems(request, rules, screened, job.output.path, sources, job.storage)]
+    if (job.input.where or job.input.sample) and request.unselected is None:
+        problems.append(Problem("unselected", None, *_UNDECIDED))
     if problems:
         raise Problems(problems)
 
 
 def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
-    """An output's labels. Raises `UserError` where there are none, or where their run has not
-    ended.
+    """An output's labels.
+
+    Raises:
+        UserError: There are none, or their run has not ended.
     """
     layout = Layout(url, storage)
     with plain_errors(url):
@@ -113,170 +141,125 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
             raise UserError(
                 f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json"
             )
-        if (status := manifest["runs"][-1]["status"]) != "finished":
+        if (status := manifest.last_run.status) != "finished":
             raise UserError(
                 f"the labels in {shown(url)} are not finished (the last run: {status}): run "
                 "their job to its end first"
             )
-        found = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
-        read = read_markers(
-            layout, [layout.marker(name, *marker) for name, marker in found.items()]
-        )
-    policies = tuple(_policy(name, said) for name, said in manifest["policies"].items())
+        names = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
+        paths = [layout.marker(name, *marker) for name, marker in names.items()]
+        markers = {
+            input_file(marker.shard, marker.source): marker
+            for marker in read_markers(layout, paths)
+        }
     return Labels(
         layout,
         manifest,
-        {
-            input_file(marker["shard"], marker["source"]): {
-                **marker,
-                "file": found[marker["shard"]],
-            }
-            for marker in read
-        },
-        policies,
+        markers,
+        {file: names[marker.shard] for file, marker in markers.items()},
+        tuple(_rule(name, policy) for name, policy in manifest.policies.items()),
     )
 
 
-def _policy(name: str, said: Mapping[str, Any]) -> Policy:
-    """A policy as a manifest has it: what of it decides."""
-    judge = said["cascade"][-1]
-    labels = {label: Label(violates=violates) for label, violates in judge["labels"].items()}
-    return Policy(
-        id=name,
-        title=said["title"],
-        version=said["version"],
-        labels=labels,
-        answer=judge["answer"],
-        threshold=said["threshold"],
-        text=judge["policy"],
-    )
+def _rule(name: str, policy: PolicyRecord) -> DecisionRule:
+    """A policy's, as a manifest has it."""
+    labels = dict(policy.cascade[-1].labels or {})
+    return DecisionRule(name, tuple(labels), tuple(labels.values()), policy.threshold)
 
 
-def checked(labels: Labels, asked: Wanted, storage: Mapping[str, Any]) -> Rule:
-    """The rule that is asked for, on these labels. Raises `Problems`."""
+def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, Any]) -> FilterRule:
+    """The rule that is asked for, on these labels.
+
+    Raises:
+        Problems: All that is wrong.
+    """
     screened = {
         name
-        for name, policy in labels.manifest["policies"].items()
-        if "screen" in [judge["judge"] for judge in policy["cascade"]]
+        for name, policy in labels.manifest.policies.items()
+        if "screen" in [judge.judge for judge in policy.cascade]
     }
     lost = _source_problems(labels, storage)
-    sources = {name: marker["source"] for name, marker in labels.markers.items()}
+    sources = {name: marker.source for name, marker in labels.markers.items()}
+    # A source that is gone cannot be looked into.
+    url, look = labels.layout.url, not lost
     problems = [
-        *_problems(
-            asked, labels.policies, screened, labels.layout.url, sources, storage, look=not lost
-        ),
+        *_problems(request, labels.rules, screened, url, sources, storage, look),
         *lost,
     ]
-    selected = all(marker["rows"] == marker["input_rows"] for marker in labels.markers.values())
-    if not selected and asked.unselected is None:
-        rows = sum(marker["input_rows"] - marker["rows"] for marker in labels.markers.values())
-        problems.append(Problem("unselected", None, f"{rows:,} {_UNSAID[0]}", _UNSAID[1]))
+    if labels.unselected and request.unselected is None:
+        what, hint = _UNDECIDED
+        problems.append(Problem("unselected", None, f"{labels.unselected:,} {what}", hint))
     if problems:
         raise Problems(problems)
-    policies = tuple(
-        policy.model_copy(update={"threshold": asked.thresholds.get(policy.id, policy.threshold)})
-        for policy in labels.policies
+    decided = labels.unselected and request.unselected
+    decisions, _ = under_thresholds(labels.rules, request.thresholds)
+    return FilterRule(
+        request.keep, decisions, _FATE[decided] if decided else None, request.verdicts
     )
-    fate = None if selected or asked.unselected is None else _FATE[asked.unselected]
-    return Rule(asked.keep, policies, fate, asked.verdicts)
 
 
 def _problems(
-    asked: Wanted,
-    policies: Sequence[Policy],
+    request: FilterRequest,
+    rules: Sequence[DecisionRule],
     screened: Collection[str],
     labels: str,
     sources: Mapping[str, str],
     storage: Mapping[str, Any],
     look: bool = True,
 ) -> Iterator[Problem]:
-    """What is wrong whether or not the rows are labelled yet. `screened`: policies with a screen;
-    `labels`: where they lie or will; `sources`: URLs by shard, of which the first is looked into,
-    unless not `look`.
+    """What is wrong whether or not the rows are labelled yet.
+
+    Args:
+        request: What is asked for.
+        rules: Of the policies.
+        screened: Policies of which a screen settles rows.
+        labels: Where they lie or will.
+        sources: URLs by shard.
+        storage: Options of their file system.
+        look: Whether the first of the sources is looked into.
     """
-    ids = [policy.id for policy in policies]
-    for wrong in rule_problems(asked.keep, ids):
-        yield Problem("keep", None, *wrong)
-    yield from _threshold_problems(asked.thresholds, policies, screened)
-    yield from _place_problems(asked.out, labels, sources, storage)
+    ids = [rule.policy for rule in rules]
+    for problem in rule_problems(request.keep, ids):
+        yield Problem("keep", None, *problem)
+    yield from under_thresholds(rules, request.thresholds, screened)[1]
+    yield from _out_problems(request.out, labels, sources, storage)
     if look and sources:
-        yield from _name_problems(next(iter(sources.values())), asked, ids, storage)
+        yield from _name_problems(next(iter(sources.values())), request, ids, storage)
 
 
-def _threshold_problems(
-    thresholds: Mapping[str, float], policies: Sequence[Policy], screened: Collection[str]
-) -> Iterator[Problem]:
-    before = {policy.id: policy.threshold for policy in policies}
-    for name, threshold in thresholds.items():
-        key = f"threshold {name}={threshold:g}"
-        if name not in before:
-            yield Problem(key, None, f"no policy {name!r}", nearest(name, before))
-        elif not 0 < threshold <= 1:
-            yield Problem(key, None, "a threshold is above 0 and at most 1")
-        elif threshold < before[name] and name in screened:
-            yield Problem(
-                key,
-                None,
-                (
-                    f"a screen settled rows of {name} for a threshold of {before[name]:g}, and "
-                    "promises nothing for a lower one"
-                ),
-                "set it in the policy and run the job: it judges these rows again",
-            )
-
-
-def _place_problems(
+def _out_problems(
     out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]
 ) -> Iterator[Problem]:
     here = canonical_url(out, storage)
     roots = {url.removesuffix(name).rstrip("/") for name, url in sources.items()}
     for what, url in [("labels", labels), *[("input", root) for root in sorted(roots)]]:
         if here.startswith(canonical_url(url, storage)):
-            yield Problem(
-                "out",
-                None,
-                f"{shown(out)} lies inside the {what} {shown(url)}",
-                "write it elsewhere",
-            )
+            message = f"{shown(out)} lies inside the {what} {shown(url)}"
+            yield Problem("out", None, message, "write it elsewhere")
 
 
 def _name_problems(
-    source: str, asked: Wanted, policies: Sequence[str], storage: Mapping[str, Any]
+    source: str, request: FilterRequest, policies: Sequence[str], storage: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
     with plain_errors(source):
         names = format_of(source).names(*filesystem(source, storage))
-    if TOLD.name in names:
-        yield Problem(
-            source,
-            None,
-            f"a column {TOLD.name!r}, the name of the one that says why rows were removed or held",
-            "rename it in the input",
+    if WHY.name in names:
+        message = (
+            f"a column {WHY.name!r}, the name of the one that says why rows were removed or held"
         )
-    if asked.verdicts and (both := {FLAGGED.name, *policies} & set(names)):
-        yield Problem(
-            "verdicts",
-            None,
-            f"the input has columns of these names: {', '.join(sorted(both))}",
-            "leave --verdicts out",
-        )
+        yield Problem(source, None, message, "rename it in the input")
+    if request.verdicts and (both := {FLAGGED.name, *policies} & set(names)):
+        message = f"the input has columns of these names: {', '.join(sorted(both))}"
+        yield Problem("verdicts", None, message, "leave --verdicts out")
 
 
 def _source_problems(labels: Labels, storage: Mapping[str, Any]) -> list[Problem]:
     """Shards whose source is gone or another version."""
     with ThreadPoolExecutor(16) as pool:
-        found = [
-            wrong
-            for wrong in pool.map(lambda marker: changed(marker, storage), labels.markers.values())
-            if wrong
-        ]
+        changes = pool.map(lambda marker: changed(marker, storage), labels.markers.values())
+        messages = [message for message in changes if message]
+    if len(messages) > NAMED:
+        messages = [*messages[:NAMED], f"{len(messages) - NAMED:,} more like these"]
     hint = "run the job again: it judges what changed; --prune removes the labels of what is gone"
-    problems = [Problem(labels.layout.url, None, wrong, hint) for wrong in found[:NAMED]]
-    return [
-        *problems,
-        *(
-            [Problem(labels.layout.url, None, f"{len(found) - NAMED:,} more like these", hint)]
-            if len(found) > NAMED
-            else []
-        ),
-    ]
+    return [Problem(labels.layout.url, None, message, hint) for message in messages]

@@ -1,22 +1,23 @@
-"""A filter's rule: which rows to keep, as Polars SQL over the verdict columns; and what is told of
-those that are not kept.
+"""A filter's rule: which rows to keep, as Polars SQL over the verdict columns; and the reasons why
+the others are not.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.config.policy import Policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
 from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
 from moderay.corpus.where import EACH_ROW, row_by_row, where_columns
+from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
 # a verdict that is missing.
@@ -29,11 +30,7 @@ REASON = pa.struct(
     ]
 )
 # The one column that removed and held rows have beside those of the input.
-TOLD = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]))
-
-
-Fate = Literal["kept", "removed", "held"]
-FATES: tuple[Fate, ...] = ("kept", "removed", "held")
+WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]))
 
 
 def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -103,50 +100,65 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
 
 
 def fates(rule: str, labels: pa.Table) -> dict[Fate, pa.BooleanArray]:
-    """Which of the label rows are kept, removed and held; where the rule is null, as SQL has it,
-    the row is held.
+    """Which of the label rows are kept, removed and held.
+
+    Where the rule is null, as SQL has it, the row is held.
     """
     frame: Any = pl.from_arrow(labels)
-    said = frame.select(pl.sql_expr(rule).alias("keep"))["keep"].to_arrow()
-    kept, known = pc.fill_null(said, False), pc.is_valid(said)
+    keep = frame.select(pl.sql_expr(rule).alias("keep"))["keep"].to_arrow()
+    kept = pc.fill_null(keep, False)
+    known = pc.is_valid(keep)
     return {"kept": kept, "removed": pc.and_not(known, kept), "held": pc.invert(known)}
 
 
-def told(labels: pa.Table, policies: Sequence[Policy], named: Sequence[str]) -> pa.StructArray:
-    """`TOLD` for label rows that are not kept: the policies they violate or are not judged under;
-    where there is none, those that the rule names.
+def reasons(
+    labels: pa.Table, decisions: Sequence[DecisionRule], named: Sequence[str]
+) -> pa.StructArray:
+    """`WHY` for label rows that are not kept.
+
+    The policies that a row violates or is not judged under; where there is none, those that the
+    rule names.
     """
-    rows, parts, wanted = len(labels), [], []
-    for policy in policies:
-        column = labels.column(policy.id).combine_chunks()
-        given: Mapping[str, pa.Array] = {
-            "policy": pa.repeat(policy.id, rows),
-            "threshold": pa.repeat(policy.threshold, rows),
-        }
-        columns = [
-            given[field.name] if field.name in given else column.field(field.name)
-            for field in REASON
-        ]
-        parts.append(pa.StructArray.from_arrays(columns, fields=list(REASON)))
-        wanted.append(pc.fill_null(column.field("violates"), True).to_numpy(zero_copy_only=False))
-    chosen = np.stack(wanted, axis=1)
-    chosen[~chosen.any(axis=1)] = [policy.id in named for policy in policies]
+    parts = [_policy_reasons(labels, decision) for decision in decisions]
+    is_reason = np.stack(
+        [
+            pc.fill_null(part.field("violates"), True).to_numpy(zero_copy_only=False)
+            for part in parts
+        ],
+        axis=1,
+    )
+    is_reason[~is_reason.any(axis=1)] = [decision.policy in named for decision in decisions]
     # From policy after policy to row after row.
-    order = np.arange(rows * len(policies)).reshape(len(policies), rows).T[chosen]
-    offsets = np.concatenate([[0], np.cumsum(chosen.sum(axis=1))])
-    reasons = pa.ListArray.from_arrays(
+    rows = len(labels)
+    order = np.arange(rows * len(decisions)).reshape(len(decisions), rows).T[is_reason]
+    offsets = np.concatenate([[0], np.cumsum(is_reason.sum(axis=1))])
+    lists = pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()), pa.concat_arrays(parts).take(pa.array(order))
     )
     return pa.StructArray.from_arrays(
-        [labels.column(ROW.name).combine_chunks(), reasons], fields=list(TOLD.type)
+        [labels.column(ROW.name).combine_chunks(), lists], fields=list(WHY.type)
     )
 
 
-def untold(positions: np.ndarray) -> pa.StructArray:
-    """`TOLD` for rows that were not selected for judging: there is no reason."""
+def _policy_reasons(labels: pa.Table, decision: DecisionRule) -> pa.StructArray:
+    """A `REASON` for each row, of one policy."""
+    column = labels.column(decision.policy).combine_chunks()
+    constants: Mapping[str, pa.Array] = {
+        "policy": pa.repeat(decision.policy, len(labels)),
+        "threshold": pa.repeat(decision.threshold, len(labels)),
+    }
+    columns = [
+        constants[field.name] if field.name in constants else column.field(field.name)
+        for field in REASON
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(REASON))
+
+
+def without_reasons(positions: np.ndarray) -> pa.StructArray:
+    """`WHY` for rows that were not selected for judging: there is no reason."""
     none = pa.ListArray.from_arrays(
         pa.array(np.zeros(len(positions) + 1), pa.int32()), pa.array([], REASON)
     )
     return pa.StructArray.from_arrays(
-        [pa.array(positions, pa.int64()), none], fields=list(TOLD.type)
+        [pa.array(positions, pa.int64()), none], fields=list(WHY.type)
     )

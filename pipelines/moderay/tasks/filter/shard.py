@@ -7,7 +7,6 @@ written beside each other on the local disk, put, and then the marker says that 
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.config.policy import Policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
@@ -30,26 +29,32 @@ from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
+from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
-from moderay.tasks.filter.rule import FATES, TOLD, Fate, fates, read_fields, told, untold
+from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
+from moderay.tasks.filter.rule import WHY, fates, read_fields, reasons, without_reasons
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What a filter does with a row, whatever shard it is in; picklable. `keep`: Polars SQL over
-    verdict columns. `policies`: with the thresholds that count here. `unselected`: what becomes of
-    rows that were not to be judged, None where there are none. `verdicts`: kept rows have the
-    verdict columns too.
+class FilterRule:
+    """What a filter does with a row, whatever shard it is in; picklable.
+
+    Attributes:
+        keep: Polars SQL over verdict columns.
+        decisions: How each policy's verdicts are decided here.
+        unselected: What becomes of rows that were not to be judged; None where there are none.
+        verdicts: Whether kept rows have the verdict columns too.
     """
 
     keep: str
-    policies: tuple[Policy, ...]
+    decisions: tuple[DecisionRule, ...]
     unselected: Fate | None
     verdicts: bool
 
     @property
     def ids(self) -> list[str]:
-        return [policy.id for policy in self.policies]
+        """Of the policies."""
+        return [decision.policy for decision in self.decisions]
 
     @property
     def named(self) -> list[str]:
@@ -59,14 +64,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Sifting:
-    """One shard to filter; picklable. `marker`: of its labels. `key`, `decision`: of the filter's
-    own marker, and `old` those it replaces. `epoch`: of the driver's lease.
+    """One shard to filter; picklable.
+
+    Attributes:
+        rule: Which rows go where.
+        labels: The output with its labels.
+        out: Where the rows are written.
+        marker: Of its labels.
+        key: Of the filter's own marker.
+        decision: Of the filter's own marker.
+        old: Markers that it replaces, by key and decision.
+        epoch: Of the driver's lease.
+        storage: Options of the input's file system.
     """
 
-    rule: Rule
+    rule: FilterRule
     labels: Layout
     out: Layout
-    marker: Mapping[str, Any]
+    marker: ShardMarker
     key: str
     decision: str
     old: tuple[tuple[str, str], ...]
@@ -75,67 +90,70 @@ class Sifting:
 
     @property
     def name(self) -> str:
-        """The input file's path below its root, and that of the files made of it below their
-        folders.
+        """The input file's path below its root.
+
+        It is that of the files made of it below their folders too.
         """
-        return input_file(self.marker["shard"], self.marker["source"])
+        return input_file(self.marker.shard, self.marker.source)
 
     def path(self, fate: Fate) -> str:
+        """Of the file with these rows."""
         return self.out.label(f"{fate}/{self.name}")
 
     @property
     def decided_anew(self) -> set[str]:
         """Policies whose labels were decided under another threshold."""
         return {
-            policy.id
-            for policy in self.rule.policies
-            if policy.threshold != self.marker["thresholds"][policy.id]
+            decision.policy
+            for decision in self.rule.decisions
+            if decision.threshold != self.marker.thresholds[decision.policy]
         }
 
 
-def sift(work: Sifting) -> dict[str, Any]:
-    """Filter one shard; the content of its marker. Raises `ShardFailedError`, `LeaseLostError`, or
-    OSError where the storage keeps failing.
+def sift(work: Sifting) -> None:
+    """Filter one shard.
+
+    Raises:
+        ShardFailedError: Input and labels do not fit, or cannot be read.
+        LeaseLostError: Another driver has taken over.
+        OSError: The storage keeps failing.
     """
     if wrong := changed(work.marker, work.storage):
         raise ShardFailedError(wrong)
     layout, fs = work.out, work.out.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        said = _to_local(work, Path(folder))
+        done = _to_local(work, Path(folder))
         assert_epoch(layout, work.epoch)
         for fate in FATES:
             if (file := Path(folder) / fate).is_file():
                 put_file(fs, str(file), work.path(fate), layout.private("tmp"))
             else:
                 remove(fs, work.path(fate))  # of another rule
-    layout.write(
-        layout.marker(work.name, work.key, work.decision), json.dumps(said, indent=1).encode()
-    )
+    layout.write(layout.marker(work.name, work.key, work.decision), done.to_json())
     for marker in work.old:
         remove(fs, layout.marker(work.name, *marker))
-    return said
 
 
-def changed(marker: Mapping[str, Any], storage: Mapping[str, Any]) -> str | None:
-    """What to say where a shard's source is not the file that was labelled."""
-    now = stamp(*filesystem(marker["source"], storage))
+def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
+    """How a shard's source differs from the file that was labelled; None where it does not."""
+    now = stamp(*filesystem(marker.source, storage))
     if now is None:
-        return f"{marker['shard']}: {marker['source']}, of which these are the labels, is gone"
-    if now != tuple(marker["identity"][1:]):
-        return f"{marker['shard']}: {marker['source']} is not the version that was labelled"
+        return f"{marker.shard}: {marker.source}, of which these are the labels, is gone"
+    if now != marker.identity[1:]:
+        return f"{marker.shard}: {marker.source} is not the version that was labelled"
     return None
 
 
-def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
-    """The shard's files; what their marker says."""
-    fs, path = filesystem(work.marker["source"], work.storage)
+def _to_local(work: Sifting, folder: Path) -> FilterMarker:
+    """Write the shard's files into a folder; what their marker says."""
+    fs, path = filesystem(work.marker.source, work.storage)
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         with format_of(path).verbatim(fs, path) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
-                counts["in"] += end - start
+                counts["input"] += end - start
                 _distribute(work.rule, start, rows, labels, parts, counts, why)
             # A shard keeps its file even where nothing of it is kept.
             parts["kept"].close(always=True)
@@ -145,25 +163,32 @@ def _to_local(work: Sifting, folder: Path) -> dict[str, Any]:
         raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
         ) from error
-    if counts["in"] != work.marker["input_rows"] or sum(counts.values()) != 2 * counts["in"]:
+    rows_of = FilterRows(**counts)
+    if rows_of.input != work.marker.input_rows or not rows_of.add_up:
         raise ShardFailedError(
-            f"{work.name}: {dict(counts)} does not add up to the {work.marker['input_rows']:,} "
+            f"{work.name}: {dict(counts)} does not add up to the {work.marker.input_rows:,} "
             "rows that were labelled"
         )
-    return {
-        "shard": work.name,
-        "rows": {name: counts[name] for name in ("in", *FATES, "unselected")},
-        **{
-            fate: [[*reason, count] for reason, count in sorted(found.items())]
-            for fate, found in why.items()
-        },
-    }
+    return FilterMarker(
+        shard=work.name,
+        rows=rows_of,
+        removed=nested_reasons(why["removed"]),
+        held=nested_reasons(why["held"]),
+    )
 
 
-def _more(rule: Rule, fate: Fate) -> list[pa.Field]:
+def nested_reasons(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Rows by policy and reason, the most frequent first."""
+    nested: dict[str, dict[str, int]] = {}
+    for (policy, reason), count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        nested.setdefault(policy, {})[reason] = count
+    return nested
+
+
+def _more(rule: FilterRule, fate: Fate) -> list[pa.Field]:
     """What is added to the input's columns."""
     if fate != "kept":
-        return [TOLD]
+        return [WHY]
     return [FLAGGED, *(pa.field(name, DECISION) for name in rule.ids)] if rule.verdicts else []
 
 
@@ -190,14 +215,14 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
     with pq.ParquetFile(
-        RemoteFile(work.labels.fs, work.labels.label(work.marker["shard"])), pre_buffer=True
+        RemoteFile(work.labels.fs, work.labels.label(work.marker.shard)), pre_buffer=True
     ) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
             columns |= {
-                policy.id: redecide(columns[policy.id], policy)
-                for policy in rule.policies
-                if policy.id in anew
+                decision.policy: redecide(columns[decision.policy], decision)
+                for decision in rule.decisions
+                if decision.policy in anew
             }
             if anew:
                 columns[FLAGGED.name] = flagged([columns[name] for name in rule.ids])
@@ -205,7 +230,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
 
 
 def _distribute(
-    rule: Rule,
+    rule: FilterRule,
     start: int,
     rows: pa.Table,
     labels: pa.Table,
@@ -213,13 +238,14 @@ def _distribute(
     counts: Counter[str],
     why: Mapping[str, Counter[tuple[str, str]]],
 ) -> None:
-    """Hand each row of a batch on to its part, in order, with what is told of it."""
+    """Hand each row of a batch on to its part, in order, with the reasons why it is there."""
     positions = labels.column(ROW.name).to_numpy() - start
     others = np.setdiff1d(
         np.arange(len(rows)), positions, assume_unique=True
     )  # not selected for judging
     for fate, mask in fates(rule.keep, labels).items():
-        chosen, mine = labels.filter(mask), positions[mask.to_numpy(zero_copy_only=False)]
+        chosen = labels.filter(mask)
+        mine = positions[mask.to_numpy(zero_copy_only=False)]
         counts[fate] += len(mine)
         beside = _beside(rule, fate, chosen)
         if fate in why:
@@ -228,7 +254,7 @@ def _distribute(
             counts["unselected"] += len(others)
             order = pa.array(np.argsort(np.concatenate([mine, others]), kind="stable"))
             empty = [
-                untold(others + start) if fate in why else _nulls(column.type, len(others))
+                without_reasons(others + start) if fate in why else _nulls(column.type, len(others))
                 for column in beside
             ]
             beside = [
@@ -238,15 +264,12 @@ def _distribute(
         parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
 
 
-def _beside(rule: Rule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
+def _beside(rule: FilterRule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
     """What stands beside the input's columns, as `_more` has it."""
     if fate != "kept":
-        return [told(labels, rule.policies, rule.named)]
-    return (
-        [structs(labels.column(name)) for name in (FLAGGED.name, *rule.ids)]
-        if rule.verdicts
-        else []
-    )
+        return [reasons(labels, rule.decisions, rule.named)]
+    names = (FLAGGED.name, *rule.ids) if rule.verdicts else ()
+    return [structs(labels.column(name)) for name in names]
 
 
 def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
@@ -260,13 +283,13 @@ def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=pa.repeat(True, rows))
 
 
-def _count(reasons: pa.StructArray, found: Counter[tuple[str, str]], by: str) -> None:
-    """Reasons by policy and label or status; a row with several reasons counts under each."""
-    each = pc.list_flatten(reasons.field("reasons"))
+def _count(why: pa.StructArray, counts: Counter[tuple[str, str]], by: str) -> None:
+    """Count reasons by policy and label or status; a row with several counts under each."""
+    each = pc.list_flatten(why.field("reasons"))
     grouped = (
         pa.table({"policy": each.field("policy"), "by": each.field(by)})
         .group_by(["policy", "by"])
         .aggregate([([], "count_all")])
     )
     for row in grouped.to_pylist():
-        found[row["policy"], row["by"] or ""] += row["count_all"]
+        counts[row["policy"], row["by"] or ""] += row["count_all"]

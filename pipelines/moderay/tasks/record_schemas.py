@@ -1,0 +1,42 @@
+"""JSON Schemas of the files that moderay writes beside labels, for other programs.
+
+`python -m moderay.tasks.record_schemas` writes them into `jobs/`, or the folder that it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from moderay.core.records import Record, record_schema
+from moderay.judges.cards import BandCard, Card
+from moderay.labels.manifest_record import Manifest
+from moderay.labels.records import LeaseRecord, ShardMarker
+from moderay.tasks.filter.records import FilterCard
+
+RECORDS: dict[str, type[Record]] = {
+    "manifest": Manifest,
+    "marker": ShardMarker,
+    "lease": LeaseRecord,
+    "filter": FilterCard,
+    "screen-card": Card,
+    "band-card": BandCard,
+}
+
+
+def record_schemas() -> dict[str, dict[str, Any]]:
+    """The schemas, by name of their file without `.schema.json`."""
+    return {name: record_schema(model) for name, model in RECORDS.items()}
+
+
+def write_schemas(folder: Path) -> None:
+    """Write one file for each."""
+    for name, schema in record_schemas().items():
+        text = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+        (folder / f"{name}.schema.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1] if len(sys.argv) > 1 else "jobs"))

@@ -1,0 +1,146 @@
+"""The schemas of moderay's own files: current, and true of what is written."""
+
+import datetime
+import json
+import os
+from typing import Any
+
+import jsonschema
+import pytest
+from support.project import ROOT
+
+from moderay.core.records import Record
+from moderay.judges.cards import FEATURES, BandCard, Card, Point, Teacher
+from moderay.labels.counts import PolicyCounts
+from moderay.labels.manifest_record import (
+    HardwareRecord,
+    JudgeRecord,
+    JudgeReport,
+    Manifest,
+    ModelRecord,
+    NewLabels,
+    PolicyRecord,
+    RateRecord,
+    RunRecord,
+    Selection,
+)
+from moderay.labels.records import (
+    ChosenRow,
+    ChosenRows,
+    LabelCounts,
+    LeaseRecord,
+    ShardMarker,
+)
+from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
+
+COUNTS = PolicyCounts(ok=2, flagged=1, settled={"reason": 2}, labels={"SP0": 1, "SP4": 1})
+ROW = ChosenRow(row=4, content_hash="ab", status="ok", label="SP4", probability=0.9)
+TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="a", source="people")
+PROMISE: dict[str, Any] = {"max_miss": 0.05, "confidence": 0.95, "misses_allowed": 1}
+DAY = datetime.date(2026, 11, 26)
+
+FILES: dict[str, Record] = {
+    "manifest": Manifest(
+        name="demo",
+        complete=True,
+        cascade_key="0",
+        selection=Selection(content="text", where=None, sample=None),
+        policies={
+            "spam": PolicyRecord(
+                title="Spam",
+                version=1,
+                threshold=0.5,
+                cascade_key="0",
+                cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
+                promises={},
+            )
+        },
+        counts={"spam": COUNTS},
+        histograms={"spam": {0: 1, 900: 1}},
+        judges={"spam": {"reason": JudgeReport(settled=2, share=1.0, miss=(0.0, 0.1, 0.2))}},
+        runs=(
+            RunRecord(run=0, status="killed"),
+            RunRecord(
+                run=1,
+                status="finished",
+                model=ModelRecord(source="tiny"),
+                hardware=HardwareRecord(cpus=2, gpus=0),
+                rates={"spam": RateRecord(rows_per_s=1.0, tokens_per_s=9.0)},
+                new=NewLabels(shards=1, changed=0, rows=2, flagged=1, policies={"spam": COUNTS}),
+            ),
+        ),
+    ),
+    "marker": ShardMarker(
+        shard="a.parquet",
+        identity=("a.parquet", 9, "v"),
+        source="/in/a.parquet",
+        input_rows=2,
+        rows=2,
+        flagged=1,
+        policies={"spam": COUNTS},
+        new=LabelCounts(rows=1, flagged=0, policies={}),
+        histograms={"spam": {0: 1, 900: 1}},
+        chosen={"spam": ChosenRows(flagged=(ROW,))},
+        judges={"spam": {"reason": "0"}},
+        thresholds={"spam": 0.5},
+        run=1,
+    ),
+    "lease": LeaseRecord(id="a", epoch=0, host="h", pid=1, renewed=1.5, released=False),
+    "screen-card": Card(
+        teacher=TEACHER,
+        rows=9,
+        violations=3,
+        longest=100,
+        held_out_rows=4,
+        held_out_violations=1,
+        cut_off=-2.0,
+        settled=0.5,
+        curve=(Point(cut_off=-2.0, settled=0.5, missed=0.01),),
+        scale=1.0,
+        intercept=0.0,
+        weights="0",
+        features=FEATURES,
+        created=DAY,
+        moderay="0",
+        sklearn="1",
+        **PROMISE,
+    ),
+    "band-card": BandCard(
+        teacher=TEACHER,
+        key="0",
+        below=0.2,
+        rows=9,
+        violations=3,
+        settled=0.5,
+        created=DAY,
+        **PROMISE,
+    ),
+}
+
+
+def test_published_schemas_are_current() -> None:
+    if os.environ.get("MODERAY_GOLDEN") == "write":
+        write_schemas(ROOT / "jobs")
+    published = {
+        file.name.removesuffix(".schema.json"): json.loads(file.read_text(encoding="utf-8"))
+        for file in (ROOT / "jobs").glob("*.schema.json")
+        if file.name != "job.schema.json"
+    }
+    assert published == record_schemas()
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_schema_fits_what_is_written_and_refuses_another_version(name: str) -> None:
+    validator = jsonschema.Draft202012Validator(record_schemas()[name])
+    content = json.loads(FILES[name].to_json())
+    assert not list(validator.iter_errors(content))
+    assert list(validator.iter_errors({**content, "schema_version": 2}))
+    required = record_schemas()[name]["required"]
+    for field in required:
+        assert list(validator.iter_errors({key: content[key] for key in content if key != field}))
+    assert "schema_version" in required
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_file_comes_back_as_it_was_written(name: str) -> None:
+    assert RECORDS[name].from_json(FILES[name].to_json(), "file") == FILES[name]
