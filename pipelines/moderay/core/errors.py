@@ -9,14 +9,54 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+
+class ErrorMessage(NamedTuple):
+    """An error on its way between processes, which Ray would hand on as a text alone.
+
+    Attributes:
+        kind: The name of its class.
+        text: What it says.
+        exit_status: The process's, where the error ends it.
+    """
+
+    kind: str
+    text: str
+    exit_status: int
 
 
 class ModerayError(Exception):
     """Base of what a person is told without a traceback; `exit_status` is the process's."""
 
     exit_status = 1
+
+    @property
+    def message(self) -> ErrorMessage:
+        """This error as another process is sent it."""
+        return ErrorMessage(type(self).__name__, str(self), self.exit_status)
+
+    @staticmethod
+    def restored(message: ErrorMessage) -> ModerayError:
+        """The error again, of its own kind where this process knows that."""
+        kind = next(
+            (kind for kind in _kinds(ModerayError) if kind.__name__ == message.kind), ModerayError
+        )
+        return kind._restored(message)
+
+    @classmethod
+    def _restored(cls, message: ErrorMessage) -> Self:
+        error = cls.__new__(cls, message.text)
+        error.exit_status = message.exit_status
+        return error
+
+
+def _kinds(kind: type[ModerayError]) -> Iterator[type[ModerayError]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _kinds(below)
 
 
 class UserError(ModerayError):
@@ -43,7 +83,14 @@ class StoppedError(ModerayError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a file a person wrote; `line` counts from 1, or is None."""
+    """One thing wrong in a file a person wrote.
+
+    Attributes:
+        file: Empty where it is in none.
+        line: Counts from 1; None where it is of the whole file.
+        message: What is wrong.
+        hint: What would be right; empty where nothing is known.
+    """
 
     file: str
     line: int | None
@@ -51,16 +98,24 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
+        line = "" if self.line is None else f":{self.line}"
+        where = f"{self.file}{line}: " if self.file else ""
+        return f"{where}{self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
 
 
 class Problems(UserError):  # noqa: N818  # it is several of `Problem`
-    """Every problem found, at once."""
+    """Every problem that was found, at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
+
+    @classmethod
+    def _restored(cls, message: ErrorMessage) -> Self:
+        """All of them as one, which says the same."""
+        error = super()._restored(message)
+        error.problems = (Problem("", None, message.text),)
+        return error
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

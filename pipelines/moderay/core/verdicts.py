@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 class Status(StrEnum):
@@ -135,6 +137,23 @@ FLAGGED = pa.field("flagged", pa.bool_())
 def structs(column: pa.ChunkedArray) -> pa.StructArray:
     """A column as one array."""
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def valid(column: pa.Array) -> np.ndarray:
+    """Bool: where a column is not null."""
+    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+
+
+def filled(known: pa.StructArray, more: pa.StructArray) -> pa.StructArray:
+    """`known`, and where it is null, `more`."""
+    return pc.coalesce(known, more) if known.null_count else known
+
+
+def scattered(column: pa.StructArray, values: pa.StructArray, rows: np.ndarray) -> pa.StructArray:
+    """The column with these rows (distinct) replaced."""
+    positions = np.arange(len(column))
+    positions[rows] = len(column) + np.arange(len(rows))
+    return pa.concat_arrays([column, values]).take(pa.array(positions))
 
 
 def unit_schema(policy_ids: Iterable[str]) -> pa.Schema:

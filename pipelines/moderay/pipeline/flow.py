@@ -7,13 +7,11 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
-import json
-import pickle
 import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay.core.errors import ModerayError, StoppedError, TryAgainError, UserError, first_line
+from moderay.core.errors import StoppedError, TryAgainError, first_line
 from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
@@ -45,11 +43,13 @@ from moderay.pipeline.control.sizing import (
     hosted,
     publishing_tasks,
 )
-from moderay.pipeline.control.tracker import Tracker, UnitDone
+from moderay.pipeline.control.tracker import Tracker
+from moderay.pipeline.messages.spans import Reading, span_table
+from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.plan import Plan, make_plan
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
-from moderay.pipeline.stages.read_task import Reading, read_task
+from moderay.pipeline.stages.read_task import read_task
 from moderay.pipeline.stages.save import RunContext
 from moderay.pipeline.stages.spans import spans
 
@@ -304,18 +304,10 @@ _LOST = (
     ray.exceptions.RaySystemError,
 )
 
-# What an actor says instead of raising: Ray would hand on the text of an error, and not what to do
-# about it.
-_FATAL: Mapping[str, Callable[[str], ModerayError]] = {
-    "UserError": UserError,
-    "TryAgainError": TryAgainError,
-    "StoppedError": lambda said: StoppedError(said, 3),
-}
-
 
 def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
-    todo = [
+    readings = [
         Reading(
             span,
             work.units,
@@ -326,9 +318,7 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
         for span in spans(work.shard, work.missing, run.job.unit)
     ]
     _context(engines.read_ahead(run.job.unit))
-    source = ray.data.from_items(
-        [{"reading": pickle.dumps(reading)} for reading in todo], override_num_blocks=len(todo)
-    )
+    source = ray.data.from_arrow(span_table(readings), override_num_blocks=len(readings))
     # Put once, not sent with each task: screens and long lists of literals are large.
     read = source.map_batches(
         read_task,
@@ -344,17 +334,15 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
             fn_constructor_args=(run,),
             batch_size=None,
             batch_format="pyarrow",
-            **engines.options(sum(len(reading.span.units) for reading in todo)),
+            **engines.options(sum(len(reading.span.units) for reading in readings)),
         )
     with closing(
         iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     ) as batches:
         for batch in batches:
-            for said in batch.column("said").to_pylist():
-                row = json.loads(said)
-                if "fatal" in row:
-                    raise _FATAL[row["fatal"]](row["error"])
-                yield UnitDone(**row | {"rows": tuple(row["rows"])})
+            for unit in units_done(batch):
+                unit.raise_fatal()
+                yield unit
 
 
 def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from moderay.config.job import Windows
-from moderay.core.verdicts import CONTENT_HASH, Origin, structs
+from moderay.core.verdicts import CONTENT_HASH, Origin, structs, valid
 from moderay.corpus.content import windows
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
@@ -23,7 +23,6 @@ from moderay.labels.reuse import LabelFile, ReadAlong, entries
 from moderay.pipeline.check import Checked
 from moderay.pipeline.plan import Plan
 from moderay.pipeline.stages import prepare
-from moderay.pipeline.stages.prepare import valid
 from moderay.pipeline.stages.spans import read_span, spans
 
 

@@ -102,8 +102,8 @@ def first_rows(checked: Checked, count: int) -> pa.Table:
                 found.append(unit.slice(0, count - rows))
                 rows += len(found[-1])
                 if rows == count:
-                    return pa.concat_tables(found, promote_options="default")
-    return pa.concat_tables(found, promote_options="default")
+                    return pa.concat_tables(found)
+    return pa.concat_tables(found)
 
 
 def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Table:

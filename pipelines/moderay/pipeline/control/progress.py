@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -17,9 +17,7 @@ from moderay.core.errors import inert
 from moderay.core.events import event
 from moderay.core.verdicts import RETRYABLE, Status
 from moderay.pipeline.control import metrics
-
-if TYPE_CHECKING:
-    from moderay.pipeline.control.tracker import UnitDone
+from moderay.pipeline.messages.units import UnitDone
 
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
 

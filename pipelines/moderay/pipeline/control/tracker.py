@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from moderay.corpus.ranges import Range, gaps, tiling
+from moderay.pipeline.messages.units import UnitDone
 from moderay.pipeline.plan import Work
-
-
-@dataclass(frozen=True)
-class UnitDone:
-    """What the driver hears of a unit. `counts`: by policy, of what was judged now; `reused`:
-    verdicts taken from before; `restarts` and `usage` (`engines.usage.Usage`): of its engine, since
-    the unit before. `error`: why it could not be read or saved. `skipped`: not begun, since the run
-    is stopping.
-    """
-
-    shard: str
-    rows: Range
-    selected: int = 0
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    flagged: int = 0
-    reused: int = 0
-    restarts: int = 0
-    usage: Mapping[str, int] = field(default_factory=dict)
-    error: str | None = None
-    skipped: bool = False
 
 
 class Tracker:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,86 +17,72 @@ from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import EngineDeadError
 from moderay.engines.host import EngineHost
-from moderay.labels.index import Source
 from moderay.labels.lookup import Payloads
 from moderay.pipeline.control import metrics
-from moderay.pipeline.control.board import Unit
+from moderay.pipeline.messages.units import UnitDone, UnitRead, ended_table, unit_read
 from moderay.pipeline.stages.judge_unit import Answered, judge_unit, questions
 from moderay.pipeline.stages.prepare import with_known
-from moderay.pipeline.stages.save import RunContext, fatal, save_unit, unit_event
+from moderay.pipeline.stages.save import RunContext, save_unit, unit_event
 
 
 class Judge:
-    """Actor. A block in is a unit as `reading` gives it; a block out is one row for the driver:
-    `tracker.UnitDone` as JSON.
-    """
+    """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
     def __init__(self, run: RunContext) -> None:
         end_with_raylet()
         events.in_worker(run.job.name, run.epoch)
-        self._run, self._name = run, whereabouts()
+        self._run = run
+        self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
         self._host = EngineHost(run.spec)
-        self._restarts, self._usage = 0, Counter[str]()  # told to the driver so far
+        # What the driver has heard of so far.
+        self._restarts = 0
+        self._usage = Counter[str]()
         metrics.tell(self._host.usage)
         run.board.joined.remote()
 
-    async def __call__(self, block: pa.Table) -> Any:
-        row = {
-            name: block.column(name)[0].as_py()
-            for name in ("shard", "key", "marker", "start", "end", "said")
-        }
-        unit = (row["shard"], (row["start"], row["end"]))
-        said: dict[str, Any] = {"shard": unit[0], "rows": unit[1], **json.loads(row["said"])}
-        if row["said"] == "{}":
-            with events.about(shard=unit[0], unit=unit[1]):
-                said |= await self._admitted(
-                    unit,
-                    Source(0, unit[0], row["key"], row["marker"]),
-                    block.column("unit")[0].as_buffer(),
-                )
-            self._run.board.end.remote(unit)
-        yield pa.table({"said": [json.dumps(said)]})
+    async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
+        unit = unit_read(block)
+        done = unit.done
+        if unit.table is not None:
+            name = (unit.source.shard, unit.rows)
+            with events.about(shard=unit.source.shard, unit=unit.rows):
+                done = await self._admitted(unit, unit.table)
+            self._run.board.end.remote(name)
+        assert done is not None
+        yield ended_table(done)
 
-    async def _admitted(self, unit: Unit, source: Source, data: pa.Buffer) -> dict[str, Any]:
-        """Judge and save a unit when it is its turn, unless the run is stopping; what the driver is
-        told of it.
-        """
-        with pa.ipc.open_stream(data) as reader:
-            table = reader.read_all()
+    async def _admitted(self, unit: UnitRead, table: pa.Table) -> UnitDone:
+        """Judge and save a unit when it is its turn, unless the run is stopping."""
+        name = (unit.source.shard, unit.rows)
         async with self._host.admitted(questions(self._run.cascades, table)) as answered:
-            if not await self._run.board.begin.remote(unit, self._name):
-                return {"skipped": True}
+            if not await self._run.board.begin.remote(name, self._name):
+                return UnitDone(*name, skipped=True)
             began = time.monotonic()
-            said = await self._outcome(unit, source, table, answered)
-        unit_event(said, seconds=round(time.monotonic() - began, 1))
-        return said
+            done = await self._outcome(unit, table, answered)
+        unit_event(done, seconds=round(time.monotonic() - began, 1))
+        return done
 
-    async def _outcome(
-        self, unit: Unit, source: Source, table: pa.Table, answered: Answered
-    ) -> dict[str, Any]:
+    async def _outcome(self, unit: UnitRead, table: pa.Table, answered: Answered) -> UnitDone:
+        name = (unit.source.shard, unit.rows)
         try:
             table = await asyncio.to_thread(self._with_earlier, table)
             judged = await judge_unit(
                 self._host, self._run.cascades, table, self._run.epoch, answered
             )
-            told = await asyncio.to_thread(save_unit, self._run, source, unit[1], judged)
+            done = await asyncio.to_thread(save_unit, self._run, unit.source, unit.rows, judged)
         except EngineDeadError as error:
-            return fatal(
-                StoppedError(
-                    (
-                        f"the engine died ({error}); what was judged is saved, and the same "
-                        "command "
-                        "goes on from there"
-                    ),
-                    3,
-                )
+            stopped = StoppedError(
+                f"the engine died ({error}); what was judged is saved, and the same command goes "
+                "on from there",
+                3,
             )
+            return UnitDone(*name, fatal=stopped.message)
         except TryAgainError as error:
-            return {"error": str(error)}
+            return UnitDone(*name, error=str(error))
         except ModerayError as error:
-            return fatal(error)
-        return told | self._asked()
+            return UnitDone(*name, fatal=error.message)
+        return self._with_usage(done)
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
         """The unit with the verdicts that its contents got elsewhere, in this run or in an output
@@ -107,9 +93,11 @@ class Judge:
         ).to_pylist()
         return with_known(table, self._payloads.read(self._run.index.find(hashes)))
 
-    def _asked(self) -> dict[str, Any]:
-        """Of the engine, since the last time."""
-        now, restarts = self._host.usage.figures(), self._host.restarts
-        said = {"restarts": restarts - self._restarts, "usage": dict(now - self._usage)}
-        self._restarts, self._usage = restarts, now
-        return said
+    def _with_usage(self, done: UnitDone) -> UnitDone:
+        """And what the engine did since the unit before."""
+        usage = self._host.usage.figures()
+        restarts = self._host.restarts
+        done = replace(done, restarts=restarts - self._restarts, usage=dict(usage - self._usage))
+        self._restarts = restarts
+        self._usage = usage
+        return done

@@ -1,5 +1,4 @@
-"""Rows -> what an engine needs to be asked: contents as token ids, beside what is known of them
-already.
+"""Rows -> what an engine needs to be asked: contents as token ids, beside what is known of them.
 
 In order of cost: an earlier verdict on the same content, then the judges on columns (rules,
 screen), and token ids for what is left. Too long is known here, before any engine sees it.
@@ -11,51 +10,69 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from moderay.config.job import Job
-from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS, Status, structs
+from moderay.core.verdicts import VERDICTS, Status, filled, structs, valid
 from moderay.corpus.content import Content
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.judges.safeguard import content_ids
+from moderay.judges.settle import Settled, settle_columns
 from moderay.labels.reuse import ReadAlong
-
-# A unit on its way to the engine. `ids` is null where `status` says why there is nothing to judge,
-# and where nobody needs to be asked. Beside these stand, for each policy, what `known` and
-# `audited` give.
-PREPARED = pa.schema(
-    [
-        ROW,
-        CONTENT_HASH,
-        ("ids", pa.large_list(pa.int32())),
-        ("status", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
+from moderay.pipeline.messages.units import audited_column, known_column, prepared_schema
 
 # The row's position in its shard; a name no input column has.
 POSITION = "\x00row"
 
 
+def prepared(
+    table: pa.Table,
+    contents: Sequence[Content],
+    job: Job,
+    cascades: Sequence[Cascade],
+    vocab: Vocabulary,
+    earlier: ReadAlong | None = None,
+) -> pa.Table:
+    """Rows of the input -> rows of `units.prepared_schema`.
+
+    Args:
+        table: The input's columns that rules read, and the rows' `POSITION`.
+        contents: Of these rows.
+        job: For its windows.
+        cascades: The judges of each policy.
+        vocab: What makes token ids.
+        earlier: Where the contents may have verdicts already.
+    """
+    hashes = [content.hash for content in contents]
+    is_ok = np.array([content.status is Status.OK for content in contents], bool)
+    texts = _texts(contents, cascades)
+    reused = {} if earlier is None else earlier.find(hashes)
+    settled: list[Settled] = []
+    is_asked = np.zeros(len(contents), bool)
+    for cascade in cascades:
+        known = reused.get(cascade.policy.id, pa.nulls(len(contents), VERDICTS))
+        settled.append(settle_columns(cascade, texts, table, hashes, known))
+        is_asked |= is_ok & (~valid(settled[-1].verdicts) | settled[-1].audited)
+    return pa.Table.from_arrays(
+        [
+            table.column(POSITION),
+            pa.array(hashes, pa.string()),
+            *_ids(contents, is_asked, job, vocab),
+            *[one.verdicts for one in settled],
+            *[pa.array(one.audited) for one in settled],
+        ],
+        schema=prepared_schema([cascade.policy.id for cascade in cascades]),
+    )
+
+
 def known(table: pa.Table, policy: str) -> pa.StructArray:
     """A policy's verdicts that are there already, null where there is none."""
-    name = _column("known", policy)
-    return (
-        structs(table.column(name))
-        if name in table.column_names
-        else pa.nulls(len(table), VERDICTS)
-    )
+    return structs(table.column(known_column(policy)))
 
 
 def audited(table: pa.Table, policy: str) -> np.ndarray:
     """Bool: which of these known verdicts the last judge is asked for all the same."""
-    name = _column("audit", policy)
-    if name not in table.column_names:
-        return np.zeros(len(table), bool)
-    return np.asarray(
-        pc.fill_null(structs(table.column(name)), False).to_numpy(zero_copy_only=False)
-    )
+    return np.asarray(table.column(audited_column(policy)).to_numpy())
 
 
 def open_rows(table: pa.Table) -> int:
@@ -66,98 +83,43 @@ def open_rows(table: pa.Table) -> int:
 def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
     """A prepared unit with further known verdicts, by policy, parallel to its rows."""
     for policy, column in more.items():
-        both, name = filled(known(table, policy), column), _column("known", policy)
-        table = (table.drop_columns([name]) if name in table.column_names else table).append_column(
-            name, both
-        )
+        name = known_column(policy)
+        index = table.schema.get_field_index(name)
+        table = table.set_column(index, table.field(index), filled(known(table, policy), column))
     return table
 
 
-def _column(what: str, policy: str) -> str:
-    """Such columns are only there where they hold something; with a dot, which no policy id has."""
-    return f"{what}.{policy}"
-
-
-def prepared(
-    table: pa.Table,
-    found: Sequence[Content],
-    job: Job,
-    cascades: Sequence[Cascade],
-    vocab: Vocabulary,
-    earlier: ReadAlong | None = None,
-) -> pa.Table:
-    """Rows of the input with their `POSITION`, and their contents -> `PREPARED`, and what `known`
-    and `audited` give.
+def _texts(contents: Sequence[Content], cascades: Sequence[Cascade]) -> pa.Array:
+    """The contents that can be judged; all null where no judge on columns would read them, since
+    it is a copy of all.
     """
-    hashes = [content.hash for content in found]
-    judged = np.array([content.status is Status.OK for content in found], bool)
-    # A copy of all contents, which only judges on columns need.
-    read = any(cascade.on_columns for cascade in cascades)
-    texts = pa.array(
-        [content.text if read and content.status is Status.OK else None for content in found],
-        pa.large_string(),
-    )
-    asked, beside = np.zeros(len(found), bool), dict[str, pa.Array]()
-    found_before = {} if earlier is None else earlier.find(hashes)
-    for cascade in cascades:
-        policy = cascade.policy.id
-        settled, audit = _known(cascade, texts, hashes, judged, table, found_before.get(policy))
-        asked |= judged & (~valid(settled) | audit)
-        beside |= {_column("known", policy): settled} if settled.null_count < len(settled) else {}
-        beside |= {_column("audit", policy): pa.array(audit)} if audit.any() else {}
-    columns = [
-        table.column(POSITION),
-        pa.array(hashes, pa.string()),
-        *_ids(found, asked, job, vocab),
-    ]
-    made = pa.Table.from_arrays(columns, schema=PREPARED)
-    for name, column in beside.items():
-        made = made.append_column(name, column)
-    return made
-
-
-def _known(
-    cascade: Cascade,
-    texts: pa.Array,
-    hashes: Sequence[str | None],
-    judged: np.ndarray,
-    table: pa.Table,
-    earlier: pa.StructArray | None,
-) -> tuple[pa.StructArray, np.ndarray]:
-    """One policy's verdicts that cost nothing, and which of them are audited: of those settled here
-    and now.
-    """
-    found = pa.nulls(len(texts), VERDICTS) if earlier is None else earlier
-    settled = np.zeros(len(texts), bool)
-    for judge in cascade.on_columns:
-        if len(open_ := np.flatnonzero(judged & ~valid(found))):
-            said = judge.settle(texts.take(pa.array(open_)), table.take(pa.array(open_)))
-            settled[open_] = valid(said)
-            found = scattered(found, said, open_)
-    audited = np.zeros(len(texts), bool)
-    if cascade.audit:
-        audited[settled] = [cascade.audited(hashes[row] or "") for row in np.flatnonzero(settled)]
-    return found, audited
+    if not any(cascade.on_columns for cascade in cascades):
+        return pa.nulls(len(contents), pa.large_string())
+    texts = [content.text if content.status is Status.OK else None for content in contents]
+    return pa.array(texts, pa.large_string())
 
 
 def _ids(
-    found: Sequence[Content], asked: np.ndarray, job: Job, vocab: Vocabulary
+    contents: Sequence[Content], is_asked: np.ndarray, job: Job, vocab: Vocabulary
 ) -> list[pa.Array]:
     """Token ids, status and detail of every row."""
     ids: list[list[int] | None] = []
     statuses: list[str | None] = []
     details: list[str | None] = []
-    for content, ask in zip(found, asked.tolist(), strict=True):
+    for content, ask in zip(contents, is_asked.tolist(), strict=True):
         tokens = content_ids(content.text, job.windows, vocab) if ask else None
-        too_long = ask and tokens is None
+        status = None if content.status is Status.OK else content.status
+        detail = content.detail
+        if ask and tokens is None:
+            status = Status.TOO_LONG
+            detail = _too_long(content, job)
         ids.append(tokens)
-        statuses.append(
-            Status.TOO_LONG if too_long else None if content.status is Status.OK else content.status
-        )
-        details.append(_too_long(content, job) if too_long else content.detail)
+        statuses.append(status)
+        details.append(detail)
     return [
-        pa.array(values, PREPARED.field(name).type)
-        for name, values in (("ids", ids), ("status", statuses), ("detail", details))
+        pa.array(ids, pa.large_list(pa.int32())),
+        pa.array(statuses, pa.string()),
+        pa.array(details, pa.string()),
     ]
 
 
@@ -166,20 +128,3 @@ def _too_long(content: Content, job: Job) -> str:
         f"{len(content.text):,} characters are more than {job.windows.max} windows of "
         f"{job.windows.tokens} tokens hold"
     )
-
-
-def valid(column: pa.Array) -> np.ndarray:
-    """Where a column is not null."""
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
-
-
-def filled(known: pa.StructArray, more: pa.StructArray) -> pa.StructArray:
-    """`known`, and where it is null, `more`."""
-    return pc.coalesce(known, more) if known.null_count else known
-
-
-def scattered(column: pa.StructArray, values: pa.StructArray, rows: np.ndarray) -> pa.StructArray:
-    """The column with these rows (distinct) replaced."""
-    at = np.arange(len(column))
-    at[rows] = len(column) + np.arange(len(rows))
-    return pa.concat_arrays([column, values]).take(pa.array(at))

@@ -6,12 +6,8 @@ neighbours of them are saved here as one.
 
 from __future__ import annotations
 
-import json
 import logging
-import pickle
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 import ray
@@ -23,77 +19,65 @@ from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.labels.index import Source
-from moderay.labels.reuse import LabelFile, ReadAlong
+from moderay.labels.reuse import ReadAlong
+from moderay.pipeline.messages.spans import Reading, readings
+from moderay.pipeline.messages.units import UnitDone, UnitRead, unit_table
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import open_rows
-from moderay.pipeline.stages.save import RunContext, fatal, save_unit, unit_event
-from moderay.pipeline.stages.spans import Span, read_span
+from moderay.pipeline.stages.save import RunContext, save_unit, unit_event
+from moderay.pipeline.stages.spans import read_span
 
 # Rows that are saved as one where no engine is asked: a file for each 512 would take longer than
 # they do.
 JOINED_ROWS = 16_384
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one task reads: a span, the key its units are saved under, the marker that will take
-    their place, and where its rows may have verdicts already.
-    """
-
-    span: Span
-    key: str
-    marker: str
-    earlier: tuple[LabelFile, ...]
-
-    @property
-    def source(self) -> Source:
-        return Source(0, self.span.shard.name, self.key, self.marker)
-
-
 def read_task(batch: pa.Table, run: ray.ObjectRef) -> Iterator[pa.Table]:
-    """Blocks of one unit each, for `judge_actor.Judge`. What cannot be read ends its shard; what no
-    shard could be read without, such as credentials, ends the run.
+    """Rows of `spans.SPAN` -> blocks of one unit each, for `judge_actor.Judge`.
+
+    What cannot be read fails its shard; what no shard could be read without, such as credentials,
+    ends the run. `run`: of the `RunContext`.
     """
     end_with_raylet()
     context: RunContext = ray.get(run)
-    for data in batch.column("reading").to_pylist():
-        reading: Reading = pickle.loads(data)  # made by this driver
+    policies = [cascade.policy.id for cascade in context.cascades]
+    for reading in readings(batch):
         events.in_worker(context.job.name, context.epoch, shard=reading.span.shard.name)
         left = list(reading.span.units)
         try:
-            for block, end in _blocks(reading, context):
-                yield block
-                left = [rows for rows in left if rows[0] >= end]
+            for unit in _units(reading, context):
+                yield unit_table(unit, policies)
+                left = [rows for rows in left if rows[0] >= unit.rows[1]]
         except (pa.ArrowException, OSError) as error:
             event("shard unreadable", logging.WARNING, unit=left[0], reason=first_line(error))
             for rows in left:
-                yield _block(reading, rows, said={"error": first_line(error)})
+                failed = UnitDone(reading.span.shard.name, rows, error=first_line(error))
+                yield unit_table(_ended(reading, failed), policies)
         except Exception as error:
             if (refused := no_credentials(reading.span.shard.url, error)) is None:
                 raise
-            yield _block(reading, left[0], said=fatal(refused))
+            fatal = UnitDone(reading.span.shard.name, left[0], fatal=refused.message)
+            yield unit_table(_ended(reading, fatal), policies)
 
 
-def _blocks(reading: Reading, run: RunContext) -> Iterator[tuple[pa.Table, int]]:
-    """Blocks, and the row up to which each goes."""
-    vocab, shard = vocabulary(run.spec.vocabulary_source), reading.span.shard.name
+def _units(reading: Reading, run: RunContext) -> Iterator[UnitRead]:
+    """Units that an engine is needed for, and those that are saved here."""
+    vocab = vocabulary(run.spec.vocabulary_source)
     policies = [cascade.policy.id for cascade in run.cascades]
     earlier = ReadAlong(run.outputs, reading.earlier, policies) if reading.earlier else None
     settled = _Settled(run.job.unit.bytes)
     for rows, table in read_span(reading.span, run.job, run.cascades, vocab, earlier):
-        open_ = open_rows(table) > 0
-        if settled.tables and (open_ or not settled.takes(rows)):
-            yield _saved(reading, run, settled), settled.rows[1]
+        needs_engine = open_rows(table) > 0
+        if settled.tables and (needs_engine or not settled.takes(rows)):
+            yield _ended(reading, _saved(reading, run, settled))
             settled = _Settled(run.job.unit.bytes)
-        if open_:
-            block = _block(reading, rows, table)
-            run.board.read.remote((shard, rows), block.nbytes)
-            yield block, rows[1]
+        if needs_engine:
+            run.board.read.remote((reading.span.shard.name, rows), table.nbytes)
+            yield UnitRead(reading.source, rows, table)
         else:
             settled.add(rows, settled_unit(run.cascades, table, run.epoch))
     if settled.tables:
-        yield _saved(reading, run, settled), settled.rows[1]
+        yield _ended(reading, _saved(reading, run, settled))
 
 
 class _Settled:
@@ -107,6 +91,7 @@ class _Settled:
         self.rows = (0, 0)
 
     def takes(self, rows: Range) -> bool:
+        """Whether these rows are to be saved with those."""
         return (
             rows[0] == self.rows[1]
             and rows[1] - self.rows[0] <= JOINED_ROWS
@@ -114,49 +99,26 @@ class _Settled:
         )
 
     def add(self, rows: Range, table: pa.Table) -> None:
+        """Rows of `verdicts.unit_schema`, and which they are."""
         self.rows = (self.rows[0] if self.tables else rows[0], rows[1])
         self.tables.append(table)
 
 
-def _saved(reading: Reading, run: RunContext, settled: _Settled) -> pa.Table:
-    """Save a unit that no engine is asked for, unless the run is stopping; what there is to say of
-    it.
-    """
+def _saved(reading: Reading, run: RunContext, settled: _Settled) -> UnitDone:
+    """Save a unit that no engine is asked for, unless the run is stopping."""
     unit = (reading.span.shard.name, settled.rows)
     if not ray.get(run.board.begin.remote(unit, whereabouts())):
-        return _block(reading, settled.rows, said={"skipped": True})
+        return UnitDone(*unit, skipped=True)
     with events.about(unit=settled.rows):
         try:
-            said = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
+            done = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
         except TryAgainError as error:
-            said = {"error": str(error)}
-        unit_event(said)
+            done = UnitDone(*unit, error=str(error))
+        unit_event(done)
     run.board.end.remote(unit)
-    return _block(reading, settled.rows, said=said)
+    return done
 
 
-def _block(
-    reading: Reading,
-    rows: Range,
-    table: pa.Table | None = None,
-    said: Mapping[str, Any] | None = None,
-) -> pa.Table:
-    """A unit on its way to a judge: its rows, or what there is to say instead."""
-    sink = pa.BufferOutputStream()
-    if table is not None:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-    columns = {
-        "shard": [reading.span.shard.name],
-        "key": [reading.key],
-        "marker": [reading.marker],
-        "start": [rows[0]],
-        "end": [rows[1]],
-    }
-    return pa.table(
-        {
-            **columns,
-            "unit": pa.array([sink.getvalue().to_pybytes()], pa.large_binary()),
-            "said": [json.dumps(said or {})],
-        }
-    )
+def _ended(reading: Reading, done: UnitDone) -> UnitRead:
+    """A unit that no engine needs to see."""
+    return UnitRead(reading.source, done.rows, None, done)

@@ -5,15 +5,14 @@ driver hears.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.config.job import Job
-from moderay.core.errors import ModerayError
 from moderay.core.events import event
 from moderay.core.storage import plain_errors
 from moderay.core.verdicts import Origin, structs
@@ -24,13 +23,21 @@ from moderay.labels.decisions import decide, flagged, summary
 from moderay.labels.index import Index, Source
 from moderay.labels.layout import Layout
 from moderay.pipeline.control import metrics
+from moderay.pipeline.messages.units import UnitDone
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every task and actor of a run is given; picklable. `outputs`: this run's layout, then
-    those that are reused, as `index.Source` numbers them. `epoch`: of the driver's lease. `board`:
-    handle of `board.Board`.
+    """What every task and actor of a run is given; picklable.
+
+    Attributes:
+        job: The job.
+        spec: The engine.
+        cascades: The judges of each policy.
+        outputs: This run's layout, then those that are reused, as `index.Source` numbers them.
+        index: Where verdicts lie, by content.
+        epoch: Of the driver's lease.
+        board: Handle of `board.Board`.
     """
 
     job: Job
@@ -42,22 +49,31 @@ class RunContext:
     board: Any
 
 
-def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> dict[str, Any]:
-    """`judged`: `verdicts.unit_schema` rows. Returns fields of `tracker.UnitDone`. Raises
-    `TryAgainError` or `UserError` where the storage fails.
+def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> UnitDone:
+    """Save a judged unit.
+
+    Args:
+        run: What this run's stages share.
+        source: The labels that the unit becomes a part of.
+        rows: The unit's, before any selection.
+        judged: Rows of `verdicts.unit_schema`.
+
+    Raises:
+        TryAgainError: The storage fails.
+        UserError: The storage refuses.
     """
-    layout, sink = run.outputs[0], pa.BufferOutputStream()
-    with pa.ipc.new_file(
-        sink, judged.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
-    ) as writer:
+    layout = run.outputs[0]
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, judged.schema, options=options) as writer:
         writer.write_table(judged)
     with plain_errors(layout.url):
         layout.write(layout.unit(source.shard, rows, source.units), sink.getvalue().to_pybytes())
     run.index.add_unit(source, rows, judged)
-    return _counted(judged, run.cascades)
+    return _counted(UnitDone(source.shard, rows), judged, run.cascades)
 
 
-def _counted(judged: pa.Table, cascades: Sequence[Cascade]) -> dict[str, Any]:
+def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> UnitDone:
     decisions = {
         cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy)
         for cascade in cascades
@@ -65,28 +81,23 @@ def _counted(judged: pa.Table, cascades: Sequence[Cascade]) -> dict[str, Any]:
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}
     reused = sum(len(decision) - len(new[name]) for name, decision in decisions.items())
     metrics.saved(judged.num_rows, new, reused)
-    return {
-        "selected": judged.num_rows,
-        "counts": {name: summary(decision) for name, decision in new.items()},
-        "flagged": pc.sum(flagged(list(decisions.values()))).as_py() or 0,
-        "reused": reused,
-    }
+    return replace(
+        done,
+        selected=judged.num_rows,
+        counts={name: summary(decision) for name, decision in new.items()},
+        flagged=pc.sum(flagged(list(decisions.values()))).as_py() or 0,
+        reused=reused,
+    )
 
 
 def _is_new(decision: pa.StructArray) -> pa.BooleanArray:
     return pc.fill_null(pc.not_equal(decision.field("origin"), Origin.REUSED.value), True)
 
 
-def unit_event(said: Mapping[str, Any], **fields: Any) -> None:
-    """Record what became of a unit. `said`: fields of `tracker.UnitDone`, or `fatal`."""
-    if "error" in said:
-        event("unit failed", logging.WARNING, reason=said["error"], **fields)
+def unit_event(done: UnitDone, **fields: Any) -> None:
+    """Record what became of a unit."""
+    error = done.error if done.fatal is None else done.fatal.text
+    if error is not None:
+        event("unit failed", logging.WARNING, reason=error, **fields)
     else:
-        event("unit ended", rows=said["selected"], **fields)
-
-
-def fatal(error: ModerayError) -> dict[str, str]:
-    """What ends the run; said instead of raised, since Ray would hand on the text of an error, and
-    not what to do about it.
-    """
-    return {"fatal": type(error).__name__, "error": str(error)}
+        event("unit ended", rows=done.selected, **fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -20,21 +19,12 @@ from moderay.corpus.shard import Shard
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.reuse import ReadAlong
+from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.stages.prepare import POSITION, prepared
 
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.
 SPAN_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Span:
-    """Units that one task reads: row ranges within some neighbouring row groups of one shard."""
-
-    shard: Shard
-    groups: Range
-    first_row: int
-    units: tuple[Range, ...]
 
 
 def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
@@ -60,17 +50,19 @@ def read_span(
     vocab: Vocabulary,
     earlier: ReadAlong | None = None,
 ) -> Iterator[tuple[Range, pa.Table]]:
-    """Each unit's range and its selected rows as `prepare.PREPARED`, with what `earlier` and the
-    judges on columns say of them. One pass over the columns that judging needs.
+    """Each unit's range and its selected rows (`units.prepared_schema`).
+
+    With what `earlier` and the judges on columns say of them. One pass over the columns that
+    judging needs.
     """
     rule_columns = [name for cascade in cascades for name in cascade.columns]
-    rows = _Rows(span, job, read_columns(job, rule_columns))
+    rows = _RowStream(span, job, read_columns(job, rule_columns))
     for start, end in span.units:
         table, found = _selected(rows.upto(start, end), span.shard, job)
         yield (start, end), prepared(table, found, job, cascades, vocab, earlier)
 
 
-class _Rows:
+class _RowStream:
     """A shard's row groups as a stream from which ranges are taken in order."""
 
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:

@@ -1,0 +1,151 @@
+"""Driver -> read task: which units it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from moderay.corpus.ranges import Range
+from moderay.corpus.shard import Shard
+from moderay.judges.glance import Band
+from moderay.labels.index import Source
+from moderay.labels.reuse import LabelFile
+from moderay.pipeline.messages.ranges import RANGE, range_of, range_row
+
+
+@dataclass(frozen=True)
+class Span:
+    """Units that one task reads.
+
+    Attributes:
+        shard: The shard they are of.
+        groups: Its row groups that they lie in, neighbours: the first, and one past the last.
+        first_row: The shard's row with which the first of these groups begins.
+        units: Their rows, in order.
+    """
+
+    shard: Shard
+    groups: Range
+    first_row: int
+    units: tuple[Range, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one task reads.
+
+    Attributes:
+        span: The units.
+        key: The key that they are saved under.
+        marker: The path of the marker that will take their place.
+        earlier: Where their rows may have verdicts already.
+    """
+
+    span: Span
+    key: str
+    marker: str
+    earlier: tuple[LabelFile, ...]
+
+    @property
+    def source(self) -> Source:
+        """The labels that the units become a part of."""
+        return Source(0, self.span.shard.name, self.key, self.marker)
+
+
+_SHARD = pa.struct(
+    [
+        ("url", pa.string()),
+        ("name", pa.string()),
+        ("size", pa.int64()),
+        ("version", pa.string()),
+        ("row_groups", pa.list_(pa.int64())),
+        ("content_bytes", pa.int64()),
+        ("conversation", pa.bool_()),
+        ("partitions", pa.list_(pa.list_(pa.string(), 2))),
+        # As Arrow writes a schema; null where the file says it itself.
+        ("schema", pa.binary()),
+    ]
+)
+_BAND = pa.struct([("below", pa.float64()), ("above", pa.float64())])
+_LABEL_FILE = pa.struct(
+    [
+        ("output", pa.int32()),
+        ("shard", pa.string()),
+        # By policy and judge, the band outside which its verdicts stand; null where all do.
+        ("usable", pa.map_(pa.string(), pa.map_(pa.string(), _BAND))),
+    ]
+)
+SPAN = pa.schema(
+    [
+        ("shard", _SHARD),
+        ("groups", RANGE),
+        ("first_row", pa.int64()),
+        ("units", pa.list_(RANGE)),
+        ("key", pa.string()),
+        ("marker", pa.string()),
+        ("earlier", pa.list_(_LABEL_FILE)),
+    ]
+)
+
+
+def span_table(readings: Sequence[Reading]) -> pa.Table:
+    """Rows of `SPAN`."""
+    return pa.Table.from_pylist([_span_row(reading) for reading in readings], schema=SPAN)
+
+
+def _span_row(reading: Reading) -> dict[str, object]:
+    span = reading.span
+    shard = span.shard
+    schema = None if shard.schema is None else shard.schema.serialize().to_pybytes()
+    return {
+        "shard": {name: getattr(shard, name) for name in _SHARD.names} | {"schema": schema},
+        "groups": range_row(span.groups),
+        "first_row": span.first_row,
+        "units": [range_row(rows) for rows in span.units],
+        "key": reading.key,
+        "marker": reading.marker,
+        "earlier": [
+            {"output": file.output, "shard": file.shard, "usable": _usable_row(file.usable)}
+            for file in reading.earlier
+        ],
+    }
+
+
+def readings(table: pa.Table) -> Iterator[Reading]:
+    """What rows of `SPAN` say."""
+    for row in table.to_pylist(maps_as_pydicts="strict"):
+        shard = row["shard"]
+        if shard["schema"] is not None:
+            shard["schema"] = pa.ipc.read_schema(pa.py_buffer(shard["schema"]))
+        shard["row_groups"] = tuple(shard["row_groups"])
+        shard["partitions"] = tuple(map(tuple, shard["partitions"]))
+        units = tuple(range_of(rows) for rows in row["units"])
+        yield Reading(
+            Span(Shard(**shard), range_of(row["groups"]), row["first_row"], units),
+            row["key"],
+            row["marker"],
+            tuple(
+                LabelFile(file["output"], file["shard"], _usable(file["usable"]))
+                for file in row["earlier"]
+            ),
+        )
+
+
+def _usable_row(usable: Mapping[str, Mapping[str, Band | None]]) -> dict[str, object]:
+    return {
+        policy: {
+            judge: None if band is None else {"below": band.below, "above": band.above}
+            for judge, band in judges.items()
+        }
+        for policy, judges in usable.items()
+    }
+
+
+def _usable(row: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Band | None]]:
+    return {
+        policy: {judge: None if band is None else Band(**band) for judge, band in judges.items()}
+        for policy, judges in row.items()
+    }

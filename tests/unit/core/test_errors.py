@@ -1,0 +1,64 @@
+"""Errors on their way between processes."""
+
+import importlib
+import pkgutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import moderay
+from moderay.core.errors import (
+    ErrorMessage,
+    ModerayError,
+    Problem,
+    Problems,
+    StoppedError,
+    UserError,
+)
+
+
+def kinds(kind: type[ModerayError] = ModerayError) -> list[type[ModerayError]]:
+    """Every kind of error there is, in any room."""
+    return [kind, *(below for child in kind.__subclasses__() for below in kinds(child))]
+
+
+for _module in pkgutil.walk_packages(moderay.__path__, "moderay."):
+    if not _module.name.endswith(("__main__", "preflight")) and ".tiny." not in _module.name:
+        importlib.import_module(_module.name)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+@given(text=st.text(), status=st.integers(0, 3))
+def test_every_kind_arrives_as_it_was_sent(
+    kind: type[ModerayError], text: str, status: int
+) -> None:
+    message = ErrorMessage(kind.__name__, text, status)
+    error = ModerayError.restored(message)
+    assert type(error) is kind
+    assert (str(error), error.exit_status) == (text, status)
+    assert error.message == message
+
+
+def test_there_are_kinds_in_several_rooms() -> None:
+    rooms = {kind.__module__.split(".")[1] for kind in kinds()}
+    assert {"core", "labels"} <= rooms
+
+
+def test_a_kind_that_is_not_known_here_keeps_its_text_and_its_exit_status() -> None:
+    error = ModerayError.restored(ErrorMessage("OfALaterVersion", "no.", 3))
+    assert type(error) is ModerayError
+    assert (str(error), error.exit_status) == ("no.", 3)
+
+
+def test_problems_arrive_as_one_that_says_the_same() -> None:
+    sent = Problems([Problem("job.yaml", 3, "no such key", "a key"), Problem("", None, "empty")])
+    arrived = ModerayError.restored(sent.message)
+    assert isinstance(arrived, Problems) and isinstance(arrived, UserError)
+    assert str(arrived) == "\n".join(map(str, arrived.problems)) == str(sent)
+    assert str(sent) == "job.yaml:3: no such key\n    hint: a key\nempty"
+
+
+def test_how_a_run_stopped_is_kept() -> None:
+    arrived = ModerayError.restored(StoppedError("stopped", 1).message)
+    assert isinstance(arrived, StoppedError) and arrived.exit_status == 1
