@@ -313,12 +313,11 @@ def trend_(
     """Nights side by side: flagged shares, what has changed since when, failures, tokens and cost;
     and alarms.
     """
-    from dataclasses import asdict
 
     from moderay.config.job import Alarms
     from moderay.config.job_file import load_job
     from moderay.labels.analysis import chart as charts
-    from moderay.labels.analysis.trend import read_nights, trend
+    from moderay.labels.analysis.trend import read_nights, trend, trend_json
 
     given = load_job(job, sets or ())[0] if job is not None else None
     paths = outputs or ([given.output.path] if given else [])
@@ -331,7 +330,7 @@ def trend_(
     if chart is not None:
         charts.picture(found, chart)
     if as_json:
-        print(json.dumps(asdict(found), ensure_ascii=False))
+        print(trend_json(found))
     else:
         _trend(found, price)
     raise typer.Exit(int(strict and bool(found.alarms)))

@@ -26,6 +26,7 @@ class RecordRefusedError(UserError):
     """
 
     def __init__(self, where: str, reason: str, first: str, remedy: str) -> None:
+        """Of the file at `where`; `first` is what to try before the remedy."""
         super().__init__(f"{where} {reason}: {first}, or {remedy}")
         self.reason, self.remedy = reason, remedy
 

@@ -101,11 +101,6 @@ class ShardMarker(Record):
     run: int
     """The run that published it: an index into the manifest's `runs`."""
 
-    @property
-    def added(self) -> LabelCounts:
-        """What its run added to the labels."""
-        return self.new or LabelCounts(rows=self.rows, flagged=self.flagged, policies=self.policies)
-
 
 class LeaseRecord(Record):
     """Who may write an output; also the claim on an epoch."""

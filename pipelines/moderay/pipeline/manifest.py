@@ -27,7 +27,7 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
-from moderay.labels.records import LabelCounts, ShardMarker
+from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput
 from moderay.labels.shard_profile import HistogramTotal
 from moderay.pipeline.check import Checked
@@ -199,7 +199,7 @@ class _NewTotal:
         self._policies: dict[str, CountsTotal] = {}
 
     def add(self, marker: ShardMarker) -> None:
-        added: LabelCounts = marker.added
+        added = marker if marker.new is None else marker.new
         self._shards += marker.new is None
         self._changed += marker.new is not None
         self._rows += added.rows

@@ -1,5 +1,7 @@
 """Publishing a shard is all or nothing, and of those who hold the lease."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,20 +11,27 @@ from support.outputs import labels
 
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.labels import shard_writer
+from moderay.labels.layout import read_markers
 from moderay.labels.lease import Lease, LeaseLostError
 from moderay.labels.records import LeaseRecord
 from moderay.labels.shard_writer import Publication
 from moderay.pipeline import check
 from moderay.pipeline.plan import make_plan
 
+EMPTY = [Verdict(Status.EMPTY)] * 35
 
-def judged_shard(job_file: Path) -> Publication:
+
+def judged_shard(job_file: Path, verdicts: Sequence[Verdict] = EMPTY) -> Publication:
     """The first shard of a job over `corpus`, its 35 rows saved as one unit."""
     checked = check.check(job_file)
     plan = make_plan(checked)
     work = plan.todo[0]
     unit = pa.Table.from_arrays(
-        [pa.array(range(35)), pa.array([""] * 35), verdict_array([Verdict(Status.EMPTY)] * 35, 0)],
+        [
+            pa.array(range(35)),
+            pa.array([f"{34 - row:032x}" for row in range(35)]),
+            verdict_array(verdicts, 0),
+        ],
         schema=unit_schema(["spam"]),
     )
     sink = pa.BufferOutputStream()
@@ -83,3 +92,31 @@ def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_pat
         assert second.epoch == 1
         shard_writer.publish(publication, [(0, 35)], [])
     assert labels(tmp_path / "out") == {}
+
+
+def test_marker_shows_what_its_label_file_holds_also_under_another_threshold(
+    job, corpus: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    verdicts = [
+        Verdict(Status.OK, scores=[1 - row / 40, row / 40, 0.0], answer="SP0") for row in range(30)
+    ]
+    publication = judged_shard(job(), [*verdicts, *[Verdict(Status.TIMEOUT)] * 5])
+    layout, name = publication.layout, publication.shard.name
+    with Lease(layout):
+        marker = shard_writer.publish(publication, [(0, 35)], [])
+        path = layout.marker(name, publication.key, publication.decision)
+        assert list(read_markers(layout, [path])) == [marker]
+        (policy,) = publication.policies
+        other = policy.model_copy(update={"threshold": 0.7})
+        again = shard_writer.republish(
+            replace(publication, policies=(other,), decision="f" * 16),
+            [(publication.key, publication.decision)],
+        )
+    rows = labels(tmp_path / "out")[name].column("spam").to_pylist()
+    assert sum(marker.histograms["spam"].values()) == marker.policies["spam"].ok == 30
+    assert again.histograms == marker.histograms
+    assert marker.flagged == 10 and again.flagged == sum(bool(row["violates"]) for row in rows) == 2
+    assert marker.new is None and again.new is not None and again.new.rows == 35
+    assert [row.row for row in again.chosen["spam"].flagged] == [29, 28]
+    assert {row.row for row in marker.chosen["spam"].failed} <= set(range(30, 35))
+    assert again.chosen["spam"].borderline and not layout.fs.exists(path)

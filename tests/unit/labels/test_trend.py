@@ -1,5 +1,6 @@
 """Nights side by side: what rings, what does not, and since when."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from support.project import ROOT
 from moderay.config.job import Alarms
 from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, verdict_array
-from moderay.labels.analysis.trend import Night, trend
+from moderay.labels.analysis.trend import Night, trend, trend_json
 from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.decisions import decide, distribution, summary
 
@@ -108,6 +109,15 @@ def test_failures_and_tokens_of_the_last_night_ring() -> None:
     assert not trend(rising, Alarms()).alarms
     (alarm,) = trend(rising, Alarms(tokens=0.5)).alarms
     assert str(alarm) == "160.0 tokens a row on 2026-11-06, 100.0 before; limit 1.5 times as many"
+
+
+def test_trend_is_one_json_object() -> None:
+    rng = np.random.default_rng(7)
+    nights = [night(i, 100_000, 0.02 if i < 5 else 0.03, rng) for i in range(1, 8)]
+    content = json.loads(trend_json(trend(nights, Alarms())))
+    assert [one["date"] for one in content["nights"]] == [one.date for one in nights]
+    assert content["nights"][0]["policies"]["spam"]["ok"] == 100_000
+    assert content["policies"]["spam"]["change"]["since"] == "2026-11-05"
 
 
 def test_trend_of_nothing_is_one_sentence(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]

@@ -8,8 +8,9 @@ wake anybody; with a hundred, a large one says nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,15 @@ def _night(date: str, runs: Sequence[tuple[RunRecord, NewLabels]]) -> Night:
         tokens=sum(used.get("prompt_tokens", 0) + used.get("output_tokens", 0) for used in usage),
         gpu_s=sum(seconds * count for seconds, count in gpus),
     )
+
+
+def trend_json(trend: Trend) -> str:
+    """A trend as one JSON object, for machines."""
+
+    def as_json(counts: PolicyCounts) -> dict[str, Any]:
+        return counts.model_dump(mode="json")
+
+    return json.dumps(asdict(trend), default=as_json, ensure_ascii=False)
 
 
 def trend(nights: Sequence[Night], rules: Alarms) -> Trend:
