@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from support.project import ROOT
+from support.ray_cluster import started_ray
 from support.scripted import SCRIPT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -104,11 +105,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of one local Ray for all tests, which every run in them joins: starting one
     takes longer than most runs.
     """
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-    )
+    cluster = started_ray()
     os.environ["RAY_ADDRESS"] = cluster.address
     yield cluster.address
     os.environ["RAY_ADDRESS"] = "local"

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,9 +89,10 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
     from moderay.config.job_file import load_job
-    from moderay.engines.base import Request
+    from moderay.engines.base import Engine, Request
     from moderay.engines.from_job import engine_spec
     from moderay.judges.build import fitted
+    from moderay.judges.reason import Reason
     from moderay.tasks.embed import job_cascades
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
@@ -100,16 +102,19 @@ async def bare(folder: Path, rows: int, scores: bool) -> float:
     safeguard = judge.safeguard
     texts = pq.read_table(folder / "in" / "a.parquet").column(0).to_pylist()
     prompts = [safeguard.prompt.render(safeguard.vocab.encode(text)) for text in texts]
-    engine, gate, out = await spec.build(), asyncio.Semaphore(2 * spec.max_num_seqs), []
+    assert isinstance(judge, Reason)
+    engine = cast(Engine, await spec.build())
+    gate = asyncio.Semaphore(2 * spec.max_num_seqs)
+    out: list[int] = []
     marks: list[tuple[float, int]] = []
     labels = tuple(opening[0] for opening in safeguard.openings.values())
 
     async def one(number: int, ids: list[int]) -> None:
         async with gate:
-            said = await engine.generate(Request(ids, judge.max_tokens, 1.0, 1.0, number))
+            answer = await engine.generate(Request(ids, judge.max_tokens, 1.0, 1.0, number))
             if scores:
-                await engine.generate(Request([*ids, *said.tokens[:-2]], 1, score=labels))
-        out.append(len(said.tokens))
+                await engine.generate(Request([*ids, *answer.tokens[:-2]], 1, score=labels))
+        out.append(len(answer.tokens))
         marks.append((time.monotonic(), len(out)))
 
     await asyncio.gather(*[one(i, ids) for i, ids in enumerate(prompts)])

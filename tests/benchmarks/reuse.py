@@ -101,9 +101,9 @@ def earlier(folder: Path, texts: list[str]) -> None:
 
 def steady(events: Path) -> float:
     """Rows/s at which shards were published, from the first fifth of them to the last."""
-    said = [json.loads(line) for line in events.read_text().splitlines()]
-    published = [
-        (event["time"], event["rows"]) for event in said if event["event"] == "shard published"
+    logged = [json.loads(line) for line in events.read_text().splitlines()]
+    published: list[tuple[float, int]] = [
+        (event["time"], event["rows"]) for event in logged if event["event"] == "shard published"
     ]
     middle = published[len(published) // 5 : -(len(published) // 5)]
     return sum(rows for _, rows in middle[1:]) / (middle[-1][0] - middle[0][0])

@@ -83,12 +83,6 @@ def with_literals(folder: Path, literals: list[str], words: bool) -> Rules:
     return found
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def measure(folder: Path, kind: str, texts: list[str], words: bool, rounds: int) -> None:
     column, table = pa.array(texts), pa.table({"id": range(len(texts))})
     rules = {
@@ -98,19 +92,16 @@ def measure(folder: Path, kind: str, texts: list[str], words: bool, rounds: int)
         for count in (10, 100_000)
     }
 
-    def pieces(count: int, rows: int) -> None:
+    def seconds(count: int, rows: int) -> float:
+        start = time.perf_counter()
         for at in range(0, len(texts), rows):
             rules[count].settle(column.slice(at, rows), table.slice(at, rows))
+        return time.perf_counter() - start
 
     for rows in (UNIT, len(texts)):
-        made = {
-            count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules
-        }  # type: ignore[misc]
+        made = {count: seconds(count, rows) for count in rules}
         # In turn, so that what else the machine does falls on both.
-        times = [
-            {count: seconds(lambda count=count, rows=rows: pieces(count, rows)) for count in rules}
-            for _ in range(rounds)
-        ]  # type: ignore[misc]
+        times = [{count: seconds(count, rows) for count in rules} for _ in range(rounds)]
         best = {count: min(each[count] for each in times) for count in rules}
         figures = ", ".join(
             f"{count:,} literals {best[count]:.3f} s (first {made[count]:.3f} s)" for count in rules

@@ -136,18 +136,18 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
         for i in range(shards)
     )
     policies = (load_policy(job.policies[0]),)
-    checked = Checked(
-        job, policies, job_cascades(job, policies), Scan(found, pa.schema([]), (), ()), ()
-    )
+    empty = pa.schema([])
+    scanned = Scan(found, (empty,) * len(found), empty, (), ())
+    checked = Checked(job, policies, job_cascades(job, policies), scanned, ())
     plan = make_plan(checked)
     assert plan.rows_left == sum(shard.rows for shard in found)
     selection = digest([job.input.content, None, None])
     for shard in found:
-        place = Path(plan.layout.private(f"units/{shard.name}"))
-        place.mkdir(parents=True)
+        saved = Path(plan.layout.private(f"units/{shard.name}"))
+        saved.mkdir(parents=True)
         key = shard_key(shard, plan.cascade, selection)
         for unit in range(units // shards):
-            os.close(os.open(place / f"{512 * unit}-{512 * unit + 512}-{key}.arrow", os.O_CREAT))
+            os.close(os.open(saved / f"{512 * unit}-{512 * unit + 512}-{key}.arrow", os.O_CREAT))
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     plan = make_plan(checked)
     seconds = time.monotonic() - began
