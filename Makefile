@@ -38,7 +38,7 @@ test-all: install
 MARK ?=
 coverage: install
 	rm -rf .coverage
-	$(RUN) -m coverage run -m $(PYTEST) -m "$(MARK)"; tests=$$?; $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && exit $$tests
+	PYTHONPATH=$(CURDIR)/tests $(RUN) -m coverage run -m $(PYTEST) -m "$(MARK)"; tests=$$?; $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && exit $$tests
 
 check: install
 	.venv/bin/ruff check .

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import settings
 from support.project import ROOT
 from support.ray_cluster import started_ray
 from support.scripted import SCRIPT
@@ -28,6 +29,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["RAY_ADDRESS"] = "local"
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("moderay", deadline=None)
+settings.load_profile("moderay")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -2,7 +2,7 @@
 
 from ray.cluster_utils import Cluster
 
-# Ray gives a node that does not answer within 30 s up, and a busy machine takes longer now and then.
+# Ray gives a node up that does not answer within 30 s; a busy machine takes longer now and then.
 ATTEMPTS = 3
 
 
