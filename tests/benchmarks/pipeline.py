@@ -138,24 +138,24 @@ def main() -> None:
         metavar=("WHAT", "FOLDER", "NUMBER"),
         help="internal: one measurement in a process of its own",
     )
-    given = parser.parse_args()
-    if given.one:
-        what, folder, number = given.one
+    options = parser.parse_args()
+    if options.one:
+        what, folder, number = options.one
         rate = (
-            pipeline(Path(folder), int(number), given.rows)
+            pipeline(Path(folder), int(number), options.rows)
             if what == "pipeline"
-            else asyncio.run(bare(Path(folder), given.rows, what == "bare-two"))
+            else asyncio.run(bare(Path(folder), options.rows, what == "bare-two"))
         )
         print(json.dumps(rate))
         return
     one: list[float] = []
     two: list[float] = []
     with tempfile.TemporaryDirectory(prefix="moderay-bench-") as name:
-        corpus(Path(name), given.rows)
+        corpus(Path(name), options.rows)
         policy(Path(name))
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             rates = {
-                what: _measured(what, name, number, given.rows)
+                what: _measured(what, name, number, options.rows)
                 for what in (ROUND if number % 2 else ROUND[::-1])
             }
             one.append(rates["pipeline"] / rates["bare"])
@@ -186,14 +186,14 @@ def _measured(what: str, folder: str, number: int, rows: int) -> float:
         folder,
         str(number),
     ]
-    said = subprocess.run(
+    done = subprocess.run(
         command,
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"},
     )
-    return float(json.loads(said.stdout.strip().splitlines()[-1]))
+    return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 if __name__ == "__main__":

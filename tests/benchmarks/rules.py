@@ -67,10 +67,10 @@ def names(count: int) -> list[str]:
 
 
 def _distinct(make: Callable[[], str], count: int) -> list[str]:
-    found: set[str] = set()
-    while len(found) < count:
-        found.add(make())
-    return sorted(found)
+    texts: set[str] = set()
+    while len(texts) < count:
+        texts.add(make())
+    return sorted(texts)
 
 
 def with_literals(folder: Path, literals: list[str], words: bool) -> Rules:
@@ -78,9 +78,9 @@ def with_literals(folder: Path, literals: list[str], words: bool) -> Rules:
     (folder / "rules.yaml").write_text(
         f"rules: [{{id: block, label: SP4, words: {str(words).lower()}, any_of: block.txt}}]"
     )
-    found = load_rules(load_policy(ROOT / "policies" / "spam"), folder)
-    assert found is not None
-    return found
+    rules = load_rules(load_policy(ROOT / "policies" / "spam"), folder)
+    assert rules is not None
+    return rules
 
 
 def measure(folder: Path, kind: str, texts: list[str], words: bool, rounds: int) -> None:
