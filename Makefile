@@ -36,9 +36,10 @@ test-all: install
 
 # Lines that `make test-all` runs; MARK="not slow": those that `make test` does.
 MARK ?=
+coverage: export PYTHONPATH := $(CURDIR)/tests
 coverage: install
 	rm -rf .coverage
-	PYTHONPATH=$(CURDIR)/tests $(RUN) -m coverage run -m $(PYTEST) -m "$(MARK)"; tests=$$?; $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && exit $$tests
+	$(RUN) -m coverage run -m $(PYTEST) -m "$(MARK)"; tests=$$?; $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && exit $$tests
 
 check: install
 	.venv/bin/ruff check .
