@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  bench: speed, and what a cascade saves.  chaos: kills.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed, and what a cascade saves.  chaos: kills.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo test test-all check bench chaos served scale train install clean
+.PHONY: demo test test-all coverage check bench chaos served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -26,11 +26,20 @@ demo: install
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 
 # Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(RUN) -m $(PYTEST) -m "not slow"
 
 test-all: install
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m $(PYTEST)
+
+# Lines that `make test-all` runs; MARK="not slow": those that `make test` does.
+MARK ?=
+coverage: export PYTHONPATH := $(CURDIR)/tests
+coverage: install
+	rm -rf .coverage
+	$(RUN) -m coverage run -m $(PYTEST) -m "$(MARK)"; tests=$$?; $(RUN) -m coverage combine --quiet && $(RUN) -m coverage report && exit $$tests
 
 check: install
 	.venv/bin/ruff check .

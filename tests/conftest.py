@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import settings
 from support.project import ROOT
+from support.ray_cluster import started_ray
 from support.scripted import SCRIPT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -27,6 +29,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["RAY_ADDRESS"] = "local"
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("moderay", deadline=None)
+settings.load_profile("moderay")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -104,11 +110,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of one local Ray for all tests, which every run in them joins: starting one
     takes longer than most runs.
     """
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-    )
+    cluster = started_ray()
     os.environ["RAY_ADDRESS"] = cluster.address
     yield cluster.address
     os.environ["RAY_ADDRESS"] = "local"

@@ -51,15 +51,15 @@ def job(
 
 
 def moderay(*args: object) -> None:
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "moderay", *map(str, args)],
         env=os.environ | {"RAY_ADDRESS": "local"},
         capture_output=True,
         text=True,
     )
-    assert said.returncode in (0, 1), said.stderr
-    if said.returncode or args[0] == "calibrate":
-        print(said.stdout, said.stderr, file=sys.stderr)
+    assert done.returncode in (0, 1), done.stderr
+    if done.returncode or args[0] == "calibrate":
+        print(done.stdout, done.stderr, file=sys.stderr)
 
 
 def verdicts(folder: Path) -> list[bool | None]:
@@ -104,7 +104,7 @@ def main() -> None:
         moderay("run", job(folder, "yesterday/*", "labels", REASON))
         for policy in POLICIES:
             for judge in ("screen", "glance"):
-                given = (
+                options = (
                     "--policy",
                     policy,
                     "--judge",
@@ -114,7 +114,7 @@ def main() -> None:
                     "--out",
                     folder / f"{judge}-{policy}",
                 )
-                moderay("calibrate", folder / "labels.yaml", *given)
+                moderay("calibrate", folder / "labels.yaml", *options)
         for number, (title, cascade) in enumerate(CASCADES.items()):
             output = f"cascade{number}" if number else "plain"
             moderay("run", job(folder, "today", output, cascade))

@@ -76,24 +76,24 @@ class Nodes:
 
     def actors(self) -> list[psutil.Process]:
         """Workers of this cluster that host an engine."""
-        found = []
+        hosts = []
         for node in self.cluster.list_all_nodes():
             for raylet in node.all_processes.get("raylet", []):
                 for process in psutil.Process(raylet.process.pid).children(recursive=True):
                     with suppress(psutil.NoSuchProcess):  # one that has just ended
-                        found += (
+                        hosts += (
                             [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
                         )
-        return found
+        return hosts
 
 
 @contextmanager
 def nodes() -> Iterator[Nodes]:
-    found = Nodes()
+    started = Nodes()
     try:
-        yield found
+        yield started
     finally:
-        found.cluster.shutdown()
+        started.cluster.shutdown()
 
 
 def chaos(
@@ -122,11 +122,11 @@ def chaos(
                 kind = kinds[done.total() % len(kinds)]  # as many of each
                 if _kill(kind, driver, cluster, rng):
                     done[kind] += 1
-            _, said = driver.communicate()
+            _, errors = driver.communicate()
             if driver.returncode == 0:
                 break
             if driver.returncode > 0:
-                raise AssertionError(f"the run ended by itself: {said.decode()}")
+                raise AssertionError(f"the run ended by itself: {errors.decode()}")
             time.sleep(3)  # what a dead driver leaves behind ends by itself
         peace = write_job(folder, "peace", unit, delay=0.0)
         subprocess.run(command(peace), check=True, capture_output=True, env=cluster.env)
@@ -204,20 +204,20 @@ def _kill(kind: str, driver: subprocess.Popen[bytes], cluster: Nodes, rng: rando
 def differences(folder: Path, one: str, other: str) -> list[str]:
     """Of two outputs, and what the first should not have left behind."""
     first, second = labels(folder / one), labels(folder / other)
-    found = [f"{name} is only in one" for name in first.keys() ^ second.keys()]
+    differing = [f"{name} is only in one" for name in first.keys() ^ second.keys()]
     for name in first.keys() & second.keys():
         if not first[name].column("row").equals(second[name].column("row")) or any(
             compared(first[name], policy) != compared(second[name], policy)
             for policy in ("spam", "harassment", "private_data")
             if policy in first[name].column_names
         ):
-            found.append(f"{name} differs")
+            differing.append(f"{name} differs")
     left = [
         file
         for file in (folder / one / "_moderay").rglob("*")
         if file.is_file() and file.suffix != ".json"
     ]
-    return [*found, *(f"left behind: {file}" for file in left)]
+    return [*differing, *(f"left behind: {file}" for file in left)]
 
 
 def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
@@ -291,19 +291,19 @@ def killed_vllm(
                     done[left.pop(0)] += 1
                     _, alive = psutil.wait_procs(engines, timeout=30)
                     assert not alive, f"outlived what was killed: {alive}"
-        said, wrong = driver.communicate()
+        output, wrong = driver.communicate()
         if driver.returncode == 0:
-            return done, said.decode()
+            return done, output.decode()
         assert driver.returncode < 0, wrong.decode()
         time.sleep(3)
 
 
 def _processes(driver: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
-    found = []
+    matches = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # one that has just ended
-            found += [process] if name in process.name() + " ".join(process.cmdline()) else []
-    return found
+            matches += [process] if name in process.name() + " ".join(process.cmdline()) else []
+    return matches
 
 
 async def lost_time() -> tuple[float, float]:
@@ -329,14 +329,14 @@ async def lost_time() -> tuple[float, float]:
         )
         answered.append(time.monotonic())
 
-    asked = asyncio.gather(*[ask(number) for number in range(3000)])
+    requests = asyncio.gather(*[ask(number) for number in range(3000)])
     while len(answered) < 600:
         await asyncio.sleep(0.01)
     for process in psutil.Process().children(recursive=True):
         if "EngineCore" in process.name() + " ".join(process.cmdline()):
             process.kill()
     killed = time.monotonic()
-    await asked
+    await requests
     host.close()
     assert host.restarts == 1
     return next(when for when in sorted(answered) if when > killed + 1) - killed, starts[1]
@@ -348,16 +348,21 @@ def main() -> None:
     parser.add_argument("--unit", type=int, default=20)
     parser.add_argument("--kills", type=int, default=21)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moderay-chaos-") as name:
         report = chaos(
-            Path(name) / "job", given.rows, given.unit, given.kills, (2.0, 6.0), seed=given.seed
+            Path(name) / "job",
+            options.rows,
+            options.unit,
+            options.kills,
+            (2.0, 6.0),
+            seed=options.seed,
         )
         made, needed = report.requests
         print(
             "kills survived: "
             f"{', '.join(f'{count} of a {kind}' for kind, count in report.kills.items())}; "
-            f"{given.rows // given.unit} units"
+            f"{options.rows // options.unit} units"
         )
         print(f"requests made twice: {made / needed - 1:.1%} ({made:,} for {needed:,})")
         print(
@@ -368,7 +373,7 @@ def main() -> None:
                 else "; ".join(report.differences)
             )
         )
-        again, in_flight = half_way(Path(name) / "half", 2000, given.unit)
+        again, in_flight = half_way(Path(name) / "half", 2000, options.unit)
         print(
             f"everything killed at half-way: {again:,} rows judged again; rows in flight at "
             f"once: {in_flight:,}"
@@ -395,12 +400,12 @@ def real(folder: Path) -> list[str]:
         ],
         check=True,
     )
-    found = differences(folder, "killed", "peace")
+    differing = differences(folder, "killed", "peace")
     print(
         f"kills survived with vLLM: {', '.join(kills)}; labels: "
-        + ("those of an undisturbed run" if not found else "; ".join(found))
+        + ("those of an undisturbed run" if not differing else "; ".join(differing))
     )
-    return found
+    return differing
 
 
 if __name__ == "__main__":

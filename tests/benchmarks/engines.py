@@ -52,7 +52,7 @@ Is this unwanted advertising?
 
 
 @dataclass(frozen=True)
-class Told:
+class Reading:
     """What a unit's end said of its engine: `at`, seconds since the run began, and its figures
     since the unit before.
     """
@@ -123,12 +123,12 @@ def simulate(folder: Path, engines: int) -> dict[str, float]:
     from moderay.pipeline.control.sizing import ENGINE_CPUS
     from moderay.pipeline.flow import run
 
-    told: list[Told] = []
+    readings: list[Reading] = []
 
     class Marks(Progress):
         def add(self, unit: Any) -> None:
             super().add(unit)
-            told.append(Told(time.monotonic() - began, Counter(unit.usage)))
+            readings.append(Reading(time.monotonic() - began, Counter(unit.usage)))
 
     job = write_job(folder, engines)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -146,33 +146,33 @@ def simulate(folder: Path, engines: int) -> dict[str, float]:
     watch.stop()
     assert outcome.exit_status == 0 and outcome.judged == rows_for(engines)
     ray.shutdown()
-    return summary(told, engines, seconds) | watch.between(began, *window(told, engines))
+    return summary(readings, engines, seconds) | watch.between(began, *window(readings, engines))
 
 
-def window(told: Sequence[Told], engines: int) -> tuple[float, float]:
+def window(readings: Sequence[Reading], engines: int) -> tuple[float, float]:
     """Steady state, in seconds since the run began: the last engine is full, and more is left than
     twice the seats.
     """
-    first = [item for item in told if item.usage["engine_starts"]]
+    first = [item for item in readings if item.usage["engine_starts"]]
     full = max(
         item.at - item.seconds + item.usage["seats_free_ms"] / 1000 / SEATS for item in first
     )
     left = float(rows_for(engines))
-    for item in told:
+    for item in readings:
         left -= item.usage["requests"] / 2
         if left < 2 * SEATS * engines:
             return full, item.at
-    return full, told[-1].at
+    return full, readings[-1].at
 
 
-def summary(told: Sequence[Told], engines: int, seconds: float) -> dict[str, float]:
-    start, end = window(told, engines)
+def summary(readings: Sequence[Reading], engines: int, seconds: float) -> dict[str, float]:
+    start, end = window(readings, engines)
     steady: Counter[str] = Counter()
-    for item in told:
+    for item in readings:
         if item.at - item.seconds >= start and item.at <= end:
             steady += item.usage
     spent = steady["engine_idle_ms"] + steady["engine_working_ms"]
-    first = [item.at - item.seconds for item in told if item.usage["engine_starts"]]
+    first = [item.at - item.seconds for item in readings if item.usage["engine_starts"]]
     return {
         "actors": max(first),
         "fill": start,
@@ -183,7 +183,7 @@ def summary(told: Sequence[Told], engines: int, seconds: float) -> dict[str, flo
         if spent
         else 0.0,
         "rate": steady["requests"] / 2 / (spent / 1000) if spent else 0.0,
-        "units": len(told),
+        "units": len(readings),
     }
 
 
@@ -249,18 +249,18 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def shown(engines: int, found: dict[str, float]) -> str:
+def shown(engines: int, figures: dict[str, float]) -> str:
     return (
-        f"{engines} engines: with work {found['working']:.1%} of the time (goal {GOAL:.0%}), "
-        f"seats taken {found['seats']:.1%}, "
-        f"{found['rate']:.1f} rows/s each, over {found['steady']:.0f} s; "
-        f"actors {found['actors']:.0f} s, full after {found['fill']:.0f} s, drained in "
-        f"{found['drain']:.0f} s; "
-        f"cores: driver {found['driver_cores']:.2f}, Ray {found['ray_cores']:.2f}, actors "
-        f"{found['workers_cores']:.2f}; "
-        f"CPU a unit: driver {1000 * found['driver_s'] / found['units']:.0f} ms, Ray "
-        f"{1000 * found['ray_s'] / found['units']:.0f} ms; "
-        f"driver {found['driver_gib']:.2f} GiB, machine {found['used_gib']:.1f} GiB"
+        f"{engines} engines: with work {figures['working']:.1%} of the time (goal {GOAL:.0%}), "
+        f"seats taken {figures['seats']:.1%}, "
+        f"{figures['rate']:.1f} rows/s each, over {figures['steady']:.0f} s; "
+        f"actors {figures['actors']:.0f} s, full after {figures['fill']:.0f} s, drained in "
+        f"{figures['drain']:.0f} s; "
+        f"cores: driver {figures['driver_cores']:.2f}, Ray {figures['ray_cores']:.2f}, actors "
+        f"{figures['workers_cores']:.2f}; "
+        f"CPU a unit: driver {1000 * figures['driver_s'] / figures['units']:.0f} ms, Ray "
+        f"{1000 * figures['ray_s'] / figures['units']:.0f} ms; "
+        f"driver {figures['driver_gib']:.2f} GiB, machine {figures['used_gib']:.1f} GiB"
     )
 
 
@@ -273,11 +273,11 @@ def main() -> None:
         metavar=("ENGINES", "FOLDER"),
         help="internal: one simulation in a process of its own",
     )
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(simulate(Path(given.one[1]), int(given.one[0]))))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(simulate(Path(options.one[1]), int(options.one[0]))))
         return
-    for engines in given.engines:
+    for engines in options.engines:
         needed, there = engines * ACTOR_GIB + REST_GIB, psutil.virtual_memory().available / 2**30
         if needed > there:
             sys.exit(
@@ -286,12 +286,12 @@ def main() -> None:
             )
         with tempfile.TemporaryDirectory(prefix="moderay-engines-") as folder:
             command = [sys.executable, "-m", "benchmarks.engines", "--one", str(engines), folder]
-            said = subprocess.run(
+            output = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET
             ).stdout
-        found = json.loads(said.strip().splitlines()[-1])
-        print(shown(engines, found), flush=True)
-    units = found["units"] / found["driver_s"]
+        figures = json.loads(output.strip().splitlines()[-1])
+        print(shown(engines, figures), flush=True)
+    units = figures["units"] / figures["driver_s"]
     print(
         f"on paper: with one core a driver takes in {units:.0f} units/s, which with units of 512 "
         f"rows are {units * 512 / ROWS_PER_S:,.0f} such engines; "

@@ -37,14 +37,18 @@ SEQS, UNIT = 32, 100
 
 
 @dataclass(frozen=True)
-class Told:
-    """`said`: by `run --json`; `new`: distinct contents that no night before had; `asked`: contents
-    that the engine was asked for.
+class NightResult:
+    """What a night cost.
+
+    Attributes:
+        summary: Of `run --json`.
+        new: Distinct contents that no night before had.
+        requested: Contents that the engine was asked for.
     """
 
-    said: dict[str, Any]
+    summary: dict[str, Any]
     new: int
-    asked: int
+    requested: int
 
 
 class Nights:
@@ -103,14 +107,14 @@ class Nights:
             f"storage={json.dumps(self.storage)}",
         ]
 
-    def night(self, date: str, run: Callable[[str], dict[str, Any]]) -> Told:
+    def night(self, date: str, run: Callable[[str], dict[str, Any]]) -> NightResult:
         """Write what comes in on that date, and label it."""
-        new, before = self._write(date), self._asked()
+        new, before = self._write(date), self._requested()
         if date == KILLED:
             self._killed(date)
-        return Told(run(date), new, self._asked() - before)
+        return NightResult(run(date), new, self._requested() - before)
 
-    def touched(self, run: Callable[[str], dict[str, Any]]) -> Told:
+    def touched(self, run: Callable[[str], dict[str, Any]]) -> NightResult:
         """A shard of a night that is labelled changes, another is deleted, and the night is run
         again.
         """
@@ -118,13 +122,13 @@ class Nights:
             f"{self.root}/corpus/date={TOUCHED}/{number}.parquet" for number in range(2)
         )
         texts = pq.read_table(pa.BufferReader(self.fs.cat_file(first))).column("text").to_pylist()
-        place = slice(10, 10 + CHANGED)
-        self.known -= {text for text in texts[place] if TOUCHED in text}
-        texts[place] = [f"changed {i}" for i in range(CHANGED)]
+        part = slice(10, 10 + CHANGED)
+        self.known -= {text for text in texts[part] if TOUCHED in text}
+        texts[part] = [f"changed {i}" for i in range(CHANGED)]
         self._put(first, texts)
         self.fs.rm_file(second)
-        before = self._asked()
-        return Told(run(TOUCHED), CHANGED, self._asked() - before)
+        before = self._requested()
+        return NightResult(run(TOUCHED), CHANGED, self._requested() - before)
 
     def _write(self, date: str) -> int:
         share = self.shares[date >= MORE]
@@ -149,14 +153,14 @@ class Nights:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         self.fs.pipe_file(path, sink.getvalue().to_pybytes())
 
-    def _asked(self) -> int:
+    def _requested(self) -> int:
         return self.log.stat().st_size // ANSWERS
 
     def _killed(self, date: str) -> None:
         """SIGKILL of the driver once a quarter of the night is saved."""
         options = [
-            f"--set={given}"
-            for given in (
+            f"--set={setting}"
+            for setting in (
                 *self.sets("slow"),
                 f"unit.rows={UNIT}",
                 f"model.engine.max_num_seqs={SEQS}",
@@ -203,7 +207,7 @@ def main() -> None:
         nights = Nights(Path(name), rows, (0.02, 0.03))
 
         def run(date: str) -> dict[str, Any]:
-            options = [f"--set={given}" for given in nights.sets()]
+            options = [f"--set={setting}" for setting in nights.sets()]
             command = [
                 sys.executable,
                 "-m",
@@ -224,15 +228,18 @@ def main() -> None:
             return dict(json.loads(done.stdout))
 
         for date in DATES:
-            told = [nights.night(date, run), *([nights.touched(run)] if date == TOUCHED else [])]
-            for one in told:
-                alarms = "; ".join(one.said["alarms"]) or "no alarm"
-                said = (
-                    f"{date}: {one.said['new']['rows']:,} rows, new contents {one.new:,}, "
-                    f"asked for {one.asked:,}"
+            done = [nights.night(date, run)]
+            if date == TOUCHED:
+                done.append(nights.touched(run))
+            for one in done:
+                alarms = "; ".join(one.summary["alarms"]) or "no alarm"
+                line = (
+                    f"{date}: {one.summary['new']['rows']:,} rows, new contents {one.new:,}, "
+                    f"asked for {one.requested:,}"
                 )
                 print(
-                    f"{said}; gone {len(one.said['gone'])}; {one.said['seconds']:.0f} s; {alarms}",
+                    f"{line}; gone {len(one.summary['gone'])}; "
+                    f"{one.summary['seconds']:.0f} s; {alarms}",
                     flush=True,
                 )
 

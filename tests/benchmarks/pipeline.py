@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,9 +89,10 @@ def pipeline(folder: Path, number: int, rows: int) -> float:
 
 async def bare(folder: Path, rows: int, scores: bool) -> float:
     from moderay.config.job_file import load_job
-    from moderay.engines.base import Request
+    from moderay.engines.base import Engine, Request
     from moderay.engines.from_job import engine_spec
     from moderay.judges.build import fitted
+    from moderay.judges.reason import Reason
     from moderay.tasks.embed import job_cascades
 
     (folder / "job.yaml").write_text(JOB.format(folder=folder, number=0))
@@ -100,16 +102,19 @@ async def bare(folder: Path, rows: int, scores: bool) -> float:
     safeguard = judge.safeguard
     texts = pq.read_table(folder / "in" / "a.parquet").column(0).to_pylist()
     prompts = [safeguard.prompt.render(safeguard.vocab.encode(text)) for text in texts]
-    engine, gate, out = await spec.build(), asyncio.Semaphore(2 * spec.max_num_seqs), []
+    assert isinstance(judge, Reason)
+    engine = cast(Engine, await spec.build())
+    gate = asyncio.Semaphore(2 * spec.max_num_seqs)
+    out: list[int] = []
     marks: list[tuple[float, int]] = []
     labels = tuple(opening[0] for opening in safeguard.openings.values())
 
     async def one(number: int, ids: list[int]) -> None:
         async with gate:
-            said = await engine.generate(Request(ids, judge.max_tokens, 1.0, 1.0, number))
+            answer = await engine.generate(Request(ids, judge.max_tokens, 1.0, 1.0, number))
             if scores:
-                await engine.generate(Request([*ids, *said.tokens[:-2]], 1, score=labels))
-        out.append(len(said.tokens))
+                await engine.generate(Request([*ids, *answer.tokens[:-2]], 1, score=labels))
+        out.append(len(answer.tokens))
         marks.append((time.monotonic(), len(out)))
 
     await asyncio.gather(*[one(i, ids) for i, ids in enumerate(prompts)])
@@ -133,24 +138,24 @@ def main() -> None:
         metavar=("WHAT", "FOLDER", "NUMBER"),
         help="internal: one measurement in a process of its own",
     )
-    given = parser.parse_args()
-    if given.one:
-        what, folder, number = given.one
+    options = parser.parse_args()
+    if options.one:
+        what, folder, number = options.one
         rate = (
-            pipeline(Path(folder), int(number), given.rows)
+            pipeline(Path(folder), int(number), options.rows)
             if what == "pipeline"
-            else asyncio.run(bare(Path(folder), given.rows, what == "bare-two"))
+            else asyncio.run(bare(Path(folder), options.rows, what == "bare-two"))
         )
         print(json.dumps(rate))
         return
     one: list[float] = []
     two: list[float] = []
     with tempfile.TemporaryDirectory(prefix="moderay-bench-") as name:
-        corpus(Path(name), given.rows)
+        corpus(Path(name), options.rows)
         policy(Path(name))
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             rates = {
-                what: _measured(what, name, number, given.rows)
+                what: _measured(what, name, number, options.rows)
                 for what in (ROUND if number % 2 else ROUND[::-1])
             }
             one.append(rates["pipeline"] / rates["bare"])
@@ -181,14 +186,14 @@ def _measured(what: str, folder: str, number: int, rows: int) -> float:
         folder,
         str(number),
     ]
-    said = subprocess.run(
+    done = subprocess.run(
         command,
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"},
     )
-    return float(json.loads(said.stdout.strip().splitlines()[-1]))
+    return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 if __name__ == "__main__":

@@ -91,19 +91,19 @@ def earlier(folder: Path, texts: list[str]) -> None:
             out / f"{number:03d}.parquet",
         )
         if number:
-            said = json.loads(marker.read_text()) | {"shard": f"{number:03d}.parquet"}
+            copied = json.loads(marker.read_text()) | {"shard": f"{number:03d}.parquet"}
             marker.with_name(
                 marker.name.replace("000.parquet", f"{number:03d}.parquet")
-            ).write_text(json.dumps(said))
+            ).write_text(json.dumps(copied))
     for file in alone.iterdir():
         file.rename(whole / file.name)
 
 
 def steady(events: Path) -> float:
     """Rows/s at which shards were published, from the first fifth of them to the last."""
-    said = [json.loads(line) for line in events.read_text().splitlines()]
-    published = [
-        (event["time"], event["rows"]) for event in said if event["event"] == "shard published"
+    logged = [json.loads(line) for line in events.read_text().splitlines()]
+    published: list[tuple[float, int]] = [
+        (event["time"], event["rows"]) for event in logged if event["event"] == "shard published"
     ]
     middle = published[len(published) // 5 : -(len(published) // 5)]
     return sum(rows for _, rows in middle[1:]) / (middle[-1][0] - middle[0][0])
@@ -128,37 +128,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--reused", type=int, default=1_000_000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moderay-bench-") as name:
-        folder, distinct = Path(name) / "duplicates", int(given.rows * 0.7)
+        folder, distinct = Path(name) / "duplicates", int(options.rows * 0.7)
         folder.mkdir()
         random = np.random.default_rng(0)
         numbers = np.concatenate(
-            [np.arange(distinct), random.integers(0, distinct, given.rows - distinct)]
+            [np.arange(distinct), random.integers(0, distinct, options.rows - distinct)]
         )
         corpus(folder / "in", [f"a text with the number {i}" for i in random.permutation(numbers)])
         entry, seconds = run(folder, "out")
-        asked = entry["usage"]["requests"] / 2
+        answers = entry["usage"]["requests"] / 2
         print(
-            f"{given.rows:,} rows, 30% duplicates: {asked / distinct:.4f} answers for each of "
+            f"{options.rows:,} rows, 30% duplicates: {answers / distinct:.4f} answers for each of "
             f"{distinct:,} distinct contents (goal 1.03), in {seconds:.0f} s; "
             f"at most {2 * 512:,} rows in judging at a time",
             flush=True,
         )
         folder = Path(name) / "reused"
         folder.mkdir()
-        texts = [f"a text with the number {i}" for i in range(given.reused)]
+        texts = [f"a text with the number {i}" for i in range(options.reused)]
         corpus(folder / "in", texts)
         earlier(folder, texts)
         entry, seconds = run(folder, "after", reuse=["before"])
-        assert entry["reused_verdicts"] == given.reused and not entry["usage"].get("requests")
+        assert entry["reused_verdicts"] == options.reused and not entry["usage"].get("requests")
         print(
-            f"{given.reused:,} rows all reused: {steady(folder / 'after.jsonl'):,.0f} rows/s in "
+            f"{options.reused:,} rows all reused: {steady(folder / 'after.jsonl'):,.0f} rows/s in "
             "steady state (goal 50,000), "
-            f"{given.reused / seconds:,.0f} with start and end",
+            f"{options.reused / seconds:,.0f} with start and end",
             flush=True,
         )
-    print(f"index: {index_bytes(given.reused):.1f} bytes for each of {given.reused:,} rows")
+    print(f"index: {index_bytes(options.reused):.1f} bytes for each of {options.reused:,} rows")
 
 
 if __name__ == "__main__":

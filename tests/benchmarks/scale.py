@@ -99,10 +99,10 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 from benchmarks.scale import left
 print(*left({str(folder)!r}, {shards}, {units}))
 """
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
-    return float(said[0]), float(said[1])
+    return float(printed[0]), float(printed[1])
 
 
 def left(folder: str, shards: int, units: int) -> tuple[float, float]:
@@ -125,7 +125,7 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
             "policies": [str(ROOT / "policies/spam")],
         }
     )
-    found = tuple(
+    input_shards = tuple(
         Shard(
             f"/in/{i:06d}.parquet",
             f"day={i % 100}/{i:06d}.parquet",
@@ -136,18 +136,18 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
         for i in range(shards)
     )
     policies = (load_policy(job.policies[0]),)
-    checked = Checked(
-        job, policies, job_cascades(job, policies), Scan(found, pa.schema([]), (), ()), ()
-    )
+    empty = pa.schema([])
+    scanned = Scan(input_shards, (empty,) * len(input_shards), empty, (), ())
+    checked = Checked(job, policies, job_cascades(job, policies), scanned, ())
     plan = make_plan(checked)
-    assert plan.rows_left == sum(shard.rows for shard in found)
+    assert plan.rows_left == sum(shard.rows for shard in input_shards)
     selection = digest([job.input.content, None, None])
-    for shard in found:
-        place = Path(plan.layout.private(f"units/{shard.name}"))
-        place.mkdir(parents=True)
+    for shard in input_shards:
+        saved = Path(plan.layout.private(f"units/{shard.name}"))
+        saved.mkdir(parents=True)
         key = shard_key(shard, plan.cascade, selection)
         for unit in range(units // shards):
-            os.close(os.open(place / f"{512 * unit}-{512 * unit + 512}-{key}.arrow", os.O_CREAT))
+            os.close(os.open(saved / f"{512 * unit}-{512 * unit + 512}-{key}.arrow", os.O_CREAT))
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     plan = make_plan(checked)
     seconds = time.monotonic() - began
@@ -160,21 +160,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--units", type=int, default=1_000_000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moderay-scale-") as name:
         folder = Path(name)
-        seconds, most = listing(folder / "listing", given.units // 10, given.units)
+        seconds, most = listing(folder / "listing", options.units // 10, options.units)
         print(
-            f"{given.units:,} units in {given.units // 10:,} shards: what is left is known in "
+            f"{options.units:,} units in {options.units // 10:,} shards: what is left is known in "
             f"{seconds:.0f} s; goal: 60 s"
         )
         print(f"memory for it: {most:,.0f} MiB; goal: 2,048 MiB", flush=True)
-        small, _ = peak(folder / "small", given.rows // 10, 200)
-        print(f"{given.rows // 10:,} rows: {small:,.0f} MiB", flush=True)
-        large, run = peak(folder / "large", given.rows, 200)
+        small, _ = peak(folder / "small", options.rows // 10, 200)
+        print(f"{options.rows // 10:,} rows: {small:,.0f} MiB", flush=True)
+        large, run = peak(folder / "large", options.rows, 200)
         print(
             (
-                f"{given.rows:,} rows: {large:,.0f} MiB, {large / small:.2f} times as much; "
+                f"{options.rows:,} rows: {large:,.0f} MiB, {large / small:.2f} times as much; "
                 "goal: at "
                 f"most 1.15; {run['judged'] / run['seconds']:,.0f} rows/s"
             ),

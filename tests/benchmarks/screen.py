@@ -128,10 +128,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    speed(given.rounds)
+    options = parser.parse_args()
+    speed(options.rounds)
     for name in GOALS:
-        promise(name, given.splits)
+        promise(name, options.splits)
 
 
 if __name__ == "__main__":

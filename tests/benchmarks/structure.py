@@ -85,7 +85,7 @@ def components(graph: dict[str, list[str]]) -> list[set[str]]:
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
-    found: list[set[str]] = []
+    circles: list[set[str]] = []
 
     def visit(module: str) -> None:
         number[module] = lowest[module] = len(number)
@@ -97,13 +97,13 @@ def components(graph: dict[str, list[str]]) -> list[set[str]]:
                 lowest[module] = min(lowest[module], lowest[other])
         if lowest[module] == number[module]:
             at = stack.index(module)
-            found.append(set(stack[at:]))
+            circles.append(set(stack[at:]))
             del stack[at:]
 
     for module in graph:
         if module not in number:
             visit(module)
-    return found
+    return circles
 
 
 def floors(graph: dict[str, list[str]]) -> int:

@@ -42,24 +42,26 @@ def test_seven_nights_from_s3_to_s3(
         return said
 
     for date in DATES:
-        told = nights.night(date, run)
+        night = nights.night(date, run)
         assert (
-            told.said["complete"]
-            and told.said["new"]["rows"] == nights.rows
-            and told.said["date"] == date
+            night.summary["complete"]
+            and night.summary["new"]["rows"] == nights.rows
+            and night.summary["date"] == date
         )
         if date == KILLED:
-            assert told.new <= told.asked <= told.new + ANSWERS * SEQS + UNIT
+            assert night.new <= night.requested <= night.new + ANSWERS * SEQS + UNIT
         else:
-            assert told.asked == told.new
-        assert [("since " + MORE in alarm) for alarm in told.said["alarms"]] == [True] * len(
-            told.said["alarms"]
+            assert night.requested == night.new
+        assert [("since " + MORE in alarm) for alarm in night.summary["alarms"]] == [True] * len(
+            night.summary["alarms"]
         )
-        assert bool(told.said["alarms"]) == (date >= MORE)
+        assert bool(night.summary["alarms"]) == (date >= MORE)
         if date == TOUCHED:
             again = nights.touched(run)
-            assert again.asked == again.new == CHANGED and list(again.said["gone"]) == ["1.parquet"]
-            assert again.said["new"] == told.said["new"] | {
+            assert again.requested == again.new == CHANGED and list(again.summary["gone"]) == [
+                "1.parquet"
+            ]
+            assert again.summary["new"] == night.summary["new"] | {
                 "changed": 1,
                 "rows": nights.rows + CHANGED,
             }

@@ -38,8 +38,8 @@ class Command:
 
 def blocks(file: Path, *languages: str) -> list[Block]:
     text = file.read_text(encoding="utf-8")
-    found = [Block(*match) for match in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
-    return [block for block in found if not languages or block.language in languages]
+    fenced = [Block(*match) for match in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)]
+    return [block for block in fenced if not languages or block.language in languages]
 
 
 def commands(file: Path) -> Iterator[Command]:

@@ -23,16 +23,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Endpoint:
-    """`asked`: every request's body, as it came; `keys`: the Authorization headers. A content with
-    `rambling` in it is only answered where the answer is forced, one with `babble` never, one with
-    `refused` with status 400.
+    """A served model that keeps what it is sent.
+
+    A content with `rambling` in it is only answered where the answer is forced, one with `babble`
+    never, one with `refused` with status 400.
+
+    Attributes:
+        requests: Every request's body, as it came.
+        keys: The Authorization headers.
     """
 
     def __init__(
         self, logprobs: bool = False, key: str | None = None, seconds: float = 0.0
     ) -> None:
         self._logprobs, self._key, self._seconds = logprobs, key, seconds
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -47,14 +52,14 @@ class Endpoint:
             )
         if request.path != "/v1/responses":
             return web.json_response({"detail": "Not Found"}, status=404)
-        asked = await request.json()
-        self.asked.append(asked)
+        body = await request.json()
+        self.requests.append(body)
         await asyncio.sleep(self._seconds)
-        if asked["model"] != NAME:
+        if body["model"] != NAME:
             return web.json_response(
-                {"error": {"message": f"The model `{asked['model']}` does not exist."}}, status=404
+                {"error": {"message": f"The model `{body['model']}` does not exist."}}, status=404
             )
-        content = asked["input"][0]["content"]
+        content = body["input"][0]["content"]
         if "refused" in content:
             return web.json_response(
                 {
@@ -64,13 +69,15 @@ class Endpoint:
                 },
                 status=400,
             )
-        return web.json_response(self._response(asked, content))
+        return web.json_response(self._response(body, content))
 
-    def _response(self, asked: dict[str, Any], content: str) -> dict[str, Any]:
-        forced = "text" in asked
-        label, p = next((found for word, found in LABELS.items() if word in content), ("SP0", 0.9))
+    def _response(self, body: dict[str, Any], content: str) -> dict[str, Any]:
+        forced = "text" in body
+        label, p = next(
+            (likely for word, likely in LABELS.items() if word in content), ("SP0", 0.9)
+        )
         whole = "babble" not in content and (forced or "rambling" not in content)
-        said = (
+        answer = (
             json.dumps({"label": label} if forced else {"label": label, "rationale": "A reason."})
             if whole
             else "what now"
@@ -85,9 +92,9 @@ class Endpoint:
         if forced or "rambling" not in content:
             text = {
                 "type": "output_text",
-                "text": said,
+                "text": answer,
                 "annotations": [],
-                "logprobs": self._tokens(said, label, p),
+                "logprobs": self._tokens(answer, label, p),
             }
             output.append(
                 {
@@ -112,11 +119,11 @@ class Endpoint:
             "usage": usage,
         }
 
-    def _tokens(self, said: str, label: str, p: float) -> list[dict[str, Any]] | None:
+    def _tokens(self, answer: str, label: str, p: float) -> list[dict[str, Any]] | None:
         """`{"label": "` `SP` `4` and the rest, with the other labels' digits beside the label's."""
-        if not self._logprobs or label not in said:
+        if not self._logprobs or label not in answer:
             return None
-        before, _, after = said.partition(label)
+        before, _, after = answer.partition(label)
         digits = {digit: math.log(p if digit == label[2] else (1 - p) / 2) for digit in "024"}
         tokens = [(before, {}), ("SP", {"SP": -0.01, "**": -5.0}), (label[2], digits), (after, {})]
         return [

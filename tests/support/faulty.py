@@ -55,10 +55,10 @@ class Faults:
         if kind:
             self.done[kind] += 1
         if kind == "slow_down":
-            told = {} if self._throttle == 503 else {"Retry-After": "1"}
+            retry = {} if self._throttle == 503 else {"Retry-After": "1"}
             return web.Response(
                 status=self._throttle,
-                headers=told,
+                headers=retry,
                 text=BODY.format(code="SlowDown"),
                 content_type="application/xml",
             )
@@ -119,12 +119,14 @@ class Faults:
         return web.Response()
 
 
-async def serve(given: argparse.Namespace) -> None:
+async def serve(options: argparse.Namespace) -> None:
     app = web.Application(client_max_size=2**30)
     app.router.add_route(
         "*",
         "/{path:.*}",
-        Faults(given.upstream, given.rate, given.always, given.seed, given.throttle).handle,
+        Faults(
+            options.upstream, options.rate, options.always, options.seed, options.throttle
+        ).handle,
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -71,7 +71,7 @@ LEADS = [
 ]
 # Where in the hidden state stands what has been said, and what it weighs for whom: the thought is
 # over, the two sums.
-SAID = (120, 121, 122)
+SEEN = (120, 121, 122)
 WEIGHS = [
     (120, "final", 1),
     (120, "SP", 1),
@@ -113,9 +113,11 @@ def make(folder: Path, known: Iterable[int]) -> Path:
     }
     weights |= _rows(vocab, known)
     layer = "model.layers.1.self_attn"
-    for at, (said, strength) in enumerate(zip((_place(OVER), 100, 101), STRENGTH, strict=True)):
-        weights[f"{layer}.v_proj.weight"][at, said] = strength / 11.3
-        weights[f"{layer}.o_proj.weight"][SAID[at], at] = 1.0
+    for at, (direction, strength) in enumerate(
+        zip((_direction(OVER), 100, 101), STRENGTH, strict=True)
+    ):
+        weights[f"{layer}.v_proj.weight"][at, direction] = strength / 11.3
+        weights[f"{layer}.o_proj.weight"][SEEN[at], at] = 1.0
     save_file(
         {name: weight.to(torch.bfloat16) for name, weight in weights.items()},
         folder / "model.safetensors",
@@ -125,7 +127,7 @@ def make(folder: Path, known: Iterable[int]) -> Path:
     return folder
 
 
-def _place(spelled: str) -> int:
+def _direction(spelled: str) -> int:
     """The direction of a token that leads somewhere."""
     return list(dict.fromkeys(name for pair in LEADS for name in pair[:2])).index(spelled)
 
@@ -136,11 +138,11 @@ def _rows(vocab: HarmonyVocabulary, known: Iterable[int]) -> dict[str, torch.Ten
     inputs[:, 100:102] = torch.randn(SIZE, 2, generator=torch.Generator().manual_seed(1)) / 2
     inputs[list(known), 100:102] = 0
     for spelled in {name for pair in LEADS for name in pair[:2]}:
-        inputs[_token(vocab, spelled)] = torch.eye(128)[_place(spelled)]
+        inputs[_token(vocab, spelled)] = torch.eye(128)[_direction(spelled)]
     for before, after, weight in LEADS:
-        outputs[_token(vocab, after), _place(before)] = weight
-    for said, spelled, weight in WEIGHS:
-        outputs[_token(vocab, spelled), said] = weight
+        outputs[_token(vocab, after), _direction(before)] = weight
+    for seen, spelled, weight in WEIGHS:
+        outputs[_token(vocab, spelled), seen] = weight
     return {"model.embed_tokens.weight": inputs, "lm_head.weight": outputs}
 
 

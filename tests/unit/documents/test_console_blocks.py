@@ -46,7 +46,7 @@ class Session:
             # The installation is linked, not made again.
             "MAKEFLAGS": f" -- STAMP={self.folder}/.venv/bin/python",
             "PATH": f"{self.folder}/.venv/bin:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder / "pipelines"),
+            "PYTHONPATH": f"{self.folder}/pipelines:{self.folder}/tests",
             "RAY_ADDRESS": "local",
         }
         return subprocess.run(

@@ -120,7 +120,7 @@ def test_request_is_the_policy_as_instructions_and_a_forced_one_closes_the_reaso
         cascade=[{"reason": {"budget": 6}}],
         model={"effort": "medium", "sampling": {"temperature": 0}},
     )
-    first, forced = endpoint.asked
+    first, forced = endpoint.requests
     assert first == {
         "model": NAME,
         "instructions": instructions(SPAM),
@@ -181,7 +181,10 @@ def test_glance_is_the_answer_without_reasoning_and_may_be_the_last_judge() -> N
         ("SP0", False, None, "glance"),
         ("SP4", True, None, "glance"),
     ]
-    assert [question["input"][1]["content"][0]["text"] for question in endpoint.asked] == ["", ""]
+    assert [question["input"][1]["content"][0]["text"] for question in endpoint.requests] == [
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +251,7 @@ def test_long_content_is_judged_in_windows_and_the_worst_decides() -> None:
     )
     assert said(found, "label", "violates")[0] == ("SP4", True) and said(found, "label")[1] == "SP0"
     assert said(found, "windows")[0] > 3 and not any(
-        "\ufffd" in question["input"][0]["content"] for question in endpoint.asked
+        "\ufffd" in question["input"][0]["content"] for question in endpoint.requests
     )
 
 
