@@ -106,10 +106,9 @@ def test_marker_shows_what_its_label_file_holds_also_under_another_threshold(
         marker = shard_writer.publish(publication, [(0, 35)], [])
         path = layout.marker(name, publication.key, publication.decision)
         assert list(read_markers(layout, [path])) == [marker]
-        (policy,) = publication.policies
-        other = policy.model_copy(update={"threshold": 0.7})
+        (rule,) = publication.rules
         again = shard_writer.republish(
-            replace(publication, policies=(other,), decision="f" * 16),
+            replace(publication, rules=(rule.under(0.7),), decision="f" * 16),
             [(publication.key, publication.decision)],
         )
     rows = labels(tmp_path / "out")[name].column("spam").to_pylist()

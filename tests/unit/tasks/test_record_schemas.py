@@ -31,9 +31,19 @@ from moderay.labels.records import (
     LeaseRecord,
     ShardMarker,
 )
+from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 
 COUNTS = PolicyCounts(ok=2, flagged=1, settled={"reason": 2}, labels={"SP0": 1, "SP4": 1})
+SELECTION = Selection(content="text", where=None, sample=None)
+POLICY = PolicyRecord(
+    title="Spam",
+    version=1,
+    threshold=0.5,
+    cascade_key="0",
+    cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
+    promises={},
+)
 ROW = ChosenRow(row=4, content_hash="ab", status="ok", label="SP4", probability=0.9)
 TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="a", source="people")
 PROMISE: dict[str, Any] = {"max_miss": 0.05, "confidence": 0.95, "misses_allowed": 1}
@@ -44,17 +54,8 @@ FILES: dict[str, Record] = {
         name="demo",
         complete=True,
         cascade_key="0",
-        selection=Selection(content="text", where=None, sample=None),
-        policies={
-            "spam": PolicyRecord(
-                title="Spam",
-                version=1,
-                threshold=0.5,
-                cascade_key="0",
-                cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
-                promises={},
-            )
-        },
+        selection=SELECTION,
+        policies={"spam": POLICY},
         counts={"spam": COUNTS},
         histograms={"spam": {0: 1, 900: 1}},
         judges={"spam": {"reason": JudgeReport(settled=2, share=1.0, miss=(0.0, 0.1, 0.2))}},
@@ -69,6 +70,25 @@ FILES: dict[str, Record] = {
                 new=NewLabels(shards=1, changed=0, rows=2, flagged=1, policies={"spam": COUNTS}),
             ),
         ),
+    ),
+    "filter": FilterCard(
+        name="demo",
+        labels="demo/labels",
+        complete=True,
+        rule=RuleRecord(
+            keep="NOT spam.violates", thresholds={"spam": 0.5}, unselected=None, verdicts=False
+        ),
+        shards=1,
+        files=(".parquet",),
+        rows=FilterRows(input=3, kept=1, removed=1, held=1),
+        removed={"spam": {"SP4": 1}},
+        held={"spam": {"timeout": 1}},
+        missing={},
+        failed={},
+        gone=(),
+        policies={"spam": POLICY},
+        selection=SELECTION,
+        run=RunRecord(run=1, status="finished", model=ModelRecord(source="tiny")),
     ),
     "marker": ShardMarker(
         shard="a.parquet",
