@@ -1,4 +1,4 @@
-"""Sources -> shards: footers read once, columns checked, and what the run must know of each file."""
+"""Sources -> shards: footers read once, columns checked, and what a run must know of each file."""
 
 from __future__ import annotations
 

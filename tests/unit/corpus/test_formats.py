@@ -35,7 +35,7 @@ from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
-from moderay.pipeline.stages.spans import _Rows, spans
+from moderay.pipeline.stages.spans import _RowStream, spans
 from moderay.tasks.calibrate.truth import from_people
 from moderay.tasks.filter.rule import FATES, Fate
 from moderay.tasks.filter.shard import Rule, Sifting, sift
@@ -136,7 +136,11 @@ def test_rows_of_any_lines_are_read_from_any_group_and_in_any_piece(
         footer = form.footer(*place, file.stat().st_size, ["text"])
         [schema] = form.common([footer.schema])
         tables = [
-            list(form.tables(*place, schema.names, form.given(schema), 3, (g, g + 1)))
+            list(
+                form.tables(
+                    *place, schema.names, form.explicit_schema(schema), rows=3, groups=(g, g + 1)
+                )
+            )
             for g in range(len(footer.row_groups))
         ]
         assert [sum(map(len, found)) for found in tables] == list(footer.row_groups)
@@ -290,7 +294,9 @@ def test_memory_does_not_grow_with_the_file_and_a_long_line_is_read(
     [shard] = check(job()).scan.shards
     most = 0
     length = 0
-    for table in format_of(shard.url).tables(*filesystem(shard.url), ["text"], shard.schema, 100):
+    for table in format_of(shard.url).tables(
+        *filesystem(shard.url), ["text"], shard.schema, rows=100
+    ):
         length, most = length + len(table), max(most, pa.total_allocated_bytes() - before)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -321,7 +327,7 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     assert len(shard.row_groups) > 20 and len(cut) > 10
     found = {}
     for span in cut:
-        stream = _Rows(span, checked.job, read_columns(checked.job))
+        stream = _RowStream(span, checked.job, read_columns(checked.job))
         for unit in span.units:
             found |= {
                 row[POSITION]: (row["text"], row["day"]) for row in stream.upto(*unit).to_pylist()
