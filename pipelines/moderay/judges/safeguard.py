@@ -37,7 +37,8 @@ class Safeguard:
     Attributes:
         policy: What is asked about.
         model: What of the engine can change a verdict.
-        vocabulary_source: Where the tokenizer lies; by default the published one.
+        vocabulary_source: A local checkpoint whose own vocabulary is used where it brings one; else
+            harmony's is.
         effort: How much the model reasons.
         windows: How long content is cut.
         request_s: Deadline of a window, seconds.
