@@ -58,17 +58,7 @@ def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
     document = yaml_document.read(
         file, "a file of rules is keys and values", "begin with rules: and below it - id: ..."
     )
-    for name in document.data:
-        if name != "rules":
-            document.wrong(name, f"unknown key {name!r}", nearest(name, ["rules"]))
-    items = document.data.get("rules")
-    if not isinstance(items, list) or not items:
-        document.wrong(
-            "rules",
-            "there is no list of rules",
-            "rules: and below it - {id: too-short, pass: true, shorter_than: 3}",
-        )
-        items = []
+    items = _items(document)
     _check_ids(document, items)
     rules = {
         f"rules.{number}": _RuleReader(document, f"rules.{number}", policy, file.parent).read(item)
@@ -104,6 +94,19 @@ def check_rules(rules: Rules, files: Sequence[File]) -> list[Problem]:
             text = f"rule {rule.id!r}: {first}{more}: {message}"
             problems.append(Problem(rules.file, rule.line, text, hint))
     return problems
+
+
+def _items(document: Document) -> list[Any]:
+    """What stands in the list of rules."""
+    for name in document.data:
+        if name != "rules":
+            document.wrong(name, f"unknown key {name!r}", nearest(name, ["rules"]))
+    items = document.data.get("rules")
+    if isinstance(items, list) and items:
+        return items
+    hint = "rules: and below it - {id: too-short, pass: true, shorter_than: 3}"
+    document.wrong("rules", "there is no list of rules", hint)
+    return []
 
 
 def _check_ids(document: Document, items: Sequence[object]) -> None:

@@ -214,10 +214,10 @@ def judge_cost(judge: JudgeProfile, counts: PolicyCounts, contents: float) -> Co
         counts: How long contents are, on average.
         contents: How many it judges.
     """
-    share = contents / max(1, counts.contents)
-    windows = share * counts.windows
+    counted = max(1, counts.contents)
+    windows = contents * counts.windows / counted
     prefix = windows * judge.prefix_tokens
-    prompt = prefix + share * counts.tokens
+    prompt = prefix + contents * counts.tokens / counted
     output = windows * judge.output_tokens
     # A further request's prompt is the first's and its answer, all of it in the cache.
     further = (judge.requests - 1) * (prompt + output)
