@@ -56,15 +56,15 @@ def _titles(
     """(name of a model, dotted key at which it stands), in the order of the file."""
     for key, spec in schema["properties"].items():
         for name in _referred(spec):
-            place = f"{path}{key}"
-            yield name, place
-            yield from _titles(definitions[name], definitions, f"{place}.")
+            title = f"{path}{key}"
+            yield name, title
+            yield from _titles(definitions[name], definitions, f"{title}.")
 
 
 def _referred(spec: Any) -> Iterator[str]:
     """Names of the models that a type mentions, each once."""
-    found = json.dumps(spec).split('"#/$defs/')[1:]
-    yield from dict.fromkeys(text.split('"', 1)[0] for text in found)
+    references = json.dumps(spec).split('"#/$defs/')[1:]
+    yield from dict.fromkeys(text.split('"', 1)[0] for text in references)
 
 
 def _section(

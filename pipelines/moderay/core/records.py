@@ -21,14 +21,22 @@ class RecordRefusedError(UserError):
     """A file that is damaged or of another version.
 
     Attributes:
-        reason: what is wrong, as the predicate of a sentence about the file.
-        remedy: what a person may do, in the imperative.
+        reason: What is wrong, as the predicate of a sentence about the file.
+        remedy: What a person may do, in the imperative.
     """
 
     def __init__(self, where: str, reason: str, first: str, remedy: str) -> None:
-        """Of the file at `where`; `first` is what to try before the remedy."""
+        """An error about one file.
+
+        Args:
+            where: Its path or URL.
+            reason: As the attribute.
+            first: What to try before the remedy, in the imperative.
+            remedy: As the attribute.
+        """
         super().__init__(f"{where} {reason}: {first}, or {remedy}")
-        self.reason, self.remedy = reason, remedy
+        self.reason = reason
+        self.remedy = remedy
 
 
 class RecordPart(BaseModel):
@@ -70,10 +78,10 @@ class Record(RecordPart):
 
         Args:
             data: JSON, as `to_json` writes it.
-            where: path or URL of the file, for the error.
+            where: Path or URL of the file, for the error.
 
         Raises:
-            RecordRefusedError: the file is of another version, or damaged.
+            RecordRefusedError: The file is of another version, or damaged.
         """
         try:
             record = cls.model_validate_json(data)

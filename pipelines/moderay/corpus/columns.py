@@ -1,6 +1,4 @@
-"""The input's columns: which are read, which are carried, and whether every shard has them in the
-right type.
-"""
+"""The input's columns: which are read, which carried, and whether every shard has them."""
 
 from __future__ import annotations
 
@@ -43,8 +41,9 @@ def read_columns(job: Job, rule_columns: Iterable[str] = ()) -> list[str]:
 
 
 def output_columns(job: Job, schema: pa.Schema) -> list[str]:
-    """Names of the input columns that are carried over, in order; those of the job that do not
-    exist included.
+    """Names of the input columns that are carried over, in order.
+
+    Those that the job names and the input has not are among them.
     """
     return list(schema.names) if job.output.columns == "all" else list(job.output.columns)
 
@@ -52,15 +51,16 @@ def output_columns(job: Job, schema: pa.Schema) -> list[str]:
 def check_columns(
     job: Job, files: Sequence[File], policy_ids: Sequence[str]
 ) -> tuple[pa.Schema, list[Problem]]:
-    """The carried fields, as they are in the first shard, and what is wrong in any shard. A field
-    is nullable where it is so in one of them.
+    """The carried fields, as they are in the first shard, and what is wrong in any shard.
+
+    A field is nullable where it is so in one of them.
     """
     first, reference = files[0]
-    names, key = (
-        output_columns(job, reference),
-        "input.path" if job.output.columns == "all" else "output.columns",
-    )
-    problems = _output_problems(job, first.file, reference, names, policy_ids, key)
+    names = output_columns(job, reference)
+    problems = [
+        *_output_problems(job, first.file, reference),
+        *_reserved(job, names, policy_ids),
+    ]
     fields = {
         name: reference.field(name).remove_metadata()
         for name in names
@@ -105,57 +105,44 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _output_problems(
-    job: Job,
-    shard: str,
-    schema: pa.Schema,
-    names: Sequence[str],
-    policy_ids: Sequence[str],
-    key: str,
-) -> list[Problem]:
-    problems = [
-        job.problem(key, f"output.columns names {name!r} twice")
-        for name in dict.fromkeys(names)
-        if job.output.columns != "all" and names.count(name) > 1
-    ]
+def _columns_key(job: Job) -> str:
+    """The key that a problem with the carried columns is about."""
+    return "input.path" if job.output.columns == "all" else "output.columns"
+
+
+def _output_problems(job: Job, shard: str, schema: pa.Schema) -> Iterator[Problem]:
+    """Carried columns that the first shard cannot give."""
+    names = output_columns(job, schema)
+    key = _columns_key(job)
+    for name in dict.fromkeys(names):
+        if job.output.columns != "all" and names.count(name) > 1:
+            yield job.problem(key, f"output.columns names {name!r} twice")
     for name in dict.fromkeys(names):
         if name not in schema.names:
-            problems.append(
-                job.problem(
-                    key,
-                    f"output.columns: {shard} has no column {name!r}",
-                    nearest(name, schema.names),
-                )
-            )
+            message = f"output.columns: {shard} has no column {name!r}"
+            yield job.problem(key, message, nearest(name, schema.names))
         elif not named_once(schema, name):
-            problems.append(
-                job.problem(
-                    key,
-                    f"{shard} has two columns named {name!r}",
-                    "leave them out with output.columns",
-                )
-            )
+            message = f"{shard} has two columns named {name!r}"
+            yield job.problem(key, message, "leave them out with output.columns")
         elif isinstance(kind := schema.field(name).type, NoType):
-            problems.append(
-                job.problem(
-                    key, f"{shard}: column {name!r} is {kind}", "leave it out with output.columns"
-                )
+            message = f"{shard}: column {name!r} is {kind}"
+            yield job.problem(key, message, "leave it out with output.columns")
+
+
+def _reserved(job: Job, names: Sequence[str], policy_ids: Sequence[str]) -> Iterator[Problem]:
+    """Carried columns named as columns of the output."""
+    reserved = {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}
+    for name in dict.fromkeys(names):
+        if name in reserved:
+            yield job.problem(
+                _columns_key(job),
+                f"the input's column {name!r} has the name of an output column",
+                "leave it out with output.columns",
             )
-        if name in {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policy_ids}:
-            problems.append(
-                job.problem(
-                    key,
-                    f"the input's column {name!r} has the name of an output column",
-                    "leave it out with output.columns",
-                )
-            )
-    return problems
 
 
 def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem]:
-    """The problems of every shard: of each kind the first `NAMED` by the shard's name, the rest as
-    a number.
-    """
+    """The problems of every shard: of each kind the first `NAMED`, the rest as a number."""
     seen: Counter[Wrong] = Counter()
     for shard, schema in files:
         for wrong in dict.fromkeys(check(shard, schema)):
@@ -169,46 +156,36 @@ def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem
 
 def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
     names = template_columns(job.input.content)
+    is_template = names != [job.input.content]
+    key = "input.content"
     partitions = dict(shard.partitions)
     for name in names:
         if name not in schema.names and name not in partitions:
-            yield (
-                "input.content",
-                f"no column {name!r}",
-                nearest(name, {*schema.names, *partitions}),
-            )
+            yield key, f"no column {name!r}", nearest(name, {*schema.names, *partitions})
         elif name not in schema.names:
-            if names == [job.input.content]:
-                yield (
-                    "input.content",
-                    f"{name!r} is a part of the path, not a column",
-                    nearest(name, schema.names),
-                )
+            # Only a template may take a part of the path: it has one value in all rows.
+            if not is_template:
+                hint = nearest(name, schema.names)
+                yield key, f"{name!r} is a part of the path, not a column", hint
         elif not named_once(schema, name):
-            yield "input.content", f"two columns are named {name!r}", ""
-        elif not _is_text(kind := schema.field(name).type) and not (
-            names == [job.input.content] and is_conversation(kind)
+            yield key, f"two columns are named {name!r}", ""
+        elif not _is_text(kind := schema.field(name).type) and (
+            is_template or not is_conversation(kind)
         ):
-            yield (
-                "input.content",
-                f"column {name!r} is {kind}",
-                "text, bytes, or list<struct<role: string, content: string>>",
-            )
+            hint = "text, bytes, or list<struct<role: string, content: string>>"
+            yield key, f"column {name!r} is {kind}", hint
 
 
 def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iterator[Wrong]:
     """Against the first shard, which gives the output its schema."""
-    for wanted in carried:
-        if wanted.name not in schema.names:
-            yield "input.path", f"no column {wanted.name!r}, which {first} has", _SCHEMA
-        elif not named_once(schema, wanted.name):
-            yield "input.path", f"two columns are named {wanted.name!r}", _SCHEMA
-        elif (found := schema.field(wanted.name).type) != wanted.type:
-            yield (
-                "input.path",
-                f"column {wanted.name!r} is {found}, but {wanted.type} in {first}",
-                _SCHEMA,
-            )
+    for field in carried:
+        if field.name not in schema.names:
+            yield "input.path", f"no column {field.name!r}, which {first} has", _SCHEMA
+        elif not named_once(schema, field.name):
+            yield "input.path", f"two columns are named {field.name!r}", _SCHEMA
+        elif (kind := schema.field(field.name).type) != field.type:
+            message = f"column {field.name!r} is {kind}, but {field.type} in {first}"
+            yield "input.path", message, _SCHEMA
 
 
 def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:

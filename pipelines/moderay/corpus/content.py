@@ -12,13 +12,19 @@ import pyarrow as pa
 
 from moderay.core.verdicts import Status
 
+# A column of a template: its name between braces.
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One row's content: `text` as the model reads it and `hash`; or a `status` that says why there
-    is none.
+    """One row's content, or why there is none.
+
+    Attributes:
+        text: As the model reads it.
+        hash: Of `content_hash`; None where nothing could be hashed.
+        status: `ok`, `empty` or `invalid`.
+        detail: What is invalid.
     """
 
     text: str
@@ -28,8 +34,9 @@ class Content:
 
 
 def template_columns(content: str) -> list[str]:
-    """The input columns a job's `content` names: one column, or those of a template such as
-    "{title}\\n\\n{body}".
+    """The input columns a job's `content` names.
+
+    One column, or those of a template such as "{title}: {body}".
     """
     return list(dict.fromkeys(_PLACEHOLDER.findall(content))) or [content]
 
@@ -47,14 +54,15 @@ def contents(table: pa.Table, content: str) -> list[Content]:
 
 
 def texts(column: pa.ChunkedArray) -> list[Content]:
-    """Strings or bytes. Decoded from bytes row by row, since one invalid row fails a whole string
-    column.
+    """The contents of a column of strings or bytes.
+
+    They are decoded from bytes row by row, since one invalid row fails a whole string column.
     """
     return [_text(value) for value in _as_bytes(column)]
 
 
 def conversations(column: pa.ChunkedArray) -> list[Content]:
-    """`list<struct<role, content>>`, rendered as a transcript.
+    """The contents of a column of `list<struct<role, content>>`, rendered as transcripts.
 
     Each turn is its role on a line of its own, then its text indented by two spaces, so that no
     text can pass for another turn. The hash covers roles and texts as they are.
@@ -63,15 +71,17 @@ def conversations(column: pa.ChunkedArray) -> list[Content]:
 
 
 def content_hash(parts: Sequence[str]) -> str:
-    """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts (as JSON, so
-    that their boundaries count, and with another personalisation, so that no text has a
-    conversation's hash).
+    """128-bit BLAKE2b, hexadecimal, of a text, or of a conversation's roles and texts.
+
+    The latter as JSON, so that their boundaries count, and with another personalisation, so that no
+    text has a conversation's hash.
     """
-    data, kind = (
-        (parts[0], b"")
-        if len(parts) == 1
-        else (json.dumps(parts, ensure_ascii=False), b"conversation")
-    )
+    if len(parts) == 1:
+        data = parts[0]
+        kind = b""
+    else:
+        data = json.dumps(parts, ensure_ascii=False)
+        kind = b"conversation"
     return hashlib.blake2b(data.encode("utf-8"), digest_size=16, person=kind).hexdigest()
 
 
@@ -83,8 +93,10 @@ def windows(ids: Sequence[int], size: int, overlap: int) -> list[Sequence[int]]:
 def text_windows(
     ids: Sequence[int], size: int, overlap: int, decode: Callable[[Sequence[int]], str]
 ) -> list[str]:
-    """The texts of the same pieces. An edge may fall inside a character: it then moves behind it,
-    by three tokens at most, so that every character stands whole in some piece.
+    """The texts of the pieces that `windows` gives.
+
+    An edge may fall inside a character: it then moves behind it, by three tokens at most, so that
+    every character stands whole in some piece.
     """
     return [
         decode(ids[_whole(ids, start, decode) : _whole(ids, end, decode)])
@@ -101,8 +113,10 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _whole(ids: Sequence[int], edge: int, decode: Callable[[Sequence[int]], str]) -> int:
-    """The first edge from here on that no character lies across: where the texts beside it, of four
-    tokens and so of a character each at least, say the same apart and together.
+    """The first edge from here on that no character lies across.
+
+    There the texts beside it, of four tokens and so of a character each at least, decode to the
+    same apart and together.
     """
     while 0 < edge < len(ids):
         before, after = ids[max(0, edge - 4) : edge], ids[edge : edge + 4]
@@ -151,25 +165,25 @@ def _conversation(turns: list[dict[str, bytes | None] | None] | None) -> Content
         return Content("", None, Status.EMPTY)
     parts: list[str] = []
     for number, turn in enumerate(turns, start=1):
-        role, said = (None, None) if turn is None else (turn["role"], turn["content"])
-        if role is None:
+        if turn is None or turn["role"] is None:
             return Content("", None, Status.INVALID, f"turn {number} has no role")
         try:
-            parts += [role.decode("utf-8"), (said or b"").decode("utf-8")]
+            parts += [turn["role"].decode("utf-8"), (turn["content"] or b"").decode("utf-8")]
         except UnicodeDecodeError as error:
-            return Content(
-                "", None, Status.INVALID, f"invalid UTF-8 in turn {number} at byte {error.start}"
-            )
-    if not any(said.strip() for said in parts[1::2]):
+            detail = f"invalid UTF-8 in turn {number} at byte {error.start}"
+            return Content("", None, Status.INVALID, detail)
+    roles = parts[::2]
+    messages = parts[1::2]
+    if not any(message.strip() for message in messages):
         return Content("", content_hash(parts), Status.EMPTY)
-    return Content(transcript(parts[::2], parts[1::2]), content_hash(parts))
+    return Content(transcript(roles, messages), content_hash(parts))
 
 
-def transcript(roles: Sequence[str], said: Sequence[str]) -> str:
+def transcript(roles: Sequence[str], messages: Sequence[str]) -> str:
     """The turns as the model reads them."""
     return "\n".join(
-        f"{' '.join(role.split())}:\n{_indented(text)}"
-        for role, text in zip(roles, said, strict=True)
+        f"{' '.join(role.split())}:\n{_indented(message)}"
+        for role, message in zip(roles, messages, strict=True)
     )
 
 
@@ -178,8 +192,9 @@ def _indented(text: str) -> str:
 
 
 def _filled(template: str, values: Mapping[str, Content]) -> Content:
-    """A template's text; a part that is null stands as nothing, one that is invalid makes the row
-    invalid.
+    """A template's text; a part that is null stands as nothing.
+
+    One that is invalid makes the row invalid.
     """
     for name, value in values.items():
         if value.status is Status.INVALID:

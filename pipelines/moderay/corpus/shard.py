@@ -12,9 +12,18 @@ from moderay.corpus.formats import Footer, input_file
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. `name`: of its label file, below the output's root. `row_groups`: rows of
-    each. `content_bytes`: uncompressed bytes of the columns that judging reads. `partitions`: hive
-    keys in the path. `schema`: what the file is read with, where it does not say so itself.
+    """One input file.
+
+    Attributes:
+        url: Where it lies.
+        name: The path of its label file below the output's root.
+        size: Bytes, as it lies there.
+        version: What changes when its bytes do (`storage.version`).
+        row_groups: Rows of each of its row groups.
+        content_bytes: Uncompressed bytes of the columns that judging reads.
+        conversation: Whether its content is a list of turns.
+        partitions: Hive keys in the path, with their values.
+        schema: What the file is read with, where it does not say so itself.
     """
 
     url: str
@@ -34,6 +43,7 @@ class Shard:
 
     @property
     def rows(self) -> int:
+        """Rows of the whole file."""
         return sum(self.row_groups)
 
     @property

@@ -17,6 +17,8 @@ File = tuple[Shard, pa.Schema]
 # The job's key, what is wrong in a shard, a hint.
 Wrong = tuple[str, str, str]
 
+# Aggregates and windows, as Polars prints them in an expression; `.list.sum()` and the like work
+# within a row, and pass.
 _TOGETHER = re.compile(
     r"(?<!\.list)(?<!\.arr)\.(mean|sum|min|max|first|last|count|median|quantile|std|var|n_unique|arg_\w+|shift|rank|cum_\w+|over|implode)\("
     r"|\b(len|corr|cov|int_range)\(|\.int_range\("
@@ -61,12 +63,14 @@ def where_wrong(
 
 
 def row_by_row(expression: pl.Expr) -> bool:
-    """Whether no part of an expression draws rows together: an aggregate or a window would give
-    another answer with another unit size. Known by their names: Polars' own `is_row_separable` lets
-    `n > AVG(n)` pass and fails on IN.
+    """Whether no part of an expression draws rows together.
+
+    An aggregate or a window would give another answer with another unit size. Known by their names:
+    Polars' own `is_row_separable` lets `n > AVG(n)` pass and fails on IN.
     """
     return _TOGETHER.search(_QUOTED.sub("", str(expression))) is None
 
 
 def named_once(schema: pa.Schema, name: str) -> bool:
+    """Whether exactly one column has this name; Parquet allows several."""
     return bool(schema.names.count(name) == 1)

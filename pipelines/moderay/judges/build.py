@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from moderay.config.job import Job
 from moderay.config.policy import Policy
@@ -21,9 +21,51 @@ from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen, load_screen
 
 
+@dataclass(frozen=True)
+class _CalibratedStep:
+    """A step of the cascade that `calibrate` made.
+
+    Attributes:
+        number: Of the step in the job's cascade, from 0.
+        judge: `screen` or `glance`.
+        path: Its folder.
+        force: Whether it is used although its promise does not hold.
+        card: What is in the folder.
+    """
+
+    number: int
+    judge: str
+    path: str
+    force: bool
+    card: Screen | BandCard
+
+    @property
+    def teacher(self) -> Teacher:
+        """On whose verdicts it was calibrated."""
+        return self.card.card.teacher if isinstance(self.card, Screen) else self.card.teacher
+
+    @property
+    def key(self) -> str:
+        """The job's key that a problem with it is about."""
+        return f"cascade.{self.number}"
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.judge} {self.path}"
+
+    def judge_for(self, safeguard: Safeguard) -> Screen | Glance:
+        """The judge; glance asks this safeguard."""
+        if isinstance(self.card, Screen):
+            return self.card
+        return Glance(safeguard, Band(below=self.card.below), self.card)
+
+
 def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
-    """The engine, long enough for every judge's longest prompt. Raises `UserError` where the job
-    asks for a shorter one.
+    """The engine, long enough for every judge's longest prompt.
+
+    Raises:
+        UserError: The job asks for a shorter one.
     """
     needed = max(cascade.max_model_len for cascade in cascades)
     if isinstance(spec, RemoteSpec):
@@ -31,13 +73,13 @@ def fitted(spec: EngineSpec, cascades: Sequence[Cascade]) -> EngineSpec:
     if not isinstance(spec, VllmSpec):
         return spec
     engine = dict(spec.engine)
-    given = engine.pop("max_model_len", needed)
-    if given < needed:
+    length = engine.pop("max_model_len", needed)
+    if length < needed:
         raise UserError(
-            f"model.engine.max_model_len is {given}, but policies, windows and budget need "
+            f"model.engine.max_model_len is {length}, but policies, windows and budget need "
             f"{needed}: raise it or lower windows.tokens"
         )
-    return replace(spec, max_model_len=given, engine=engine)
+    return replace(spec, max_model_len=length, engine=engine)
 
 
 def cascades(
@@ -46,111 +88,112 @@ def cascades(
     """The job's cascade for each policy, and everything wrong with its rules, screens and bands."""
     calibrated, problems = _calibrated(job, policies)
     problems += _without_probabilities(job)
-    found = []
+    made = []
     for policy, folder in zip(policies, job.policies, strict=True):
-        model, in_words = dict(spec.identity()), isinstance(spec, RemoteSpec)
-        safeguard = Safeguard(
-            policy,
-            model,
-            spec.vocabulary_source,
-            job.model.effort,
-            job.windows,
-            job.limits.request_s,
-            in_words,
-        )
-        steps = [
-            _step(job, number, policy, folder, safeguard, calibrated.get(number), problems)
-            for number in range(len(job.cascade))
-        ]
+        try:
+            rules = _rules(job, policy, folder)
+        except Problems as error:
+            rules = None
+            problems += error.problems
+        steps = list(_steps(job, _safeguard(job, policy, spec), rules, calibrated))
         cascade = Cascade(
             policy,
             tuple(judge for judge in steps if isinstance(judge, Rules | Screen)),
             tuple(judge for judge in steps if isinstance(judge, Glance | Reason)),
             job.audit,
         )
-        problems += _promises(job, cascade, calibrated)
-        found.append(cascade)
-    return tuple(found), list(dict.fromkeys(problems))
+        for step in calibrated.values():
+            if step.teacher.policy == policy.id:
+                problems += _broken_promises(job, step, cascade)
+        problems += _wrong_bands(job, cascade)
+        made.append(cascade)
+    return tuple(made), list(dict.fromkeys(problems))
+
+
+def _safeguard(job: Job, policy: Policy, spec: EngineSpec) -> Safeguard:
+    return Safeguard(
+        policy,
+        model=dict(spec.identity()),
+        vocabulary_source=spec.vocabulary_source,
+        effort=job.model.effort,
+        windows=job.windows,
+        request_s=job.limits.request_s,
+        in_words=isinstance(spec, RemoteSpec),
+    )
+
+
+def _rules(job: Job, policy: Policy, folder: str) -> Rules | None:
+    """The policy's rules, where the job has a step for them.
+
+    Raises:
+        Problems: All that is wrong with them.
+    """
+    has_step = any(step.rules is not None for step in job.cascade)
+    return load_rules(policy, folder) if has_step else None
+
+
+def _steps(
+    job: Job, safeguard: Safeguard, rules: Rules | None, calibrated: Mapping[int, _CalibratedStep]
+) -> Iterator[ColumnJudge | EngineJudge]:
+    """One policy's judges in the order of the job's steps; a step may have none for it."""
+    for number, step in enumerate(job.cascade):
+        made = calibrated.get(number)
+        if step.reason is not None:
+            yield Reason(safeguard, job.model.sampling, step.reason.budget)
+        elif made is not None:
+            if made.teacher.policy == safeguard.policy.id:
+                yield made.judge_for(safeguard)
+        elif step.glance is not None and step.glance.path is None:
+            yield Glance(safeguard, Band(step.glance.below, step.glance.above))
+        elif step.rules is not None and rules is not None:
+            yield rules
 
 
 def _calibrated(
     job: Job, policies: Sequence[Policy]
-) -> tuple[dict[int, Screen | BandCard], list[Problem]]:
-    """What `calibrate` made, by the number of its step; each for one of the policies, and not two
-    for the same.
+) -> tuple[dict[int, _CalibratedStep], list[Problem]]:
+    """What `calibrate` made, by the number of its step, and what is wrong with it.
+
+    Each is for one of the policies, and not two for the same.
     """
-    found: dict[int, Screen | BandCard] = {}
+    steps: dict[int, _CalibratedStep] = {}
     problems: list[Problem] = []
     for number, step in enumerate(job.cascade):
         args = step.screen or step.glance
         if args is None or args.path is None:
             continue
-        key = f"cascade.{number}"
         try:
-            made = load_screen(args.path) if step.screen else load_band(args.path)
+            card = load_screen(args.path) if step.screen else load_band(args.path)
         except Problems as error:
             problems += [
-                job.problem(key, f"{step.judge} {args.path}: {problem.message}", problem.hint)
+                job.problem(
+                    f"cascade.{number}",
+                    f"{step.judge} {args.path}: {problem.message}",
+                    problem.hint,
+                )
                 for problem in error.problems
             ]
             continue
-        policy = _teacher(made).policy
-        if policy not in {policy.id for policy in policies}:
-            problems.append(
-                job.problem(
-                    key,
-                    f"{step.judge} {args.path} is for policy {policy!r}, which this job has not",
-                    "leave it out, or name the policy",
-                )
-            )
-        if any(
-            _teacher(other).policy == policy and job.cascade[at].judge == step.judge
-            for at, other in found.items()
-        ):
-            problems.append(
-                job.problem(
-                    key,
-                    f"two steps {step.judge} are for policy {policy!r}",
-                    "leave one of them out",
-                )
-            )
-        found[number] = made
-    return found, problems
+        made = _CalibratedStep(number, step.judge, args.path, args.force, card)
+        problems += _misplaced(job, made, policies, list(steps.values()))
+        steps[number] = made
+    return steps, problems
 
 
-def _teacher(made: Screen | BandCard) -> Teacher:
-    return made.card.teacher if isinstance(made, Screen) else made.teacher
-
-
-def _step(
+def _misplaced(
     job: Job,
-    number: int,
-    policy: Policy,
-    folder: str,
-    safeguard: Safeguard,
-    made: Screen | BandCard | None,
-    problems: list[Problem],
-) -> ColumnJudge | EngineJudge | None:
-    """A step's judge for this policy; None where it has none. What is wrong with its rules is added
-    to `problems`.
-    """
-    step = job.cascade[number]
-    if step.reason is not None:
-        return Reason(safeguard, job.model.sampling, step.reason.budget)
-    if made is not None and _teacher(made).policy != policy.id:
-        return None
-    if isinstance(made, Screen):
-        return made
-    if made is not None:
-        return Glance(safeguard, Band(below=made.below), made)
-    if step.glance is not None and step.glance.path is None:
-        return Glance(safeguard, Band(step.glance.below, step.glance.above))
-    if step.rules is not None:
-        try:
-            return load_rules(policy, folder)
-        except Problems as error:
-            problems += error.problems
-    return None
+    step: _CalibratedStep,
+    policies: Sequence[Policy],
+    earlier: Sequence[_CalibratedStep],
+) -> Iterator[Problem]:
+    """A step for a policy that the job has not, or that has such a step already."""
+    policy = step.teacher.policy
+    if policy not in {policy.id for policy in policies}:
+        message = f"{step.name} is for policy {policy!r}, which this job has not"
+        yield job.problem(step.key, message, "leave it out, or name the policy")
+    if any(other.teacher.policy == policy and other.judge == step.judge for other in earlier):
+        message = f"two steps {step.judge} are for policy {policy!r}"
+        yield job.problem(step.key, message, "leave one of them out")
 
 
 def _without_probabilities(job: Job) -> Iterator[Problem]:
@@ -166,64 +209,50 @@ def _without_probabilities(job: Job) -> Iterator[Problem]:
             )
 
 
-def _promises(
-    job: Job, cascade: Cascade, calibrated: Mapping[int, Screen | BandCard]
-) -> Iterator[Problem]:
-    """Where what was calibrated is not what this job asks for, or a band does not lie around the
-    threshold.
-    """
-    policy, last = cascade.policy, cascade.last
-    for number, made in calibrated.items():
-        args, teacher, key = (
-            job.cascade[number].screen or job.cascade[number].glance,
-            _teacher(made),
-            f"cascade.{number}",
+def _broken_promises(job: Job, step: _CalibratedStep, cascade: Cascade) -> Iterator[Problem]:
+    """Where what was calibrated is not what this job asks for."""
+    policy = cascade.policy
+    last = cascade.last
+    teacher = step.teacher
+    again = "calibrate it again, or say force: true, and no promise holds"
+    if teacher.policy_key != policy_key(policy) and not step.force:
+        message = f"{step.name} was calibrated for another text of policy {policy.id!r}"
+        yield job.problem(step.key, message, again)
+    elif teacher.judge_key not in (None, last.key) and not step.force:
+        message = (
+            f"{step.name} was calibrated on verdicts of another {last.name} judge "
+            "(model, effort, sampling, budget or windows)"
         )
-        if teacher.policy != policy.id or args is None:
-            continue
-        said = f"{job.cascade[number].judge} {args.path}"
-        again = "calibrate it again, or say force: true, and no promise holds"
-        if teacher.policy_key != policy_key(policy) and not args.force:
-            yield job.problem(
-                key, f"{said} was calibrated for another text of policy {policy.id!r}", again
-            )
-        elif teacher.judge_key not in (None, last.key) and not args.force:
-            yield job.problem(
-                key,
-                (
-                    f"{said} was calibrated on verdicts of another {last.name} judge (model, "
-                    "effort, "
-                    "sampling, budget or windows)"
-                ),
-                again,
-            )
-        if teacher.threshold > policy.threshold:
-            yield job.problem(
-                key,
-                (
-                    f"{said} holds for thresholds from {teacher.threshold:g} on, and that of "
-                    f"{policy.id!r} is {policy.threshold:g}"
-                ),
-                "calibrate it again, or leave it out: what the last judge said is reused",
-            )
-        if isinstance(made, BandCard) and not args.force and made.key != cascade.keys["glance"]:
-            yield job.problem(
-                key, f"{said} was calibrated for another model, effort or windows", again
-            )
+        yield job.problem(step.key, message, again)
+    if teacher.threshold > policy.threshold:
+        yield job.problem(
+            step.key,
+            f"{step.name} holds for thresholds from {teacher.threshold:g} on, "
+            f"and that of {policy.id!r} is {policy.threshold:g}",
+            "calibrate it again, or leave it out: what the last judge said is reused",
+        )
+    if (
+        isinstance(step.card, BandCard)
+        and not step.force
+        and step.card.key != cascade.keys["glance"]
+    ):
+        message = f"{step.name} was calibrated for another model, effort or windows"
+        yield job.problem(step.key, message, again)
+
+
+def _wrong_bands(job: Job, cascade: Cascade) -> Iterator[Problem]:
+    """Bands that do not lie around the threshold."""
+    policy = cascade.policy
     for name, band in cascade.bands.items():
-        if band.below is not None and band.above is not None and band.below > band.above:
-            yield job.problem(
-                "cascade", f"{name}: below ({band.below:g}) is over above ({band.above:g})"
-            )
-        elif (band.below or 0) > policy.threshold or (
-            band.above is not None and band.above < policy.threshold
-        ):
+        below = 0 if band.below is None else band.below
+        above = 1 if band.above is None else band.above
+        if below > above:
+            message = f"{name}: below ({below:g}) is over above ({above:g})"
+            yield job.problem("cascade", message)
+        elif not below <= policy.threshold <= above:
             yield job.problem(
                 "cascade",
-                (
-                    f"{name} is sure of P on the wrong side of the threshold "
-                    f"{policy.threshold:g} of "
-                    f"{policy.id!r}"
-                ),
+                f"{name} is sure of P on the wrong side of the threshold "
+                f"{policy.threshold:g} of {policy.id!r}",
                 "below <= threshold <= above",
             )

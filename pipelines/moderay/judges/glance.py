@@ -1,6 +1,7 @@
-"""The `glance` judge: the safeguard without its reasoning. The prompt ends in an open final
-channel, and P is read from the label's token: one prefill, of which the policy's part is in the
-prefix cache, shared with `reason`.
+"""The `glance` judge: the safeguard without its reasoning.
+
+The prompt ends in an open final channel, and P is read from the label's token: one prefill, of
+which the policy's part is in the prefix cache, shared with `reason`.
 """
 
 from __future__ import annotations
@@ -24,52 +25,44 @@ from moderay.judges.safeguard import DETAIL, Safeguard
 
 
 def load_band(folder: str | Path) -> BandCard:
-    """Raises `Problems` where the folder has no such card."""
+    """Read what `save_band` wrote.
+
+    Raises:
+        Problems: The folder has no such card.
+    """
     file = Path(folder) / CARD
     try:
         return BandCard.from_json(file.read_bytes(), str(file))
     except OSError:
-        raise Problems(
-            [
-                Problem(
-                    str(file),
-                    None,
-                    "no such card",
-                    "a folder made by moderay calibrate --judge glance",
-                )
-            ]
-        ) from None
+        hint = "a folder made by moderay calibrate --judge glance"
+        raise Problems([Problem(str(file), None, "no such card", hint)]) from None
     except RecordRefusedError as error:
-        raise Problems(
-            [
-                Problem(
-                    str(file),
-                    None,
-                    f"no card of a glance: it {error.reason}",
-                    error.remedy,
-                )
-            ]
-        ) from None
+        message = f"no card of a glance: it {error.reason}"
+        raise Problems([Problem(str(file), None, message, error.remedy)]) from None
 
 
 def save_band(card: BandCard, folder: str | Path) -> None:
+    """Write the card of a calibrated band."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     (Path(folder) / CARD).write_bytes(card.to_json())
 
 
 @dataclass(frozen=True)
 class Band:
-    """Which P(violates) glance is sure of: below `below` and above `above`. Without either it is
-    the last judge, sure of all.
+    """Which P(violates) glance is sure of; without either edge it is the last judge, sure of all.
+
+    Attributes:
+        below: It is sure of what lies below this.
+        above: And of what lies above this.
     """
 
     below: float | None = None
     above: float | None = None
 
     def settles(self, probability: Any) -> Any:
-        """Of a number, or of each of an array."""
+        """Whether it is sure of a number, or of each of an array; of NaN it never is."""
         if self.below is None and self.above is None:
-            return probability == probability
+            return probability >= 0
         return (probability < (0 if self.below is None else self.below)) | (
             probability > (1 if self.above is None else self.above)
         )
@@ -77,8 +70,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Glance:
-    """One policy's glance judge; picklable. The band is not in its key: P does not depend on it.
-    `card`: where it was calibrated.
+    """One policy's glance judge; picklable.
+
+    Attributes:
+        safeguard: The model that is asked.
+        band: What it is sure of. Not in its key: P does not depend on it.
+        card: Of the calibration that gave the band, where one did.
+        name: What `decided_by` calls it.
     """
 
     safeguard: Safeguard
@@ -88,6 +86,7 @@ class Glance:
 
     @property
     def policy(self) -> Policy:
+        """What is asked about."""
         return self.safeguard.policy
 
     @property
@@ -101,15 +100,23 @@ class Glance:
 
     @cached_property
     def key(self) -> str:
+        """Its judge key."""
         return digest(self.identity())
 
     def settles(self, verdict: Verdict) -> bool:
+        """Whether this verdict of its own stands: its P lies where the band is sure."""
         return verdict.scores is not None and bool(
             self.band.settles(self.safeguard.probability(verdict.scores))
         )
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
-        """The verdict on a content given as token ids; `row` is its hash."""
+        """The verdict on a content.
+
+        Args:
+            host: Of the engine.
+            ids: The content's token ids.
+            row: The content's hash.
+        """
         safeguard = self.safeguard
         if safeguard.in_words:
             return await safeguard.over_windows(
@@ -119,11 +126,11 @@ class Glance:
                 lambda engine, text, _: self._ask_in_words(engine, text),
             )
         return await safeguard.over_windows(
-            host, row, safeguard.prompts(ids), lambda engine, asked, _: self._ask(engine, asked)
+            host, row, safeguard.prompts(ids), lambda engine, prompt, _: self._ask(engine, prompt)
         )
 
-    async def _ask(self, engine: Counted, asked: list[int]) -> Verdict:
-        scores = await self.safeguard.scores(engine, [*asked, *self.safeguard.final_header])
+    async def _ask(self, engine: Counted, prompt: list[int]) -> Verdict:
+        scores = await self.safeguard.scores(engine, [*prompt, *self.safeguard.final_header])
         if scores is None:
             return Verdict(Status.UNPARSED, detail="no probability for any label")
         answer = self.policy.label_names[scores.index(max(scores))]
@@ -134,24 +141,23 @@ class Glance:
             decided_by=self.name,
             origin=Origin.JUDGED,
             forced=False,
-            prompt_tokens=len(asked),
+            prompt_tokens=len(prompt),
             output_tokens=1,
         )
 
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
-        said = await endpoint.respond(
-            self.safeguard.forced(self.safeguard.question(text, temperature=0.0))
-        )
-        label = None if said.answer is None else read_label(said.answer, self.policy)
+        question = self.safeguard.question(text, temperature=0.0)
+        reply = await endpoint.respond(self.safeguard.forced(question))
+        label = None if reply.answer is None else read_label(reply.answer, self.policy)
         if label is None:
-            return Verdict(Status.UNPARSED, detail=(said.answer or said.reasoning)[:DETAIL])
+            return Verdict(Status.UNPARSED, detail=(reply.answer or reply.reasoning)[:DETAIL])
         return Verdict(
             Status.OK,
-            scores=label_scores(said.tokens, label, self.policy),
+            scores=label_scores(reply.tokens, label, self.policy),
             answer=label,
             decided_by=self.name,
             origin=Origin.JUDGED,
             forced=False,
-            prompt_tokens=said.prompt_tokens,
-            output_tokens=said.output_tokens,
+            prompt_tokens=reply.prompt_tokens,
+            output_tokens=reply.output_tokens,
         )

@@ -21,17 +21,22 @@ _JOINERS = "\u200c\u200d"
 
 
 def lowered(text: str) -> str:
-    """Unicode lower case, by which case does not matter. Greek has two small sigmas, chosen by what
-    follows; here one, so that a part of a text is lowered as it is within the whole.
+    """Unicode lower case, by which case does not matter.
+
+    Greek has two small sigmas, chosen by what follows; here one, so that a part of a text is
+    lowered as it is within the whole.
     """
     return text.lower().replace("ς", "σ")
 
 
 @dataclass(frozen=True)
 class Literals:
-    """Texts to look for; picklable. `texts`: in lower case, each once, sorted. `words`: only as
-    whole words, with no letter, digit, mark or underscore next to them. `key`: hash of the texts;
-    two with the same key and `words` are equal.
+    """Texts to look for; picklable.
+
+    Attributes:
+        key: Hash of the texts; two with the same key and `words` are equal.
+        words: Only as whole words, with no letter, digit, mark or underscore next to them.
+        texts: In lower case, each once, sorted.
     """
 
     key: str
@@ -40,16 +45,18 @@ class Literals:
 
     @classmethod
     def of(cls, texts: Iterable[str], words: bool = False) -> Literals:
-        """Literals as people write them. Raises ValueError for an empty one, which every text
-        holds, and for none at all.
+        """Literals as people write them.
+
+        Raises:
+            ValueError: One is empty, which every text holds; or there is none at all.
         """
         once = tuple(sorted({lowered(text) for text in texts}))
         if not once or not once[0]:
             raise ValueError("literals must be texts of at least one character")
         return cls(digest(once), words, once)
 
-    def found_in(self, texts: Sequence[str]) -> np.ndarray:
-        """For each text, which `lowered` gave, whether it holds one of the literals. bool."""
+    def occur_in(self, texts: Sequence[str]) -> np.ndarray:
+        """Bool: whether each of some texts, as `lowered` gives them, holds one of the literals."""
         search = _search(self)
         return np.fromiter(
             map(search.whole_words if self.words else search.anywhere, texts), bool, len(texts)
@@ -58,35 +65,44 @@ class Literals:
 
 @dataclass(frozen=True)
 class _Search:
-    """An automaton over all the literals. `overlap`: what pieces share, so that no match is cut in
-    two.
+    """A search for all the literals at once.
+
+    Attributes:
+        automaton: Over all of them.
+        overlap: Characters that pieces share, so that no match is cut in two.
     """
 
     automaton: AhoCorasick
     overlap: int
 
     def anywhere(self, text: str) -> bool:
-        find, step, size = self.automaton.find_matches_as_indexes, PIECE, PIECE + self.overlap
-        return any(find(text[at : at + size]) for at in range(0, len(text), step))
+        """Whether a literal is in the text."""
+        find = self.automaton.find_matches_as_indexes
+        size = PIECE + self.overlap
+        return any(find(text[at : at + size]) for at in range(0, len(text), PIECE))
 
     def whole_words(self, text: str) -> bool:
-        """A match that is no word may lie over one that is: hence all of them, overlapping."""
-        find, step, size = self.automaton.find_matches_as_indexes, PIECE, PIECE + self.overlap
+        """Whether a literal is a word of the text.
+
+        A match that is no word may lie over one that is: hence all of them, overlapping.
+        """
+        find = self.automaton.find_matches_as_indexes
+        size = PIECE + self.overlap
         return any(
             _is_word(text, at + start, at + end)
-            for at in range(0, len(text), step)
+            for at in range(0, len(text), PIECE)
             for _, start, end in find(text[at : at + size], overlapping=True)
         )
 
 
 @cache
 def _search(literals: Literals) -> _Search:
-    """Made once in each process, not once for each unpickled rule: 100,000 literals take most of a
-    second.
+    """Made once in each process, not once for each unpickled rule.
+
+    100,000 literals take most of a second.
     """
-    return _Search(
-        AhoCorasick(literals.texts, store_patterns=False), max(map(len, literals.texts)) - 1
-    )
+    longest = max(map(len, literals.texts))
+    return _Search(AhoCorasick(literals.texts, store_patterns=False), longest - 1)
 
 
 def _is_word(text: str, start: int, end: int) -> bool:

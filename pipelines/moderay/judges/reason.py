@@ -1,5 +1,6 @@
-"""The `reason` judge: the safeguard with its reasoning, within a budget; P from the label's own
-probabilities.
+"""The `reason` judge: the safeguard with its reasoning, within a budget.
+
+P comes from the label's own probabilities.
 
 Two requests a window. The first reasons freely and answers. The second asks for the probability of
 each label at the point where the answer gives it: the first's prompt and reasoning are in the
@@ -22,7 +23,7 @@ from moderay.config.job import Sampling
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
-from moderay.engines.base import Counted, Reply, Request, RequestFailedError
+from moderay.engines.base import Counted, Question, Reply, Request, RequestFailedError
 from moderay.engines.harmony.answer import (
     label_scores,
     messages,
@@ -42,7 +43,14 @@ ANSWER_TOKENS = {"label": 48, "rationale": 224}
 
 @dataclass(frozen=True)
 class Reason:
-    """One policy's reason judge; picklable. `budget`: tokens of reasoning."""
+    """One policy's reason judge; picklable.
+
+    Attributes:
+        safeguard: The model that is asked.
+        sampling: How its reasoning is sampled.
+        budget: Tokens of reasoning.
+        name: What `decided_by` calls it.
+    """
 
     safeguard: Safeguard
     sampling: Sampling
@@ -51,10 +59,12 @@ class Reason:
 
     @property
     def policy(self) -> Policy:
+        """What is asked about."""
         return self.safeguard.policy
 
     @property
     def max_tokens(self) -> int:
+        """Tokens of the longest output."""
         return self.budget + ANSWER_TOKENS[self.policy.answer]
 
     @property
@@ -73,6 +83,7 @@ class Reason:
 
     @cached_property
     def key(self) -> str:
+        """Its judge key."""
         return digest(self.identity())
 
     def settles(self, verdict: Verdict) -> bool:
@@ -80,8 +91,12 @@ class Reason:
         return True
 
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
-        """The verdict on a content given as token ids; `row` is its hash, from which it is seeded
-        too.
+        """The verdict on a content.
+
+        Args:
+            host: Of the engine.
+            ids: The content's token ids.
+            row: The content's hash, from which its requests are seeded too.
         """
         safeguard = self.safeguard
         if safeguard.in_words:
@@ -95,19 +110,20 @@ class Reason:
             host,
             row,
             safeguard.prompts(ids),
-            lambda engine, asked, window: self._ask(
-                engine, asked, number(f"{row}:{self.key}:{window}")
+            lambda engine, prompt, window: self._ask(
+                engine, prompt, number(f"{row}:{self.key}:{window}")
             ),
         )
 
-    async def _ask(self, engine: Counted, asked: list[int], seed: int) -> Verdict:
-        sampling, vocab = self.sampling, self.safeguard.vocab
+    async def _ask(self, engine: Counted, prompt: list[int], seed: int) -> Verdict:
+        sampling = self.sampling
+        vocab = self.safeguard.vocab
         out = await engine.generate(
-            Request(asked, self.max_tokens, sampling.temperature, sampling.top_p, seed)
+            Request(prompt, self.max_tokens, sampling.temperature, sampling.top_p, seed)
         )
         answer = parse(out.tokens, self.policy, vocab)
         opened = out.tokens[: answer.final] if answer else self._opened(out.tokens)
-        scores = await self.safeguard.scores(engine, [*asked, *opened])
+        scores = await self.safeguard.scores(engine, [*prompt, *opened])
         if scores is None:
             return Verdict(Status.UNPARSED, detail=vocab.decode(out.tokens)[:DETAIL])
         return Verdict(
@@ -119,71 +135,83 @@ class Reason:
             decided_by=self.name,
             origin=Origin.JUDGED,
             forced=answer is None,
-            prompt_tokens=len(asked),
+            prompt_tokens=len(prompt),
             output_tokens=len(out.tokens),
         )
 
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
-        sampling, safeguard = self.sampling, self.safeguard
-        question = safeguard.question(text, self.max_tokens, sampling.temperature, sampling.top_p)
+        sampling = self.sampling
+        question = self.safeguard.question(
+            text, self.max_tokens, sampling.temperature, sampling.top_p
+        )
         try:
-            said = last = await endpoint.respond(question)
+            reply = await endpoint.respond(question)
         except RequestFailedError:
             # Of an output that is not harmony vLLM's server says that the request was bad. One that
             # is bad fails again.
-            said = last = Reply("", None)
-        found = (
-            read_answer(said.answer, self.policy)
-            if said.answer is not None and said.whole
-            else None
+            reply = Reply("", None)
+        whole = reply.answer if reply.whole else None
+        answer = None if whole is None else read_answer(whole, self.policy)
+        if answer is None:
+            return await self._forced_in_words(endpoint, question, reply)
+        label, rationale = answer
+        return Verdict(
+            Status.OK,
+            scores=label_scores(reply.tokens, label, self.policy),
+            rationale=rationale,
+            reasoning=reply.reasoning,
+            answer=label,
+            decided_by=self.name,
+            origin=Origin.JUDGED,
+            forced=False,
+            prompt_tokens=reply.prompt_tokens,
+            output_tokens=reply.output_tokens,
         )
-        label, rationale = found or (None, None)
-        thought = said.reasoning
-        if found is None:
-            thought = self._within_budget(said.reasoning)
+
+    async def _forced_in_words(
+        self, endpoint: Counted, question: Question, first: Reply
+    ) -> Verdict:
+        """The verdict where the first reply has no answer that can be read."""
+        safeguard = self.safeguard
+        thought = self._within_budget(first.reasoning)
+        last = await endpoint.respond(safeguard.forced(question, thought))
+        if last.answer is None and last.reasoning:
+            # Nothing keeps a server's model from thinking again, above all where it had not
+            # thought yet. That is over now as well.
+            thought = self._within_budget("\n".join(filter(None, (thought, last.reasoning))))
             last = await endpoint.respond(safeguard.forced(question, thought))
-            if last.answer is None and last.reasoning:
-                # Nothing keeps a server's model from thinking again, above all where it had not
-                # thought yet. That is over now as well.
-                thought = self._within_budget("\n".join(filter(None, (thought, last.reasoning))))
-                last = await endpoint.respond(safeguard.forced(question, thought))
-            label = None if last.answer is None else read_label(last.answer, self.policy)
+        label = None if last.answer is None else read_label(last.answer, self.policy)
         if label is None:
-            return Verdict(
-                Status.UNPARSED, detail=(last.answer or said.answer or said.reasoning)[:DETAIL]
-            )
+            output = last.answer or first.answer or first.reasoning
+            return Verdict(Status.UNPARSED, detail=output[:DETAIL])
         return Verdict(
             Status.OK,
             scores=label_scores(last.tokens, label, self.policy),
-            rationale=rationale,
             reasoning=thought,
             answer=label,
             decided_by=self.name,
             origin=Origin.JUDGED,
-            forced=found is None,
-            prompt_tokens=said.prompt_tokens or last.prompt_tokens,
-            output_tokens=said.output_tokens or last.output_tokens,
+            forced=True,
+            prompt_tokens=first.prompt_tokens or last.prompt_tokens,
+            output_tokens=first.output_tokens or last.output_tokens,
         )
 
     def _within_budget(self, thought: str) -> str:
         """A reasoning as far as the budget goes, without a character that is cut there."""
         vocab = self.safeguard.vocab
         ids = vocab.encode(thought)
-        return (
-            thought
-            if len(ids) <= self.budget
-            else vocab.decode(ids[: self.budget]).rstrip("\ufffd")
-        )
+        if len(ids) <= self.budget:
+            return thought
+        return vocab.decode(ids[: self.budget]).rstrip("\ufffd")
 
     def _opened(self, tokens: Sequence[int]) -> list[int]:
-        """The first analysis as far as the budget goes, closed, and the final channel opened behind
-        it.
-        """
-        vocab, header = self.safeguard.vocab, self.safeguard.final_header
-        found = messages(tokens, vocab) or messages(tokens[: self._first_end(tokens)], vocab) or []
-        if not found or found[0].channel != "analysis":
+        """The first analysis as far as the budget goes, and the final channel opened behind it."""
+        vocab = self.safeguard.vocab
+        header = self.safeguard.final_header
+        whole = messages(tokens, vocab) or messages(tokens[: self._first_end(tokens)], vocab)
+        if not whole or whole[0].channel != "analysis":
             return header
-        first = found[0]
+        first = whole[0]
         thought = tokens[: min(first.end, first.start + self.budget)]
         return [
             *thought,
@@ -203,5 +231,5 @@ class Reason:
         return next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
 
     def _thought(self, opened: Sequence[int]) -> str:
-        found = messages(opened, self.safeguard.vocab)
-        return reasoning(opened, found, self.safeguard.vocab) if found else ""
+        whole = messages(opened, self.safeguard.vocab)
+        return reasoning(opened, whole, self.safeguard.vocab) if whole else ""

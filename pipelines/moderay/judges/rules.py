@@ -1,5 +1,6 @@
-"""Rules: what a policy settles without a model. `rules.yaml` beside `policy.md`; the first rule
-that holds counts.
+"""Rules: what a policy settles without a model.
+
+They stand in `rules.yaml` beside `policy.md`; the first rule that holds counts.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ IN_MANIFEST = 100
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions that must all hold, at least one, and what follows: `label`, or None where it
-    passes on.
+    """Conditions that must all hold, at least one, and what follows.
 
-    `shorter_than` is in characters. `pattern` is Rust's regular expression, found anywhere in the
-    text as it stands; `where` is Polars SQL over input columns (null is no). `line`: where the rule
-    stands in its file.
+    Attributes:
+        id: Its name, the rationale of the rows that it settles.
+        label: What it answers; None where it passes on.
+        line: Where it stands in its file, from 1.
+        literals: Texts of which the content must hold one.
+        pattern: Rust's regular expression, found anywhere in the content as it stands.
+        shorter_than: Characters, of which the content must have fewer.
+        where: Polars SQL over input columns; null is no.
     """
 
     id: str
@@ -42,32 +47,37 @@ class Rule:
 
     def identity(self) -> dict[str, object]:
         """Everything that can change what it says."""
-        found: dict[str, object] = {
+        parts: dict[str, object] = {
             "id": self.id,
             "label": self.label,
             "pattern": self.pattern,
             "shorter_than": self.shorter_than,
             "where": self.where,
         }
-        if (many := self.literals) is not None:
-            texts = (
-                list(many.texts)
-                if len(many.texts) <= IN_MANIFEST
-                else {"count": len(many.texts), "hash": many.key}
-            )
-            found |= {"any_of": texts, "words": many.words}
+        if (literals := self.literals) is not None:
+            texts: object = list(literals.texts)
+            if len(literals.texts) > IN_MANIFEST:
+                texts = {"count": len(literals.texts), "hash": literals.key}
+            parts |= {"any_of": texts, "words": literals.words}
         return {
-            name: value for name, value in found.items() if value is not None or name == "label"
+            name: value for name, value in parts.items() if value is not None or name == "label"
         }
 
     @property
     def outcome(self) -> str:
+        """What follows, in words."""
         return "passes on" if self.label is None else f"answers {self.label}"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A policy's rules, in order; picklable. `file`: where they stand, for problems."""
+    """A policy's rules; picklable.
+
+    Attributes:
+        policy: Whose labels they answer.
+        file: Where they stand, for problems.
+        rules: In the order in which they count.
+    """
 
     policy: Policy
     file: str
@@ -75,6 +85,7 @@ class Rules:
 
     @property
     def name(self) -> str:
+        """What `decided_by` calls it."""
         return "rules"
 
     def identity(self) -> dict[str, object]:
@@ -84,6 +95,7 @@ class Rules:
 
     @cached_property
     def key(self) -> str:
+        """Its judge key."""
         return digest(self.identity())
 
     @property
@@ -94,12 +106,17 @@ class Rules:
         )
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `verdicts.VERDICT`, null where no rule settles; `run` is left null.
+        """The verdicts of rules.
 
-        `texts`: the contents as the model reads them; a row where it is null or empty is never
-        settled. `table`: the input's `columns`, row for row.
+        Args:
+            texts: string, the contents as the model reads them; a row where it is null or empty is
+                never settled.
+            table: The input's `columns`, row for row.
+
+        Returns:
+            Structs of `verdicts.VERDICT`, null where no rule settles; `run` is left null.
         """
-        rows = _Rows(texts, table)
+        rows = _RuleRows(texts, table)
         first = np.full(len(texts), -1, np.int32)
         undecided = rows.lengths > 0
         for number, rule in enumerate(self.rules):
@@ -111,8 +128,10 @@ class Rules:
 
     @cached_property
     def _verdicts(self) -> pa.StructArray:
-        """By rule. That of a rule that passes on is never taken: the fields below a null made here
-        would not be null.
+        """By rule.
+
+        That of a rule that passes on is never taken: the fields below a null made here would not be
+        null.
         """
         return pa.array(
             [
@@ -135,22 +154,30 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Contents beside their input columns, and what several rules need of them."""
+class _RuleRows:
+    """Contents beside their input columns, and what several rules need of them.
+
+    Attributes:
+        texts: string; null where there is no content.
+        table: The input's columns, row for row.
+    """
 
     texts: pa.Array
     table: pa.Table
 
     @cached_property
     def series(self) -> pl.Series:
+        """The texts as Polars has them, empty for null."""
         return pl.Series(self.texts, dtype=pl.String).fill_null("")
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """Characters of each text."""
         return self.series.str.len_chars().to_numpy()
 
     @cached_property
     def lowered(self) -> list[str]:
+        """The texts as literals are looked for in them."""
         return [lowered(text) for text in self.series.to_list()]
 
     def where_holds(self, rule: Rule, rows: np.ndarray) -> np.ndarray:
@@ -159,11 +186,10 @@ class _Rows:
             rows = rows[self.lengths[rows] < rule.shorter_than]
         if rule.where is not None:
             frame: Any = pl.from_arrow(self.table)
-            rows = rows[
-                frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()[rows]
-            ]
+            holds = frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()
+            rows = rows[holds[rows]]
         if rule.pattern is not None:
             rows = rows[self.series.gather(rows).str.contains(rule.pattern).to_numpy()]
         if rule.literals is not None:
-            rows = rows[rule.literals.found_in([self.lowered[row] for row in rows.tolist()])]
+            rows = rows[rule.literals.occur_in([self.lowered[row] for row in rows.tolist()])]
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ _LINEAR = (
 
 
 def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
-    """Read `<folder>/rules.yaml` and the files of literals it names; None where there are no rules.
-    Raises `Problems` with a line for everything wrong.
+    """Read `<folder>/rules.yaml` and the files of literals it names.
+
+    Args:
+        policy: Whose labels the rules answer.
+        folder: The policy's.
+
+    Returns:
+        None where there is no such file.
+
+    Raises:
+        Problems: All that is wrong, with its lines.
     """
     file = Path(folder) / FILE
     if not file.exists():
@@ -48,216 +58,220 @@ def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
     document = yaml_document.read(
         file, "a file of rules is keys and values", "begin with rules: and below it - id: ..."
     )
-    for name in document.data:
-        if name != "rules":
-            document.wrong(name, f"unknown key {name!r}", nearest(name, ["rules"]))
-    given = document.data.get("rules")
-    if not isinstance(given, list) or not given:
-        document.wrong(
-            "rules",
-            "there is no list of rules",
-            "rules: and below it - {id: too-short, pass: true, shorter_than: 3}",
-        )
-        given = []
-    _ids(document, given)
+    items = _items(document)
+    _check_ids(document, items)
     rules = {
-        f"rules.{number}": _rule(document, f"rules.{number}", item, policy, file.parent)
-        for number, item in enumerate(given)
+        f"rules.{number}": _RuleReader(document, f"rules.{number}", policy, file.parent).read(item)
+        for number, item in enumerate(items)
     }
     sound = {key: rule for key, rule in rules.items() if rule is not None}
-    _contradictions(document, sound)
+    _check_order(document, sound)
     if document.problems:
-        found = dict.fromkeys(problem for _, problem in document.problems)
+        problems = dict.fromkeys(problem for _, problem in document.problems)
         raise Problems(
-            sorted(found, key=lambda problem: (problem.file != str(file), problem.line or 0))
+            sorted(problems, key=lambda problem: (problem.file != str(file), problem.line or 0))
         )
     return Rules(policy, str(file), tuple(sound.values()))
 
 
 def check_rules(rules: Rules, files: Sequence[File]) -> list[Problem]:
-    """What is wrong with the rules' `where` under the schemas of the input's shards; one line for a
-    problem of many shards.
+    """What is wrong with the rules' `where` under the schemas of the input's shards.
+
+    A problem of many shards is one, and names the first of them.
     """
     problems = []
     for rule in rules.rules:
         if rule.where is None:
             continue
-        expression, names = pl.sql_expr(rule.where), where_columns(rule.where)
+        expression = pl.sql_expr(rule.where)
+        names = where_columns(rule.where)
         shards: dict[tuple[str, str], list[str]] = {}
         for shard, schema in files:
             for _, message, hint in where_wrong(expression, names, shard, schema):
                 shards.setdefault((message, hint), []).append(shard.file)
-        for (message, hint), found in shards.items():
-            more = f" (and {len(found) - 1:,} more shards)" if len(found) > 1 else ""
-            problems.append(
-                Problem(
-                    rules.file, rule.line, f"rule {rule.id!r}: {found[0]}{more}: {message}", hint
-                )
-            )
+        for (message, hint), (first, *others) in shards.items():
+            more = f" (and {len(others):,} more shards)" if others else ""
+            text = f"rule {rule.id!r}: {first}{more}: {message}"
+            problems.append(Problem(rules.file, rule.line, text, hint))
     return problems
 
 
-def _ids(document: Document, given: Sequence[object]) -> None:
+def _items(document: Document) -> list[Any]:
+    """What stands in the list of rules."""
+    for name in document.data:
+        if name != "rules":
+            document.wrong(name, f"unknown key {name!r}", nearest(name, ["rules"]))
+    items = document.data.get("rules")
+    if isinstance(items, list) and items:
+        return items
+    hint = "rules: and below it - {id: too-short, pass: true, shorter_than: 3}"
+    document.wrong("rules", "there is no list of rules", hint)
+    return []
+
+
+def _check_ids(document: Document, items: Sequence[object]) -> None:
     first: dict[str, int] = {}
-    for number, item in enumerate(given):
-        name, key = item.get("id") if isinstance(item, dict) else None, f"rules.{number}.id"
+    for number, item in enumerate(items):
+        name = item.get("id") if isinstance(item, dict) else None
         if isinstance(name, str) and first.setdefault(name, number) != number:
             document.wrong(
-                key,
+                f"rules.{number}.id",
                 f"two rules have the id {name!r}",
                 f"the other stands in line {document.origin.lines[f'rules.{first[name]}.id']}",
             )
 
 
-def _rule(document: Document, key: str, item: object, policy: Policy, folder: Path) -> Rule | None:
-    """One rule; None where something is wrong with it, which is then noted in the document."""
-    if not isinstance(item, dict):
-        document.wrong(key, "a rule is keys and values", f"valid: {', '.join(_KINDS)}")
-        return None
-    noted = len(document.problems)
-    given = _well_formed(document, key, item)
-    label = _outcome(document, key, item, given, policy)
-    if item.keys() <= _KINDS.keys() - set(CONDITIONS):
-        document.wrong(
-            key,
-            f"{_called(given)} has no condition, so it would hold for every row",
-            f"valid: {', '.join(CONDITIONS)}",
-        )
-    if "words" in item and "any_of" not in item:
-        document.wrong(f"{key}.words", "words says how any_of is matched, and there is no any_of")
-    texts = _literals(document, key, given, folder)
-    _check_pattern(document, key, given)
-    _check_where(document, key, given)
-    if len(document.problems) > noted:
-        return None
-    return Rule(
-        id=given["id"],
-        label=label,
-        line=document.origin.lines[key],
-        literals=Literals.of(texts, given.get("words", False)) if texts else None,
-        pattern=given.get("pattern"),
-        shorter_than=given.get("shorter_than"),
-        where=given.get("where"),
-    )
+@dataclass(frozen=True)
+class _RuleReader:
+    """Reads one rule of a document, and notes there what is wrong with it.
 
+    Attributes:
+        document: The file of rules.
+        key: The rule's dotted key in it.
+        policy: Whose labels rules answer.
+        folder: The policy's, where files of literals lie.
+    """
 
-def _well_formed(document: Document, key: str, item: dict[str, Any]) -> dict[str, Any]:
-    """The known keys with a value of the right kind."""
-    found = {}
-    for name, value in item.items():
-        if name not in _KINDS:
-            document.wrong(f"{key}.{name}", f"unknown key {name!r}", nearest(name, _KINDS))
-            continue
-        kinds, words = _KINDS[name]
-        fits = (
-            isinstance(value, kinds)
-            and (bool in kinds or not isinstance(value, bool))
-            and value not in ("", [])
-        )
-        if not fits or (name == "pass" and not value) or (name == "shorter_than" and value < 2):
-            document.wrong(f"{key}.{name}", f"{name}: should be {words}, not {value!r}")
-        else:
-            found[name] = value.strip() if name == "where" else value
-    if "id" not in item:
-        document.wrong(
-            key,
-            "a rule without id",
-            "id: a name, which the rationale of the rows it settles will be",
-        )
-    return found
+    document: Document
+    key: str
+    policy: Policy
+    folder: Path
 
-
-def _called(given: dict[str, Any]) -> str:
-    return f"rule {given['id']!r}" if "id" in given else "this rule"
-
-
-def _outcome(
-    document: Document, key: str, item: dict[str, Any], given: dict[str, Any], policy: Policy
-) -> str | None:
-    hint = _OUTCOME.format(labels=", ".join(policy.label_names))
-    if ("label" in item) == ("pass" in item):
-        document.wrong(
-            key,
-            (
-                f"{_called(given)} has "
-                f"{'both label and pass' if 'label' in item else 'neither label nor pass'}"
-            ),
-            hint,
-        )
-    if "label" not in given:
-        return None
-    label = str(given["label"])  # YAML reads the label 0 as a number
-    if label not in policy.labels:
-        document.wrong(f"{key}.label", f"unknown label {label!r}", nearest(label, policy.labels))
-    return label
-
-
-def _literals(document: Document, key: str, given: dict[str, Any], folder: Path) -> list[str]:
-    key, given_as = f"{key}.any_of", given.get("any_of", [])
-    if isinstance(given_as, str):
-        return _literals_of_file(document, key, given_as, folder)
-    for number, text in enumerate(given_as):
-        if not isinstance(text, str):
-            document.wrong(f"{key}.{number}", f"any_of: {text!r} is no text", "put it in quotes")
-        elif not text.strip():
-            document.wrong(
-                f"{key}.{number}",
-                "any_of: an empty literal, which nearly every text holds",
-                "take it out",
-            )
-    return [text for text in given_as if isinstance(text, str) and text.strip()]
-
-
-def _literals_of_file(document: Document, key: str, name: str, folder: Path) -> list[str]:
-    """One literal a line, without the white space around it; empty lines are none."""
-    try:
-        text = (folder / name).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        known = [file.name for file in folder.glob("*.txt")]
-        document.wrong(
-            key,
-            f"any_of: no file {name!r} in this policy folder",
-            nearest(name, known) if known else "a file with one literal a line, or a list",
-        )
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        document.wrong(key, f"any_of: {name!r} cannot be read: {error}")
-        return []
-    found = [literal for line in text.split("\n") if (literal := line.strip())]
-    if not found:
-        document.wrong(key, f"any_of: the file {name!r} holds no literal", "one literal a line")
-    return found
-
-
-def _check_pattern(document: Document, key: str, given: dict[str, Any]) -> None:
-    try:
-        pl.Series([""]).str.contains(given.get("pattern", "a"))
-    except pl.exceptions.ComputeError as error:
-        said = str(error).partition("\n\nThis error occurred")[0].removeprefix("regex error: ")
-        what = said.rpartition("error: ")[2].strip()
-        document.wrong(
-            f"{key}.pattern",
-            f"pattern: {what}",
-            _LINEAR if "look-around" in what or "backreferences" in what else "",
+    def read(self, item: object) -> Rule | None:
+        """The rule; None where something is wrong with it."""
+        if not isinstance(item, dict):
+            self._wrong("", "a rule is keys and values", f"valid: {', '.join(_KINDS)}")
+            return None
+        noted = len(self.document.problems)
+        values = self._well_formed(item)
+        label = self._label(item, values)
+        if item.keys() <= _KINDS.keys() - set(CONDITIONS):
+            message = f"{_called(values)} has no condition, so it would hold for every row"
+            self._wrong("", message, f"valid: {', '.join(CONDITIONS)}")
+        if "words" in item and "any_of" not in item:
+            self._wrong("words", "words says how any_of is matched, and there is no any_of")
+        texts = self._literals(values.get("any_of", []))
+        self._check_pattern(values.get("pattern", ""))
+        self._check_where(values.get("where"))
+        if len(self.document.problems) > noted:
+            return None
+        return Rule(
+            id=values["id"],
+            label=label,
+            line=self.document.origin.lines[self.key],
+            literals=Literals.of(texts, values.get("words", False)) if texts else None,
+            pattern=values.get("pattern"),
+            shorter_than=values.get("shorter_than"),
+            where=values.get("where"),
         )
 
+    def _wrong(self, name: str, message: str, hint: str = "") -> None:
+        """Note a problem with a key of the rule, or with the rule as a whole."""
+        self.document.wrong(f"{self.key}.{name}" if name else self.key, message, hint)
 
-def _check_where(document: Document, key: str, given: dict[str, Any]) -> None:
-    """By itself; `check_rules` looks at it under the input's columns."""
-    if "where" not in given:
-        return
-    try:
-        alone = where_columns(given["where"]) and row_by_row(pl.sql_expr(given["where"]))
-    except pl.exceptions.PolarsError as error:
-        document.wrong(f"{key}.where", f"where: {first_line(error)}")
-        return
-    if not alone:
-        document.wrong(f"{key}.where", "where does not look at one row's columns", EACH_ROW)
+    def _well_formed(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The known keys with a value of the right kind."""
+        values = {}
+        for name, value in item.items():
+            if name not in _KINDS:
+                self._wrong(name, f"unknown key {name!r}", nearest(name, _KINDS))
+            elif not _fits(name, value):
+                self._wrong(name, f"{name}: should be {_KINDS[name][1]}, not {value!r}")
+            else:
+                values[name] = value.strip() if name == "where" else value
+        if "id" not in item:
+            hint = "id: a name, which the rationale of the rows it settles will be"
+            self._wrong("", "a rule without id", hint)
+        return values
+
+    def _label(self, item: dict[str, Any], values: dict[str, Any]) -> str | None:
+        """The label that the rule answers; None where it passes on."""
+        if ("label" in item) == ("pass" in item):
+            has = "both label and pass" if "label" in item else "neither label nor pass"
+            hint = _OUTCOME.format(labels=", ".join(self.policy.label_names))
+            self._wrong("", f"{_called(values)} has {has}", hint)
+        if "label" not in values:
+            return None
+        labels = self.policy.labels
+        label = str(values["label"])  # YAML reads the label 0 as a number
+        if label not in labels:
+            self._wrong("label", f"unknown label {label!r}", nearest(label, labels))
+        return label
+
+    def _literals(self, any_of: str | list[Any]) -> list[str]:
+        """The literals in a list, or in the file of this name."""
+        if isinstance(any_of, str):
+            return self._literals_of_file(any_of)
+        texts = []
+        for number, text in enumerate(any_of):
+            name = f"any_of.{number}"
+            if not isinstance(text, str):
+                self._wrong(name, f"any_of: {text!r} is no text", "put it in quotes")
+            elif not text.strip():
+                message = "any_of: an empty literal, which nearly every text holds"
+                self._wrong(name, message, "take it out")
+            else:
+                texts.append(text)
+        return texts
+
+    def _literals_of_file(self, name: str) -> list[str]:
+        """One literal a line, without the white space around it; empty lines are none."""
+        try:
+            text = (self.folder / name).read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            known = [file.name for file in self.folder.glob("*.txt")]
+            hint = nearest(name, known) if known else "a file with one literal a line, or a list"
+            self._wrong("any_of", f"any_of: no file {name!r} in this policy folder", hint)
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            self._wrong("any_of", f"any_of: {name!r} cannot be read: {error}")
+            return []
+        literals = [literal for line in text.split("\n") if (literal := line.strip())]
+        if not literals:
+            message = f"any_of: the file {name!r} holds no literal"
+            self._wrong("any_of", message, "one literal a line")
+        return literals
+
+    def _check_pattern(self, pattern: str) -> None:
+        try:
+            pl.Series([""]).str.contains(pattern)
+        except pl.exceptions.ComputeError as error:
+            text = str(error).partition("\n\nThis error occurred")[0].removeprefix("regex error: ")
+            what = text.rpartition("error: ")[2].strip()
+            hint = _LINEAR if "look-around" in what or "backreferences" in what else ""
+            self._wrong("pattern", f"pattern: {what}", hint)
+
+    def _check_where(self, where: str | None) -> None:
+        """By itself; `check_rules` looks at it under the input's columns."""
+        if where is None:
+            return
+        try:
+            alone = where_columns(where) and row_by_row(pl.sql_expr(where))
+        except pl.exceptions.PolarsError as error:
+            self._wrong("where", f"where: {first_line(error)}")
+            return
+        if not alone:
+            self._wrong("where", "where does not look at one row's columns", EACH_ROW)
 
 
-def _contradictions(document: Document, rules: dict[str, Rule]) -> None:
-    """A rule that holds only where an earlier one with another outcome holds as well, by equal
-    conditions.
+def _fits(name: str, value: object) -> bool:
+    """Whether a value is of the kind that its key takes."""
+    kinds = _KINDS[name][0]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return False
+    if name == "shorter_than":
+        return isinstance(value, int) and value >= 2
+    return value is True if name == "pass" else value not in ("", [])
+
+
+def _called(values: dict[str, Any]) -> str:
+    return f"rule {values['id']!r}" if "id" in values else "this rule"
+
+
+def _check_order(document: Document, rules: dict[str, Rule]) -> None:
+    """Note a rule that holds only where an earlier one of another outcome does.
+
+    That they do is known of equal conditions alone.
     """
     earlier: list[Rule] = []
     for key, rule in rules.items():

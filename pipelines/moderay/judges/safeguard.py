@@ -1,5 +1,6 @@
-"""What glance and reason share: how the safeguard model is asked about one policy, and what its
-answer's label is worth.
+"""What glance and reason share: how the safeguard model is asked about one policy.
+
+And what its answer's label is worth.
 """
 
 from __future__ import annotations
@@ -31,8 +32,17 @@ DETAIL = 200
 
 @dataclass(frozen=True)
 class Safeguard:
-    """One policy under one model; picklable. `model`: what of the engine can change a verdict.
-    `request_s`: deadline of a window. `in_words`: it is served by an endpoint.
+    """One policy under one model; picklable.
+
+    Attributes:
+        policy: What is asked about.
+        model: What of the engine can change a verdict.
+        vocabulary_source: A local checkpoint whose own vocabulary is used where it brings one; else
+            harmony's is.
+        effort: How much the model reasons.
+        windows: How long content is cut.
+        request_s: Deadline of a window, seconds.
+        in_words: Whether an endpoint serves it, which takes texts and no token ids.
     """
 
     policy: Policy
@@ -45,18 +55,22 @@ class Safeguard:
 
     @cached_property
     def vocab(self) -> Vocabulary:
+        """The model's tokens."""
         return vocabulary(self.vocabulary_source)
 
     @cached_property
     def prompt(self) -> Prompt:
+        """What stands around a content."""
         return prompt(self.policy, self.effort, self.vocab)
 
     @cached_property
     def openings(self) -> Mapping[str, list[int]]:
+        """By label, the token ids with which an answer of this label begins."""
         return label_openings(self.policy, self.vocab)
 
     @cached_property
     def final_header(self) -> list[int]:
+        """The token ids that open the final channel."""
         control = self.vocab.control
         return [control[CHANNEL], *self.vocab.encode("final"), control[MESSAGE]]
 
@@ -79,18 +93,19 @@ class Safeguard:
         }
 
     def prompts(self, ids: Sequence[int]) -> list[list[int]]:
-        """What an engine is given for each window of a content."""
+        """The token ids of each window of a content, as an engine takes them."""
         return [
             self.prompt.render(piece)
             for piece in windows(ids, self.windows.tokens, self.windows.overlap)
         ]
 
     def texts(self, ids: Sequence[int]) -> list[str]:
-        """The windows of a content as an endpoint is given them."""
+        """The windows of a content as an endpoint takes them."""
         return text_windows(ids, self.windows.tokens, self.windows.overlap, self.vocab.decode)
 
     @cached_property
     def instructions(self) -> str:
+        """What the model is asked to do: the policy's text and its form of answer."""
         return instructions(self.policy)
 
     def question(
@@ -112,79 +127,93 @@ class Safeguard:
     async def over_windows(
         self, host: EngineHost, row: str, pieces: Sequence[P], ask: Ask[P]
     ) -> Verdict:
-        """The verdict on a content: that of the window with the highest P(violates). A window that
-        could not be judged gives the row its status. `row`: the content's hash, by which the host
-        knows it; `pieces`: of `prompts` or `texts`; `ask` judges one of them, given the engine, the
-        piece and its number.
+        """The verdict on a content: that of the window with the highest P(violates).
+
+        A window that could not be judged gives the row its status.
+
+        Args:
+            host: Of the engine.
+            row: The content's hash, by which the host knows it.
+            pieces: What `prompts` or `texts` gives.
+            ask: Judges one piece, from the engine, the piece and its number.
         """
-        found = await asyncio.gather(
-            *[self._window(host, row, piece, i, ask) for i, piece in enumerate(pieces)]
-        )
-        worst = max(found, key=self._weight)
+
+        async def window(number: int, piece: P) -> Verdict:
+            return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
+
+        verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
+        worst = max(verdicts, key=self._weight)
+        judged = worst.status is Status.OK
         return worst._replace(
-            windows=len(found),
-            prompt_tokens=sum(verdict.prompt_tokens or 0 for verdict in found),
-            output_tokens=sum(verdict.output_tokens or 0 for verdict in found),
-            forced=any(verdict.forced for verdict in found) if worst.status is Status.OK else None,
+            windows=len(verdicts),
+            prompt_tokens=sum(verdict.prompt_tokens or 0 for verdict in verdicts),
+            output_tokens=sum(verdict.output_tokens or 0 for verdict in verdicts),
+            forced=any(verdict.forced for verdict in verdicts) if judged else None,
         )
 
-    async def _window(
-        self, host: EngineHost, row: str, piece: P, index: int, ask: Ask[P]
+    async def _in_time(
+        self, host: EngineHost, row: str, judge: Callable[[Counted], Awaitable[Verdict]]
     ) -> Verdict:
+        """A window's verdict, or why it has none."""
         try:
-            return await host.run(row, lambda engine: ask(engine, piece, index), self.request_s)
+            return await host.run(row, judge, self.request_s)
         except TimeoutError:
             return Verdict(Status.TIMEOUT, detail=f"no answer within {self.request_s:g} s")
         except RequestFailedError as error:
             return Verdict(Status.ENGINE_ERROR, detail=str(error))
 
     def _weight(self, verdict: Verdict) -> float:
-        """Of a window among others: P(violates), or what the label says where there is no P; above
-        all what is not known.
+        """Of a window among others: P(violates), or what the label says where there is no P.
+
+        Above all what is not known.
         """
         if verdict.status is not Status.OK:
             return 2.0
-        return (
-            float(self.policy.labels[verdict.answer or ""].violates)
-            if verdict.scores is None
-            else self.probability(verdict.scores)
-        )
+        if verdict.scores is None:
+            return float(self.policy.labels[verdict.answer or ""].violates)
+        return self.probability(verdict.scores)
 
     def probability(self, scores: Sequence[float]) -> float:
-        """P(violates) of P(label)."""
+        """P(violates), from P of each label in the policy's order."""
         return self.policy.rule.probability(scores)
 
-    async def scores(self, engine: Counted, asked: list[int]) -> list[float] | None:
-        """P of each label, in the policy's order, when the final channel that `asked` ends in goes
-        on with one of them; they add up to 1. None where the engine gives no number.
+    async def scores(self, engine: Counted, prompt: list[int]) -> list[float] | None:
+        """P of each label, when the final channel that a prompt ends in goes on with one of them.
+
+        Args:
+            engine: Asked once for each token at which labels part.
+            prompt: Token ids, an open final channel at their end.
+
+        Returns:
+            In the policy's order, adding up to 1; None where the engine gives no number.
         """
-        found = await _scores(engine, asked, self.openings)
-        return (
-            [found[name] for name in self.policy.label_names]
-            if all(map(math.isfinite, found.values()))
-            else None
-        )
+        by_label = await _scores(engine, prompt, self.openings)
+        if not all(map(math.isfinite, by_label.values())):
+            return None
+        return [by_label[name] for name in self.policy.label_names]
 
 
 Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
 async def _scores(
-    engine: Counted, asked: list[int], openings: Mapping[str, Sequence[int]]
+    engine: Counted, prompt: list[int], openings: Mapping[str, Sequence[int]]
 ) -> dict[str, float]:
-    """By label. Labels share a beginning and then part: one request at each parting, exact for
-    labels of any number of tokens.
+    """P by label.
+
+    Labels share a beginning and then part: one request at each parting, exact for labels of any
+    number of tokens.
     """
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
     shared = _shared(list(openings.values()))
-    asked = [*asked, *next(iter(openings.values()))[:shared]]
+    prompt = [*prompt, *next(iter(openings.values()))[:shared]]
     branches: dict[int, dict[str, Sequence[int]]] = {}
     for name, rest in openings.items():
         branches.setdefault(rest[shared], {})[name] = rest[shared:]
-    out = await engine.generate(Request(asked, 1, score=tuple(branches)))
+    out = await engine.generate(Request(prompt, 1, score=tuple(branches)))
     weights = _softmax([out.logprobs[token] for token in branches])
-    below = await asyncio.gather(*[_scores(engine, asked, branch) for branch in branches.values()])
+    below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
     return {
         name: weight * p
         for weight, scores in zip(weights, below, strict=True)
@@ -193,8 +222,10 @@ async def _scores(
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:
-    """A content's ids, or None where it is longer than the windows allow (known without encoding
-    all of it where a text has more bytes than that many tokens can hold).
+    """A content's token ids, or None where it is longer than the windows allow.
+
+    That is known without encoding all of it where a text has more characters than that many tokens
+    can hold.
     """
     most = most_tokens(windows.tokens, windows.overlap, windows.max)
     if len(text) > most * vocab.longest_token:

@@ -1,5 +1,6 @@
-"""The `screen` judge: a linear classifier over hashed byte n-grams. It settles only "does not
-violate", below its cut-off.
+"""The `screen` judge: a linear classifier over hashed byte n-grams.
+
+It settles only "does not violate", below its cut-off.
 
 A text is lower-cased and put between spaces; every n-gram of its UTF-8 bytes, of each size, adds
 its bucket's weight, and the sum is divided by the square root of the number of n-grams. Weights are
@@ -26,9 +27,12 @@ from moderay.core.errors import Problem, Problems
 from moderay.core.hashing import digest
 from moderay.core.records import RecordRefusedError
 from moderay.core.verdicts import VERDICT, Origin, Status
-from moderay.judges.cards import CARD, FEATURES, Card
+from moderay.judges.cards import CARD, FEATURES, Card, Features
 
 WEIGHTS = "weights.npy"
+
+_FOLDER = "a screen is a folder with card.json and weights.npy"
+_AGAIN = "train the screen again: moderay calibrate"
 
 # Bytes scored at once: what a block needs then stays in a core's cache.
 BLOCK = 64 * 1024
@@ -40,8 +44,12 @@ SPREAD = np.uint32(0x85EBCA6B)
 
 @dataclass(frozen=True)
 class Linear:
-    """A trained classifier: `weights`, int16, one per bucket, and what turns their sums into
-    log-odds.
+    """A trained classifier.
+
+    Attributes:
+        weights: int16, (buckets,).
+        scale: What a sum of weights is multiplied by to be log-odds.
+        intercept: Log-odds that are added.
     """
 
     weights: np.ndarray
@@ -49,10 +57,14 @@ class Linear:
     intercept: float
 
     def scores(self, texts: pa.Array) -> np.ndarray:
-        """Log-odds of a violation, float32; NaN, which is below no cut-off, where a text is null or
-        empty.
+        """How likely each text violates.
 
-        texts: string or large_string, of any length.
+        Args:
+            texts: string or large_string, each of any length.
+
+        Returns:
+            Log-odds, float32 (texts,); NaN, which is below no cut-off, where a text is null or
+            empty.
         """
         out = np.empty(len(texts), np.float32)
         for start, stop in blocks(texts, BLOCK):
@@ -63,8 +75,14 @@ class Linear:
         return out
 
     def _sums(self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Per row, the sum of the weights of its n-grams, int64; in pieces, for one long row can be
-        most of the data.
+        """The sum of the weights of each row's n-grams, int64 (rows,).
+
+        In pieces, for one long row can be most of the data.
+
+        Args:
+            data: uint8, the rows' bytes end to end (`padded`).
+            starts: Of each row, the byte at which its first n-gram begins.
+            ends: The byte before which its last one begins.
         """
         sums = np.zeros(len(starts), np.int64)
         for at in range(0, len(data) - FEATURES.largest + 1, BLOCK):
@@ -81,17 +99,24 @@ class Linear:
 
 @dataclass(frozen=True, eq=False)
 class Screen:
-    """A policy's screen; picklable. `weights`: int16, one per bucket."""
+    """A policy's screen; picklable.
+
+    Attributes:
+        card: What was trained on what, and its promise.
+        weights: int16, (buckets,).
+    """
 
     card: Card
     weights: np.ndarray
 
     @property
     def name(self) -> str:
+        """What `decided_by` calls it."""
         return "screen"
 
     @property
     def policy(self) -> str:
+        """The id of its policy."""
         return self.card.teacher.policy
 
     @cached_property
@@ -108,28 +133,34 @@ class Screen:
         return Linear(self.weights, self.card.scale, self.card.intercept).scores(texts)
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `verdicts.VERDICT` where a text scores below the cut-off, null where it is
-        passed on. So is one that is longer than all the card speaks of: the promise says nothing of
+        """The verdicts on texts that score below the cut-off.
+
+        A text that is longer than all the card speaks of is passed on: the promise says nothing of
         it, and a little of anything is lost in it.
 
-        `table` is not used: every judge that settles columns has this signature.
+        Args:
+            texts: string or large_string, the contents as the model reads them.
+            table: Not used: every judge that settles columns has this signature.
+
+        Returns:
+            Structs of `verdicts.VERDICT`, null where the text is passed on.
         """
-        longer = np.asarray(
-            pc.fill_null(pc.greater(pc.binary_length(texts), self.card.longest), True).to_numpy(
-                zero_copy_only=False
-            )
+        longer = pc.fill_null(pc.greater(pc.binary_length(texts), self.card.longest), True)
+        passed_on = np.asarray(longer.to_numpy(zero_copy_only=False)) | ~(
+            self.scores(texts) < np.float32(self.card.cut_off)
         )
-        passed_on = longer | ~(self.scores(texts) < np.float32(self.card.cut_off))
-        given = {"status": Status.OK.value, "decided_by": "screen", "origin": Origin.JUDGED.value}
+        verdict = {"status": Status.OK.value, "decided_by": "screen", "origin": Origin.JUDGED.value}
         columns = [
-            pa.repeat(pa.scalar(given.get(field.name), field.type), len(texts)) for field in VERDICT
+            pa.repeat(pa.scalar(verdict.get(field.name), field.type), len(texts))
+            for field in VERDICT
         ]
         return pa.StructArray.from_arrays(columns, fields=list(VERDICT), mask=pa.array(passed_on))
 
 
 def blocks(texts: pa.Array, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of rows whose texts have about `size` bytes together; a longer row has a range of its
-    own.
+    """Ranges of rows whose texts have about `size` bytes together.
+
+    A longer row has a range of its own.
     """
     ends = np.cumsum(
         pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False), dtype=np.int64
@@ -155,14 +186,19 @@ def no_text(texts: pa.Array) -> np.ndarray:
 
 
 def padded(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The folded texts' bytes end to end, uint8, and the range of bytes at which each row's n-grams
-    begin.
+    """The folded texts' bytes end to end, and where each row's n-grams begin in them.
 
     Spaces before and after: words at either end look as they do inside, and no n-gram reaches the
     next row.
+
+    Returns:
+        The bytes, uint8; of each row, the byte at which its first n-gram begins, int64; and the
+        byte before which its last one begins, int64.
     """
-    space = [pa.scalar(" " * count, pa.large_string()) for count in (1, FEATURES.largest - 1, 0)]
-    joined = pc.binary_join_element_wise(space[0], folded(texts), space[1], space[2])
+    before = pa.scalar(" ", pa.large_string())
+    behind = pa.scalar(" " * (FEATURES.largest - 1), pa.large_string())
+    between = pa.scalar("", pa.large_string())
+    joined = pc.binary_join_element_wise(before, folded(texts), behind, between)
     offsets = np.frombuffer(joined.buffers()[1], np.int64, len(joined) + 1, 8 * joined.offset)
     data = np.frombuffer(joined.buffers()[2], np.uint8, offsets[-1] - offsets[0], offsets[0])
     ends = offsets - offsets[0]
@@ -175,8 +211,9 @@ def ngrams(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def buckets(data: np.ndarray) -> Iterator[np.ndarray]:
-    """For each size, the bucket (uint32) of the n-gram that begins at each byte; at the last
-    `largest - 1` none begins.
+    """For each size, the buckets of the n-grams that begin at each byte, uint32.
+
+    At the last `largest - 1` bytes none begins.
     """
     count = len(data) - FEATURES.largest + 1
     rolled = np.zeros(count, np.uint32)
@@ -192,14 +229,14 @@ def buckets(data: np.ndarray) -> Iterator[np.ndarray]:
 
 def weights_digest(weights: np.ndarray) -> str:
     """What the card calls the weights by."""
-    return hashlib.blake2b(
-        np.ascontiguousarray(weights, "<i2").tobytes(), digest_size=16
-    ).hexdigest()
+    data = np.ascontiguousarray(weights, "<i2").tobytes()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def save_screen(screen: Screen, folder: str | Path) -> None:
-    """Write `card.json` and `weights.npy`; a reader meets the old or the new of each, and a mixed
-    pair is refused.
+    """Write `card.json` and `weights.npy`.
+
+    A reader meets the old or the new of each, and a mixed pair is refused.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +248,11 @@ def save_screen(screen: Screen, folder: str | Path) -> None:
 
 
 def load_screen(folder: str | Path) -> Screen:
-    """Read what `save_screen` wrote. Raises `Problems` with everything wrong."""
+    """Read what `save_screen` wrote.
+
+    Raises:
+        Problems: All that is wrong with either file.
+    """
     folder = Path(folder)
     card, problems = _card(folder / CARD)
     weights, more = _weights(folder / WEIGHTS, card)
@@ -220,70 +261,44 @@ def load_screen(folder: str | Path) -> Screen:
     return Screen(card, weights)
 
 
-AGAIN = Card.remedy
-
-
 def _card(file: Path) -> tuple[Card | None, list[Problem]]:
+    """The card, where it can be read at all, and what is wrong with it."""
     try:
         card = Card.from_json(file.read_bytes(), str(file))
     except OSError as error:
-        return None, [
-            Problem(
-                str(file),
-                None,
-                f"cannot be read: {error.strerror}",
-                "a screen is a folder with card.json and weights.npy",
-            )
-        ]
+        return None, [Problem(str(file), None, f"cannot be read: {error.strerror}", _FOLDER)]
     except RecordRefusedError as error:
         return None, [
             Problem(str(file), None, f"no screen's card: it {error.reason}", error.remedy)
         ]
-    if card.features != FEATURES:
-        made, here = (
-            " ".join(f"{name}={value}" for name, value in features)
-            for features in (card.features, FEATURES)
-        )
-        return card, [
-            Problem(
-                str(file),
-                None,
-                (
-                    f"made by moderay {card.moderay} with features that are not today's: {made}, "
-                    f"here {here}"
-                ),
-                AGAIN,
-            )
-        ]
-    return card, []
+    if card.features == FEATURES:
+        return card, []
+    message = (
+        f"made by moderay {card.moderay} with features that are not today's: "
+        f"{_words(card.features)}, here {_words(FEATURES)}"
+    )
+    return card, [Problem(str(file), None, message, _AGAIN)]
+
+
+def _words(features: Features) -> str:
+    return " ".join(f"{name}={value}" for name, value in features)
 
 
 def _weights(file: Path, card: Card | None) -> tuple[np.ndarray | None, list[Problem]]:
+    """The weights, where they are those of the card, and what is wrong with them."""
     try:
         weights = np.load(file, allow_pickle=False)
     except OSError as error:
-        return None, [
-            Problem(
-                str(file),
-                None,
-                f"cannot be read: {error.strerror or error}",
-                "a screen is a folder with card.json and weights.npy",
-            )
-        ]
+        message = f"cannot be read: {error.strerror or error}"
+        return None, [Problem(str(file), None, message, _FOLDER)]
     except (ValueError, EOFError) as error:
-        return None, [Problem(str(file), None, f"no array of numpy's: {error}", AGAIN)]
+        return None, [Problem(str(file), None, f"no array of numpy's: {error}", _AGAIN)]
     features = FEATURES if card is None else card.features
-    if weights.dtype != np.int16 or weights.shape != (2**features.bits,):
-        return None, [
-            Problem(
-                str(file),
-                None,
-                f"holds {weights.dtype} {weights.shape}, not int16 ({2**features.bits},)",
-                AGAIN,
-            )
-        ]
+    shape = (2**features.bits,)
+    if weights.dtype != np.int16 or weights.shape != shape:
+        message = f"holds {weights.dtype} {weights.shape}, not int16 {shape}"
+        return None, [Problem(str(file), None, message, _AGAIN)]
     if card is not None and weights_digest(weights) != card.weights:
-        return None, [
-            Problem(str(file), None, f"not the weights that {CARD} was written for", AGAIN)
-        ]
+        message = f"not the weights that {CARD} was written for"
+        return None, [Problem(str(file), None, message, _AGAIN)]
     return weights, []

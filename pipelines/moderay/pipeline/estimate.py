@@ -198,20 +198,26 @@ def engine_cost(judges: Sequence[JudgeProfile], counts: SampleCounts) -> Cost:
     total = Cost()
     left = 1.0
     for judge in judges:
-        asked = counts.contents * left
+        contents = counts.contents * left
         if judge is judges[-1]:
-            asked += counts.audited * (1 - left)
-        total += judge_cost(judge, counts, asked)
+            contents += counts.audited * (1 - left)
+        total += judge_cost(judge, counts, contents)
         left *= 1 - judge.settles
     return total
 
 
-def judge_cost(judge: JudgeProfile, counts: SampleCounts, asked: float) -> Cost:
-    """What one judge costs that is asked about `asked` contents as long as these on average."""
-    contents = max(1, counts.contents)
-    windows = asked * counts.windows / contents
+def judge_cost(judge: JudgeProfile, counts: SampleCounts, contents: float) -> Cost:
+    """What one judge costs.
+
+    Args:
+        judge: The judge.
+        counts: How long contents are, on average.
+        contents: How many it judges.
+    """
+    counted = max(1, counts.contents)
+    windows = contents * counts.windows / counted
     prefix = windows * judge.prefix_tokens
-    prompt = prefix + asked * counts.tokens / contents
+    prompt = prefix + contents * counts.tokens / counted
     output = windows * judge.output_tokens
     # A further request's prompt is the first's and its answer, all of it in the cache.
     further = (judge.requests - 1) * (prompt + output)

@@ -137,7 +137,11 @@ def test_rows_of_any_lines_are_read_from_any_group_and_in_any_piece(
         footer = form.footer(*place, file.stat().st_size, ["text"])
         [schema] = form.common([footer.schema])
         tables = [
-            list(form.tables(*place, schema.names, form.given(schema), 3, (g, g + 1)))
+            list(
+                form.tables(
+                    *place, schema.names, form.explicit_schema(schema), rows=3, groups=(g, g + 1)
+                )
+            )
             for g in range(len(footer.row_groups))
         ]
         assert [sum(map(len, found)) for found in tables] == list(footer.row_groups)
@@ -291,7 +295,9 @@ def test_memory_does_not_grow_with_the_file_and_a_long_line_is_read(
     [shard] = check(job()).scan.shards
     most = 0
     length = 0
-    for table in format_of(shard.url).tables(*filesystem(shard.url), ["text"], shard.schema, 100):
+    for table in format_of(shard.url).tables(
+        *filesystem(shard.url), ["text"], shard.schema, rows=100
+    ):
         length, most = length + len(table), max(most, pa.total_allocated_bytes() - before)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -11,9 +11,9 @@ from support.outputs import plain
 
 from moderay.core import storage
 from moderay.core.errors import ModerayError, Problems, TryAgainError, UserError
-from moderay.corpus import scan as scanning
 from moderay.corpus.formats import parquet
 from moderay.corpus.scan import Scan
+from moderay.corpus.sources import list_source
 from moderay.pipeline.check import check
 
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -407,7 +407,7 @@ def test_shard_names_never_leave_the_output(
             "policies": ["none"],
         }
     )
-    for shard in scanning._list(source, job)[0]:
+    for shard in list_source(source, job)[0]:
         assert not shard.name.startswith("/")
         assert not {"..", ".", "", "_x"} & set(shard.name.split("/"))
         assert os.path.normpath(root / "out" / shard.name).startswith(f"{root}/out/")

@@ -267,7 +267,7 @@ TEXTS = st.lists(st.text(ALPHABET, max_size=20), max_size=8)
 def test_literals_agree_with_in(literals: list[str], texts: list[str]) -> None:
     low = [lowered(text) for text in texts]
     expected = [any(lowered(literal) in text for literal in literals) for text in low]
-    assert Literals.of(literals).found_in(low).tolist() == expected
+    assert Literals.of(literals).occur_in(low).tolist() == expected
 
 
 @settings(deadline=None)
@@ -280,7 +280,7 @@ def test_words_agree_with_a_regular_expression(literals: list[str], texts: list[
         .to_list()
         for literal in literals
     ]
-    assert Literals.of(literals, words=True).found_in(low).tolist() == [
+    assert Literals.of(literals, words=True).occur_in(low).tolist() == [
         any(column) for column in zip(*said, strict=True)
     ]
 
@@ -296,9 +296,9 @@ def test_literals_by_the_hundred_thousand_agree_with_in() -> None:
         any(text[at : at + n] in known[n] for n in known for at in range(len(text) - n + 1))
         for text in texts
     ]
-    assert Literals.of(literals).found_in(texts).tolist() == expected
+    assert Literals.of(literals).occur_in(texts).tolist() == expected
     everything = set(literals)
-    assert Literals.of(literals, words=True).found_in(texts).tolist() == [
+    assert Literals.of(literals, words=True).occur_in(texts).tolist() == [
         bool(everything & set(text.split())) for text in texts
     ]
 
@@ -308,10 +308,10 @@ def test_literal_is_found_anywhere_in_a_long_text(words: bool) -> None:
     literals, size = Literals.of(["needle", "x" * 40], words), 2 * PIECE + 100
     places = [0, 1, *range(PIECE - 8, PIECE + 8), *range(2 * PIECE - 8, 2 * PIECE + 8), size - 6]
     texts = ["." * place + "needle" + "." * (size - place - 6) for place in places]
-    assert literals.found_in(texts).all()
+    assert literals.occur_in(texts).all()
     joined = [text.replace(".needle", "ineedle") for text in texts[1:]]
-    assert literals.found_in(joined).tolist() == [not words] * len(joined)
-    assert not literals.found_in(["needl" * size, "x" * 39]).any()
+    assert literals.occur_in(joined).tolist() == [not words] * len(joined)
+    assert not literals.occur_in(["needl" * size, "x" * 39]).any()
 
 
 def test_literals_of_a_file_are_those_of_a_list(tmp_path: Path) -> None:

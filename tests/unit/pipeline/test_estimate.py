@@ -29,7 +29,7 @@ REASON = JudgeProfile("reason", settles=1.0, prefix_tokens=1000, requests=2, out
 
 
 def test_one_request_costs_prefix_and_windows_of_which_the_prefix_is_cached() -> None:
-    assert judge_cost(GLANCE, COUNTS, asked=100) == Cost(
+    assert judge_cost(GLANCE, COUNTS, contents=100) == Cost(
         requests=120, prompt_tokens=120 * 1000 + 24_000, cached_tokens=120_000, output_tokens=120
     )
 
@@ -37,7 +37,7 @@ def test_one_request_costs_prefix_and_windows_of_which_the_prefix_is_cached() ->
 def test_second_request_repeats_prompt_and_answer_from_the_cache() -> None:
     prompt = 120 * 1000 + 24_000
     answer = 120 * 300
-    assert judge_cost(REASON, COUNTS, asked=100) == Cost(
+    assert judge_cost(REASON, COUNTS, contents=100) == Cost(
         requests=240,
         prompt_tokens=2 * prompt + answer,
         cached_tokens=120_000 + prompt + answer,

@@ -1,5 +1,7 @@
-"""Which format a file is of, by its name: the one place that decides. A further format is a file
-beside this one, with what `base.Format` asks for, and its entry in `FORMATS`.
+"""Which format a file is of, by its name: the one place that decides.
+
+A further format is a file beside this one, with what `base.Format` asks for, and its entry in
+`FORMATS`.
 """
 
 from __future__ import annotations
@@ -46,12 +48,13 @@ FORMATS: tuple[Format, ...] = (
     JsonLines("zstd", ".zst"),
 )
 
-_BY_SUFFIX = {suffix: found for found in FORMATS for suffix in found.suffixes}
+_BY_SUFFIX = {end: format_ for format_ in FORMATS for end in format_.suffixes}
 
 
 def format_of(name: str) -> Format:
-    """By the end of a file's name or URL. One that says nothing, such as Spark's part-00000, is
-    taken for Parquet.
+    """The format of a file, by the end of its name or URL.
+
+    One that tells nothing, such as Spark's part-00000, is taken for Parquet.
     """
     return _BY_SUFFIX[suffix(name) or ".parquet"]
 
@@ -73,19 +76,24 @@ def label_file(name: str) -> str:
 
 
 def input_file(label: str, url: str) -> str:
-    """The input file at `url`, as the path below its root that its label file has below the
-    output's.
+    """The path of the input file at `url` below its root, from its label file's below the output's.
+
+    The two have the same folder.
     """
     return posixpath.join(posixpath.dirname(label), posixpath.basename(url))
 
 
 def common(files: Sequence[tuple[str, pa.Schema]]) -> list[pa.Schema]:
-    """The schemas that files, named by their URLs, are to be read with: those of one kind agree
-    among themselves where that kind has no schema of its own.
+    """The schemas that files are to be read with.
+
+    Files of one kind agree among themselves where that kind has no schema of its own.
+
+    Args:
+        files: URL and schema of each, as it is by itself.
     """
     kinds = [type(format_of(url)) for url, _ in files]
-    found: dict[int, pa.Schema] = {}
+    schemas: dict[int, pa.Schema] = {}
     for kind in dict.fromkeys(kinds):
-        at = [i for i, other in enumerate(kinds) if other is kind]
-        found |= zip(at, kind.common([files[i][1] for i in at]), strict=True)
-    return [found[i] for i in range(len(files))]
+        of_kind = [i for i, other in enumerate(kinds) if other is kind]
+        schemas |= zip(of_kind, kind.common([files[i][1] for i in of_kind]), strict=True)
+    return [schemas[i] for i in range(len(files))]

@@ -13,17 +13,22 @@ import pyarrow as pa
 from moderay.corpus.ranges import Range
 
 # Of the input, held at once; the rows of a row group at most.
-BATCH_ROWS, BATCH_BYTES = 65_536, 64 * 2**20
+BATCH_ROWS = 65_536
+BATCH_BYTES = 64 * 2**20
 
 
 class UnreadableError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
-    """What a file holds is not of its format. (That a store does not give it is an OSError.)"""
+    """What a file holds is not of its format; that a store does not give it is an OSError."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file holds: its columns, the rows of each row group, and the bytes in memory of the
-    columns that were asked about.
+    """What a file holds.
+
+    Attributes:
+        schema: Its columns.
+        row_groups: Rows of each row group.
+        content_bytes: Bytes in memory of the columns that `Format.footer` was called with.
     """
 
     schema: pa.Schema
@@ -35,18 +40,24 @@ class Part(Protocol):
     """A local file that grows by batches."""
 
     def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
-        """Rows as `Verbatim.batches` gives them, and the values of the further columns."""
+        """Append rows.
+
+        Args:
+            rows: As `Verbatim.batches` gives them.
+            more: Values of the further columns, one array a column.
+        """
 
     def close(self, always: bool = False) -> None:
-        """Without rows there is no file, unless `always`."""
+        """Finish the file. Without rows there is none, unless `always`."""
 
 
 class Verbatim(Protocol):
     """A file's rows as they are, whatever is in them, and files like it to put them into."""
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
-        """(first row, rows) in order, about `BATCH_BYTES` at a time. The tables' columns are the
-        format's own affair.
+        """(first row, rows) in order, about `BATCH_BYTES` at a time.
+
+        The tables' columns are the format's own affair.
         """
 
     def part(self, file: Path, more: Sequence[pa.Field]) -> Part:
@@ -54,9 +65,10 @@ class Verbatim(Protocol):
 
 
 class Format(Protocol):
-    """How files of one format and compression are read, and how a filter writes them. Reading
-    raises `UnreadableError` or another ArrowException for what a file holds, OSError for a store
-    that does not give it.
+    """How files of one format and compression are read, and how a filter writes them.
+
+    Reading raises `UnreadableError` or another ArrowException for what a file holds, and OSError
+    for a store that does not give it. `fs` and `path` are what `storage.filesystem` makes of a URL.
     """
 
     @property
@@ -65,40 +77,52 @@ class Format(Protocol):
 
     @property
     def counted(self) -> bool:
-        """Whether what a file holds is only known after all of it was read, so that it is worth
-        keeping.
-        """
+        """Whether a footer takes a reading of the whole file, so that it is worth keeping."""
 
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-        """The schemas that files of this kind are to be read with, where these are what each holds
-        by itself.
-        """
+        """The schemas to read files of this kind with, from those that each has by itself."""
 
     def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
-        """What a file holds; `content`: columns of counted bytes. Raises `UnreadableError`."""
+        """What a file holds.
+
+        Args:
+            fs: Its file system.
+            path: Its path there.
+            size: Its size in bytes.
+            content: Columns whose bytes are counted.
+
+        Raises:
+            UnreadableError: It is not of this format.
+        """
 
     @staticmethod
-    def given(schema: pa.Schema) -> pa.Schema | None:
-        """What `tables` must be told of a schema from `common`; None where the files say it
-        themselves.
-        """
+    def explicit_schema(schema: pa.Schema) -> pa.Schema | None:
+        """What `tables` needs of a schema from `common`; None where the files say it themselves."""
 
     def names(self, fs: Any, path: str) -> list[str]:
         """The columns of a file, as far as they can be told without reading all of it."""
 
-    def tables(
+    def tables(  # noqa: PLR0913  a file, what of it, and how much at once
         self,
         fs: Any,
         path: str,
         names: Sequence[str],
         schema: pa.Schema | None,
+        *,
         rows: int | None = None,
         groups: Range | None = None,
     ) -> Iterator[pa.Table]:
-        """Those of the named columns that there are, in order and in bounded pieces: at most `rows`
-        of them, or as many as the format thinks fit; of some neighbouring row groups, or of all.
-        `schema`: from `given`.
+        """A file's rows in order, in bounded pieces.
+
+        Args:
+            fs: Its file system.
+            path: Its path there.
+            names: Columns that are read, where the file has them.
+            schema: From `explicit_schema`.
+            rows: Rows of a piece at most; by default as many as the format thinks fit.
+            groups: Some neighbouring row groups; by default all.
         """
 
-    def verbatim(self, fs: Any, path: str) -> AbstractContextManager[Verbatim]: ...
+    def verbatim(self, fs: Any, path: str) -> AbstractContextManager[Verbatim]:
+        """A file opened to copy its rows as they are."""

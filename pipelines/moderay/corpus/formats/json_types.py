@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from moderay.corpus.formats.base import UnreadableError
 from moderay.corpus.formats.lines import Lines
 
 # Of an object, counted with those inside it, and of a file. More is a map with keys as data.
-MOST_FIELDS, MOST_COLUMNS = 1_000, 10_000
+MOST_FIELDS = 1_000
+MOST_COLUMNS = 10_000
 # Objects and lists in each other. Arrow takes time that grows with the square of it to find their
 # types, and at some ten thousand crashes.
 MOST_DEEP = 100
@@ -32,33 +33,48 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
-    """Of a column whose values no one type holds. `said`: what it is, in words. No data is ever of
-    it.
+    """Of a column whose values no one type holds; no data is ever of it.
+
+    Attributes:
+        description: What the column is, in words.
     """
 
-    def __init__(self, said: str) -> None:
-        self.said = said
+    def __init__(self, description: str) -> None:
+        """A type of its own for each description."""
+        self.description = description
         super().__init__(pa.null(), "moderay.none")
 
     def __arrow_ext_serialize__(self) -> bytes:
-        return self.said.encode()
+        """The description."""
+        return self.description.encode()
 
     @classmethod
     def __arrow_ext_deserialize__(cls, _: pa.DataType, data: bytes) -> NoType:
+        """From the description."""
         return cls(data.decode())
 
     def __hash__(self) -> int:
-        return hash(self.said)
+        """Of the description."""
+        return hash(self.description)
 
     def __str__(self) -> str:
-        return self.said
+        """The description, where a message names a column's type."""
+        return self.description
 
 
 pa.register_extension_type(NoType(""))
 
 
 def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
-    """Objects as rows, with the columns of `schema` or with all. Raises ArrowInvalid."""
+    """Objects as rows.
+
+    Args:
+        data: One object a line.
+        schema: The columns that are read; by default all, in the types that Arrow finds.
+
+    Raises:
+        ArrowInvalid: A line is no JSON, or a column has no one type.
+    """
     options = (
         {} if schema is None else {"explicit_schema": schema, "unexpected_field_behavior": "ignore"}
     )
@@ -69,16 +85,17 @@ def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
 
 
 def look(lines: Lines) -> tuple[pa.Schema, pa.Table]:
-    """The columns of a few lines, and those of them that have a type as a table. Raises
-    `UnreadableError` with a line's number.
+    """The columns of a few lines, and those of them that have a type as a table.
+
+    Raises:
+        UnreadableError: A line is no object; the message has its number.
     """
     _assert_objects(lines)
     try:
         table = parsed(lines.data)
         if len(table) == len(lines):
-            return pa.schema(
-                [pa.field(field.name, _as_written(field.type)) for field in table.schema]
-            ), table
+            columns = [pa.field(field.name, _as_written(field.type)) for field in table.schema]
+            return pa.schema(columns), table
     except pa.ArrowInvalid:
         # A line is no JSON, or a column has no one type: what follows finds out, and takes longer.
         pass
@@ -93,7 +110,11 @@ def typed(schema: pa.Schema) -> pa.Schema:
 
 
 def unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
-    """The columns of rows of both kinds. Raises `UnreadableError` where they are too many."""
+    """The columns of rows of both kinds.
+
+    Raises:
+        UnreadableError: They are more than `MOST_COLUMNS`.
+    """
     if first.equals(second):
         return first
     types = dict(zip(first.names, first.types, strict=True))
@@ -105,18 +126,20 @@ def unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
 
 
 def common_types(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-    """What each file is to be read as, so that all have the same columns. A column that has another
-    type in each file keeps it, so that it can be said which file has which.
+    """What each file is to be read as, so that all have the same columns.
+
+    A column that has another type in each file keeps it, so that a message can name the file that
+    has which.
     """
     different = list(dict.fromkeys(schemas))
     together = functools.reduce(unified, different, pa.schema([]))
-    found = {
+    read_as = {
         schema: pa.schema(
             [pa.field(field.name, _in_file(schema, field, different)) for field in together]
         )
         for schema in different
     }
-    return [found[schema] for schema in schemas]
+    return [read_as[schema] for schema in schemas]
 
 
 def _in_file(schema: pa.Schema, field: pa.Field, others: Sequence[pa.Schema]) -> pa.DataType:
@@ -128,18 +151,12 @@ def _in_file(schema: pa.Schema, field: pa.Field, others: Sequence[pa.Schema]) ->
 
 
 def _assert_objects(lines: Lines) -> None:
-    """That each line begins and ends as an object does, which leaves no way for one to go over two
-    lines; and is text, and not too deep.
+    """That each line is text, an object from end to end, and not too deep.
+
+    One that begins and ends as an object does leaves no way for it to go over two lines.
     """
-    data, array = lines.data, np.frombuffer(lines.data, np.uint8)
-    try:
-        if not data.isascii():
-            data.decode()
-    except UnicodeDecodeError as error:
-        begin = data.rfind(b"\n", 0, error.start) + 1
-        raise UnreadableError(
-            f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}"
-        ) from None
+    array = np.frombuffer(lines.data, np.uint8)
+    _assert_text(lines)
     for row in np.flatnonzero((array[lines.starts] != _OPEN) | (array[lines.ends - 1] != _CLOSE)):
         text = lines[row].strip()
         if not (text.startswith(b"{") and text.endswith(b"}")):
@@ -153,6 +170,18 @@ def _assert_objects(lines: Lines) -> None:
                 f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other "
                 f"more than {MOST_DEEP} deep"
             )
+
+
+def _assert_text(lines: Lines) -> None:
+    data = lines.data
+    try:
+        if not data.isascii():
+            data.decode()
+    except UnicodeDecodeError as error:
+        begin = data.rfind(b"\n", 0, error.start) + 1
+        raise UnreadableError(
+            f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}"
+        ) from None
 
 
 def _no_object(lines: Lines, row: int, reason: str = "") -> UnreadableError:
@@ -196,10 +225,10 @@ def _by_value(lines: Lines) -> pa.Schema:
 
 def _loaded(lines: Lines, row: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(lines[row], parse_int=_integer)
+        values: dict[str, Any] = json.loads(lines[row], parse_int=_integer)
     except ValueError as error:
         raise _no_object(lines, row, first_line(error)) from None
-    return found
+    return values
 
 
 def _integer(text: str) -> int | float:
@@ -212,9 +241,7 @@ def _of_values(values: Sequence[Any]) -> pa.DataType:
     try:
         return _as_written(pa.array(values).type)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return NoType(
-            _both(dict.fromkeys(_WORDS[type(value)] for value in values if value is not None))
-        )
+        return NoType(_both(_WORDS[type(value)] for value in values if value is not None))
 
 
 _WORDS = {
@@ -237,13 +264,12 @@ def _word(kind: pa.DataType) -> str:
     return next((word for word, test in tests.items() if test(kind)), "a number")
 
 
-def _both(words: Iterator[str] | dict[str, None]) -> str:
-    found = sorted(set(words))
-    return (
-        f"{found[0]} in some rows and {found[1]} in others"
-        if len(found) > 1
-        else f"{found[0]} with values of different types in it"
-    )
+def _both(words: Iterable[str]) -> str:
+    """Words for a column whose values are of all these kinds."""
+    first, *others = sorted(set(words))
+    if others:
+        return f"{first} in some rows and {others[0]} in others"
+    return f"{first} with values of different types in it"
 
 
 def _either(first: pa.DataType, second: pa.DataType) -> pa.DataType:
@@ -255,7 +281,7 @@ def _either(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         both = [pa.schema([pa.field("of", kind)]) for kind in (first, second)]
         return _narrow(pa.unify_schemas(both, promote_options="permissive").field(0).type)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return NoType(_both(iter((_word(first), _word(second)))))
+        return NoType(_both([_word(first), _word(second)]))
 
 
 def _as_written(kind: pa.DataType) -> pa.DataType:
@@ -272,11 +298,9 @@ def _as_written(kind: pa.DataType) -> pa.DataType:
 
 
 def _narrow(kind: pa.DataType) -> pa.DataType:
-    return (
-        NoType(f"objects of more than {MOST_FIELDS:,} different keys")
-        if _fields(kind) > MOST_FIELDS
-        else kind
-    )
+    if _fields(kind) > MOST_FIELDS:
+        return NoType(f"objects of more than {MOST_FIELDS:,} different keys")
+    return kind
 
 
 def _fields(kind: pa.DataType) -> int:

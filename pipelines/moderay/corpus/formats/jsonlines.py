@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,17 +28,27 @@ from moderay.corpus.formats.json_types import common_types, look, parsed, typed,
 from moderay.corpus.formats.lines import Lines, read_lines
 from moderay.corpus.ranges import Range
 
-# Fetched at once, and read at once.
-FETCH_BYTES, READ_BYTES = 8 * 2**20, 2 * 2**20
+# Fetched at once.
+FETCH_BYTES = 8 * 2**20
+# Read at once.
+READ_BYTES = 2 * 2**20
 # Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x
 # rows values of them.
-LOOK_BYTES, LOOK_ROWS = 2**18, 1_000
+LOOK_BYTES = 2**18
+LOOK_ROWS = 1_000
+# Of a plain file, in a row group.
 GROUP_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """`codec`: as pyarrow names it, None for plain files; `end`: what their names end in."""
+    """Plain, or of one compression.
+
+    Attributes:
+        codec: As pyarrow names it; None for plain files.
+        end: What names of compressed files end in.
+        counted: As `Format.counted`.
+    """
 
     codec: str | None = None
     end: str = ""
@@ -47,24 +56,29 @@ class JsonLines:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
+        """As `Format.suffixes`."""
         return (f".jsonl{self.end}", f".ndjson{self.end}")
 
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
+        """The same columns for all (`common_types`)."""
         return common_types(schemas)
 
     @staticmethod
-    def given(schema: pa.Schema) -> pa.Schema | None:
+    def explicit_schema(schema: pa.Schema) -> pa.Schema | None:
+        """The columns that have a type."""
         return typed(schema)
 
     def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+        """As `Format.footer`, by a reading of the whole file."""
         if self.codec and not size:
             raise UnreadableError("empty: truncated")
-        schema, content_bytes = pa.schema([]), 0
+        schema = pa.schema([])
+        content_bytes = 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
         for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
-            found, table = look(lines)
-            schema = unified(schema, found)
+            columns, table = look(lines)
+            schema = unified(schema, columns)
             content_bytes += sum(
                 table.column(name).nbytes for name in content if name in table.column_names
             )
@@ -75,44 +89,43 @@ class JsonLines:
         return Footer(schema, tuple(counts.tolist()), content_bytes)
 
     def names(self, fs: Any, path: str) -> list[str]:
-        return list(
-            dict.fromkeys(
-                name
-                for lines in itertools.islice(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), 1)
-                for name in look(lines)[0].names
-            )
-        )
+        """Of the first rows."""
+        first = next(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), None)
+        return [] if first is None else list(look(first)[0].names)
 
-    def tables(
+    def tables(  # noqa: PLR0913  as `Format.tables`
         self,
         fs: Any,
         path: str,
         names: Sequence[str],
         schema: pa.Schema | None,
+        *,
         rows: int | None = None,
         groups: Range | None = None,
     ) -> Iterator[pa.Table]:
+        """As `Format.tables`."""
         assert schema is not None, "a file without a footer has its schema from a scan"
-        wanted = pa.schema([field for field in schema if field.name in names])
+        columns = pa.schema([field for field in schema if field.name in names])
         for lines in self._lines(fs, path, READ_BYTES, groups):
-            table = parsed(lines.data, wanted)
+            table = parsed(lines.data, columns)
             if len(table) != len(lines):
                 raise UnreadableError(f"{len(lines):,} lines hold {len(table):,} objects")
             step = rows or len(lines)
             yield from (table.slice(start, step) for start in range(0, len(table), step))
 
     @contextmanager
-    def verbatim(self, fs: Any, path: str) -> Iterator[_Rows]:
-        yield _Rows(self, fs, path)
+    def verbatim(self, fs: Any, path: str) -> Iterator[_LineRows]:
+        """As `Format.verbatim`."""
+        yield _LineRows(self, fs, path)
 
     def _lines(self, fs: Any, path: str, size: int, groups: Range | None = None) -> Iterator[Lines]:
         """Lines that hold a row, of these row groups or of all."""
-        low, high = (
-            (0, None)
-            if groups is None or self.codec
-            else (groups[0] * GROUP_BYTES, groups[1] * GROUP_BYTES)
-        )
-        source = _Source(fs, path)
+        low = 0
+        high = None
+        if groups is not None and not self.codec:
+            low = groups[0] * GROUP_BYTES
+            high = groups[1] * GROUP_BYTES
+        source = _WatchedFile(fs, path)
         # From the byte before: a line that begins exactly here follows a newline.
         source.seek(max(0, low - 1))
         stream: Any = io.BufferedReader(source, FETCH_BYTES)
@@ -120,20 +133,21 @@ class JsonLines:
         try:
             if self.codec:
                 stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-            for lines in read_lines(stream, size, low + skipped):
-                some = (
-                    len(lines)
-                    if high is None
-                    else int(np.searchsorted(lines.at + lines.starts, high))
-                )
-                if some:
-                    yield lines if some == len(lines) else lines.part(0, some)
-                if some < len(lines):
-                    return
+            yield from _before(read_lines(stream, size, low + skipped), high)
         except OSError as error:
             if source.failed:
                 raise
             raise UnreadableError(first_line(error)) from error
+
+
+def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
+    """The lines that begin before a byte of the file; all where it is None."""
+    for lines in pieces:
+        rows = len(lines) if end is None else int(np.searchsorted(lines.at + lines.starts, end))
+        if rows:
+            yield lines if rows == len(lines) else lines.part(0, rows)
+        if rows < len(lines):
+            return
 
 
 def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
@@ -144,12 +158,13 @@ def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
         )
 
 
-class _Source(RemoteFile):
+class _WatchedFile(RemoteFile):
     """Remembers that the storage failed: a codec raises OSError as well, for what a file holds."""
 
     failed = False
 
     def read(self, size: int = -1) -> bytes:
+        """As `RemoteFile.read`."""
         try:
             return super().read(size)
         except OSError:
@@ -157,11 +172,13 @@ class _Source(RemoteFile):
             raise
 
 
-class _Rows:
+class _LineRows:
     """`base.Verbatim`: a row is its line, byte for byte, in a column of its own."""
 
     def __init__(self, format_: JsonLines, fs: Any, path: str) -> None:
-        self._format, self._fs, self._path = format_, fs, path
+        self._format = format_
+        self._fs = fs
+        self._path = path
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
@@ -173,15 +190,17 @@ class _Rows:
             yield start, pa.table({"line": pa.array(whole, pa.large_binary())})
             start += len(lines)
 
-    def part(self, file: Path, more: Sequence[pa.Field]) -> _Part:
-        return _Part(file, pa.schema(more), self._format.codec)
+    def part(self, file: Path, more: Sequence[pa.Field]) -> _LinePart:
+        return _LinePart(file, pa.schema(more), self._format.codec)
 
 
-class _Part:
+class _LinePart:
     """Lines as they are, with further columns as the last keys of their objects."""
 
     def __init__(self, file: Path, more: pa.Schema, codec: str | None) -> None:
-        self._file, self._more, self._codec = file, more, codec
+        self._file = file
+        self._more = more
+        self._codec = codec
         self._stream: Any = None
 
     def add(self, rows: pa.Table, more: list[pa.Array]) -> None:

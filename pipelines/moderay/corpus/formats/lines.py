@@ -1,5 +1,6 @@
-"""Bytes -> lines: a stream cut at newlines, piece by piece, in memory that does not grow with the
-file.
+"""Bytes -> lines: a stream cut at newlines, piece by piece.
+
+Memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ _BLANK = b" \t\r"
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Whole lines, each with its newline. `at`: where in the file they begin; `number`: of the
-    first of them, from 1. `starts`, `ends`: of those that are not blank, which are rows; an end is
-    the newline's place.
+    """Whole lines, each with its newline; those that are not blank are rows.
+
+    Attributes:
+        data: Their bytes.
+        at: The byte of the file at which they begin.
+        number: The number in the file of the first of them, from 1.
+        starts: Where in `data` each row begins; int64.
+        ends: Where in `data` each row's newline is; int64.
     """
 
     data: bytes
@@ -32,14 +38,17 @@ class Lines:
     ends: np.ndarray
 
     def __len__(self) -> int:
+        """How many rows."""
         return len(self.starts)
 
     def __getitem__(self, row: int) -> bytes:
+        """A row without its newline."""
         return self.data[self.starts[row] : self.ends[row]]
 
     def part(self, low: int, high: int) -> Lines:
         """Some neighbouring rows."""
-        first, last = int(self.starts[low]), int(self.ends[high - 1]) + 1
+        first = int(self.starts[low])
+        last = int(self.ends[high - 1]) + 1
         return Lines(
             self.data[first:last],
             self.at + first,
@@ -48,13 +57,13 @@ class Lines:
             self.ends[low:high] - first,
         )
 
-    def line_of(self, place: int) -> int:
-        """The number in the file of the line that this place in the data lies in."""
-        return self.number + self.data.count(b"\n", 0, place)
+    def line_of(self, offset: int) -> int:
+        """The number in the file of the line that this byte of the data lies in."""
+        return self.number + self.data.count(b"\n", 0, offset)
 
 
 def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
-    """`data` ends in a newline."""
+    """The lines of `data`, which ends in a newline."""
     array = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(array == _NEWLINE)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -68,18 +77,28 @@ def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
 
 
 def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
-    """About `size` bytes at a time, or one line that is longer. A newline that the last line lacks
-    is added. Raises `UnreadableError` for a line of more than `LINE_BYTES`, or what `stream`
-    raises.
+    """The lines of a stream, piece by piece; a newline that the last line lacks is added.
+
+    Args:
+        stream: Read to its end; what it raises goes through.
+        size: Bytes of a piece, about; a line that is longer is one piece.
+        at: Where in the file the stream begins.
+
+    Raises:
+        UnreadableError: A line has more than `LINE_BYTES`.
     """
-    pieces, held, number = list[bytes](), 0, 1
+    pieces: list[bytes] = []
+    held = 0
+    number = 1
     while data := stream.read(size):
         cut = data.rfind(b"\n") + 1
         if cut:
-            found = lines(b"".join([*pieces, data[:cut]]), at, number)
-            at, number = at + len(found.data), number + found.data.count(b"\n")
-            pieces, held = [], 0
-            yield found
+            whole = lines(b"".join([*pieces, data[:cut]]), at, number)
+            at += len(whole.data)
+            number += whole.data.count(b"\n")
+            pieces = []
+            held = 0
+            yield whole
         pieces.append(data[cut:])
         held += len(data) - cut
         if held > LINE_BYTES:

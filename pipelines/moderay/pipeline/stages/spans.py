@@ -71,7 +71,7 @@ class RowStream:
         average = max(1, shard.content_bytes // max(1, shard.rows))
         step = max(1, min(8192, 16 * 2**20 // average))
         self._tables = format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, step, span.groups
+            fs, path, wanted, shard.schema, rows=step, groups=span.groups
         )
         self._held: list[pa.Table] = []
         self._at = span.first_row  # the row of the stream that `_held` begins with

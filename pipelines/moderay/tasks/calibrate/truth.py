@@ -178,7 +178,7 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
     wanted = read_columns(checked.job)
     try:
         start = 0
-        for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, STEP):
+        for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, rows=STEP):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
             table = batch.take(pa.array(rows[low:high] - start))
             for name, value in shard.partitions:
