@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 
 class ErrorMessage(NamedTuple):
@@ -29,7 +29,13 @@ class ErrorMessage(NamedTuple):
 
 
 class ModerayError(Exception):
-    """Base of what a person is told without a traceback; `exit_status` is the process's."""
+    """Base of what a person is told without a traceback.
+
+    Each kind can be pickled, whatever its constructor takes.
+
+    Attributes:
+        exit_status: The process's, where the error ends it.
+    """
 
     exit_status = 1
 
@@ -45,6 +51,10 @@ class ModerayError(Exception):
             (kind for kind in _kinds(ModerayError) if kind.__name__ == message.kind), ModerayError
         )
         return kind._restored(message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What pickle needs; its own way is to call the constructor with the text alone."""
+        return type(self)._restored, (self.message,), self.__dict__
 
     @classmethod
     def _restored(cls, message: ErrorMessage) -> Self:
@@ -72,11 +82,10 @@ class TryAgainError(ModerayError):
 
 
 class StoppedError(ModerayError):
-    """The run ended early and in good order. `exit_status`: 1 where something seems wrong, 3 where
-    it just goes on.
-    """
+    """The run ended early and in good order."""
 
     def __init__(self, message: str, exit_status: int) -> None:
+        """`exit_status`: 1 where something seems wrong, 3 where it just goes on."""
         super().__init__(message)
         self.exit_status = exit_status
 
@@ -98,15 +107,21 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
+        """`file:line: message`, and the hint on a line of its own."""
         line = "" if self.line is None else f":{self.line}"
         where = f"{self.file}{line}: " if self.file else ""
         return f"{where}{self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
 
 
 class Problems(UserError):  # noqa: N818  # it is several of `Problem`
-    """Every problem that was found, at once."""
+    """Every problem that was found, at once.
+
+    Attributes:
+        problems: At least one.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
+        """`problems`: in the order in which they are told."""
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 
@@ -135,7 +150,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u206
 
 
 def inert(text: str) -> str:
-    """A line without what a terminal would obey: contents and names of files come from other
-    people.
+    """A line without what a terminal would obey.
+
+    Contents and names of files come from other people.
     """
     return _CONTROL.sub("\ufffd", text)

@@ -1,6 +1,4 @@
-"""The cascade: a policy's judges in order of cost, each settling what it is sure of and passing on
-the rest.
-"""
+"""The cascade: a policy's judges in order of cost, and what of them can change a verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +25,9 @@ class ColumnJudge(Protocol):
     """Judges on the CPU, a column of contents at a time."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As a step of the job's cascade is called."""
+        ...
 
     @property
     def key(self) -> str:
@@ -39,8 +39,14 @@ class ColumnJudge(Protocol):
         ...
 
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
-        """Structs of `verdicts.VERDICT`, null where it passes on. `table`: the input's columns, row
-        for row.
+        """Settle what it is sure of.
+
+        Args:
+            texts: large_string; the contents as a model reads them.
+            table: The input's columns, row for row.
+
+        Returns:
+            Structs of `verdicts.VERDICT`, null where it passes on.
         """
         ...
 
@@ -49,32 +55,47 @@ class EngineJudge(Protocol):
     """Judges by asking an engine, a content at a time."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As a step of the job's cascade is called."""
+        ...
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Hash of everything that can change its verdicts."""
+        ...
 
     @property
-    def safeguard(self) -> Safeguard: ...
+    def safeguard(self) -> Safeguard:
+        """How the model is asked about the policy."""
+        ...
 
     @property
     def max_model_len(self) -> int:
         """Tokens of the longest prompt with its answer."""
         ...
 
-    def identity(self) -> Mapping[str, object]: ...
+    def identity(self) -> Mapping[str, object]:
+        """What the manifest says of it."""
+        ...
 
     def settles(self, verdict: Verdict) -> bool:
         """Whether this verdict of its own stands."""
         ...
 
-    async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict: ...
+    async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
+        """The verdict on a content as token ids; `row` is its hash."""
+        ...
 
 
 @dataclass(frozen=True)
 class Cascade:
-    """One policy's judges; picklable. `audit`: share of what all but the last settle that the last
-    judges too. `bands`: of a judge whose verdicts stand outside a band of P only.
+    """One policy's judges; picklable.
+
+    Attributes:
+        policy: The policy.
+        on_columns: Judges on the CPU, the cheapest first.
+        on_engine: Judges on an engine, the cheapest first; at least one.
+        audit: Share, 0 to 1, of what all but the last settle that the last judges too.
     """
 
     policy: Policy
@@ -84,10 +105,12 @@ class Cascade:
 
     @property
     def judges(self) -> tuple[ColumnJudge | EngineJudge, ...]:
+        """All of them, the cheapest first."""
         return (*self.on_columns, *self.on_engine)
 
     @property
     def rules(self) -> tuple[Rules, ...]:
+        """Those of its judges that are rules."""
         return tuple(judge for judge in self.on_columns if isinstance(judge, Rules))
 
     @property
@@ -97,19 +120,22 @@ class Cascade:
 
     @property
     def last(self) -> EngineJudge:
+        """The judge that settles whatever reaches it, and audits the others."""
         return self.on_engine[-1]
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """By judge."""
+        """Judge keys, by the judge's name."""
         return {judge.name: judge.key for judge in self.judges}
 
     @property
     def bands(self) -> dict[str, Band]:
+        """By judge whose verdicts stand outside a band of P only."""
         return {judge.name: judge.band for judge in self.on_engine if isinstance(judge, Glance)}
 
     @property
     def key(self) -> str:
+        """Hash of everything that can change a verdict."""
         return digest(
             [
                 [[name, key] for name, key in self.keys.items()],
@@ -118,9 +144,7 @@ class Cascade:
         )
 
     def identity(self) -> list[dict[str, object]]:
-        """What the manifest says of it: everything that can change a verdict, by judge, and the
-        bands.
-        """
+        """What the manifest says of it, judge by judge: all that can change a verdict."""
         columns: list[dict[str, object]] = [
             {"judge": judge.name, "key": judge.key, **judge.identity()} for judge in self.on_columns
         ]
@@ -142,8 +166,15 @@ class Cascade:
         }
 
     def reusable(self, judges: Mapping[str, str]) -> dict[str, Band | None]:
-        """Whose verdicts of those that were given under these keys stand here too, and outside
-        which band. What rules say may hang on other columns than the content, and costs nothing.
+        """Whose earlier verdicts stand here too.
+
+        Never those of rules: they may hang on other columns than the content, and cost nothing.
+
+        Args:
+            judges: The keys under which the verdicts were made, by judge.
+
+        Returns:
+            By judge, the band of P outside which they stand; None where they all do.
         """
         return {
             name: self.bands.get(name)
@@ -153,11 +184,13 @@ class Cascade:
 
     @property
     def max_model_len(self) -> int:
+        """Tokens of the longest prompt of any judge, with its answer."""
         return max(judge.max_model_len for judge in self.on_engine)
 
     def audited(self, content_hash: str) -> bool:
-        """Whether a content that an earlier judge settled is judged by the last one too: chosen by
-        hash, the same ones each time.
+        """Whether a content that an earlier judge settled is judged by the last one too.
+
+        Chosen by hash: the same ones each time.
         """
         return (
             self.audit > 0

@@ -25,8 +25,14 @@ from moderay.labels.reuse import EarlierOutput, earlier_outputs
 
 @dataclass(frozen=True)
 class Checked:
-    """A job that can run: nothing of it is wrong as far as can be told from here. `cascades`: one
-    for each policy. `reused`: the outputs that `reuse:` names.
+    """A job that can run: nothing of it is wrong as far as can be known from here.
+
+    Attributes:
+        job: The job.
+        policies: In the job's order.
+        cascades: One for each policy.
+        scan: The input.
+        reused: The outputs that `reuse:` names.
     """
 
     job: Job
@@ -37,8 +43,16 @@ class Checked:
 
 
 def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
-    """Read and check a job file, its policies and its input. Raises `Problems` with everything
-    wrong, `UserError` or `TryAgainError` where the storage does not answer.
+    """Read and check a job file, its policies and its input.
+
+    Args:
+        file: The job file.
+        sets: `key=value`, which count before what the file says.
+
+    Raises:
+        Problems: With everything that is wrong.
+        UserError: The storage refuses.
+        TryAgainError: The storage does not answer.
     """
     draft = draft_job(file, sets)
     if draft.job is not None and not draft.problems:
@@ -47,21 +61,19 @@ def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
 
 
 def _further_problems(draft: Draft) -> list[Problem]:
-    """What else is wrong with a job that cannot run anyway; a store that does not answer now is
-    asked next time.
+    """What else is wrong with a job that cannot run anyway.
+
+    A store that does not answer now is asked next time.
     """
     if draft.job is None:
         return []
-    made: tuple[Cascade, ...] = ()
+    judges: tuple[Cascade, ...] = ()
     problems: list[Problem] = []
     if not draft.wrong & {"policies", "model", "windows", "cascade"}:
-        made, problems = cascades(draft.job, draft.policies, engine_spec(draft.job, gpus=0))
+        judges, problems = cascades(draft.job, draft.policies, engine_spec(draft.job, gpus=0))
     try:
-        problems += _reused(draft.job, made)[1]
-        return [
-            *problems,
-            *_scanned(draft.job, draft.policies, made)[1],
-        ]
+        problems += _reused(draft.job, judges)[1]
+        return [*problems, *_scanned(draft.job, draft.policies, judges)[1]]
     except TryAgainError:
         return problems
     except UserError as error:
@@ -69,25 +81,25 @@ def _further_problems(draft: Draft) -> list[Problem]:
 
 
 def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
-    """The same for a job made in Python."""
+    """As `check`, for a job made in Python; `policies`: those that it names, in its order."""
     spec = engine_spec(job, gpus=0)
-    made, problems = cascades(job, policies, spec)
-    reused, unfinished = _reused(job, made)
-    found, in_input = _scanned(job, policies, made)
+    judges, problems = cascades(job, policies, spec)
+    reused, unfinished = _reused(job, judges)
+    input_, in_input = _scanned(job, policies, judges)
     if problems := [*problems, *unfinished, *in_input]:
         raise Problems(problems)
-    fitted(spec, made)
-    return Checked(job, tuple(policies), made, found, reused)
+    fitted(spec, judges)
+    return Checked(job, tuple(policies), judges, input_, reused)
 
 
 def _scanned(
     job: Job, policies: Sequence[Policy], cascades: Sequence[Cascade]
 ) -> tuple[Scan, list[Problem]]:
     """The input, and what is wrong with it, for the rules that read its columns too."""
-    found = scan(job, [policy.id for policy in policies], lambda: _kept_footers(job))
+    input_ = scan(job, [policy.id for policy in policies], lambda: _kept_footers(job))
     rules = [rules for cascade in cascades for rules in cascade.rules]
-    in_rules = [problem for each in rules for problem in check_rules(each, found.files)]
-    return found, [*found.problems, *in_rules]
+    in_rules = [problem for each in rules for problem in check_rules(each, input_.files)]
+    return input_, [*input_.problems, *in_rules]
 
 
 def _kept_footers(job: Job) -> Footers:
@@ -104,7 +116,7 @@ def _reused(
     job: Job, cascades: Sequence[Cascade]
 ) -> tuple[tuple[EarlierOutput, ...], list[Problem]]:
     """The outputs that `reuse:` names, and what is wrong with them."""
-    found: list[EarlierOutput] = []
+    outputs: list[EarlierOutput] = []
     problems: list[Problem] = []
     for number, url in enumerate(job.reuse):
         key = f"reuse.{number}"
@@ -118,7 +130,7 @@ def _reused(
             )
             continue
         try:
-            found += earlier_outputs(url, job.storage, cascades, job.output.path)
+            outputs += earlier_outputs(url, job.storage, cascades, job.output.path)
         except UserError as error:
             problems.append(job.problem(key, str(error)))
-    return tuple(found), problems
+    return tuple(outputs), problems

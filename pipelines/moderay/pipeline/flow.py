@@ -7,8 +7,6 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -34,6 +32,7 @@ from moderay.labels.reuse import LabelFile, load
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState, start_board
+from moderay.pipeline.control.incoming import Incoming, Quiet
 from moderay.pipeline.control.limits import Brakes
 from moderay.pipeline.control.progress import Progress, Rate
 from moderay.pipeline.control.sizing import (
@@ -44,6 +43,7 @@ from moderay.pipeline.control.sizing import (
     publishing_tasks,
 )
 from moderay.pipeline.control.tracker import Tracker
+from moderay.pipeline.control.watch import Step, Watch
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.plan import Plan, make_plan
@@ -53,10 +53,8 @@ from moderay.pipeline.stages.read_task import read_task
 from moderay.pipeline.stages.save import RunContext
 from moderay.pipeline.stages.spans import spans
 
-# Seconds that Ray Data is given to end after a stop.
-END_S = 5.0
-# Seconds between two looks at the board.
-LOOK_S = 2.0
+# Seconds for which a unit is waited before limits and signals are looked at again.
+WAIT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -227,59 +225,52 @@ def _watched(
     board: Any,
     lease: Lease,
 ) -> Iterator[UnitDone]:
-    """The units as they come in, from a thread of their own: a run in which nothing comes in can be
-    stopped all the same.
+    """The units as they come in; a run in which none comes in can be stopped all the same.
+
+    Raises:
+        StoppedError: A limit is reached, or a signal has come.
+        TryAgainError: Ray gave up on something.
+        LeaseLostError: Another driver has taken over.
     """
-    found: queue.Queue[UnitDone | BaseException | None] = queue.Queue()
-    stop = threading.Event()
-
-    def pump() -> None:
-        try:
-            # Closed here: left to the garbage collector, Ray Data's threads would be asked to wait
-            # for themselves.
-            with closing(units):
-                for unit in units:
-                    found.put(unit)
-                    if stop.is_set():
-                        break
-            found.put(None)
-        except BaseException as error:  # raised again below, in the thread that can tell somebody
-            found.put(error)
-
-    pumping = threading.Thread(target=pump, name="units", daemon=True)
-    pumping.start()
-    seen, looked, stopping = BoardState(), 0.0, False
-    try:
+    watch = Watch()
+    seen = BoardState()
+    with Incoming(units) as incoming:
         while True:
             lease.assert_held()
-            if tracker.outstanding:
-                if brakes.stopping and not stopping:
-                    stopping = True
-                    board.stop.remote()
-                if stopping or time.monotonic() - looked > LOOK_S:
-                    seen, looked = ray.get(board.state.remote()), time.monotonic()
-                brakes.check(seen, tracker)
-            try:
-                item = found.get(timeout=0.5)
-            except queue.Empty:
-                if stopping and not seen.at_work:
-                    brakes.end()
+            watch, steps = watch.before_wait(
+                time.monotonic(),
+                outstanding=tracker.outstanding > 0,
+                signalled=brakes.stopping,
+            )
+            for step in steps:
+                match step:
+                    case Step.STOP_BOARD:
+                        board.stop.remote()
+                    case Step.LOOK:
+                        seen = ray.get(board.state.remote())
+                    case Step.CHECK:
+                        brakes.check(seen, tracker)
+            unit = _next(incoming)
+            if not isinstance(unit, Quiet):
+                yield unit
                 continue
-            if item is None:
-                if stopping and tracker.outstanding:
-                    brakes.end()  # what is left was passed over
+            step = watch.after_quiet(
+                unit, outstanding=tracker.outstanding > 0, at_work=bool(seen.at_work)
+            )
+            if step is Step.END_STOPPED:
+                brakes.end()
+            if step is Step.FINISH:
                 return
-            if isinstance(item, _LOST):
-                raise TryAgainError(
-                    f"Ray lost what the run needs ({first_line(item)}); what is complete is "
-                    "saved, and the same command goes on from there"
-                ) from item
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        pumping.join(END_S)  # with the next unit, if one comes
+
+
+def _next(incoming: Incoming[UnitDone]) -> UnitDone | Quiet:
+    try:
+        return incoming.wait(WAIT_S)
+    except _LOST as error:
+        raise TryAgainError(
+            f"Ray lost what the run needs ({first_line(error)}); what is complete is saved, and "
+            "the same command goes on from there"
+        ) from error
 
 
 def _clean(plan: Plan, prune: bool) -> None:

@@ -1,6 +1,7 @@
 """Errors on their way between processes."""
 
 import importlib
+import pickle
 import pkgutil
 
 import pytest
@@ -16,6 +17,7 @@ from moderay.core.errors import (
     StoppedError,
     UserError,
 )
+from moderay.core.records import RecordRefusedError
 
 
 def kinds(kind: type[ModerayError] = ModerayError) -> list[type[ModerayError]]:
@@ -38,6 +40,8 @@ def test_every_kind_arrives_as_it_was_sent(
     assert type(error) is kind
     assert (str(error), error.exit_status) == (text, status)
     assert error.message == message
+    arrived = pickle.loads(pickle.dumps(error))
+    assert type(arrived) is kind and arrived.message == message
 
 
 def test_there_are_kinds_in_several_rooms() -> None:
@@ -62,3 +66,14 @@ def test_problems_arrive_as_one_that_says_the_same() -> None:
 def test_how_a_run_stopped_is_kept() -> None:
     arrived = ModerayError.restored(StoppedError("stopped", 1).message)
     assert isinstance(arrived, StoppedError) and arrived.exit_status == 1
+
+
+def test_what_a_task_raises_is_unpickled_with_all_it_holds() -> None:
+    """Ray pickles it: constructors that take more than a text must not be in the way."""
+    problems = Problems([Problem("job.yaml", 3, "no such key", "a key"), Problem("", None, "b")])
+    refused = RecordRefusedError("s3://a/lease.json", "is damaged", "restore it", "remove it")
+    for sent in (problems, refused, StoppedError("stopped", 1)):
+        arrived = pickle.loads(pickle.dumps(sent))
+        assert type(arrived) is type(sent)
+        assert arrived.message == sent.message
+        assert vars(arrived) == vars(arrived) | vars(sent)

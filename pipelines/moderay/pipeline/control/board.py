@@ -1,6 +1,4 @@
-"""The cluster under a run: joining or starting it, a board that says who is at work on what, and an
-end for orphans.
-"""
+"""The board of a run: who is at work on what, and how much has been read ahead."""
 
 from __future__ import annotations
 
@@ -18,7 +16,13 @@ Unit = tuple[str, Range]
 
 @dataclass(frozen=True)
 class AtWork:
-    """A unit in judging: who has it, and since when (seconds)."""
+    """A unit in judging.
+
+    Attributes:
+        unit: Its shard and rows.
+        actor: Who has it.
+        seconds: For how long.
+    """
 
     unit: Unit
     actor: str
@@ -27,8 +31,13 @@ class AtWork:
 
 @dataclass(frozen=True)
 class BoardState:
-    """`actors`: started so far. `at_work`: units in judging, the longest first. `ahead`,
-    `most_ahead`: bytes read and not yet judged, now and at most.
+    """What the board shows.
+
+    Attributes:
+        actors: Started so far, those that were lost included.
+        at_work: Units in judging, the longest first.
+        ahead: Bytes that are read and not yet judged.
+        most_ahead: Bytes that were so at most.
     """
 
     actors: int = 0
@@ -38,20 +47,23 @@ class BoardState:
 
 
 class Board:
-    """Actor beside the driver. Readers and judges say here what they take up and lay down; the
-    driver looks.
+    """Actor beside the driver: readers and judges say here what they take up and lay down.
 
-    It serves people, counters and brakes alone: a message lost with a node costs a figure, never a
-    row.
+    The driver looks. It serves people, counters and brakes alone: a message lost with a node costs
+    a figure, never a row.
     """
 
     def __init__(self) -> None:
+        """A board on which nothing is written."""
         self._ahead: dict[Unit, int] = {}
         self._work: dict[Unit, tuple[str, float]] = {}
-        self._actors = self._bytes = self._most = 0
+        self._actors = 0
+        self._bytes = 0
+        self._most = 0
         self._stopping = False
 
     def read(self, unit: Unit, size: int) -> None:
+        """A unit of so many bytes is read, and is to be judged."""
         self._bytes += size - self._ahead.get(unit, 0)
         self._ahead[unit] = size
         self._most = max(self._most, self._bytes)
@@ -67,6 +79,7 @@ class Board:
         return not self._stopping
 
     def end(self, unit: Unit) -> None:
+        """A unit is judged and saved, or has failed."""
         self._bytes -= self._ahead.pop(unit, 0)
         self._work.pop(unit, None)
 
@@ -75,6 +88,7 @@ class Board:
         self._stopping = True
 
     def state(self) -> BoardState:
+        """What it shows now."""
         now = time.monotonic()
         work = sorted(
             (AtWork(unit, actor, now - since) for unit, (actor, since) in self._work.items()),

@@ -1,5 +1,6 @@
-"""What ends a run early and in good order: too many failures, lost actors, no progress, a budget, a
-time, a signal.
+"""What ends a run early and in good order.
+
+Too many failures, lost actors, no progress, a budget, a time, or a signal.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from moderay.config.job import Limits
 from moderay.core.errors import StoppedError
@@ -29,12 +31,21 @@ _GO_ON = "what is complete is saved, and the same command goes on from there"
 
 
 class Brakes:
-    """The limits of a run, looked at all the time; `check` raises `StoppedError`. `engines`: actors
-    the run wants at most.
-    """
+    """The limits of a run, held against its progress all the time."""
 
     def __init__(self, limits: Limits, gpus: int, engines: int, progress: Progress) -> None:
-        self._limits, self._gpus, self._engines, self._progress = limits, gpus, engines, progress
+        """Limits for a run that begins now.
+
+        Args:
+            limits: Of the job.
+            gpus: Of the cluster, for the budget of GPU hours.
+            engines: Actors that the run wants at most.
+            progress: Of the run.
+        """
+        self._limits = limits
+        self._gpus = gpus
+        self._engines = engines
+        self._progress = progress
         self._began = time.monotonic()
         self._signal: tuple[str, float] | None = None
         self._actors = (0, 0.0)  # started when the last unit came in, and when that was
@@ -45,50 +56,58 @@ class Brakes:
         return self._signal is not None
 
     def check(self, seen: BoardState, tracker: Tracker) -> None:
-        limits, now = self._limits, time.monotonic()
+        """Hold the run against its limits.
+
+        Args:
+            seen: The board, as it was looked at last.
+            tracker: What has not come back, to say what a run that stands still waits for.
+
+        Raises:
+            StoppedError: A limit is reached.
+        """
+        now = time.monotonic()
         self._check_failures()
         self._check_actors(seen)
-        if self._signal is not None and now - self._signal[1] > limits.grace_s:
+        if self._signal is not None and now - self._signal[1] > self._limits.grace_s:
             self.end()
-        if (
-            limits.until is not None
-            and datetime.datetime.now().astimezone() >= limits.until.astimezone()
-        ):
-            raise StoppedError(f"stopped at {limits.until.isoformat()} (limits.until): {_GO_ON}", 3)
-        if (
-            limits.gpu_hours is not None
-            and self._gpus * (now - self._began) / 3600 >= limits.gpu_hours
-        ):
+        self._check_until()
+        self._check_gpu_hours(now)
+        if now - max(self._began, self._progress.last) > self._limits.stall_s:
             raise StoppedError(
-                f"stopped after {limits.gpu_hours:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3
-            )
-        if now - max(self._began, self._progress.last) > limits.stall_s:
-            raise StoppedError(
-                (
-                    f"nothing was saved for {limits.stall_s:g} s (limits.stall_s); "
-                    f"{_stuck(seen, tracker)}: {_GO_ON}"
-                ),
+                f"nothing was saved for {self._limits.stall_s:g} s (limits.stall_s); "
+                f"{_stuck(seen, tracker)}: {_GO_ON}",
                 3,
             )
 
-    def end(self) -> None:
-        """After a signal, when nothing is in judging any more or the grace time is over."""
+    def end(self) -> NoReturn:
+        """End the run after a signal.
+
+        When nothing is in judging any more, or the grace time is over.
+
+        Raises:
+            StoppedError: Always.
+        """
         assert self._signal is not None
         raise StoppedError(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
 
+    def _check_until(self) -> None:
+        until = self._limits.until
+        if until is not None and datetime.datetime.now().astimezone() >= until.astimezone():
+            raise StoppedError(f"stopped at {until.isoformat()} (limits.until): {_GO_ON}", 3)
+
+    def _check_gpu_hours(self, now: float) -> None:
+        most = self._limits.gpu_hours
+        if most is not None and self._gpus * (now - self._began) / 3600 >= most:
+            raise StoppedError(f"stopped after {most:g} GPU hours (limits.gpu_hours): {_GO_ON}", 3)
+
     def _check_failures(self) -> None:
+        most = self._limits.max_failed
         for policy, (doubtful, judged) in self._progress.doubtful().items():
-            if judged >= ENOUGH and doubtful / judged > self._limits.max_failed:
-                said = (
-                    f"under {policy} {doubtful / judged:.0%} failed, did not parse or were "
-                    f"forced, and limits.max_failed is {self._limits.max_failed:.0%}"
-                )
+            if judged >= ENOUGH and doubtful / judged > most:
                 raise StoppedError(
-                    (
-                        f"stopped after {judged:,} rows: {said}: look at some with `moderay run "
-                        "JOB "
-                        f"--limit 20 --show`; {_GO_ON}"
-                    ),
+                    f"stopped after {judged:,} rows: under {policy} {doubtful / judged:.0%} "
+                    "failed, did not parse or were forced, and limits.max_failed is "
+                    f"{most:.0%}: look at some with `moderay run JOB --limit 20 --show`; {_GO_ON}",
                     1,
                 )
 
@@ -98,18 +117,16 @@ class Brakes:
         lost = seen.actors - max(self._actors[0], self._engines)
         if lost > HOPELESS:
             raise StoppedError(
-                (
-                    f"{lost} engine actors were lost one after the other and nothing was saved: "
-                    "look "
-                    f"at memory and at Ray's logs; {_GO_ON}"
-                ),
+                f"{lost} engine actors were lost one after the other and nothing was saved: look "
+                f"at memory and at Ray's logs; {_GO_ON}",
                 3,
             )
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGTERM, which a spot notice sends, and Ctrl-C end the run after a grace time; a second
-        one ends it at once.
+        """SIGTERM, which a spot notice sends, and Ctrl-C end the run after a grace time.
+
+        A second one ends it at once.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

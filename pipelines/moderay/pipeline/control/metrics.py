@@ -1,8 +1,8 @@
-"""The dials of a run, as Ray metrics: each node's metrics agent exports those of its processes in
-Prometheus form, with `ray_` before their names.
+"""The dials of a run, as Ray metrics.
 
-Labels are of bounded sets (policies, their labels, judges, statuses), never of shards or contents.
-Ray adds the worker and its node, so that every figure is to be summed over them.
+Each node's metrics agent exports those of its processes in Prometheus form, with `ray_` before
+their names. Labels are of bounded sets (policies, their labels, judges, statuses), never of shards
+or contents. Ray adds the worker and its node, so that every figure is to be summed over them.
 """
 
 from __future__ import annotations
@@ -73,8 +73,12 @@ _FIGURES: Mapping[str, tuple[metrics.Counter, dict[str, str], float]] = {
 
 
 def saved(rows: int, decisions: Mapping[str, pa.StructArray], reused: int) -> None:
-    """A unit is saved. `decisions`: of this run, by policy id; `reused`: verdicts taken from
-    before.
+    """A unit is saved.
+
+    Args:
+        rows: Of the unit.
+        decisions: Of this run, by policy id.
+        reused: Verdicts taken from before.
     """
     _add(_rows, rows)
     _add(_reused, reused)
@@ -101,26 +105,28 @@ def shard(outcome: str) -> None:
 
 
 def rows_left(rows: int) -> None:
+    """So many rows are still to be judged."""
     _rows_left.set(rows)
 
 
 def tell(usage: Usage) -> None:
-    """Tell of an engine as long as its process lives, from a thread: one that has nothing to do
-    ends no unit that could tell.
+    """Export the figures of an engine as long as its process lives.
+
+    From a thread: an engine that has nothing to do ends no unit that could do it.
     """
     threading.Thread(target=_tell, args=(usage,), name="dials", daemon=True).start()
 
 
 def _tell(usage: Usage) -> None:
-    told = Counter[str]()
+    exported = Counter[str]()
     while True:
         time.sleep(TELL_S)
         now = usage.figures()
         now["computed_tokens"] = now.pop("prompt_tokens", 0) - now["cached_tokens"]
-        for name, more in (now - told).items():
+        for name, more in (now - exported).items():
             metric, tags, worth = _FIGURES[name]
             metric.inc(more * worth, tags)
-        told = now
+        exported = now
 
 
 def _add(metric: metrics.Counter, count: int, tags: Mapping[str, str] | None = None) -> None:

@@ -23,39 +23,65 @@ FAILED = [status.value for status in Status if status not in (Status.OK, Status.
 
 
 class Rate(NamedTuple):
-    """Of one policy: rows judged a second, and tokens a second, prompts and answers together."""
+    """Of one policy.
+
+    Attributes:
+        rows_per_s: Rows judged a second.
+        tokens_per_s: Tokens a second, prompts and answers together.
+    """
 
     rows_per_s: float
     tokens_per_s: float
 
 
 class Progress:
-    """Counts what has been judged. `console` None is silent; `interval`: seconds between lines;
-    `log`: where the driver's events go, these lines among them. `last`: when the last unit was
-    saved (monotonic seconds). `usage`: what the engines were asked.
+    """Counts what has been judged, and shows it.
+
+    Attributes:
+        log: Where the driver's events go, the lines of progress among them.
+        rows: Judged so far.
+        reused: Verdicts that were taken from before.
+        restarts: Engines that were built again.
+        usage: What the engines did, as `engines.usage.Usage` counts.
+        last: When the last unit was saved, in monotonic seconds.
     """
 
     def __init__(
         self, console: Console | None, interval: float = 10.0, log: Path | None = None
     ) -> None:
-        self._console, self._interval = console, interval
+        """How it is shown.
+
+        Args:
+            console: Where to; None is silent.
+            interval: Seconds between two lines, where the console is no terminal.
+            log: Where the driver's events go.
+        """
+        self._console = console
+        self._interval = interval
         self.log = log
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self.rows = self.reused = self.restarts = self._total = self._left = self._flagged = (
-            self._failed
-        ) = 0
-        self._tokens: Counter[str] = Counter()
+        self.rows = 0
+        self.reused = 0
+        self.restarts = 0
         self.usage: Counter[str] = Counter()
+        self.last = 0.0
+        self._total = 0
+        self._left = 0
+        self._flagged = 0
+        self._failed = 0
+        # By policy.
+        self._tokens: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
         self._doubtful: Counter[str] = Counter()
-        self.last = 0.0
-        self._began = self._told = time.monotonic()
+        self._began = time.monotonic()
+        self._shown = self._began
 
     def start(self, total: int) -> None:
-        """`total`: rows of the ranges that are left, before any selection."""
-        self._total, self._began = total, time.monotonic()
-        self._told = self._began
+        """Begin to count; `total`: rows of the ranges that are left, before any selection."""
+        self._total = total
+        self._began = time.monotonic()
+        self._shown = self._began
         self._remain(total)
         if self._console is not None and self._console.is_terminal and total:
             # In this order and so short that 80 columns hold all of it.
@@ -70,6 +96,7 @@ class Progress:
             self._task = self._bar.add_task("starting engines", total=total)
 
     def add(self, unit: UnitDone) -> None:
+        """Count a unit that came back; one that failed or was skipped counts for nothing."""
         if unit.error is not None or unit.skipped:
             return
         start, end = unit.rows
@@ -85,16 +112,11 @@ class Progress:
             failed = sum(policy[status] for status in RETRYABLE)
             self._doubtful[name] += failed + policy["forced"]
             self._judged[name] += failed + policy[Status.OK.value]
-        self._tokens.update(
-            {
-                name: policy["prompt_tokens"] + policy["output_tokens"]
-                for name, policy in unit.counts.items()
-            }
-        )
+            self._tokens[name] += policy["prompt_tokens"] + policy["output_tokens"]
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
-        if time.monotonic() - self._told >= self._interval:
-            self._tell()
+        if time.monotonic() - self._shown >= self._interval:
+            self._show()
 
     def note(self, text: str) -> None:
         """Something to know that ends nothing."""
@@ -103,10 +125,11 @@ class Progress:
             print(inert(f"note: {text}"), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
+        """Show how it ended."""
         if self._bar is not None:
             self._bar.stop()
         if self.rows:
-            self._tell()
+            self._show()
         self._remain(0)
 
     def _remain(self, rows: int) -> None:
@@ -122,49 +145,34 @@ class Progress:
         }
 
     def doubtful(self) -> dict[str, tuple[int, int]]:
-        """By policy id: rows that failed at the model's hands or were forced, of how many that it
-        was asked.
-        """
+        """By policy id, rows that the model failed at or was forced to, of how many judged."""
         return {name: (self._doubtful[name], judged) for name, judged in self._judged.items()}
 
     def state(self) -> Mapping[str, Any]:
+        """What an event of progress says."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        counts = {
+        return {
+            "rows": self.rows,
+            "of": self._total,
+            "rows_per_s": round(self.rows / seconds, 1),
+            "tokens_per_s": round(self._tokens.total() / seconds, 1),
             "flagged": self._flagged,
             "failed": self._failed,
             "reused": self.reused,
             "engine_restarts": self.restarts,
         }
-        rates = {
-            "rows_per_s": round(self.rows / seconds, 1),
-            "tokens_per_s": round(self._tokens.total() / seconds, 1),
-        }
-        return {
-            "rows": self.rows,
-            "of": self._total,
-            **rates,
-            **counts,
-        }
 
     def _line(self) -> str:
         now = self.state()
-        also = [
-            f"{count} {name}"
-            for name, count in (("reused", self.reused), ("engine restarts", self.restarts))
-            if count
-        ]
-        return " ".join(
-            [
-                (
-                    f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s "
-                    f"{now['flagged']} flagged {now['failed']} failed"
-                ),
-                *also,
-            ]
+        line = (
+            f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s "
+            f"{now['flagged']} flagged {now['failed']} failed"
         )
+        rare = (("reused", self.reused), ("engine restarts", self.restarts))
+        return " ".join([line, *(f"{count} {name}" for name, count in rare if count)])
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _show(self) -> None:
+        self._shown = time.monotonic()
         event("progress", **self.state())
         if self._console is not None and self._bar is None:
             print(f"{self.rows}/{self._total} rows  {self._line()}", file=sys.stderr, flush=True)

@@ -27,16 +27,25 @@ READ_CPUS = 1.0
 # the engine empty, 4 a third, 8 next to nothing.
 QUESTIONS_PER_SEAT = 8
 # Where `model.replicas` is a range: the share of the units that the engines could have in flight at
-# which more of them are started, and at which idle ones end. Half of the units fill an engine's
-# seats four times over. (Ray Data's own 1.75 is of pools that queue twice what they work on; where
-# no more than that is sent, as here, it never starts a second engine.)
-MORE_ENGINES_AT, FEWER_ENGINES_AT = 0.5, 0.1
+# which more of them are started. Half of the units fill an engine's seats four times over. (Ray
+# Data's own 1.75 is of pools that queue twice what they work on; where no more than that is sent,
+# as here, it never starts a second engine.)
+MORE_ENGINES_AT = 0.5
+# The share at which idle ones end.
+FEWER_ENGINES_AT = 0.1
 
 
 @dataclass(frozen=True)
 class Engines:
-    """What is hosted, and how: `fewest` to `most` actors of one engine each, `in_flight` units at
-    one of them. `read_cpus`: of a read task.
+    """What is hosted, and how.
+
+    Attributes:
+        spec: Of the engine.
+        cascades: One for each policy.
+        fewest: Actors at least, of one engine each.
+        most: Actors at most.
+        in_flight: Units at one of them.
+        read_cpus: Cores of a read task.
     """
 
     spec: EngineSpec
@@ -47,7 +56,7 @@ class Engines:
     read_cpus: float
 
     def options(self, units: int) -> dict[str, Any]:
-        """For `map_batches`; not more actors than there are units."""
+        """For Ray Data's `map_batches`; not more actors than there are units."""
         size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
         pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
         return {
@@ -59,31 +68,34 @@ class Engines:
 
     def read_ahead(self, unit: UnitSize) -> int:
         """Bytes of units that Ray Data may hold: those in flight, and one more for each engine.
+
         With the one that is just being read, it is two more.
         """
         return self.most * (self.in_flight + 1) * unit.bytes
 
 
 def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
-    """The job's engines on a cluster of so many GPUs and cores, each with so many units that it
-    never waits for one; where the job does not say how many requests an engine takes, by the
-    largest profile, since the driver sees no GPU. Raises `UserError` where the cluster is too
-    small.
+    """The job's engines on a cluster, each with so many units that it never waits for one.
+
+    Where the job does not say how many requests an engine takes, the largest profile counts, since
+    the driver sees no GPU.
+
+    Args:
+        job: The job.
+        cascades: One for each policy.
+        gpus: Of the cluster.
+        cpus: Cores of the cluster.
+
+    Raises:
+        UserError: The cluster is too small.
     """
     spec = fitted(engine_spec(job, gpus), cascades)
     in_flight = (
         math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
     )
-    there = max(1, gpus // spec.gpus) if spec.gpus else 1
-    wanted = job.model.replicas
-    fewest, most = (
-        (wanted.min, wanted.max)
-        if isinstance(wanted, Replicas)
-        else (wanted, wanted)
-        if wanted
-        else (there, there)
-    )
-    if spec.gpus and fewest > there:
+    room = max(1, gpus // spec.gpus) if spec.gpus else 1
+    fewest, most = _replicas(job.model.replicas, room)
+    if spec.gpus and fewest > room:
         raise UserError(
             f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has "
             f"{gpus} GPUs"
@@ -97,8 +109,18 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
     return Engines(spec, cascades, fewest, most, in_flight, read_cpus)
 
 
+def _replicas(replicas: Replicas | int | None, room: int) -> tuple[int, int]:
+    """Engines at least and at most; as many as there is room for where the job does not say it."""
+    if isinstance(replicas, Replicas):
+        return replicas.min, replicas.max
+    count = replicas or room
+    return count, count
+
+
 def publishing_tasks(cpus: float) -> int:
-    """Shards that a cluster of so many cores publishes at once: two at least, since each waits for
-    storage most of its time, and not so many that they throttle it.
+    """Shards that a cluster of so many cores publishes at once.
+
+    Two at least, since each waits for storage most of its time, and not so many that they throttle
+    it.
     """
     return max(2, min(32, int(cpus // 4)))

@@ -1,0 +1,119 @@
+"""What the driver does next, course by course, without Ray."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moderay.pipeline.control.incoming import Incoming, Quiet
+from moderay.pipeline.control.watch import LOOK_S, Step, Watch
+
+
+def test_board_is_looked_at_first_and_then_every_two_seconds() -> None:
+    watch, steps = Watch().before_wait(100.0, outstanding=True, signalled=False)
+    assert steps == (Step.LOOK, Step.CHECK)
+    watch, steps = watch.before_wait(100.0 + LOOK_S, outstanding=True, signalled=False)
+    assert steps == (Step.CHECK,)
+    watch, steps = watch.before_wait(100.1 + LOOK_S, outstanding=True, signalled=False)
+    assert steps == (Step.LOOK, Step.CHECK)
+    _, steps = watch.before_wait(100.2 + LOOK_S, outstanding=True, signalled=False)
+    assert steps == (Step.CHECK,)
+
+
+def test_a_signal_stops_the_board_once_and_has_it_looked_at_each_time() -> None:
+    watch, _ = Watch().before_wait(100.0, outstanding=True, signalled=False)
+    watch, steps = watch.before_wait(100.1, outstanding=True, signalled=True)
+    assert steps == (Step.STOP_BOARD, Step.LOOK, Step.CHECK)
+    for _ in range(3):
+        watch, steps = watch.before_wait(100.2, outstanding=True, signalled=True)
+        assert steps == (Step.LOOK, Step.CHECK)
+
+
+def test_a_signal_after_the_last_row_changes_nothing() -> None:
+    watch, steps = Watch().before_wait(100.0, outstanding=False, signalled=True)
+    assert steps == () and watch == Watch()
+    assert watch.after_quiet(Quiet.NO_MORE, outstanding=False, at_work=False) is Step.FINISH
+
+
+@pytest.mark.parametrize(
+    ("stopping", "quiet", "outstanding", "at_work", "step"),
+    [
+        (False, Quiet.NOTHING_YET, True, False, Step.WAIT),  # an engine starts
+        (False, Quiet.NOTHING_YET, True, True, Step.WAIT),
+        (False, Quiet.NOTHING_YET, False, False, Step.WAIT),  # Ray Data is about to end
+        (True, Quiet.NOTHING_YET, True, True, Step.WAIT),  # until it is saved, or the grace is over
+        (True, Quiet.NOTHING_YET, True, False, Step.END_STOPPED),
+        (False, Quiet.NO_MORE, False, False, Step.FINISH),
+        (False, Quiet.NO_MORE, True, False, Step.FINISH),  # the tracker says what is lost
+        (True, Quiet.NO_MORE, True, False, Step.END_STOPPED),
+        (True, Quiet.NO_MORE, False, False, Step.FINISH),
+    ],
+)
+def test_where_no_unit_came(
+    stopping: bool, quiet: Quiet, outstanding: bool, at_work: bool, step: Step
+) -> None:
+    watch = Watch(stopping=stopping)
+    assert watch.after_quiet(quiet, outstanding=outstanding, at_work=at_work) is step
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.booleans()), max_size=40),
+    st.integers(0, 40),
+)
+def test_limits_are_checked_each_turn_and_nobody_is_told_twice(
+    turns: list[tuple[float, bool]], signal_at: int
+) -> None:
+    """Whatever the pauses, whether rows are outstanding, and whenever the signal comes."""
+    watch, now, looked, stops = Watch(), 0.0, None, 0
+    for turn, (pause, outstanding) in enumerate(turns):
+        now += pause
+        watch, steps = watch.before_wait(now, outstanding=outstanding, signalled=turn >= signal_at)
+        assert (Step.CHECK in steps) == outstanding
+        stops += Step.STOP_BOARD in steps
+        if Step.LOOK in steps:
+            looked = now
+        if outstanding:
+            assert looked is not None and now - looked <= LOOK_S
+    assert stops == any(outstanding for _, outstanding in turns[signal_at:])
+
+
+def test_items_come_in_order_and_then_no_more() -> None:
+    with Incoming(item for item in "abc") as incoming:
+        items = [incoming.wait(5.0) for _ in range(4)]
+    assert items == ["a", "b", "c", Quiet.NO_MORE]
+
+
+def test_what_the_generator_raises_is_raised_where_it_is_waited_for() -> None:
+    def items() -> Generator[int, None, None]:
+        yield 1
+        raise KeyError("lost")
+
+    with Incoming(items()) as incoming:
+        assert incoming.wait(5.0) == 1
+        with pytest.raises(KeyError, match="lost"):
+            incoming.wait(5.0)
+
+
+def test_one_who_leaves_waits_for_one_item_and_the_generator_is_closed_by_its_own_thread() -> None:
+    closed: list[str] = []
+    go_on = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        try:
+            while True:
+                go_on.wait(5.0)
+                yield 1
+        finally:
+            closed.append(threading.current_thread().name)
+
+    with Incoming(items()) as incoming:
+        began = time.monotonic()
+        assert incoming.wait(0.01) is Quiet.NOTHING_YET
+        assert time.monotonic() - began < 4
+        threading.Timer(0.05, go_on.set).start()
+    assert closed == ["units"]
