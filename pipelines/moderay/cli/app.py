@@ -371,11 +371,10 @@ def calibrate(
 ) -> None:
     """Make a screen, or a band for glance, that misses at most a stated share of violations."""
     from moderay.pipeline.check import check as check_file
-    from moderay.tasks.calibrate.calibrate import calibrate_judge
+    from moderay.tasks.calibrate.calibrate import CalibrationRequest, calibrate_judge
 
-    card = calibrate_judge(
-        check_file(job, sets or ()), policy, judge, labels, gold, max_miss, confidence, rows, place
-    )
+    request = CalibrationRequest(policy, judge, place, labels, gold, max_miss, confidence, rows)
+    card = calibrate_judge(check_file(job, sets or ()), request)
     table = Table(show_header=False, box=None)
     for name, value in card.items():
         table.add_row(name, value)

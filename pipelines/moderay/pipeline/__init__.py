@@ -1,0 +1,1 @@
+"""One run: its stages, what controls it, and what the output says of it."""

@@ -59,9 +59,15 @@ WAIT_S = 0.5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `manifest`: what the output now says of itself. `worked`: whether there was
-    anything to do. `judged`: rows; `seconds`: of the whole run, its start included; `rates`: by
-    policy id; `pruned`: shards.
+    """How a run ended.
+
+    Attributes:
+        manifest: What the output now says of itself.
+        worked: Whether there was anything to do.
+        judged: Rows.
+        seconds: Of the whole run, its start included.
+        rates: By policy id.
+        pruned: Shards whose labels were removed.
     """
 
     manifest: Manifest
@@ -73,6 +79,7 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
+        """The process's: 1 where something is missing."""
         return 0 if self.manifest.complete else 1
 
 
@@ -84,14 +91,21 @@ def run(
     prune: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Label everything that is selected and not published yet. `replace`: over another cascade's
-    labels; `retry_failed`: rows that another attempt may judge as well; `prune`: remove the labels
-    of shards that are gone from the input. Raises `ModerayError` for what a person can mend.
+    """Label everything that is selected and not published yet.
+
+    Args:
+        checked: The job and its input.
+        replace: Over another cascade's labels.
+        retry_failed: Also the rows that another attempt may judge.
+        prune: Remove the labels of shards that are gone from the input.
+        progress: Shows how far the run is; by default nobody.
+
+    Raises:
+        ModerayError: What a person can mend.
     """
     plan = make_plan(checked, replace, retry_failed)
-    if not plan.todo and not plan.leftovers and not (prune and plan.gone) and _finished(plan):
-        # A shard that has become unreadable since is told again; nothing is written.
-        assert plan.manifest is not None
+    if plan.manifest is not None and _is_finished(plan, prune):
+        # A shard that has become unreadable since is named again; nothing is written.
         now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": tuple(plan.gone)}
         return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
     progress = progress or Progress(None)
@@ -103,60 +117,103 @@ def run(
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
         keep_footers(plan.layout, template_columns(checked.job.input.content), checked.scan.footers)
-        return _run(checked, plan, lease, progress, prune)
+        return _label(checked, plan, lease, progress, prune)
 
 
-def _finished(plan: Plan) -> bool:
-    return plan.manifest is not None and plan.manifest.last_run.status == "finished"
+def _is_finished(plan: Plan, prune: bool) -> bool:
+    """Whether an earlier run has left nothing to do."""
+    is_left = plan.todo or plan.leftovers or (prune and plan.gone)
+    return not is_left and plan.manifest is not None and plan.manifest.last_run.status == "finished"
 
 
-def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: bool) -> Outcome:
+@dataclass(frozen=True)
+class _Run:
+    """A run under way, as its driver knows it.
+
+    Attributes:
+        checked: The job and its input.
+        plan: What is left to do.
+        lease: Of the output.
+        progress: What was judged so far.
+        engines: What is hosted; None where no row is left to be judged.
+        gpus: Of the cluster.
+        tracker: Rows that have not come back.
+        publisher: Of shards that are whole.
+    """
+
+    checked: Checked
+    plan: Plan
+    lease: Lease
+    progress: Progress
+    engines: Engines | None
+    gpus: int
+    tracker: Tracker
+    publisher: Publisher
+
+
+def _label(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: bool) -> Outcome:
     """Under the lease: the manifest as the run begins, the labels, the manifest as it ends."""
     began = time.monotonic()
+    run = _begun(checked, plan, lease, progress)
+    engines = 0 if run.engines is None else run.engines.most
+    hardware = manifests.hardware(run.gpus, engines)
+    manifest = manifests.begun(checked, plan, lease.epoch, hardware)
+    write_manifest(plan.layout, manifest)
+    event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
+    progress.start(plan.rows_left)
+    for work in plan.todo:
+        if not work.missing:
+            run.publisher.start(work, work.saved)
+    seen, stopped = _judge(run)
+    gone = () if prune else tuple(plan.gone)
+    faults = manifests.Faults(dict(checked.scan.unreadable), _failed_shards(run), gone)
+    progress.stop()
+    seconds = time.monotonic() - began
+    pruned = tuple(plan.gone) if prune else ()
+    end = _run_end(progress, seen, seconds, stopped, pruned)
+    for marker in read_markers(plan.layout, [path for _, path in plan.done]):
+        run.publisher.total.add(marker)
+    manifest = manifests.ended(manifest, checked, run.publisher.total, end, faults)
+    write_manifest(plan.layout, manifest)
+    if stopped is not None:
+        raise stopped
+    event("run ended", rows=progress.rows, seconds=end.seconds, complete=manifest.complete)
+    return Outcome(manifest, True, progress.rows, seconds, progress.rates(), pruned)
+
+
+def _begun(checked: Checked, plan: Plan, lease: Lease, progress: Progress) -> _Run:
+    """With Ray, where there is anything to do for it."""
     if plan.todo:
         start_ray()
     gpus, cpus = resources() if plan.todo else (0, 0.0)
-    engines = hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None
-    manifest = manifests.begun(
+    return _Run(
         checked,
         plan,
-        lease.epoch,
-        manifests.hardware(gpus, engines.most if engines else 0),
+        lease,
+        progress,
+        hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None,
+        gpus,
+        Tracker(plan.todo),
+        Publisher(checked, plan, lease.epoch, publishing_tasks(cpus)),
     )
-    write_manifest(plan.layout, manifest)
-    publisher = Publisher(checked, plan, lease.epoch, publishing_tasks(cpus))
-    for work in plan.todo:
-        if not work.missing:
-            publisher.start(work, work.saved)
-    event(
-        "run started",
-        rows=plan.rows_left,
-        shards=len(plan.todo),
-        engines=engines.most if engines else 0,
-    )
-    progress.start(plan.rows_left)
-    tracker, seen, stopped = Tracker(plan.todo), BoardState(), None
-    if engines is not None:
-        seen, stopped = _judge(
-            checked,
-            plan,
-            engines,
-            lease,
-            Brakes(checked.job.limits, gpus, engines.most, progress),
-            tracker,
-            publisher,
-            progress,
-        )
-    files = {work.shard.name: work.shard.file for work in plan.todo}
-    failed = {
-        files[name]: reason for name, reason in {**publisher.finish(), **tracker.failed}.items()
-    }
-    faults = manifests.Faults(
-        dict(checked.scan.unreadable), failed, () if prune else tuple(plan.gone)
-    )
-    progress.stop()
-    seconds, rates = time.monotonic() - began, progress.rates()
-    end = RunEnd(
+
+
+def _failed_shards(run: _Run) -> dict[str, str]:
+    """Input files that could not be published, and why, when all others are."""
+    files = {work.shard.name: work.shard.file for work in run.plan.todo}
+    reasons = {**run.publisher.finish(), **run.tracker.failed}
+    return {files[name]: reason for name, reason in reasons.items()}
+
+
+def _run_end(
+    progress: Progress,
+    seen: BoardState,
+    seconds: float,
+    stopped: StoppedError | None,
+    pruned: Sequence[str],
+) -> RunEnd:
+    """What the manifest says of how this run ended."""
+    return RunEnd(
         seconds=round(seconds, 1),
         judged=progress.rows,
         reused_verdicts=progress.reused,
@@ -164,66 +221,53 @@ def _run(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: 
         usage=dict(progress.usage),
         actors=seen.actors,
         most_bytes_ahead=seen.most_ahead,
-        rates={name: RateRecord(**rate._asdict()) for name, rate in rates.items()},
+        rates={name: RateRecord(**rate._asdict()) for name, rate in progress.rates().items()},
         stopped=str(stopped) if stopped else None,
-        pruned=tuple(plan.gone) if prune else (),
+        pruned=tuple(pruned),
     )
-    for marker in read_markers(plan.layout, [path for _, path in plan.done]):
-        publisher.total.add(marker)
-    manifest = manifests.ended(manifest, checked, publisher.total, end, faults)
-    write_manifest(plan.layout, manifest)
-    if stopped is not None:
-        raise stopped
-    event("run ended", rows=progress.rows, seconds=round(seconds, 1), complete=manifest.complete)
-    return Outcome(manifest, True, progress.rows, seconds, rates, tuple(plan.gone) if prune else ())
 
 
-def _judge(
-    checked: Checked,
-    plan: Plan,
-    engines: Engines,
-    lease: Lease,
-    brakes: Brakes,
-    tracker: Tracker,
-    publisher: Publisher,
-    progress: Progress,
-) -> tuple[BoardState, StoppedError | None]:
-    """Judge what is missing and publish each shard that is whole; the board as it was seen last,
-    and why it stopped early.
+def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
+    """Judge what is missing and publish each shard that is whole.
+
+    Returns:
+        The board as it was seen last, and why the run stopped early.
     """
-    run = RunContext(
+    if run.engines is None:
+        return BoardState(), None
+    checked = run.checked
+    context = RunContext(
         checked.job,
-        engines.spec,
-        engines.cascades,
-        plan.outputs,
-        _index(checked, plan, progress),
-        lease.epoch,
+        run.engines.spec,
+        run.engines.cascades,
+        run.plan.outputs,
+        _index(run),
+        run.lease.epoch,
         start_board(),
     )
+    brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress)
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(_units(run, plan, engines), brakes, tracker, run.board, lease):
-                progress.add(unit)
-                if finished := tracker.add(unit):
-                    publisher.start(*finished)
-                publisher.collect()
-        tracker.assert_complete()
+            for unit in _watched(
+                run, _units(context, run.plan, run.engines), brakes, context.board
+            ):
+                run.progress.add(unit)
+                if finished := run.tracker.add(unit):
+                    run.publisher.start(*finished)
+                run.publisher.collect()
+        run.tracker.assert_complete()
     except StoppedError as stop:
         stopped = stop
-    seen = ray.get(run.board.state.remote())
-    for actor in (run.board, *run.index.partitions):
+    seen = ray.get(context.board.state.remote())
+    for actor in (context.board, *context.index.partitions):
         # The handles that tasks were given would keep them while this process is connected.
         ray.kill(actor)
     return seen, stopped
 
 
 def _watched(
-    units: Generator[UnitDone, None, None],
-    brakes: Brakes,
-    tracker: Tracker,
-    board: Any,
-    lease: Lease,
+    run: _Run, units: Generator[UnitDone, None, None], brakes: Brakes, board: Any
 ) -> Iterator[UnitDone]:
     """The units as they come in; a run in which none comes in can be stopped all the same.
 
@@ -236,10 +280,10 @@ def _watched(
     seen = BoardState()
     with Incoming(units) as incoming:
         while True:
-            lease.assert_held()
+            run.lease.assert_held()
             watch, steps = watch.before_wait(
                 time.monotonic(),
-                outstanding=tracker.outstanding > 0,
+                outstanding=run.tracker.outstanding > 0,
                 signalled=brakes.stopping,
             )
             for step in steps:
@@ -249,13 +293,13 @@ def _watched(
                     case Step.LOOK:
                         seen = ray.get(board.state.remote())
                     case Step.CHECK:
-                        brakes.check(seen, tracker)
+                        brakes.check(seen, run.tracker)
             unit = _next(incoming)
             if not isinstance(unit, Quiet):
                 yield unit
                 continue
             step = watch.after_quiet(
-                unit, outstanding=tracker.outstanding > 0, at_work=bool(seen.at_work)
+                unit, outstanding=run.tracker.outstanding > 0, at_work=bool(seen.at_work)
             )
             if step is Step.END_STOPPED:
                 brakes.end()
@@ -274,9 +318,7 @@ def _next(incoming: Incoming[UnitDone]) -> UnitDone | Quiet:
 
 
 def _clean(plan: Plan, prune: bool) -> None:
-    """What a killed driver left half-written or lying, and with `prune` what the input no longer
-    has.
-    """
+    """Remove what a killed driver left, and with `prune` what the input no longer has."""
     layout = plan.layout
     if layout.fs.exists(layout.private("tmp")):
         layout.fs.rm(layout.private("tmp"), recursive=True)
@@ -296,7 +338,7 @@ _LOST = (
 )
 
 
-def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
+def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
     readings = [
         Reading(
@@ -306,14 +348,14 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
             work.earlier,
         )
         for work in plan.todo
-        for span in spans(work.shard, work.missing, run.job.unit)
+        for span in spans(work.shard, work.missing, context.job.unit)
     ]
-    _context(engines.read_ahead(run.job.unit))
+    _configure_ray_data(engines.read_ahead(context.job.unit))
     source = ray.data.from_arrow(span_table(readings), override_num_blocks=len(readings))
     # Put once, not sent with each task: screens and long lists of literals are large.
     read = source.map_batches(
         read_task,
-        fn_kwargs={"run": ray.put(run)},
+        fn_kwargs={"run": ray.put(context)},
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=engines.read_cpus,
@@ -322,7 +364,7 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
         warnings.simplefilter("ignore")
         judged = read.map_batches(
             Judge,
-            fn_constructor_args=(run,),
+            fn_constructor_args=(context,),
             batch_size=None,
             batch_format="pyarrow",
             **engines.options(sum(len(reading.span.units) for reading in readings)),
@@ -336,10 +378,12 @@ def _units(run: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone,
                 yield unit
 
 
-def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:
-    """Where verdicts lie, by content: at first those of the outputs that are reused; then this
-    run's own, as units are saved.
+def _index(run: _Run) -> Index:
+    """Where verdicts lie, by content.
+
+    At first those of the outputs that are reused; then this run's own, as units are saved.
     """
+    plan, checked = run.plan, run.checked
     rows = plan.rows_left + sum(output.rows for output in checked.reused)
     index = start_index(rows, [cascade.policy.id for cascade in checked.cascades])
     files = [
@@ -348,13 +392,15 @@ def _index(checked: Checked, plan: Plan, progress: Progress) -> Index:
         for shard, usable in output.shards.items()
     ]
     for shard, reason in load(index, plan.outputs, files).unreadable.items():
-        progress.note(f"earlier verdicts of {shard} are not used: {reason}")
+        run.progress.note(f"earlier verdicts of {shard} are not used: {reason}")
     return index
 
 
-def _context(read_ahead: int) -> None:
-    """Every unit is a block of its own (a row that holds the whole unit), reading waits for
-    judging, and engines come and go.
+def _configure_ray_data(read_ahead: int) -> None:
+    """Every unit is a block of its own, reading waits for judging, and engines come and go.
+
+    Args:
+        read_ahead: Bytes of units that Ray Data may hold.
     """
     context = DataContext.get_current()
     context.execution_options.resource_limits = ExecutionResources.for_limits(

@@ -1,0 +1,1 @@
+"""What surrounds a run: a folder or a file for each command."""

@@ -10,11 +10,15 @@ from moderay.pipeline.plan import Work
 
 
 class Tracker:
-    """Counts rows per shard. `outstanding`: rows that have not come back. `failed`: shards, and
-    why.
+    """Counts rows per shard.
+
+    Attributes:
+        outstanding: Rows that have not come back.
+        failed: Shards, and why.
     """
 
     def __init__(self, todo: Sequence[Work]) -> None:
+        """Of the shards that are to be judged; none of their rows has come back."""
         self._work = {work.shard.name: work for work in todo if work.missing}
         self._left = {
             name: sum(end - start for start, end in work.missing)
@@ -46,11 +50,9 @@ class Tracker:
         name = next(
             (name for name, rows in self._left.items() if rows and name not in self.failed), None
         )
-        return (
-            None
-            if name is None
-            else (name, gaps(self._work[name].shard.rows, tiling(self._done[name]))[0])
-        )
+        if name is None:
+            return None
+        return name, gaps(self._work[name].shard.rows, tiling(self._done[name]))[0]
 
     def assert_complete(self) -> None:
         """Raises AssertionError where rows were sent and never came back."""

@@ -1,0 +1,1 @@
+"""The stages of a run, which work in tasks and actors."""

@@ -29,6 +29,7 @@ class Judge:
     """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
     def __init__(self, run: RunContext) -> None:
+        """Take a seat on the board; the engine starts with the first unit."""
         end_with_raylet()
         events.in_worker(run.job.name, run.epoch)
         self._run = run
@@ -42,6 +43,7 @@ class Judge:
         run.board.joined.remote()
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
+        """Judge and save a unit, unless it has ended already."""
         unit = unit_read(block)
         done = unit.done
         if unit.table is not None:
@@ -85,8 +87,9 @@ class Judge:
         return self._with_usage(done)
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
-        """The unit with the verdicts that its contents got elsewhere, in this run or in an output
-        that is reused.
+        """The unit with the verdicts that its contents got elsewhere.
+
+        That is in this run, or in an output that is reused.
         """
         hashes = pc.if_else(
             table.column("ids").is_valid(), table.column(CONTENT_HASH.name), None

@@ -25,7 +25,7 @@ from moderay.pipeline.messages.units import audited_column, known_column, prepar
 POSITION = "\x00row"
 
 
-def prepared(
+def prepared(  # noqa: PLR0913, PLR0917  # the rows, and all that is known of what judges them
     table: pa.Table,
     contents: Sequence[Content],
     job: Job,
@@ -90,8 +90,9 @@ def with_known(table: pa.Table, more: Mapping[str, pa.StructArray]) -> pa.Table:
 
 
 def _texts(contents: Sequence[Content], cascades: Sequence[Cascade]) -> pa.Array:
-    """The contents that can be judged; all null where no judge on columns would read them, since
-    it is a copy of all.
+    """The contents that can be judged, null elsewhere.
+
+    All null where no judge on columns would read them, since it is a copy of all.
     """
     if not any(cascade.on_columns for cascade in cascades):
         return pa.nulls(len(contents), pa.large_string())

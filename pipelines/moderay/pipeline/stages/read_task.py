@@ -81,8 +81,9 @@ def _units(reading: Reading, run: RunContext) -> Iterator[UnitRead]:
 
 
 class _Settled:
-    """Judged neighbours, to be saved as one unit of at most `JOINED_ROWS` rows or `most` bytes, or
-    of one unit that is larger.
+    """Judged neighbours, to be saved as one unit.
+
+    It has at most `JOINED_ROWS` rows or `most` bytes, or is a single unit that is larger.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,5 +1,6 @@
-"""What the tasks and actors of a run share, and how they save a unit: its file, the index, what the
-driver hears.
+"""What the tasks and actors of a run share, and how they save a unit.
+
+Its file, its entries in the index, and the counts that the driver hears.
 """
 
 from __future__ import annotations

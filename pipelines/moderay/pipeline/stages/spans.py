@@ -66,6 +66,7 @@ class RowStream:
     """A shard's row groups as a stream from which ranges are taken in order."""
 
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:
+        """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
         fs, path = filesystem(shard.url, job.storage)
         average = max(1, shard.content_bytes // max(1, shard.rows))
@@ -127,7 +128,8 @@ def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[C
 
 
 def sampled(content: Content, shard: str, row: int, share: float) -> bool:
-    """Whether a row is in the sample: by its content's hash, so the same ones each time and
-    wherever they lie.
+    """Whether a row is in the sample.
+
+    By its content's hash, so that the same ones are, each time and wherever they lie.
     """
     return number("sample:" + (content.hash or f"{shard}:{row}")) < share * 2**63

@@ -1,9 +1,11 @@
-"""`moderay calibrate`: labelled contents in, a screen or a band for glance out, with a card that
-says what it promises.
+"""`moderay calibrate`: labelled contents in, a screen or a band for glance out.
+
+Either has a card that says what it promises.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,76 +31,93 @@ from moderay.tasks.embed import job_cascades, label_dataset
 GLANCED = 4000
 
 
-def calibrate_judge(
-    checked: Checked,
-    policy: str,
-    judge: str,
-    labels: str | None,
-    gold: str | None,
-    max_miss: float,
-    confidence: float,
-    rows: int,
-    out: Path,
-) -> dict[str, str]:
-    """Calibrate `judge` (screen or glance) for a policy of the job, and write it to the folder
-    `out`. Returns what a person wants to know of it. Raises `UserError` where too little is
-    labelled: nothing is written then.
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What a person asks for.
+
+    Attributes:
+        policy: Id of a policy of the job.
+        judge: screen or glance.
+        out: Folder to write.
+        labels: URL of an output of the same input, judged by the job's last judge; or
+        gold: an input column in which people said.
+        max_miss: Share of violations that may be missed.
+        confidence: How sure that is.
+        rows: Contents to calibrate on at most, chosen by hash.
     """
-    cascade = _cascade(checked, policy)
-    if judge not in ("screen", "glance"):
-        raise UserError(f"--judge {judge!r}: valid are screen, glance")
-    if (labels is None) == (gold is None):
-        raise UserError(
-            "say where the truth comes from: --from OUTPUT (verdicts already paid for) or --gold "
-            "COLUMN (people)"
-        )
-    if not (0 < max_miss < 1 and 0 < confidence < 1):
-        raise UserError("--max-miss and --confidence are shares between 0 and 1")
-    if (
-        judge == "glance"
-        and checked.job.model.endpoint is not None
-        and not checked.job.model.logprobs
-    ):
-        raise UserError(
-            "a band of glance needs probabilities: say model.logprobs: true where the endpoint "
-            "gives them, or calibrate a screen"
-        )
-    truth = (
-        from_labels(checked, cascade, labels, rows)
-        if labels is not None
-        else from_people(checked, cascade.policy, gold or "", rows)
-    )
+
+    policy: str
+    judge: str
+    out: Path
+    labels: str | None = None
+    gold: str | None = None
+    max_miss: float = 0.05
+    confidence: float = 0.95
+    rows: int = 200_000
+
+
+def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, str]:
+    """Calibrate a judge for a policy of the job, and write its folder.
+
+    Returns:
+        What a person wants to know of it, by title.
+
+    Raises:
+        UserError: Something is wrong, or too little is labelled; nothing is written then.
+    """
+    cascade = _cascade(checked, request.policy)
+    _check_request(checked.job, request)
+    if request.labels is not None:
+        truth = from_labels(checked, cascade, request.labels, request.rows)
+    else:
+        truth = from_people(checked, cascade.policy, request.gold or "", request.rows)
     teacher = Teacher(
-        policy=policy,
+        policy=request.policy,
         threshold=cascade.policy.threshold,
         policy_key=policy_key(cascade.policy),
         judge_key=truth.judge_key,
         source=truth.source,
     )
-    return (
-        _screen(truth, teacher, max_miss, confidence, out)
-        if judge == "screen"
-        else _glance(checked.job, cascade, truth, teacher, max_miss, confidence, out)
-    )
+    if request.judge == "screen":
+        return _screen(truth, teacher, request)
+    return _glance(checked.job, cascade, truth, teacher, request)
+
+
+def _check_request(job: Job, request: CalibrationRequest) -> None:
+    if request.judge not in ("screen", "glance"):
+        raise UserError(f"--judge {request.judge!r}: valid are screen, glance")
+    if (request.labels is None) == (request.gold is None):
+        raise UserError(
+            "say where the truth comes from: --from OUTPUT (verdicts already paid for) or --gold "
+            "COLUMN (people)"
+        )
+    if not (0 < request.max_miss < 1 and 0 < request.confidence < 1):
+        raise UserError("--max-miss and --confidence are shares between 0 and 1")
+    has_probabilities = job.model.endpoint is None or job.model.logprobs
+    if request.judge == "glance" and not has_probabilities:
+        raise UserError(
+            "a band of glance needs probabilities: say model.logprobs: true where the endpoint "
+            "gives them, or calibrate a screen"
+        )
 
 
 def _cascade(checked: Checked, policy: str) -> Cascade:
-    found = next((cascade for cascade in checked.cascades if cascade.policy.id == policy), None)
-    if found is None:
-        raise UserError(
-            f"--policy {policy!r} is no policy of this job; "
-            f"{nearest(policy, [cascade.policy.id for cascade in checked.cascades])}"
-        )
-    return found
+    for cascade in checked.cascades:
+        if cascade.policy.id == policy:
+            return cascade
+    hint = nearest(policy, [cascade.policy.id for cascade in checked.cascades])
+    raise UserError(f"--policy {policy!r} is no policy of this job; {hint}")
 
 
-def _screen(
-    truth: Labelled, teacher: Teacher, max_miss: float, confidence: float, out: Path
-) -> dict[str, str]:
+def _screen(truth: Labelled, teacher: Teacher, request: CalibrationRequest) -> dict[str, str]:
     screen = calibrate_screen(
-        truth.texts, truth.violates, teacher=teacher, max_miss=max_miss, confidence=confidence
+        truth.texts,
+        truth.violates,
+        teacher=teacher,
+        max_miss=request.max_miss,
+        confidence=request.confidence,
     )
-    save_screen(screen, out)
+    save_screen(screen, request.out)
     card = screen.card
     return {
         "trained on": (
@@ -108,66 +127,63 @@ def _screen(
             f"{card.held_out_rows:,} contents, {card.held_out_violations:,} violate; the "
             f"cut-off may miss {card.misses_allowed} of these"
         ),
-        "promise": _promise(max_miss, confidence),
+        "promise": _promise(request),
         "settles": _settles(card.settled),
     }
 
 
 def _glance(
-    job: Job,
-    cascade: Cascade,
-    truth: Labelled,
-    teacher: Teacher,
-    max_miss: float,
-    confidence: float,
-    out: Path,
+    job: Job, cascade: Cascade, truth: Labelled, teacher: Teacher, request: CalibrationRequest
 ) -> dict[str, str]:
-    chosen, safe_weight = _sample(truth.violates)
+    chosen, safe_weight = _asked_contents(truth.violates)
     probability, key = _glances(job, cascade, truth.texts.take(pa.array(chosen)))
     known = ~np.isnan(probability)
     violates = truth.violates[chosen][known]
-    cut = calibrate_cut(probability[known], violates, max_miss, confidence, safe_weight)
+    cut = calibrate_cut(
+        probability[known], violates, request.max_miss, request.confidence, safe_weight
+    )
     below = min(cut.cut_off, teacher.threshold)
+    weights = np.where(violates, 1.0, safe_weight)
     card = BandCard(
         teacher=teacher,
         key=key,
         below=below,
         rows=len(violates),
         violations=cut.violations,
-        max_miss=max_miss,
-        confidence=confidence,
+        max_miss=request.max_miss,
+        confidence=request.confidence,
         misses_allowed=cut.misses_allowed,
-        settled=float(
-            np.average(probability[known] < below, weights=np.where(violates, 1.0, safe_weight))
-        ),
+        settled=float(np.average(probability[known] < below, weights=weights)),
         created=datetime.now(UTC).date(),
     )
-    save_band(card, out)
+    save_band(card, request.out)
     return {
         "judged both ways": (
             f"{card.rows:,} contents, {card.violations:,} violate "
             f"({truth.source}); the band may miss {card.misses_allowed} of these"
         ),
         "below": f"{card.below:.4g}",
-        "promise": _promise(max_miss, confidence),
+        "promise": _promise(request),
         "settles": _settles(card.settled),
     }
 
 
-def _sample(violates: np.ndarray) -> tuple[np.ndarray, float]:
-    """Which contents glance is asked about, and how many safe ones each safe one of these stands
-    for, beside a violation.
+def _asked_contents(violates: np.ndarray) -> tuple[np.ndarray, float]:
+    """Which contents glance is asked about.
+
+    Returns:
+        Their numbers, rising; and how many safe contents each safe one of these stands for, beside
+        a violation.
     """
-    bad, safe = np.flatnonzero(violates), np.flatnonzero(~violates)
-    taken = [
-        rows[np.random.default_rng(0).permutation(len(rows))[:GLANCED]] for rows in (bad, safe)
-    ]
-    weight = (
-        (len(safe) / max(1, len(taken[1]))) / (len(bad) / max(1, len(taken[0])))
-        if len(bad)
-        else 1.0
-    )
-    return np.sort(np.concatenate(taken)), weight
+    random = np.random.default_rng
+    bad = np.flatnonzero(violates)
+    safe = np.flatnonzero(~violates)
+    some_bad = bad[random(0).permutation(len(bad))[:GLANCED]]
+    some_safe = safe[random(0).permutation(len(safe))[:GLANCED]]
+    weight = 1.0
+    if len(bad):
+        weight = (len(safe) / max(1, len(some_safe))) / (len(bad) / max(1, len(some_bad)))
+    return np.sort(np.concatenate([some_bad, some_safe])), weight
 
 
 def _glances(job: Job, cascade: Cascade, texts: pa.Array) -> tuple[np.ndarray, str]:
@@ -182,22 +198,19 @@ def _glances(job: Job, cascade: Cascade, texts: pa.Array) -> tuple[np.ndarray, s
     )
     start_ray()
     rows = ray.data.from_arrow(pa.table({"number": range(len(texts)), "content": texts}))
-    found = pa.concat_tables(
-        list(
-            label_dataset(rows, alone, [cascade.policy]).iter_batches(
-                batch_size=None, batch_format="pyarrow"
-            )
-        )
+    labelled = label_dataset(rows, alone, [cascade.policy])
+    batches = labelled.iter_batches(batch_size=None, batch_format="pyarrow")
+    table = pa.concat_tables(list(batches)).sort_by("number")
+    probability = structs(table.column(cascade.policy.id)).field("probability")
+    [glance] = job_cascades(alone, [cascade.policy])
+    return probability.to_numpy(zero_copy_only=False).astype(np.float64), glance.last.key
+
+
+def _promise(request: CalibrationRequest) -> str:
+    return (
+        f"misses at most {request.max_miss:.3g} of violations, with confidence "
+        f"{request.confidence:.3g}"
     )
-    found = found.sort_by("number")
-    said = structs(found.column(cascade.policy.id)).field("probability")
-    return said.to_numpy(zero_copy_only=False).astype(np.float64), job_cascades(
-        alone, [cascade.policy]
-    )[0].last.key
-
-
-def _promise(max_miss: float, confidence: float) -> str:
-    return f"misses at most {max_miss:.3g} of violations, with confidence {confidence:.3g}"
 
 
 def _settles(share: float) -> str:

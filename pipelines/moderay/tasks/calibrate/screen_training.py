@@ -1,5 +1,4 @@
-"""Cut-offs with a promise: from labelled scores of any judge, and a screen trained, calibrated and
-measured from labelled texts.
+"""Cut-offs with a promise, and screens trained, calibrated and measured from labelled texts.
 
 The promise holds for contents that are exchangeable with the labelled ones, and counts distinct
 contents: those that differ in case alone are one, and wholly on one side of the split between
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from moderay.core.errors import UserError
 from moderay.core.hashing import number
@@ -54,8 +53,14 @@ POINTS = 20
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut-off, what it promises and what it does on the labelled scores it comes from: `settled`
-    is a share of all.
+    """A cut-off, what it promises, and what it does on the labelled scores it comes from.
+
+    Attributes:
+        cut_off: Scores below it are settled.
+        misses_allowed: Violations below it, at most.
+        violations: In the labelled scores.
+        settled: Share of all contents.
+        curve: What other cut-offs would do.
     """
 
     cut_off: float
@@ -72,32 +77,30 @@ def calibrate_cut(
     confidence: float,
     safe_weight: float = 1.0,
 ) -> Cut:
-    """The cut-off on scores that no part of their judge was trained on: a screen's, or glance's P
-    for its band.
+    """The cut-off on a screen's scores, or on glance's P for its band.
 
-    scores: one per content, higher where a violation is likelier. violates: bool, as long.
-    `safe_weight`: how many contents that do not violate each of those given stands for, in
-    proportion to the others. Raises UserError where there are too few violations, ValueError for
-    scores that are NaN.
+    Args:
+        scores: One per content, higher where a violation is likelier; no part of their judge was
+            trained on these contents.
+        violates: Bool, as long.
+        max_miss: Share of violations that may be below the cut-off.
+        confidence: How sure that is.
+        safe_weight: How many contents that do not violate each one here stands for, in proportion
+            to the others.
+
+    Raises:
+        UserError: There are too few violations.
+        ValueError: A score is NaN.
     """
-    found = intervals.cut_off(scores[violates], max_miss, confidence)
-    if found is None:
-        raise too_few(
-            int(violates.sum()),
-            intervals.violations_needed(max_miss, confidence),
-            max_miss,
-            confidence,
-        )
-    at, misses = found
+    cut = intervals.cut_off(scores[violates], max_miss, confidence)
+    if cut is None:
+        needed = intervals.violations_needed(max_miss, confidence)
+        raise too_few(int(violates.sum()), needed, max_miss, confidence)
+    cut_off, misses = cut
     weights = np.where(violates, 1.0, safe_weight)
-    points = [_point(float(cut), scores, violates, weights) for cut in _spread(scores)]
-    return Cut(
-        at,
-        misses,
-        int(violates.sum()),
-        _point(at, scores, violates, weights).settled,
-        tuple(points),
-    )
+    points = [_point(float(point), scores, violates, weights) for point in _spread(scores)]
+    settled = _point(cut_off, scores, violates, weights).settled
+    return Cut(cut_off, misses, int(violates.sum()), settled, tuple(points))
 
 
 def calibrate_screen(
@@ -110,16 +113,25 @@ def calibrate_screen(
 ) -> Screen:
     """A screen that, with `confidence`, misses at most the share `max_miss` of violations.
 
-    texts: string or large_string; null and empty ones are left out. violates: bool, as long; a
-    content that is labelled both ways violates. The same contents give the same screen, in whatever
-    order. Raises UserError where there are too few contents of either kind. A screen may settle
-    next to nothing: see `card.settled`.
+    The same contents give the same screen, in whatever order. It may settle next to nothing: see
+    `card.settled`.
+
+    Args:
+        texts: string or large_string; null and empty ones are left out.
+        violates: Bool, as long; a content that is labelled both ways violates.
+        teacher: Who labelled them.
+        max_miss: Share of violations that it may miss.
+        confidence: How sure that is.
+
+    Raises:
+        UserError: There are too few contents of either kind.
     """
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
     texts, violates, keys = _distinct(texts, np.asarray(violates, bool))
     held_out = _held_out(violates, keys, max_miss, confidence)
     model = _fit(texts.filter(pa.array(~held_out)), violates[~held_out])
-    scores, safe = model.scores(texts.filter(pa.array(held_out))), int((~violates).sum())
+    scores = model.scores(texts.filter(pa.array(held_out)))
+    safe = int((~violates).sum())
     of_all = (safe / int((~violates & held_out).sum())) / (
         int(violates.sum()) / int((violates & held_out).sum())
     )
@@ -161,7 +173,8 @@ def too_few(violations: int, needed: int, max_miss: float, confidence: float) ->
 def _distinct(texts: pa.Array, violates: np.ndarray) -> tuple[pa.Array, np.ndarray, np.ndarray]:
     """One row per content, in an order of their own, and its key."""
     some = ~no_text(texts)
-    texts, violates = folded(texts.filter(pa.array(some))), violates[some]
+    texts = folded(texts.filter(pa.array(some)))
+    violates = violates[some]
     keys, first, of = np.unique(
         np.array([number(text) for text in texts.to_pylist()], np.uint64),
         return_index=True,
@@ -198,8 +211,9 @@ def _held_out(
 
 def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
     """Logistic regression, both kinds weighing the same in all, its weights rounded to 16 bits."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    # Late: it takes a second, which no other task needs.
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # as said above
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # as said above
 
     rows = np.sort(
         np.concatenate([_within(texts, kind, TRAINED_BYTES) for kind in (violates, ~violates)])
@@ -214,17 +228,18 @@ def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
         # whatever the weights.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(csr_array(counts[:, columns].multiply(rarity[None, :])), violates[rows])
-    found = model.coef_[0] * rarity
-    scale = float(np.abs(found).max(initial=0)) / np.iinfo(np.int16).max or 1.0
+    fitted = model.coef_[0] * rarity
+    scale = float(np.abs(fitted).max(initial=0)) / np.iinfo(np.int16).max or 1.0
     weights = np.zeros(2**FEATURES.bits, np.int16)
-    weights[columns] = np.round(found / scale)
+    weights[columns] = np.round(fitted / scale)
     return Linear(weights, scale, float(model.intercept_[0]))
 
 
 def _rarity(counts: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets that FEWEST_TEXTS texts have, and what their counts are multiplied by: the square
-    of the inverse document frequency, 1 on average. On small samples rare n-grams tell more than
-    frequent ones.
+    """The buckets that FEWEST_TEXTS texts have, and what their counts are multiplied by.
+
+    That is the square of the inverse document frequency, 1 on average: on small samples rare
+    n-grams tell more than frequent ones.
     """
     texts = np.bincount(counts.indices, minlength=counts.shape[1])
     columns = np.flatnonzero(texts >= min(FEWEST_TEXTS, texts.max()))
@@ -233,8 +248,9 @@ def _rarity(counts: csr_array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within(texts: pa.Array, kind: np.ndarray, most: int) -> np.ndarray:
-    """The first rows of a kind, as many as have `most` bytes together. (The rows' order is random
-    already.)
+    """The first rows of a kind, as many as have `most` bytes together.
+
+    The rows' order is random already.
     """
     rows = np.flatnonzero(kind)
     lengths = np.minimum(pc.binary_length(texts).to_numpy(zero_copy_only=False)[rows], TRAINED_TEXT)
@@ -242,14 +258,14 @@ def _within(texts: pa.Array, kind: np.ndarray, most: int) -> np.ndarray:
 
 
 def _counts(texts: pa.Array) -> csr_array:
-    """What `Linear.scores` multiplies its weights by: (rows, buckets), how often each n-gram is
-    there over sqrt(n-grams).
+    """What `Linear.scores` multiplies its weights by.
+
+    Returns:
+        (rows, buckets): how often each n-gram is there, over sqrt(n-grams).
     """
     parts = [
         _block_counts(texts.slice(start, stop - start)) for start, stop in blocks(texts, 2**20)
     ]
-    from scipy.sparse import vstack
-
     return csr_array(vstack(parts, format="csr"))
 
 

@@ -1,5 +1,6 @@
-"""Contents with a known truth, to calibrate on: verdicts already paid for, or what people said in a
-column of the input.
+"""Contents with a known truth, to calibrate on.
+
+The truth is verdicts already paid for, or what people said in a column of the input.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, filesystem, plain_errors
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
@@ -31,9 +32,13 @@ STEP = 8192
 
 @dataclass(frozen=True)
 class Labelled:
-    """`texts`: as the model reads them, large_string without nulls. `violates`: bool, as long.
-    `judge_key`: of the judge that said so; None for people. `source`: where it comes from, in
-    words.
+    """Contents of which it is known whether they violate.
+
+    Attributes:
+        texts: As the model reads them, large_string without nulls.
+        violates: Bool, as long.
+        judge_key: Of the judge that said so; None for people.
+        source: Where it comes from, in words.
     """
 
     texts: pa.Array
@@ -43,24 +48,28 @@ class Labelled:
 
 
 def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labelled:
-    """What the last judge said of the job's input in the output `url`: about `most` contents,
-    chosen by hash.
+    """What the last judge said of the job's input in an output.
 
-    Raises `UserError` where there are no such labels, and where an earlier judge than the last
-    settled some of them: what the last one saw then is no fair sample of what a new judge before it
-    will see. (What rules settle, they settle before.)
+    Args:
+        checked: The job and its input.
+        cascade: Of the policy.
+        url: Of the output.
+        most: Contents, roughly; they are chosen by hash.
+
+    Raises:
+        UserError: There are no such labels, or an earlier judge than the last settled some of
+            them: what the last one saw then is no fair sample of what a new judge before it will
+            see. (What rules settle, they settle before.)
     """
-    layout, policy = Layout(url, checked.job.storage), cascade.policy
+    layout = Layout(url, checked.job.storage)
+    policy = cascade.policy
     with plain_errors(url):
-        markers = read_markers(
-            layout,
-            [
-                layout.marker(name, *marker)
-                for name, found in list_state(layout).markers.items()
-                for marker in found
-            ],
-        )
-        published = {marker.shard: marker for marker in markers}
+        paths = [
+            layout.marker(name, *marker)
+            for name, markers in list_state(layout).markers.items()
+            for marker in markers
+        ]
+        published = {marker.shard: marker for marker in read_markers(layout, paths)}
     shards = [shard for shard in checked.scan.shards if shard.name in published]
     keys = {
         published[shard.name].judges.get(policy.id, {}).get(cascade.last.name) for shard in shards
@@ -75,34 +84,37 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
             f"{url} has labels of policy {policy.id!r} by several {cascade.last.name} judges: "
             "run its job to the end first"
         )
+    share = _share(shards, most)
     parts = [
-        _of_shard(
-            checked,
-            shard,
-            _verdicts(layout, shard, policy, cascade.last.name),
-            _share(shards, most),
-        )
+        part
         for shard in shards
+        for part in _of_shard(
+            checked, shard, _verdicts(layout, shard, policy, cascade.last.name), share
+        )
     ]
-    return _together(
-        [part for found in parts for part in found],
-        keys.pop(),
-        f"verdicts of {cascade.last.name} in {url}",
-    )
+    return _together(parts, keys.pop(), f"verdicts of {cascade.last.name} in {url}")
 
 
 def from_people(checked: Checked, policy: Policy, column: str, most: int) -> Labelled:
-    """What the input's `column` says: true or false, 1 or 0, or labels of the policy; null is
-    unknown and left out. Raises `UserError` where it says anything else.
+    """What a column of the input says.
+
+    Args:
+        checked: The job and its input.
+        policy: The policy it is about.
+        column: True or false, 1 or 0, or labels of the policy; null is unknown and left out.
+        most: Contents, roughly; they are chosen by hash.
+
+    Raises:
+        UserError: The column is not there, or says anything else.
     """
     shards = checked.scan.shards
+    share = _share(shards, most)
     parts = [
-        _of_shard(checked, shard, _gold(checked, shard, policy, column), _share(shards, most))
+        part
         for shard in shards
+        for part in _of_shard(checked, shard, _gold(checked, shard, policy, column), share)
     ]
-    return _together(
-        [part for found in parts for part in found], None, f"column {column!r} of the input"
-    )
+    return _together(parts, None, f"column {column!r} of the input")
 
 
 def _share(shards: Sequence[Shard], most: int) -> float:
@@ -126,49 +138,45 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
                 *[f"{policy.id}.{field}" for field in ("status", "violates", "decided_by")],
             ]
         )
-    said = table.column(policy.id).combine_chunks()
-    decided_by = said.field("decided_by")
-    other = pc.unique(
-        decided_by.filter(pc.fill_null(pc.not_equal(decided_by, judge), False))
-    ).to_pylist()
-    if earlier := [name for name in other if name != "rules"]:
+    decisions = table.column(policy.id).combine_chunks()
+    decided_by = decisions.field("decided_by")
+    judges = pc.unique(decided_by.drop_null()).to_pylist()
+    if earlier := [name for name in judges if name not in (judge, "rules")]:
         raise UserError(
             f"{layout.url} was made by a cascade in which {', '.join(earlier)} settled a part "
-            f"before {judge}: calibrate on an output "
-            f"where {judge} judged everything, such as a sample of the input (input.sample)"
+            f"before {judge}: calibrate on an output where {judge} judged everything, such as a "
+            "sample of the input (input.sample)"
         )
     known = pc.and_(
-        pc.equal(said.field("status"), Status.OK.value),
+        pc.equal(decisions.field("status"), Status.OK.value),
         pc.fill_null(pc.equal(decided_by, judge), False),
     )
-    return table.column(ROW.name).filter(known).to_numpy(), said.field("violates").filter(
-        known
-    ).to_numpy(zero_copy_only=False)
+    rows = table.column(ROW.name).filter(known)
+    violates = decisions.field("violates").filter(known)
+    return rows.to_numpy(), violates.to_numpy(zero_copy_only=False)
 
 
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
     fs, path = filesystem(shard.url, checked.job.storage)
+    form = format_of(shard.url)
     with plain_errors(shard.url):
-        if column not in (
-            names := shard.schema.names
-            if shard.schema is not None
-            else format_of(shard.url).names(fs, path)
-        ):
+        names = form.names(fs, path) if shard.schema is None else shard.schema.names
+        if column not in names:
             raise UserError(
                 f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}"
             )
-        tables = list(format_of(shard.url).tables(fs, path, [column], shard.schema))
-    found = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
+        tables = list(form.tables(fs, path, [column], shard.schema))
+    values = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
     truths.update((name, label.violates) for name, label in policy.labels.items())
-    known = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
-    values = found.drop_null().to_pylist()
-    if strange := [value for value in dict.fromkeys(values) if value not in truths]:
+    known = np.flatnonzero(valid(values))
+    answers = values.drop_null().to_pylist()
+    if strange := [value for value in dict.fromkeys(answers) if value not in truths]:
         raise UserError(
             f"--gold {column}: {shard.file} says {strange[0]!r}; valid are true, false, 1, 0, "
             f"and {', '.join(policy.labels)}"
         )
-    return known, np.array([truths[value] for value in values], bool)
+    return known, np.array([truths[value] for value in answers], bool)
 
 
 def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
@@ -184,9 +192,9 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
             for name, value in shard.partitions:
                 if name in wanted:
                     table = table.append_column(name, pa.array([value] * len(table)))
-            found = contents(table, checked.job.input.content)
-            chosen = [i for i, content in enumerate(found) if _chosen(content, share)]
-            yield [found[i].text for i in chosen], violates[low:high][chosen]
+            rows_read = contents(table, checked.job.input.content)
+            chosen = [i for i, content in enumerate(rows_read) if _is_chosen(content, share)]
+            yield [rows_read[i].text for i in chosen], violates[low:high][chosen]
             start += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
@@ -194,7 +202,7 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
         ) from error
 
 
-def _chosen(content: Content, share: float) -> bool:
+def _is_chosen(content: Content, share: float) -> bool:
     return content.status is Status.OK and number(f"calibrate:{content.hash}") < share * 2**63
 
 

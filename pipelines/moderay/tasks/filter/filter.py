@@ -1,9 +1,9 @@
-"""`moderay filter`: labels and a rule -> kept, removed and held files of the same names as the
-input's, a card, and counts.
+"""`moderay filter`: labels and a rule -> kept, removed and held files, a card, and counts.
 
-The labels' markers say which file each shard's labels are of, so that labels alone suffice. What is
-filtered is done shard by shard, and a shard's own marker says under which labels and rule: the same
-command goes on where it stopped, and another rule does only that.
+The files have the names of the input's. The labels' markers say which file each shard's labels are
+of, so that labels alone suffice. What is filtered is done shard by shard, and a shard's own marker
+says under which labels and rule: the same command goes on where it stopped, and another rule does
+only that.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard)
     )
 
 
-def _filter_shards(
+def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
     labels: Labels,
     rule: FilterRule,
     layout: Layout,

@@ -78,7 +78,7 @@ class Labels:
         return sum(marker.input_rows - marker.rows for marker in self.markers.values())
 
 
-def filter_request(
+def filter_request(  # noqa: PLR0913, PLR0917  # a command's options
     job: Job | None,
     keep: str | None,
     out: str | None,
@@ -198,7 +198,7 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     )
 
 
-def _problems(
+def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of a job's
     request: FilterRequest,
     rules: Sequence[DecisionRule],
     screened: Collection[str],

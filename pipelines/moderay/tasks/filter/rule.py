@@ -1,5 +1,6 @@
-"""A filter's rule: which rows to keep, as Polars SQL over the verdict columns; and the reasons why
-the others are not.
+"""A filter's rule: which rows are kept, and the reasons why the others are not.
+
+The rule is Polars SQL over the verdict columns.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One shard through a filter's rule: its rows go to kept, removed or held, each a file of the same
-name; idempotent.
+"""One shard through a filter's rule: its rows go to kept, removed or held; idempotent.
 
-Input and labels are read side by side in row order, in batches of bounded size; the files are
-written beside each other on the local disk, put, and then the marker says that the shard is done.
+Each of these is a file of the shard's own name. Input and labels are read side by side in row
+order, in batches of bounded size; the files are written beside each other on the local disk, put,
+and then the marker says that the shard is done.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
             yield pa.table(columns)
 
 
-def _distribute(
+def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted of it
     rule: FilterRule,
     start: int,
     rows: pa.Table,
