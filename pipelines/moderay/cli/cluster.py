@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, _warn, out, printable
+from moderay.cli.console import JobFile, Sets, out, printable, warn
 from moderay.core.errors import UserError
 
 DASHBOARD = "The cluster's dashboard, such as http://HEAD:8265."
@@ -193,14 +193,14 @@ def _follow(cluster: Any, name: str) -> None:
     try:
         ended = jobs.follow(cluster, name, lambda line: out.print(printable(line), soft_wrap=True))
     except KeyboardInterrupt:
-        _warn(
+        warn(
             f"moderay: no longer watching; {name} goes on: moderay logs {name} --follow shows "
             f"it, moderay stop {name} ends it (--address {cluster.address})"
         )
         raise typer.Exit(3) from None
     out.print(f"{name}: {ended.status}", soft_wrap=True)
     if ended.lost:
-        _warn(
+        warn(
             f"moderay: {name} was lost: {ended.message}; the same submit goes on from what is saved"
         )
     raise typer.Exit(ended.exit_status)

@@ -1,0 +1,1 @@
+"""What surrounds a run: one file or folder a command."""
