@@ -206,6 +206,7 @@ def test_job_that_is_set_otherwise_leaves_the_first_as_it_is(project: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_labels_in_hive_folders_have_their_keys_as_columns(project: Path, tmp_path: Path) -> None:
     for day in ("2026-11-20", "2026-11-21"):
         folder = tmp_path / "corpus" / f"date={day}"
