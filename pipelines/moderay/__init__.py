@@ -1,60 +1,98 @@
-"""moderay: batch content moderation on Ray with OpenAI's open-weight safety reasoners."""
+"""moderay: batch content moderation on Ray with OpenAI's open-weight safety reasoners.
+
+What is offered is loaded when it is used, so that `import moderay` is quick and needs no Ray.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ray.data
-
-    from moderay.pipeline.flow import Outcome
-
-__all__ = ["label", "run"]
-
-
-def run(
-    job: str | Path,
-    sets: Sequence[str] = (),
-    replace: bool = False,
-    retry_failed: bool = False,
-    prune: bool = False,
-) -> Outcome:
-    """Label the corpus of a job file, as `moderay run` does. `sets`: like `--set`. Raises
-    `errors.ModerayError`.
-    """
-    from moderay.pipeline.check import check
-    from moderay.pipeline.flow import run as run_checked
-
-    return run_checked(check(job, sets), replace=replace, retry_failed=retry_failed, prune=prune)
-
-
-def label(
-    ds: ray.data.Dataset,
-    content: str,
-    policies: Sequence[str | Path],
-    model: dict[str, Any] | None = None,
-    **settings: Any,
-) -> ray.data.Dataset:
-    """Add verdict columns to a Ray Dataset: `content_hash`, `flagged`, and a struct per policy
-    (`verdicts.DECISION`).
-
-    `content`: column or template; `policies`: policy folders; `model` and `settings`: as in a job
-    file. Lazy: nothing is judged before the result is consumed. Raises `errors.Problems` for a
-    policy or setting that is wrong.
-    """
-    from moderay.config.job import Job
-    from moderay.config.policy import load_policy
-    from moderay.tasks.embed import label_dataset
-
-    job = Job.model_validate(
-        {
-            "input": {"path": "", "content": content},
-            "output": {"path": ""},
-            "policies": [str(p) for p in policies],
-            "model": model or {},
-            **settings,
-        }
+    from moderay.api import (
+        calibrate,
+        check,
+        filter,
+        label,
+        load_job,
+        load_policy,
+        plan,
+        read_labels,
+        run,
+        trend,
     )
-    return label_dataset(ds, job, [load_policy(folder) for folder in policies])
+    from moderay.config.job import Job
+    from moderay.config.policy import Policy
+    from moderay.core.errors import (
+        ModerayError,
+        Problem,
+        Problems,
+        StoppedError,
+        TryAgainError,
+        UserError,
+    )
+    from moderay.core.verdicts import Status
+    from moderay.labels.manifest_record import Manifest
+
+    __version__: str
+
+__all__ = [
+    "Job",
+    "Manifest",
+    "ModerayError",
+    "Policy",
+    "Problem",
+    "Problems",
+    "Status",
+    "StoppedError",
+    "TryAgainError",
+    "UserError",
+    "__version__",
+    "calibrate",
+    "check",
+    "filter",
+    "label",
+    "load_job",
+    "load_policy",
+    "plan",
+    "read_labels",
+    "run",
+    "trend",
+]
+
+# Where the names of `__all__` are that `moderay.api` does not hold.
+_ELSEWHERE = {
+    "Job": "moderay.config.job",
+    "Manifest": "moderay.labels.manifest_record",
+    "Policy": "moderay.config.policy",
+    "Status": "moderay.core.verdicts",
+    "ModerayError": "moderay.core.errors",
+    "Problem": "moderay.core.errors",
+    "Problems": "moderay.core.errors",
+    "StoppedError": "moderay.core.errors",
+    "TryAgainError": "moderay.core.errors",
+    "UserError": "moderay.core.errors",
+}
+
+# Not for type checkers: they would take any name for one of moderay's.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load a name of `__all__` when it is used first."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            value = importlib.import_module("importlib.metadata").version("moderay")
+        else:
+            module = importlib.import_module(_ELSEWHERE.get(name, "moderay.api"))
+            value = getattr(module, name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
+
+def __dir__() -> list[str]:
+    """What is offered, loaded or not."""
+    return sorted(__all__)

@@ -25,7 +25,7 @@ from support.outputs import compared, labels, plain
 from support.scripted import SCRIPT
 
 from moderay.core.errors import ModerayError
-from moderay.tasks.submit.submit import connect
+from moderay.tasks.submit.cluster import connect
 
 pytestmark = pytest.mark.slow
 

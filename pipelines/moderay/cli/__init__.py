@@ -1,0 +1,1 @@
+"""The command line: arguments in, tables out; nothing else of moderay prints."""

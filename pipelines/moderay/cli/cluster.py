@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, _warn, out, printable
+from moderay.cli.console import JobFile, Sets, out, printable, warn
 from moderay.core.errors import UserError
 
-DASHBOARD = "The cluster's dashboard, such as http://HEAD:8265."
-Address = Annotated[
-    str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help=DASHBOARD)
-]
+if TYPE_CHECKING:
+    from moderay.tasks.submit.cluster import Cluster
+
+_DASHBOARD = typer.Option(
+    "--address",
+    envvar="RAY_API_SERVER_ADDRESS",
+    metavar="URL",
+    help="The cluster's dashboard, such as http://HEAD:8265.",
+)
+Address = Annotated[str, _DASHBOARD]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="As submit named it.", show_default=False)]
 
 
 def submit(
     job: JobFile,
-    address: Annotated[
-        str | None,
-        typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help=DASHBOARD),
-    ] = None,
+    address: Annotated[str | None, _DASHBOARD] = None,
     sets: Sets = None,
     wait: Annotated[
         bool,
@@ -65,109 +67,38 @@ def submit(
         typer.Option("--image", help="With --kuberay: the image, instead of the cluster file's."),
     ] = None,
 ) -> None:
-    """Run a job on a Ray cluster: check it and the cluster, ship what it names, and queue it."""
-    given = {
+    """Check a job here and on a Ray cluster, ship what it names, and queue it."""
+    flags = {
         "--replace": replace,
         "--retry-failed": retry_failed,
         "--prune": prune,
         "--strict": strict,
     }
-    options = [option for option, asked in given.items() if asked]
+    options = [flag for flag, is_set in flags.items() if is_set]
     if kuberay:
         if wait:
             raise UserError(
                 "--wait: KubeRay runs the job once kubectl has applied it; kubectl logs -f "
                 "job/NAME shows it"
             )
-        print(_manifests(job, sets or (), options, cron, cluster_file, image), end="")
-        return
-    if cron or cluster_file or image:
+        print(_manifests(job, sets or [], options, cron, cluster_file, image), end="")
+    elif cron or cluster_file or image:
         raise UserError("--cron, --cluster and --image belong to --kuberay")
-    if address is None:
+    elif address is None:
         raise UserError(
             "--address is missing: the URL of the cluster's dashboard, such as http://HEAD:8265, "
             "or RAY_API_SERVER_ADDRESS; or give --kuberay"
         )
-    from moderay.tasks.submit import submit as jobs
-
-    cluster = jobs.connect(address)
-    name, ready = jobs.submit(cluster, job, sets or (), options)
-    out.print(
-        (
-            f"{cluster.address}: {ready['nodes']:,} nodes, {ready['engines']:,} engines; "
-            f"{ready['shards']:,} shards, {ready['rows']:,} rows"
-        ),
-        soft_wrap=True,
-    )
-    out.print(
-        f"submitted: {name}; moderay status | logs | stop {name} --address {cluster.address}",
-        soft_wrap=True,
-    )
-    if wait:
-        _follow(cluster, name)
-
-
-def status(
-    address: Address,
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
-) -> None:
-    """How a submitted job is doing; without an ID, all of them."""
-    from moderay.tasks.submit import submit as jobs
-
-    cluster = jobs.connect(address)
-    found = jobs.submissions(cluster) if name is None else [jobs.submission(cluster, name)]
-    table = Table(
-        "id", "status", "exit", "started", "ended", "output", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column in table.columns:
-        column.overflow = "fold"
-    for job in found:
-        exit_status = str(job.exit_status) if job.over else ""
-        table.add_row(
-            job.id,
-            job.status,
-            exit_status,
-            jobs.clock(job.started),
-            jobs.clock(job.ended),
-            printable(job.output),
-        )
-    out.print(table)
-    for line in jobs.logs(cluster, name)[-1:] if name is not None else ():
-        out.print(printable(line), soft_wrap=True)
-
-
-def logs(
-    name: JobId,
-    address: Address,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="As they come, until the job ends.")
-    ] = False,
-) -> None:
-    """What a submitted job has said."""
-    from moderay.tasks.submit import submit as jobs
-
-    cluster = jobs.connect(address)
-    if follow:
-        _follow(cluster, name)
-    for line in jobs.logs(cluster, name):
-        out.print(printable(line), soft_wrap=True)
-
-
-def stop(name: JobId, address: Address) -> None:
-    """End a submitted job in good order: what is in judging has the grace time, and is saved."""
-    from moderay.tasks.submit import submit as jobs
-
-    ended = jobs.stop(jobs.connect(address), name)
-    goes_on = "; the same submit goes on from there" if ended.exit_status else ""
-    out.print(f"{name}: {ended.status}{goes_on}", soft_wrap=True)
+    else:
+        _queue(job, sets or [], options, address, wait)
 
 
 def _manifests(
     job: Path,
-    sets: Sequence[str],
-    options: Sequence[str],
+    sets: list[str],
+    options: list[str],
     cron: str | None,
-    cluster: Path | None,
+    cluster_file: Path | None,
     image: str | None,
 ) -> str:
     """What KubeRay runs the job from; the package is in the image."""
@@ -176,31 +107,105 @@ def _manifests(
 
     shipment = ship(job, sets, scheduled=cron is not None)
     files = {name: file for name, file in shipment.files.items() if not name.startswith("moderay/")}
-    return kuberay.manifests(
-        shipment.job,
-        files,
-        cron=cron,
-        options=options,
-        cluster=cluster or kuberay.CLUSTER,
-        image=image,
+    wanted = kuberay.KubeRayOptions(options, cron, cluster_file or kuberay.CLUSTER, image)
+    return kuberay.manifests(shipment.job, files, wanted)
+
+
+def _queue(job: Path, sets: list[str], options: list[str], address: str, wait: bool) -> None:
+    """Submit a job to a cluster that runs."""
+    from moderay.tasks.submit.cluster import connect
+    from moderay.tasks.submit.submit import submit as submit_job
+
+    cluster = connect(address)
+    job_id, ready = submit_job(cluster, job, sets, options)
+    out.print(
+        f"{cluster.address}: {ready['nodes']:,} nodes, {ready['engines']:,} engines; "
+        f"{ready['shards']:,} shards, {ready['rows']:,} rows",
+        soft_wrap=True,
     )
+    out.print(
+        f"submitted: {job_id}; moderay status | logs | stop {job_id} --address {cluster.address}",
+        soft_wrap=True,
+    )
+    if wait:
+        _follow(cluster, job_id)
 
 
-def _follow(cluster: Any, name: str) -> None:
+def _follow(cluster: Cluster, job_id: str) -> None:
     """Show a submitted job's log until it ends, and end with its exit status."""
-    from moderay.tasks.submit import submit as jobs
+    from moderay.tasks.submit.logs import follow
 
     try:
-        ended = jobs.follow(cluster, name, lambda line: out.print(printable(line), soft_wrap=True))
+        ended = follow(cluster, job_id, lambda line: out.print(printable(line), soft_wrap=True))
     except KeyboardInterrupt:
-        _warn(
-            f"moderay: no longer watching; {name} goes on: moderay logs {name} --follow shows "
-            f"it, moderay stop {name} ends it (--address {cluster.address})"
+        warn(
+            f"moderay: no longer watching; {job_id} goes on: moderay logs {job_id} --follow shows "
+            f"it, moderay stop {job_id} ends it (--address {cluster.address})"
         )
         raise typer.Exit(3) from None
-    out.print(f"{name}: {ended.status}", soft_wrap=True)
+    out.print(f"{job_id}: {ended.status}", soft_wrap=True)
     if ended.lost:
-        _warn(
-            f"moderay: {name} was lost: {ended.message}; the same submit goes on from what is saved"
+        warn(
+            f"moderay: {job_id} was lost: {ended.message}; the same submit goes on from what is "
+            "saved"
         )
     raise typer.Exit(ended.exit_status)
+
+
+def status(
+    address: Address,
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
+) -> None:
+    """Show how a submitted job is doing; without an ID, all of them."""
+    from moderay.tasks.submit.cluster import connect
+    from moderay.tasks.submit.jobs import local_time, submitted_job, submitted_jobs
+    from moderay.tasks.submit.logs import log_lines
+
+    cluster = connect(address)
+    jobs = submitted_jobs(cluster) if job_id is None else [submitted_job(cluster, job_id)]
+    table = Table(
+        "id", "status", "exit", "started", "ended", "output", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for column in table.columns:
+        column.overflow = "fold"
+    for job in jobs:
+        table.add_row(
+            job.id,
+            job.status,
+            str(job.exit_status) if job.over else "",
+            local_time(job.started),
+            local_time(job.ended),
+            printable(job.output),
+        )
+    out.print(table)
+    if job_id is not None:
+        for line in log_lines(cluster, job_id)[-1:]:
+            out.print(printable(line), soft_wrap=True)
+
+
+def logs(
+    job_id: JobId,
+    address: Address,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="As they come, until the job ends.")
+    ] = False,
+) -> None:
+    """Show the log of a submitted job."""
+    from moderay.tasks.submit.cluster import connect
+    from moderay.tasks.submit.logs import log_lines
+
+    cluster = connect(address)
+    if follow:
+        _follow(cluster, job_id)
+    for line in log_lines(cluster, job_id):
+        out.print(printable(line), soft_wrap=True)
+
+
+def stop(job_id: JobId, address: Address) -> None:
+    """End a submitted job in good order: what is in judging is saved."""
+    from moderay.tasks.submit import jobs
+    from moderay.tasks.submit.cluster import connect
+
+    ended = jobs.stop(connect(address), job_id)
+    goes_on = "; the same submit goes on from there" if ended.exit_status else ""
+    out.print(f"{job_id}: {ended.status}{goes_on}", soft_wrap=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from moderay.core.errors import inert
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Label a corpus by policy.",
-)
-out, err = Console(), Console(stderr=True)
+if TYPE_CHECKING:
+    from moderay.config.job import Model
+
+out = Console()
+err = Console(stderr=True)
+
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).", show_default=False)]
 Sets = Annotated[
     list[str] | None,
@@ -25,17 +25,27 @@ Sets = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels."
     ),
 ]
-# Characters of a content that `run --show` prints.
-SHOWN = 60
 
 
 def printable(text: str) -> str:
     """Text without what a terminal would obey, and without Rich's markup."""
-    from rich.markup import escape
-
     return escape(inert(text))
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """A message on stderr. Names in it may come from other people's storage."""
     print("\n".join(map(inert, text.split("\n"))), file=sys.stderr)
+
+
+def warn_of_model(model: Model) -> None:
+    """What a person should know of a model before it judges."""
+    from moderay.engines.checkpoint import TINY_NOTICE
+    from moderay.engines.remote import KEY, is_private
+
+    if model.endpoint is None and model.source == "tiny":
+        warn(f"note: {TINY_NOTICE}")
+    if model.endpoint is not None and not is_private(model.endpoint):
+        warn(
+            f"warning: contents go unencrypted to {model.endpoint}, and {KEY} is not sent there: "
+            "https would carry both safely"
+        )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from moderay.cli.console import _warn, out, printable
+from moderay.cli.console import out, printable, warn
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
 
@@ -18,14 +17,15 @@ if TYPE_CHECKING:
     from moderay.tasks.filter.records import Reasons
 
 
-def _verdict(verdict: dict[str, Any]) -> str:
+def verdict_text(verdict: dict[str, Any]) -> str:
+    """A decision in a few words: label, probability and rationale, or why there is none."""
     if verdict["status"] != Status.OK:
         return str(verdict["status"])
     probability = "" if verdict["probability"] is None else f" {verdict['probability']:.2f}"
     return printable(f"{verdict['label']}{probability} {verdict['rationale'] or ''}")
 
 
-def _told(checked: Any, outcome: Any) -> None:
+def show_outcome(checked: Any, outcome: Any) -> None:
     """What a person should hear of a run that has ended."""
     if not outcome.worked:
         out.print(
@@ -36,26 +36,26 @@ def _told(checked: Any, outcome: Any) -> None:
         _summary(outcome)
         out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
     if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
-        _warn(
+        warn(
             f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
             "--retry-failed asks for them again"
         )
     for name in outcome.pruned:
         out.print(f"pruned: {printable(name)}", soft_wrap=True)
     if gone := outcome.manifest.gone:
-        _warn(
+        warn(
             f"note: the input no longer has {len(gone):,} shards whose labels are here, such as "
             f"{gone[0]}; --prune removes them"
         )
     for name, reason in outcome.manifest.unreadable.items():
-        _warn(f"unreadable: {name}: {reason}")
+        warn(f"unreadable: {name}: {reason}")
     for name, reason in outcome.manifest.failed.items():
-        _warn(f"failed: {name}: {reason}")
+        warn(f"failed: {name}: {reason}")
     for alarm in outcome.manifest.alarms:
-        _warn(f"alarm: {alarm}")
+        warn(f"alarm: {alarm}")
 
 
-def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
+def show_brief(job: Any, outcome: Any, as_json: bool) -> None:
     """A night in a few lines, or for machines."""
     from moderay.labels.analysis.summary import brief, lines
 
@@ -63,23 +63,25 @@ def _briefly(job: Any, outcome: Any, as_json: bool) -> None:
     print(json.dumps(night, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(night))))
 
 
-def _trend(found: Any, price: float | None) -> None:
-    """Per policy the shares through the nights; per night what it brought and cost; what is new,
-    and the alarms.
+def show_trend(trend: Any, price: float | None) -> None:
+    """Nights side by side.
+
+    Per policy the shares through the nights; per night what it brought and cost; what is new, and
+    the alarms.
     """
     from moderay.labels.analysis.chart import blocks
 
     shares = Table(
         "policy", "", "nights", "last", "(95%)", "change", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    for policy, series in found.policies.items():
+    for policy, series in trend.policies.items():
         for name, line in (
             ("flagged", series.flagged),
             *series.labels.items(),
             ("failed", series.failed),
         ):
             last, change = line[-1], series.change if name == "flagged" else None
-            told = "" if change is None else f"{change.before.value:.2%} before {change.since}"
+            before = "" if change is None else f"{change.before.value:.2%} before {change.since}"
             bounds = f"{100 * last.low:.2f}-{100 * last.high:.2f}"
             shares.add_row(
                 policy if name == "flagged" else "",
@@ -87,10 +89,10 @@ def _trend(found: Any, price: float | None) -> None:
                 blocks([share.value for share in line]),
                 f"{last.value:.2%}",
                 bounds,
-                told,
+                before,
             )
     out.print(shares)
-    paid = ["GPU h/M rows"] if any(night.gpu_s for night in found.nights) else []
+    paid = ["GPU h/M rows"] if any(night.gpu_s for night in trend.nights) else []
     paid += ["cost/M rows"] if paid and price is not None else []
     nights = Table(
         "night",
@@ -106,7 +108,7 @@ def _trend(found: Any, price: float | None) -> None:
     )
     for column in nights.columns[1:]:
         column.justify = "right"
-    for night in found.nights:
+    for night in trend.nights:
         millions = max(1, night.rows) / 1e6
         hours = night.gpu_s / 3600 / millions
         costs = [
@@ -117,14 +119,14 @@ def _trend(found: Any, price: float | None) -> None:
         counts = (night.rows, night.shards, night.changed, night.flagged, night.requests)
         nights.add_row(night.date, *[f"{count:,}" for count in counts], *costs)
     out.print(nights)
-    for policy, series in found.policies.items():
+    for policy, series in trend.policies.items():
         for reason in series.reasons:
             out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
-    for alarm in found.alarms:
-        _warn(f"alarm: {alarm}")
+    for alarm in trend.alarms:
+        warn(f"alarm: {alarm}")
 
 
-def _filtered(done: Filtered, folder: str) -> None:
+def show_filter(done: Filtered, folder: str) -> None:
     """What a filter did: rows by fate, and why those that are not kept are not."""
     card = done.card
     if not done.worked:
@@ -147,7 +149,7 @@ def _filtered(done: Filtered, folder: str) -> None:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
     for kind, reasons in (("missing", card.missing), ("failed", card.failed)):
         for name, reason in reasons.items():
-            _warn(f"{kind}: {name}: {reason}")
+            warn(f"{kind}: {name}: {reason}")
 
 
 def _reasons(reasons: Reasons) -> str:
@@ -161,8 +163,9 @@ def _reasons(reasons: Reasons) -> str:
 
 
 def _summary(outcome: Any) -> None:
-    """Per policy: judged, flagged, forced, every other count that is not zero, and this run's
-    rates.
+    """Per policy what a run counted, and its rates.
+
+    Judged, flagged, forced, and every other count that is not zero.
     """
     totals = outcome.manifest.counts
     rare = [status for status in Status if status is not Status.OK]
@@ -226,8 +229,9 @@ def _judges(policies: Any) -> Table:
 
 
 def _unpaid(outcome: Any) -> str:
-    """Verdicts that cost nothing: in all label files those of equal contents, in this run those
-    from before.
+    """Verdicts that cost nothing.
+
+    In all label files those of equal contents, in this run those from before.
     """
     duplicates = sum(counts.duplicates for counts in outcome.manifest.counts.values())
     unpaid = (
@@ -247,23 +251,3 @@ def _engine_time(outcome: Any) -> str:
         if total
         else ""
     )
-
-
-def _agreement(checked: Any, prefix: str) -> float:
-    """Share of (row, policy) pairs with a known truth on which `violates` agrees with it."""
-    from moderay.labels.layout import Layout
-
-    layout = Layout(checked.job.output.path, checked.job.storage)
-    same = known = 0
-    for shard in checked.scan.shards:
-        table = pq.read_table(layout.fs.open(layout.label(shard.name), "rb"))
-        for policy in checked.policies:
-            said = [verdict["violates"] for verdict in table.column(policy.id).to_pylist()]
-            pairs = [
-                (a, b)
-                for a, b in zip(table.column(prefix + policy.id).to_pylist(), said, strict=True)
-                if a is not None
-            ]
-            known += len(pairs)
-            same += sum(a == b for a, b in pairs)
-    return same / known

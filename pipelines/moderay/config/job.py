@@ -6,11 +6,13 @@ Its sections are defined in `sections/`, and all of them are named here; `job_fi
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
-from moderay.config.paths import SCRIPTED, JobPath
+from moderay.config.paths import SCRIPTED, JobPath, beside
 from moderay.config.sections.after import Alarms, Filter, Unselected
 from moderay.config.sections.base import Section
 from moderay.config.sections.cascade import (
@@ -25,8 +27,9 @@ from moderay.config.sections.cascade import (
 from moderay.config.sections.data import Input, Output
 from moderay.config.sections.limits import Limits, UnitSize, Windows
 from moderay.config.sections.model import Effort, Model, Replicas, Sampling
-from moderay.config.yaml_document import DocumentOrigin
-from moderay.core.errors import Problem
+from moderay.config.validation import validation_problems
+from moderay.config.yaml_document import Document, DocumentOrigin, plain_data
+from moderay.core.errors import Problem, Problems
 
 __all__ = [
     "JUDGES",
@@ -101,6 +104,39 @@ class Job(Section):
     """
 
     _origin: DocumentOrigin = PrivateAttr(default_factory=DocumentOrigin)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """A job of keys and values, as a job file has them.
+
+        Its policies and its input are looked at by `moderay.check` and whatever else takes a job.
+
+        Args:
+            data: What a job file would hold. Relative paths are relative to the working directory,
+                and `${VAR}` is not filled in.
+
+        Raises:
+            Problems: With every key that is unknown, missing or wrong.
+
+        Example:
+            >>> job = moderay.Job.from_dict(
+            ...     {
+            ...         "input": {"path": "corpus/*.parquet", "content": "text"},
+            ...         "output": {"path": "labels"},
+            ...         "policies": ["policies/spam"],
+            ...         "unit": {"rows": 100},
+            ...     }
+            ... )
+            >>> job.unit.rows, job.model.source
+            (100, 'tiny')
+        """
+        document = Document(plain_data(data), DocumentOrigin())
+        try:
+            return cls.model_validate(document.data, context=beside(Path.cwd()))
+        except ValidationError as error:
+            raise Problems(
+                [problem for _, problem in validation_problems(error, document, cls)]
+            ) from None
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at the line of a dotted key."""

@@ -14,7 +14,7 @@ from moderay.config.job import SCRIPTED, Job, Output
 from moderay.config.paths import absolute_path, absolute_source, beside
 from moderay.config.policy import Policy, load_policy
 from moderay.config.validation import validation_problems
-from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem
+from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem, plain_data
 from moderay.core.errors import Problem, Problems
 
 
@@ -44,12 +44,40 @@ def load_job(file: str | Path, sets: Sequence[str] = ()) -> tuple[Job, tuple[Pol
     return draft.job, draft.policies
 
 
-def load_policies(job: Job) -> tuple[Policy, ...]:
-    """The job's policies. Raises `Problems` with everything wrong in them."""
-    policies, problems = _load_policies(job.policies, job._origin)
-    if problems:
-        raise Problems([problem for _, problem in problems])
-    return policies
+def load_dict(
+    data: Mapping[str, Any], sets: Sequence[str] = (), origin: DocumentOrigin | None = None
+) -> tuple[Job, tuple[Policy, ...]]:
+    """Check a job that is keys and values, and read its policies.
+
+    Args:
+        data: What a job file would hold; it is not changed, and `${VAR}` in it is not filled in.
+            Relative paths are relative to the working directory.
+        sets: `key=value`, as of `--set`.
+        origin: Where the keys came from, for messages. Default: Python.
+
+    Raises:
+        Problems: With everything wrong.
+    """
+    origin = origin or DocumentOrigin()
+    # A copy, since `put` changes it.
+    document = Document(
+        plain_data(data), DocumentOrigin(origin.file, dict(origin.lines), set(origin.overridden))
+    )
+    for assignment in sets:
+        yaml_document.put(document, assignment)
+    draft = draft_document(document, Path.cwd() / "job")
+    if draft.problems or draft.job is None:
+        raise Problems(draft.problems)
+    return draft.job, draft.policies
+
+
+def load_again(job: Job, sets: Sequence[str] = ()) -> tuple[Job, tuple[Policy, ...]]:
+    """A job that may have been made or changed in Python, as if it were read now; its policies.
+
+    Raises:
+        Problems: With everything wrong.
+    """
+    return load_dict(job.model_dump(mode="json", exclude_unset=True), sets, job._origin)
 
 
 def draft_job(file: str | Path, sets: Sequence[str] = ()) -> Draft:
@@ -99,7 +127,7 @@ def draft_document(document: Document, path: Path, elsewhere: bool = False) -> D
     try:
         job = Job.model_validate(document.data, context=beside(folder))
     except ValidationError as error:
-        problems += validation_problems(error, document)
+        problems += validation_problems(error, document, Job)
     # Read whether or not the job is sound: their problems belong to the same answer.
     policies, wrong_policies = _load_policies(_policy_folders(document, folder), document.origin)
     problems += wrong_policies

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from moderay.config.job import Job
 from moderay.config.yaml_document import Document, KeyedProblem
 from moderay.core.errors import nearest
 
@@ -18,8 +17,16 @@ _NEVER_SHOWN = ("storage", "model.endpoint")
 _LONGEST_SHOWN = 60
 
 
-def validation_problems(error: ValidationError, document: Document) -> list[KeyedProblem]:
-    """One problem for each key: where a value may be of several kinds, they are named together."""
+def validation_problems(
+    error: ValidationError, document: Document, model: type[BaseModel]
+) -> list[KeyedProblem]:
+    """One problem for each key: where a value may be of several kinds, they are named together.
+
+    Args:
+        error: What pydantic says.
+        document: What was validated.
+        model: What it should be.
+    """
     expected: dict[str, list[str]] = {}
     values: dict[str, object] = {}
     problems: list[KeyedProblem] = []
@@ -27,7 +34,7 @@ def validation_problems(error: ValidationError, document: Document) -> list[Keye
         path = _written_key(item["loc"], document.data, item["type"])
         key = ".".join(path)
         if item["type"] == "extra_forbidden":
-            hint = _unknown_hint(path)
+            hint = _unknown_hint(path, model)
             problems.append((key, document.origin.problem(key, f"unknown key {key!r}", hint)))
         elif item["type"] == "missing":
             problems.append((key, document.origin.problem(key, f"{key!r} is missing")))
@@ -82,8 +89,7 @@ def _written_key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
     return path
 
 
-def _unknown_hint(path: Sequence[str]) -> str:
-    section: type[BaseModel] = Job
+def _unknown_hint(path: Sequence[str], section: type[BaseModel]) -> str:
     for part in path[:-1]:
         if not part.isdigit():
             section = next(iter(_models(section.model_fields[part].annotation)), section)

@@ -96,6 +96,19 @@ def read(path: Path, shape: str, hint: str) -> Document:
     return document
 
 
+def plain_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of keys and values as YAML would give them: lists for sequences, strings for paths."""
+    return {key: _plain(value) for key, value in data.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_data(value)
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def put(document: Document, assignment: str) -> None:
     """Apply one `key=value` of `--set`, the value read as YAML.
 

@@ -72,7 +72,11 @@ def check_columns(
             for name, field in fields.items()
         ]
     )
-    problems += _for_each(job, files, lambda shard, schema: _content_problems(job, shard, schema))
+    problems += _for_each(
+        job,
+        files,
+        lambda shard, schema: content_problems(job.input.content, schema, shard.partitions),
+    )
     problems += _for_each(
         job, files[1:], lambda _, schema: _carried_problems(schema, carried, first.file)
     )
@@ -154,14 +158,23 @@ def _for_each(job: Job, files: Sequence[File], check: Check) -> Iterator[Problem
             yield job.problem(wrong[0], f"{count - NAMED:,} more shards: {wrong[1]}", wrong[2])
 
 
-def _content_problems(job: Job, shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
-    names = template_columns(job.input.content)
-    is_template = names != [job.input.content]
+def content_problems(
+    content: str, schema: pa.Schema, partitions: Iterable[tuple[str, str]] = ()
+) -> Iterator[Wrong]:
+    """What is wrong with a table's columns for `content`, a column or a template of columns.
+
+    Args:
+        content: `input.content`.
+        schema: The table's.
+        partitions: Hive keys in the table's path, with their values.
+    """
+    names = template_columns(content)
+    is_template = names != [content]
     key = "input.content"
-    partitions = dict(shard.partitions)
+    parts = dict(partitions)
     for name in names:
-        if name not in schema.names and name not in partitions:
-            yield key, f"no column {name!r}", nearest(name, {*schema.names, *partitions})
+        if name not in schema.names and name not in parts:
+            yield key, f"no column {name!r}", nearest(name, {*schema.names, *parts})
         elif name not in schema.names:
             # Only a template may take a part of the path: it has one value in all rows.
             if not is_template:

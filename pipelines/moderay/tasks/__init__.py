@@ -1,1 +1,1 @@
-"""What surrounds a run: a folder or a file for each command."""
+"""What surrounds a run: one file or folder a command."""

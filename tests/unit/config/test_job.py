@@ -16,7 +16,7 @@ from support.outputs import plain
 from support.project import ROOT
 
 from moderay.config.job import job_schema
-from moderay.config.job_file import load_job, load_policies
+from moderay.config.job_file import load_again, load_job
 from moderay.config.yaml_document import Document, DocumentOrigin, put
 from moderay.core.errors import Problems
 from moderay.pipeline.check import check
@@ -208,7 +208,7 @@ def test_policies_of_one_id_are_refused_and_loaded_again_from_the_job(
     job, corpus: Path, tmp_path: Path
 ) -> None:
     checked = check(job())
-    assert load_policies(checked.job) == checked.policies
+    assert load_again(checked.job) == (checked.job, checked.policies)
     assert "two policies have the id 'spam'" in problems(
         job(policies=[checked.job.policies[0]] * 2)
     )

@@ -21,11 +21,12 @@ from moderay.config.job import Job
 from moderay.config.job_file import load_job
 from moderay.core.errors import UserError
 from moderay.tasks.submit.bundle import ship
+from moderay.tasks.submit.config_maps import CONFIG_BYTES
+from moderay.tasks.submit.cron import checked_cron
 from moderay.tasks.submit.kuberay import (
     CLUSTER,
-    CONFIG_BYTES,
     FOLDER,
-    checked_cron,
+    KubeRayOptions,
     load_cluster,
     manifests,
 )
@@ -53,7 +54,7 @@ def job(**model: Any) -> Job:
     return Job.model_validate(JOB | ({"model": model} if model else {}))
 
 
-def files() -> dict[str, bytes | Path]:
+def shipped_files() -> dict[str, bytes | Path]:
     """As they are shipped: the job file, and what it names beside it."""
     spam = ROOT / "policies" / "spam"
     return {
@@ -62,12 +63,14 @@ def files() -> dict[str, bytes | Path]:
     }
 
 
-def made(**options: Any) -> list[dict[str, Any]]:
-    return list(
-        yaml.safe_load_all(
-            manifests(job(**options.pop("model", {})), options.pop("files", files()), **options)
-        )
-    )
+def made(
+    model: dict[str, Any] | None = None,
+    files: Mapping[str, bytes | Path] | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    shipped = shipped_files() if files is None else files
+    text = manifests(job(**model or {}), shipped, KubeRayOptions(**options))
+    return list(yaml.safe_load_all(text))
 
 
 def resource(documents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -193,7 +196,9 @@ def test_job_without_gpus_takes_the_image_without_them() -> None:
 def test_given_image_is_that_of_every_pod() -> None:
     images = {
         line.split()[-1]
-        for line in manifests(job(), files(), image="registry/moderay@sha256:0").splitlines()
+        for line in manifests(
+            job(), shipped_files(), KubeRayOptions(image="registry/moderay@sha256:0")
+        ).splitlines()
         if "image:" in line
     }
     assert images == {"registry/moderay@sha256:0"}
@@ -227,7 +232,7 @@ def mounted(documents: list[dict[str, Any]], folder: Path) -> Path:
 
 
 def test_run_on_the_head_reads_the_job_and_its_policies(tmp_path: Path) -> None:
-    documents = made(options=["--retry-failed"])
+    documents = made(run=["--retry-failed"])
     command = shlex.split(ray_job(documents)["entrypoint"])
     assert command == ["moderay", "run", f"{FOLDER}/job.yaml", "--retry-failed"]
     loaded, policies = load_job(mounted(documents, tmp_path) / Path(command[2]).name)
@@ -255,7 +260,7 @@ def test_files_of_any_kind_come_out_as_they_went_in(tmp_path: Path) -> None:
 
 
 def test_file_that_looks_like_a_number_stays_text_in_every_yaml() -> None:
-    text = manifests(job(), files() | {"policies/spam/words.txt": b"1e5"})
+    text = manifests(job(), shipped_files() | {"policies/spam/words.txt": b"1e5"})
     assert 'policies_spam_words.txt: "1e5"\n' in text
 
 
@@ -277,7 +282,7 @@ def test_more_than_one_config_map_holds_is_mounted_as_one_folder(tmp_path: Path)
 
 def test_other_files_are_another_config_map_so_that_a_running_job_keeps_its_own() -> None:
     names = [
-        made(files=files() | {"policies/spam/words.txt": text})[0]["metadata"]["name"]
+        made(files=shipped_files() | {"policies/spam/words.txt": text})[0]["metadata"]["name"]
         for text in (b"a", b"a", b"b")
     ]
     assert names[0] == names[1] != names[2]
@@ -308,11 +313,15 @@ def test_what_cannot_be_submitted_is_told_in_one_sentence(
             "0 2 * * 7",
             "0 6-2 * * *",
             "*/0 * * * *",
+            "0 2 L * *",
+            "0 2 30 2 *",
         )
     ]
     said.append(
         refused(
-            lambda: made(files=files() | {"policies/spam/words.txt": b"x" * (CONFIG_BYTES + 1)})
+            lambda: made(
+                files=shipped_files() | {"policies/spam/words.txt": b"x" * (CONFIG_BYTES + 1)}
+            )
         )
     )
     for name, text in {
@@ -337,7 +346,7 @@ def test_names_are_those_that_kuberay_takes() -> None:
         "x" * 27 + " y",
     ):
         found = list(
-            yaml.safe_load_all(manifests(Job.model_validate(JOB | {"name": name}), files()))
+            yaml.safe_load_all(manifests(Job.model_validate(JOB | {"name": name}), shipped_files()))
         )[-1]["metadata"]["name"]
         # 47 of a RayJob's, of which a schedule takes eleven.
         assert (

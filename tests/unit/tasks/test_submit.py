@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,8 @@ from support.project import ROOT
 
 from moderay.core.errors import Problems
 from moderay.tasks.submit.bundle import ship
-from moderay.tasks.submit.readiness import findings, needs, problems
-from moderay.tasks.submit.submit import Submission
+from moderay.tasks.submit.jobs import SubmittedJob
+from moderay.tasks.submit.readiness import needs, problems, read_report
 
 
 def test_job_file_that_means_something_else_elsewhere_is_refused(
@@ -123,12 +125,14 @@ def test_cluster_with_other_libraries_is_told_node_by_node(golden) -> None:
         },
     ]
     log = "\n".join(["Running entrypoint for job x: ...", *map(json.dumps, lines)])
-    found = problems(findings(log), needs(), vllm=True)
+    found = problems(read_report(log), needs(), vllm=True)
     golden("cluster-unfit", "".join(f"{problem}\n" for problem in found))
     assert [
         p.message
         for p in problems(
-            findings("\n".join([json.dumps(lines[0]), json.dumps(lines[-1])])), needs(), vllm=True
+            read_report("\n".join([json.dumps(lines[0]), json.dumps(lines[-1])])),
+            needs(),
+            vllm=True,
         )
     ] == ["No module"]
 
@@ -150,5 +154,22 @@ def test_submission_that_is_over_gives_the_status_of_its_run_and_three_where_it_
     status: str, code: int | None, exit_status: int
 ) -> None:
     assert (
-        Submission("job-1", "job", "/out", status, code, "", None, None).exit_status == exit_status
+        SubmittedJob("job-1", "job", "/out", status, code, "", None, None).exit_status
+        == exit_status
     )
+
+
+def test_preflight_loads_no_more_of_moderay_than_its_errors() -> None:
+    code = (
+        "import sys, moderay.tasks.submit.preflight as it\n"
+        "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'moderay'))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [
+        "moderay",
+        "moderay.core",
+        "moderay.core.errors",
+        "moderay.tasks",
+        "moderay.tasks.submit",
+        "moderay.tasks.submit.preflight",
+    ]

@@ -1,8 +1,8 @@
-"""A job made ready for another machine: one archive with the job file, all that it names on this
-one, and this package.
+"""A job made ready for another machine: one archive with all that it reads on this one.
 
-What stays behind: the model, the input and the output, which the job names by URL, hub id or
-absolute path; and secrets, which belong in the environment of those who need them.
+In it are the job file, all that this names here, and this package. What stays behind: the model,
+the input and the output, which the job names by URL, hub id or absolute path; and secrets, which
+belong in the environment of those who need them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,26 +20,29 @@ import yaml
 
 from moderay.config.job import SCRIPTED, Job
 from moderay.config.job_file import Draft, draft_document, read_document
-from moderay.config.yaml_document import VARIABLE, Document
 from moderay.core.errors import Problems, UserError
 from moderay.core.hashing import digest
-from moderay.core.storage import shown
 from moderay.engines.from_job import engine_spec
 from moderay.judges.build import cascades, fitted
+from moderay.tasks.submit.portability import note_what_stays_here
 
 JOB = "job.yaml"
 # Bytes of an archive: it goes through the memory of the cluster's head and onto every node.
 MOST_BYTES = 100 * 2**20
-# Keys whose values are secrets, in the options of stores and engines.
-_SECRET = re.compile(
-    r"(?:^|_)(?:key|secret|token|password|passwd|credentials?|connection_string)$", re.IGNORECASE
-)
+# Stands for the night of a scheduled job while the job is checked here. No corpus is of these days.
+_SOME_NIGHT = {"DATE": "0001-01-02", "YESTERDAY": "0001-01-01"}
+# The earliest time that a zip can say.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """`job`: as it was read and checked here, its paths those of this machine. `files`: by name in
-    the archive, their bytes or where they lie; `job.yaml` among them, which names the others.
+    """A job with the files that it needs on another machine.
+
+    Attributes:
+        job: As it was read and checked here, its paths those of this machine.
+        files: By name in the archive, their bytes or where they lie; `job.yaml` among them, which
+            names the others.
     """
 
     job: Job
@@ -47,27 +50,34 @@ class Shipment:
 
     @property
     def output(self) -> str:
-        """The output in one form, and without a user's name: what is shipped twice to the same
-        output is the same work.
+        """The output in one form, and without a user's name.
+
+        What is shipped twice to the same output is the same work.
         """
         protocol, separator, path = self.job.output.path.rpartition("://")
         return f"{'s3' if protocol == 's3a' else protocol}{separator}{posixpath.normpath(path)}"
 
     @property
     def name(self) -> str:
-        """What its submissions are called, a number apart: the job's name for people, the output's
-        hash for certainty.
+        """What its submissions are called, a number apart.
+
+        The job's name is for people, the output's hash for certainty.
         """
         name = re.sub(r"[^A-Za-z0-9_.]+", "-", self.job.name).strip("-") or "job"
         return f"{name}-{digest(self.output)[:8]}"
 
     def write(self, archive: Path) -> None:
-        """Write the archive, a zip; of equal files the same bytes, so that a cluster that has them
-        is not sent them again. Raises `UserError` where it is too large.
+        """Write the archive, a zip.
+
+        Of equal files it has the same bytes, so that a cluster that has them is not sent them
+        again.
+
+        Raises:
+            UserError: It is too large.
         """
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
             for name, content in sorted(self.files.items()):
-                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                entry = zipfile.ZipInfo(name, _ZIP_TIME)
                 entry.external_attr = 0o644 << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 into.writestr(entry, content.read_bytes() if isinstance(content, Path) else content)
@@ -82,20 +92,31 @@ class Shipment:
 
 
 def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) -> Shipment:
-    """Read and check a job file, as far as that can be done without its input. Variables are filled
-    in here, those of `storage:` on the cluster, from the environment there; so are DATE and
-    YESTERDAY where it is `scheduled`: each run has its own. Raises `Problems` with everything
-    wrong.
+    """Read and check a job file, as far as that can be done without its input.
+
+    Variables are filled in here, those of `storage:` on the cluster, from the environment there.
+
+    Args:
+        file: The job file.
+        sets: `key=value`, as of `--set`.
+        scheduled: Whether it runs again and again, so that DATE and YESTERDAY are filled in on the
+            cluster too: each run has its own.
+
+    Raises:
+        Problems: With everything wrong.
     """
     path = Path(file)
     document = read_document(path, sets, keep=("storage",), days=_SOME_NIGHT if scheduled else None)
-    _note_what_cannot_be_shipped(document, path.parent.resolve())
+    note_what_stays_here(document, path.parent.resolve())
     draft = draft_document(document, path, elsewhere=True)
     if draft.job is None or draft.problems:
         raise Problems(draft.problems)
     _check_judges(draft.job, draft)
     data = draft.job.model_dump(mode="json", exclude_unset=True)
     files = {**_shipped(data, draft), **_package()}
+    if draft.job.limits.until is not None:
+        # Local time is this machine's.
+        data["limits"]["until"] = draft.job.limits.until.astimezone().isoformat()
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     if scheduled:
         for name, day in _SOME_NIGHT.items():
@@ -103,13 +124,10 @@ def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) ->
     return Shipment(draft.job, {**files, JOB: text.encode()})
 
 
-# Stands for the night of a scheduled job while the job is checked here. No corpus is of these days.
-_SOME_NIGHT = {"DATE": "0001-01-02", "YESTERDAY": "0001-01-01"}
-
-
 def _check_judges(job: Job, draft: Draft) -> None:
-    """Rules, screens and bands. Not where the model is a folder or a URL: what the checks hash of
-    it is not here.
+    """Rules, screens and bands. Raises `Problems`.
+
+    Not where the model is a folder or a URL: what the checks hash of it is not here.
     """
     if "://" in job.model.source or job.model.source.startswith("/"):
         return
@@ -120,68 +138,10 @@ def _check_judges(job: Job, draft: Draft) -> None:
     fitted(spec, made)
 
 
-def _note_what_cannot_be_shipped(document: Document, base: Path) -> None:
-    """Paths that would mean another place there, and secrets."""
-    for key, value in _values(document.data):
-        top, _, rest = key.partition(".")
-        if (top in ("input", "output") and rest.split(".")[0] == "path") or top == "reuse":
-            if "://" not in value and not value.startswith(("/", "${")):
-                document.wrong(
-                    key,
-                    f"{key}: {value!r} lies beside the job file, where no node of a cluster looks",
-                    _SHARED,
-                )
-        elif (
-            key == "model.source"
-            and not value.startswith((SCRIPTED, "/"))
-            and "://" not in value
-            and (base / value).is_dir()
-        ):
-            document.wrong(
-                key,
-                f"{key}: the folder {value!r} is not shipped: weights are too large",
-                f"a hub id, {_SHARED}",
-            )
-        if shown(value) != value:
-            document.wrong(
-                key,
-                f"{key}: user and password in a URL would lie on the cluster in clear",
-                _ENVIRONMENT,
-            )
-        secret = top == "storage" or key.startswith("model.engine.")
-        if secret and _SECRET.search(key.rpartition(".")[2]) and not VARIABLE.search(value):
-            document.wrong(
-                key,
-                f"{key}: a secret would lie on the cluster in clear",
-                _ENVIRONMENT if top == "storage" else "set it in the workers' environment",
-            )
-
-
-_SHARED = "a URL, or the absolute path of a folder that all nodes share"
-_ENVIRONMENT = (
-    "leave it out and set the store's usual variables there, or write ${NAME} in "
-    "storage:, which is filled in there"
-)
-
-
-def _values(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string below, with its dotted key."""
-    if isinstance(value, str):
-        yield key, value
-    inner = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for name, below in inner:
-        yield from _values(below, f"{key}.{name}".lstrip("."))
-
-
 def _shipped(data: dict[str, Any], draft: Draft) -> dict[str, bytes | Path]:
-    """The files that a job names on this machine, by their names in the archive; in `data` these
-    take their place.
+    """The files that a job names on this machine, by their names in the archive.
+
+    In `data`, the job's keys and values, these names take the paths' place.
     """
     files: dict[str, bytes | Path] = {}
     for number, (folder, policy) in enumerate(zip(data["policies"], draft.policies, strict=True)):
@@ -196,20 +156,16 @@ def _shipped(data: dict[str, Any], draft: Draft) -> dict[str, bytes | Path]:
     if model.get("source", "").startswith(SCRIPTED):
         files["script.yaml"] = Path(model["source"].removeprefix(SCRIPTED))
         model["source"] = f"{SCRIPTED}script.yaml"
-    if draft.job is not None and draft.job.limits.until is not None:
-        data["limits"]["until"] = (
-            draft.job.limits.until.astimezone().isoformat()
-        )  # local time is this machine's
     return files
 
 
 def _folder(folder: Path, name: str) -> dict[str, bytes | Path]:
-    """A folder's files; what is hidden stays here."""
-    found = (file for file in folder.rglob("*") if file.is_file())
+    """A folder's files, by their names in the archive; what is hidden stays here."""
+    files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     return {
-        f"{name}/{below}": folder / below
-        for below in (file.relative_to(folder) for file in found)
-        if not any(p.startswith(".") for p in below.parts)
+        f"{name}/{file}": folder / file
+        for file in files
+        if not any(part.startswith(".") for part in file.parts)
     }
 
 

@@ -1,9 +1,12 @@
-"""What a cluster is asked before a job is queued there: a driver of its own on it, which prints
-what it finds as JSON lines.
+"""What a cluster is asked before a job is queued there.
 
-It begins with the standard library, Ray, and what needs no more than these: where a library is
-missing, this is what tells. `readiness` judges.
+It is a driver of its own on the cluster, which prints what there is as JSON lines; `readiness`
+judges them. It begins with the standard library, Ray, and what needs no more than these: where a
+library is missing, this is what reports it.
 """
+
+# What needs more than that is imported inside functions.
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -37,32 +40,34 @@ Node = Mapping[str, Any]
 
 
 def main(job: str, distributions: Sequence[str]) -> None:
-    """Print a line for each node, for each problem, and at the end, where there was none, what the
-    job finds there.
+    """Print a line for each node, for each problem, and, where there was none, what the job finds.
+
+    Args:
+        job: The job file.
+        distributions: Names of those whose versions are asked for.
     """
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    nodes = _asked(ray.nodes())
-    for node, found in _on_each(nodes, about, distributions):
-        _tell(
+    nodes = _chosen(ray.nodes())
+    for node, answer in _on_each(nodes, about, distributions):
+        _report(
             "node",
             node=node["NodeName"],
             cpus=node["Resources"].get("CPU", 0),
             gpus=node["Resources"].get("GPU", 0),
-            **found,
+            **answer,
         )
     try:
-        _tell("ready", nodes=sum(node["Alive"] for node in ray.nodes()), **_ready(job, nodes))
+        _report("ready", nodes=sum(node["Alive"] for node in ray.nodes()), **_ready(job, nodes))
     except Problems as error:
         for problem in error.problems:
             # Its lines are not those of the file that somebody wrote.
-            _tell(
+            of_job = problem.file == job
+            _report(
                 "problem",
-                **asdict(
-                    replace(problem, file="the job", line=None) if problem.file == job else problem
-                ),
+                **asdict(replace(problem, file="the job", line=None) if of_job else problem),
             )
     except (ModerayError, ImportError) as error:
-        _tell("problem", **asdict(Problem("the head", None, str(error))))
+        _report("problem", **asdict(Problem("the head", None, str(error))))
 
 
 def about(distributions: Sequence[str]) -> dict[str, Any]:
@@ -80,7 +85,8 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _asked(nodes: Sequence[Node]) -> list[Node]:
+def _chosen(nodes: Sequence[Node]) -> list[Node]:
+    """Nodes that are asked, at most `ASKED`."""
     alive = [node for node in nodes if node["Alive"]]
     return sorted(
         alive,
@@ -109,12 +115,12 @@ def _on_each(
 
 def _answer(task: ray.ObjectRef) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = ray.get(task, timeout=0)
+        answer: dict[str, Any] = ray.get(task, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return {"silent": f"no worker answered within {ANSWER_S:.0f} s"}
     except ray.exceptions.RayError as error:
         return {"silent": str(error).strip().splitlines()[-1]}
-    return found
+    return answer
 
 
 def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
@@ -136,27 +142,29 @@ def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
 
 
 def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
-    """What of input, output and model a node cannot reach. A file that the driver writes in the
-    output must be there for every node.
+    """What of input, output and model a node cannot reach.
+
+    A file that the driver writes in the output must be there for every node.
     """
     from moderay.core.storage import plain_errors, remove
     from moderay.labels.layout import Layout
 
     job = checked.job
-    layout, name = Layout(job.output.path, job.storage), f"_moderay/preflight-{uuid.uuid4().hex}"
+    layout = Layout(job.output.path, job.storage)
+    name = f"_moderay/preflight-{uuid.uuid4().hex}"
     urls = [checked.scan.shards[0].url, f"{job.output.path.rstrip('/')}/{name}"]
     with plain_errors(job.output.path):
         layout.write(f"{layout.root}/{name}", b"preflight")
     try:
-        found = _on_each(nodes, reach, urls, job.storage)
+        answers = _on_each(nodes, reach, urls, job.storage)
     finally:
         remove(layout.fs, f"{layout.root}/{name}")
     if (model := _model(job)) is not None:
-        found += _on_each(hosts(nodes), reach_model, *model)
+        answers += _on_each(hosts(nodes), reach_model, *model)
     return [
         Problem(f"node {node['NodeName']}", None, message)
-        for node, said in found
-        for message in said.get("problems", [said.get("silent")])
+        for node, answer in answers
+        for message in answer.get("problems", [answer.get("silent")])
     ]
 
 
@@ -172,11 +180,9 @@ def _model(job: Any) -> tuple[str, str | None] | None:
     from moderay.engines.vllm.engine import VllmSpec
 
     spec = engine_spec(job, gpus=0)
-    return (
-        (spec.source, spec.revision)
-        if isinstance(spec, VllmSpec) and spec.source != "tiny"
-        else None
-    )
+    if not isinstance(spec, VllmSpec) or spec.source == "tiny":
+        return None
+    return spec.source, spec.revision
 
 
 def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,8 +205,9 @@ def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reach_model(source: str, revision: str | None) -> dict[str, Any]:
-    """On a node that may host engines: what is wrong with the model's config, with which every
-    engine begins.
+    """On a node that may host engines: what is wrong with the model's config.
+
+    Every engine begins with it.
     """
     if "://" in source or source.startswith("/"):
         return reach([f"{source.rstrip('/')}/config.json"], {})
@@ -216,12 +223,12 @@ def reach_model(source: str, revision: str | None) -> dict[str, Any]:
     return {"problems": []}
 
 
-def _tell(kind: str, **said: Any) -> None:
-    print(json.dumps({"preflight": kind, **said}), flush=True)
+def _report(kind: str, **values: Any) -> None:
+    print(json.dumps({"preflight": kind, **values}), flush=True)
 
 
 if __name__ == "__main__":
     # By its name: what is sent to workers is then this module's, not `__main__`'s.
-    from moderay.tasks.submit import preflight
+    from moderay.tasks.submit import preflight  # noqa: PLW0406  # itself, on purpose
 
     preflight.main(sys.argv[1], sys.argv[2:])

@@ -24,7 +24,13 @@ _IMAGE = "start the cluster from an image that has them; those of infra/ do"
 
 @dataclass(frozen=True)
 class Needs:
-    """What this version of moderay needs of a machine. `vllm`: by kind of node, `gpu` or `cpu`."""
+    """What this version of moderay needs of a machine.
+
+    Attributes:
+        python: Python's versions.
+        distributions: What has to be installed on every node.
+        vllm: What a node that hosts engines needs more, by its kind: `gpu` or `cpu`.
+    """
 
     python: SpecifierSet
     distributions: tuple[Requirement, ...]
@@ -32,13 +38,19 @@ class Needs:
 
     @property
     def names(self) -> list[str]:
-        return [needed.name for needed in (*self.distributions, *self.vllm.values())]
+        """The distributions whose versions a node is asked for."""
+        return [requirement.name for requirement in (*self.distributions, *self.vllm.values())]
 
 
 @dataclass(frozen=True)
-class Findings:
-    """The lines of a preflight, by kind; `ready` is None where there was a problem, or it did not
-    get through.
+class PreflightReport:
+    """What a preflight printed.
+
+    Attributes:
+        nodes: What each node is and has.
+        problems: What is wrong with the job there.
+        ready: What the job finds there. None where there was a problem, or the preflight did not
+            get through.
     """
 
     nodes: tuple[Mapping[str, Any], ...]
@@ -49,63 +61,78 @@ class Findings:
 def needs() -> Needs:
     """From the metadata of the installed package. Raises `UserError` where there is none."""
     try:
-        said = importlib.metadata.metadata("moderay")
+        metadata = importlib.metadata.metadata("moderay")
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
             "moderay is not installed here, so that it is not known what it needs on a cluster: "
             "pip install it"
         ) from None
-    found = [Requirement(text) for text in said.get_all("Requires-Dist") or ()]
-    vllm = {kind: needed for kind, name in VLLM.items() for needed in found if needed.name == name}
+    requirements = [Requirement(text) for text in metadata.get_all("Requires-Dist") or ()]
+    by_name = {requirement.name: requirement for requirement in requirements}
     return Needs(
-        SpecifierSet(said["Requires-Python"]),
-        tuple(needed for needed in found if needed.marker is None),
-        vllm,
+        SpecifierSet(metadata["Requires-Python"]),
+        tuple(requirement for requirement in requirements if requirement.marker is None),
+        {kind: by_name[name] for kind, name in VLLM.items() if name in by_name},
     )
 
 
-def findings(log: str) -> Findings:
+def read_report(log: str) -> PreflightReport:
     """From a driver's log, in which other lines stand as well."""
     lines = [json.loads(line) for line in log.splitlines() if line.startswith(MARK)]
-    told = [(line.pop("preflight"), line) for line in lines]
-    return Findings(
-        tuple(line for kind, line in told if kind == "node"),
-        tuple(Problem(**line) for kind, line in told if kind == "problem"),
-        next((line for kind, line in told if kind == "ready"), None),
+    by_kind = [(line.pop("preflight"), line) for line in lines]
+    return PreflightReport(
+        tuple(line for kind, line in by_kind if kind == "node"),
+        tuple(Problem(**line) for kind, line in by_kind if kind == "problem"),
+        next((line for kind, line in by_kind if kind == "ready"), None),
     )
 
 
-def problems(found: Findings, needed: Needs, vllm: bool) -> list[Problem]:
-    """What is wrong there; without libraries that fit, nothing else is said, for it may well follow
-    from them. `vllm`: whether the job's engines are vLLM's.
+def problems(report: PreflightReport, needed: Needs, vllm: bool) -> list[Problem]:
+    """What is wrong there.
+
+    Without libraries that fit, nothing else is named, for it may well follow from them.
+
+    Args:
+        report: What the preflight printed.
+        needed: What this version needs.
+        vllm: Whether the job's engines are vLLM's.
     """
-    wrong: dict[tuple[str, str], list[str]] = {}
-    gpus = any(node["gpus"] for node in found.nodes)
-    for node in found.nodes:
-        kind = "gpu" if node["gpus"] else "cpu" if node["cpus"] and not gpus else None
-        said = (
-            [(node["silent"], "")]
-            if "silent" in node
-            else [(message, _IMAGE) for message in _unfit(node, needed, kind if vllm else None)]
-        )
-        for problem in said:
-            wrong.setdefault(problem, []).append(node["node"])
+    nodes_by_problem: dict[tuple[str, str], list[str]] = {}
+    has_gpus = any(node["gpus"] for node in report.nodes)
+    for node in report.nodes:
+        kind = _hosted_kind(node, has_gpus) if vllm else None
+        for problem in _node_problems(node, needed, kind):
+            nodes_by_problem.setdefault(problem, []).append(node["node"])
     return [
-        Problem(_named(nodes), None, message, hint) for (message, hint), nodes in wrong.items()
-    ] or list(found.problems)
+        Problem(_named(nodes), None, message, hint)
+        for (message, hint), nodes in nodes_by_problem.items()
+    ] or list(report.problems)
 
 
-def _unfit(node: Mapping[str, Any], needed: Needs, hosts: str | None) -> Iterator[str]:
-    """`hosts`: kind of engine that this node may host."""
+def _hosted_kind(node: Mapping[str, Any], has_gpus: bool) -> str | None:
+    """The kind of engine that a node may host; `has_gpus`: whether any node has some."""
+    if node["gpus"]:
+        return "gpu"
+    return "cpu" if node["cpus"] and not has_gpus else None
+
+
+def _node_problems(
+    node: Mapping[str, Any], needed: Needs, kind: str | None
+) -> Iterator[tuple[str, str]]:
+    """Messages with their hints; `kind`: of engine that this node may host."""
+    if "silent" in node:
+        yield node["silent"], ""
+        return
     if not needed.python.contains(node["python"], prereleases=True):
-        yield f"Python {node['python']}, and moderay needs {needed.python}"
+        yield f"Python {node['python']}, and moderay needs {needed.python}", _IMAGE
     versions: Mapping[str, str | None] = node["versions"]
-    for requirement in [*needed.distributions, *([needed.vllm[hosts]] if hosts else [])]:
-        version, wanted = versions[requirement.name], f"{requirement.name}{requirement.specifier}"
+    for requirement in [*needed.distributions, *([needed.vllm[kind]] if kind else [])]:
+        version = versions[requirement.name]
+        wanted = f"{requirement.name}{requirement.specifier}"
         if version is None:
-            yield f"no {requirement.name}, and moderay needs {wanted}"
+            yield f"no {requirement.name}, and moderay needs {wanted}", _IMAGE
         elif not requirement.specifier.contains(version, prereleases=True):
-            yield f"{requirement.name} {version}, and moderay needs {wanted}"
+            yield f"{requirement.name} {version}, and moderay needs {wanted}", _IMAGE
 
 
 def _named(nodes: Sequence[str]) -> str:

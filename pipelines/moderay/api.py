@@ -1,0 +1,505 @@
+"""What `import moderay` offers, and what the command line is made of.
+
+A job is given as the path of a job file, as a `Job`, or as what `check` returned, which is then not
+checked again. What is wrong with arguments, policies or the input is raised as `Problems` or
+another `UserError` before anything is judged or written.
+"""
+
+# Imports inside functions: what a function needs is loaded when it is called, since `check` would
+# otherwise take the seconds that Ray takes. Many arguments: all options are keywords.
+# ruff: noqa: PLC0415, PLR0913
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+
+if TYPE_CHECKING:
+    import polars
+    import pyarrow.dataset
+    import ray.data
+
+    from moderay.config.job import Job, Model, Unselected
+    from moderay.config.policy import Policy
+    from moderay.labels.analysis.trend import Trend
+    from moderay.pipeline.check import Checked
+    from moderay.pipeline.control.progress import Progress
+    from moderay.pipeline.estimate import Forecast
+    from moderay.pipeline.flow import Outcome
+    from moderay.pipeline.plan import Plan
+    from moderay.tasks.filter.filter import Filtered
+
+    JobSource: TypeAlias = str | os.PathLike[str] | Job | Checked
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """What a run would do and cost.
+
+    Attributes:
+        checked: the job.
+        plan: which shards are published, and which are left.
+        forecast: rows, requests, tokens and GPU hours of what is left.
+    """
+
+    checked: Checked
+    plan: Plan
+    forecast: Forecast
+
+
+def load_job(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Job:
+    """Read and check a job file and its policies, without looking at its input.
+
+    Args:
+        file: the job file (YAML). Relative paths in it are relative to it.
+        sets: `key=value`, as of `--set` on the command line.
+
+    Raises:
+        Problems: with everything wrong, each with file, line and hint.
+
+    Example:
+        >>> job = moderay.load_job("job.yaml", sets=["unit.rows=100"])
+        >>> job.input.content, job.unit.rows
+        ('text', 100)
+    """
+    from moderay.config import job_file
+
+    return job_file.load_job(_path_of(file), _listed(sets))[0]
+
+
+def load_policy(folder: str | os.PathLike[str]) -> Policy:
+    """Read a policy's folder.
+
+    Raises:
+        Problems: with everything wrong in its `policy.md`.
+
+    Example:
+        >>> policy = moderay.load_policy("policies/spam")
+        >>> policy.id, policy.threshold, policy.label_names
+        ('spam', 0.5, ('SP0', 'SP2', 'SP4'))
+    """
+    from moderay.config import policy
+
+    return policy.load_policy(os.fspath(folder))
+
+
+def check(job: JobSource, sets: Sequence[str] = ()) -> Checked:
+    """Check a job, its policies and its input; judge nothing.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+
+    Returns:
+        The job with its policies and the files of its input; every function that takes a job takes
+        this too.
+
+    Raises:
+        Problems: with everything wrong.
+        UserError: the storage refuses.
+        TryAgainError: the storage does not answer.
+
+    Example:
+        >>> checked = moderay.check("job.yaml")
+        >>> checked.scan.rows, [policy.id for policy in checked.policies]
+        (600, ['spam'])
+        >>> moderay.check("job.yaml", sets=["input.content=txt"])
+        Traceback (most recent call last):
+        ...
+        moderay.core.errors.Problems: ...no column 'txt'...
+    """
+    from moderay.config.job import Job
+    from moderay.config.job_file import load_again
+    from moderay.core.errors import UserError
+    from moderay.pipeline import check as checks
+
+    if isinstance(job, checks.Checked):
+        if sets:
+            raise UserError("sets: the job is checked already; give them to check")
+        return job
+    if isinstance(job, Job):
+        return checks.check_job(*load_again(job, _listed(sets)))
+    return checks.check(_path_of(job), _listed(sets))
+
+
+def plan(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    replace: bool = False,
+    rows: int = 20_000,
+    rate: float | None = None,
+) -> PlannedRun:
+    """What `run` would do and cost; nothing is judged or written.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        replace: as for `run`.
+        rows: rows to read for it at most; the rest is taken to be like them.
+        rate: tokens a second of one GPU. Default: an earlier run's.
+
+    Raises:
+        Problems, UserError, TryAgainError: as for `check`.
+
+    Example:
+        >>> planned = moderay.plan("job.yaml", rate=10_000)
+        >>> planned.forecast.rows, planned.forecast.requests
+        (600, 1200)
+    """
+    from moderay.pipeline.estimate import forecast
+    from moderay.pipeline.plan import make_plan
+
+    _check_positive("rows", rows)
+    _check_positive("rate", rate)
+    checked = check(job, sets)
+    work = make_plan(checked, replace)
+    return PlannedRun(checked, work, forecast(checked, work, rows, rate))
+
+
+def run(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    replace: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Label what is selected and not published yet, as `moderay run` does.
+
+    Ray is started where none is; a cluster's is taken from `RAY_ADDRESS`. What is saved when a run
+    ends early is not judged again: the same call goes on from there.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        replace: judge again what the output holds under another cascade.
+        retry_failed: judge rows again that timed out, did not parse or met an engine error.
+        prune: remove the labels of shards that are gone from the input.
+        progress: where progress is shown. Default: nowhere.
+
+    Raises:
+        Problems, UserError: something must be changed first.
+        TryAgainError: the same call, later, goes on.
+        StoppedError: a limit was reached.
+
+    Example:
+        >>> outcome = moderay.run("job.yaml")
+        >>> outcome.exit_status, outcome.judged
+        (0, 600)
+    """
+    from moderay.pipeline import flow
+
+    return flow.run(
+        check(job, sets),
+        replace=replace,
+        retry_failed=retry_failed,
+        prune=prune,
+        progress=progress,
+    )
+
+
+@overload
+def read_labels(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = ...,
+    *,
+    format: Literal["polars"] = ...,
+) -> polars.LazyFrame: ...
+
+
+@overload
+def read_labels(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = ...,
+    *,
+    format: Literal["arrow"],
+) -> pyarrow.dataset.Dataset: ...
+
+
+def read_labels(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    format: Literal["polars", "arrow"] = "polars",
+) -> polars.LazyFrame | pyarrow.dataset.Dataset:
+    """The labels of an output: the published shards, and none of moderay's own files.
+
+    The keys of hive folders, such as `date=2026-11-20/`, become text columns where all label files
+    lie in folders of the same keys and have no columns of these names.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        format: `polars` for a LazyFrame, `arrow` for a dataset of pyarrow.
+
+    Raises:
+        UserError: there are no labels, or not yet.
+
+    Example:
+        >>> labels = moderay.read_labels("labels")
+        >>> labels.filter("flagged").select("id", "flagged").head(1).collect().to_dicts()
+        [{'id': 0, 'flagged': True}]
+        >>> moderay.read_labels("labels", format="arrow").count_rows()
+        600
+    """
+    from moderay.core.errors import UserError
+    from moderay.labels.reader import open_labels, scan_labels
+
+    if format not in ("polars", "arrow"):
+        raise UserError(f"format {format!r}: valid are polars, arrow")
+    return (scan_labels if format == "polars" else open_labels)(os.fspath(url), storage or {})
+
+
+def filter(
+    job: JobSource | None = None,
+    sets: Sequence[str] = (),
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    keep: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    thresholds: Mapping[str, float] | Sequence[str] = (),
+    unselected: Unselected | None = None,
+    verdicts: bool = False,
+    progress: Progress | None = None,
+    labelled: Callable[[Outcome], None] | None = None,
+    filtered: Callable[[int, int], None] | None = None,
+) -> Filtered:
+    """Keep the rows of a data set that a rule over their labels allows.
+
+    The others are removed or held, with the reasons. What of a job is not labelled yet is labelled
+    first; of finished labels no job is needed.
+
+    Args:
+        job: a job file's path, or a `Job`; its `filter:` says what is not said here.
+        sets: `key=value`, as of `--set` on the command line.
+        labels: finished labels, instead of a job.
+        keep: rows to keep: Polars SQL over the verdict columns.
+        out: where `kept/`, `removed/` and `held/` go.
+        thresholds: by policy id, where not those of the labels; or `policy=number`, as of
+            `--threshold` on the command line.
+        unselected: what becomes of rows that were not to be judged: `keep`, `remove` or `hold`.
+        verdicts: whether kept rows have the verdict columns too.
+        progress: where the labelling's progress is shown. Default: nowhere.
+        labelled: called with how the labelling ended, before the filter begins.
+        filtered: called with the number of filtered shards and of all, after each.
+
+    Raises:
+        Problems: with everything wrong, before anything is written.
+        UserError: the labels are not finished, or there are none.
+        StoppedError: stopped by Ctrl-C; the same call goes on from there.
+
+    Example:
+        >>> filtered = moderay.filter(labels="labels", keep="NOT spam.violates", out="clean")
+        >>> filtered.card.rows.kept, filtered.card.rows.removed
+        (300, 300)
+    """
+    from moderay.core.errors import UserError
+    from moderay.tasks.filter.filter import filter_labels
+    from moderay.tasks.filter.request import check_job, filter_request
+    from moderay.tasks.filter.request import read_labels as finished_labels
+
+    if (job is None) == (labels is None):
+        raise UserError("filter takes either a job file or --labels DIR")
+    checked = None if job is None else check(job, sets)
+    request = filter_request(
+        None if checked is None else checked.job,
+        keep,
+        _absolute(out),
+        _assignments(thresholds),
+        unselected,
+        verdicts,
+    )
+    url = _absolute(labels) or ""
+    storage: Mapping[str, Any] = {}
+    if checked is not None:
+        check_job(request, checked)
+        outcome = run(checked, progress=progress)
+        if labelled is not None:
+            labelled(outcome)
+        url = checked.job.output.path
+        storage = checked.job.storage
+    finished = finished_labels(url, storage)
+    return filter_labels(finished, request, storage, filtered or (lambda shards, total: None))
+
+
+def trend(
+    job: JobSource | None = None,
+    sets: Sequence[str] = (),
+    *,
+    outputs: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    nights: int = 30,
+) -> Trend:
+    """Nights side by side: flagged shares, what has changed since when, failures and cost.
+
+    Args:
+        job: a job file's path, or a `Job`: its alarms, its storage, and by default its output.
+        sets: `key=value`, as of `--set` on the command line.
+        outputs: outputs, folders of outputs, or globs, instead of the job's output.
+        nights: nights to look at, the last ones.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: there is nothing to look at.
+
+    Example:
+        >>> nights = moderay.trend(outputs=["labels"])
+        >>> [night.rows for night in nights.nights], nights.policies["spam"].flagged[0].value
+        ([600], 0.5)
+    """
+    from moderay.config.job import Alarms
+    from moderay.core.errors import UserError
+    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import trend as compare_nights
+
+    _check_positive("nights", nights)
+    loaded = None if job is None else _loaded(job, sets)
+    if isinstance(outputs, str | os.PathLike):
+        outputs = [outputs]
+    urls = [os.fspath(url) for url in outputs] or ([loaded.output.path] if loaded else [])
+    if not urls:
+        raise UserError("trend takes outputs, a folder of them, or --job JOB")
+    storage = loaded.storage if loaded else {}
+    alarms = loaded.alarms if loaded else Alarms()
+    return compare_nights(read_nights(urls, storage)[-nights:], alarms)
+
+
+def calibrate(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    policy: str,
+    out: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    gold: str | None = None,
+    judge: Literal["screen", "glance"] = "screen",
+    max_miss: float = 0.05,
+    confidence: float = 0.95,
+    rows: int = 200_000,
+) -> Mapping[str, str]:
+    """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        policy: id of the policy.
+        out: folder to write, which the job's cascade then names.
+        labels: an output of the same input, judged by the job's last judge.
+        gold: instead of labels, an input column in which people said; null is unknown.
+        judge: `screen` or `glance`.
+        max_miss: share of violations that may be missed, between 0 and 1.
+        confidence: how sure that is, between 0 and 1.
+        rows: contents to calibrate on at most, chosen by hash.
+
+    Returns:
+        What a person wants to know of what was made, by title.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: an argument is wrong, or too little is labelled; nothing is written then.
+
+    Example:
+        >>> made = moderay.calibrate("job.yaml", policy="spam", labels="labels", out="screens/spam")
+        >>> made["promise"]
+        'misses at most 0.05 of violations, with confidence 0.95'
+    """
+    from moderay.tasks.calibrate.calibrate import CalibrationRequest, calibrate_judge
+
+    truth = None if labels is None else os.fspath(labels)
+    request = CalibrationRequest(policy, judge, Path(out), truth, gold, max_miss, confidence, rows)
+    return calibrate_judge(check(job, sets), request)
+
+
+def label(
+    ds: ray.data.Dataset,
+    content: str,
+    policies: Sequence[str | os.PathLike[str]],
+    model: Model | Mapping[str, Any] | str | None = None,
+    **settings: Any,
+) -> ray.data.Dataset:
+    r"""Add verdict columns to a Ray Dataset in somebody's own pipeline.
+
+    The columns: `content_hash`, `flagged`, and a struct per policy, named by its id, as in a label
+    file. Lazy: nothing is judged before the result is consumed.
+
+    Args:
+        ds: the Dataset.
+        content: column of text, bytes or conversations, or a template such as
+            `"{title}\n\n{body}"`.
+        policies: policy folders.
+        model: `model:` of a job file, as keys and values or as a `Model`; or its source alone.
+            Default: `tiny`, which is for trying only.
+        **settings: sections of a job file: `cascade`, `windows`, `unit`, `limits`, `audit`.
+
+    Raises:
+        Problems: with everything wrong in the arguments. A column that Ray does not know before
+            the Dataset runs is looked for when it does.
+
+    Example:
+        >>> ds = ray.data.from_items([{"text": "claim your prize"}, {"text": "hello there"}])
+        >>> labelled = moderay.label(ds, "text", ["policies/spam"], model="scripted:script.yaml")
+        >>> sorted(labelled.take_all(), key=lambda row: row["text"])[0]["spam"]["label"]
+        'SP4'
+        >>> moderay.label(ds, "txt", ["policies/spam"], model="scripted:script.yaml")
+        Traceback (most recent call last):
+        ...
+        moderay.core.errors.Problems: label: content: no column 'txt'...
+    """
+    from moderay.tasks.embed import embedded_job, label_dataset
+
+    return label_dataset(ds, *embedded_job(content, policies, model, settings))
+
+
+def _listed(texts: Sequence[str]) -> Sequence[str]:
+    """One text, where several may be given, as the list that it is meant to be."""
+    return [texts] if isinstance(texts, str) else texts
+
+
+def _assignments(thresholds: Mapping[str, float] | Sequence[str]) -> Sequence[str]:
+    """Thresholds as the command line has them."""
+    if isinstance(thresholds, Mapping):
+        return [f"{policy}={threshold!r}" for policy, threshold in thresholds.items()]
+    return _listed(thresholds)
+
+
+def _absolute(url: str | os.PathLike[str] | None) -> str | None:
+    """A path as Ray's workers find it too, whose working directory may be another; URLs stay."""
+    from moderay.config.paths import absolute_path
+
+    return absolute_path(os.fspath(url), Path.cwd()) if url else None
+
+
+def _check_positive(name: str, number: float | None) -> None:
+    """Raises `Problems` for an argument that is zero or less."""
+    from moderay.core.errors import Problem, Problems
+
+    if number is not None and number <= 0:
+        raise Problems([Problem(name, None, f"a number above 0 is wanted, not {number}")])
+
+
+def _loaded(job: JobSource, sets: Sequence[str]) -> Job:
+    """A job whose input and output need not be looked at."""
+    from moderay.config.job import Job
+    from moderay.config.job_file import load_again, load_job
+    from moderay.pipeline.check import Checked
+
+    if isinstance(job, Checked):
+        job = job.job
+    if isinstance(job, Job):
+        return load_again(job, _listed(sets))[0]
+    return load_job(_path_of(job), _listed(sets))[0]
+
+
+def _path_of(job: str | os.PathLike[str]) -> str:
+    """A job file's path. Raises `Problems` for what is no path either."""
+    from moderay.core.errors import Problem, Problems
+
+    if isinstance(job, str | os.PathLike):
+        return os.fspath(job)
+    message = f"the path of a job file or a Job is wanted, not {type(job).__name__}"
+    hint = "Job.from_dict makes a Job of keys and values"
+    raise Problems([Problem("job", None, message, hint)])

@@ -1,0 +1,156 @@
+"""check, plan, run: what is done with a job file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from moderay.cli.console import JobFile, Sets, err, out, printable, warn, warn_of_model
+from moderay.cli.plan_table import show_plan
+from moderay.cli.tables import show_brief, show_outcome, verdict_text
+
+if TYPE_CHECKING:
+    from moderay.pipeline.check import Checked
+
+# Characters of a content that `run --show` prints.
+EXCERPT = 60
+
+
+def check(job: JobFile, sets: Sets = None) -> None:
+    """Report everything wrong with a job, its policies and its input; judge nothing."""
+    from moderay import api
+
+    checked = api.check(job, sets or ())
+    warn_of_model(checked.job.model)
+    for name, reason in checked.scan.unreadable:
+        warn(f"warning: {name} cannot be read and will be left out: {reason}")
+    out.print(
+        f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
+        f"{len(checked.policies)} policies"
+    )
+
+
+def plan(
+    job: JobFile,
+    sets: Sets = None,
+    replace: Annotated[bool, typer.Option("--replace", help="As for run.")] = False,
+    rows: Annotated[
+        int,
+        typer.Option(
+            "--rows", min=1, help="Rows to read at most; the rest is taken to be like them."
+        ),
+    ] = 20_000,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate",
+            help="Tokens a second of one GPU, as run shows them. Default: an earlier run's.",
+        ),
+    ] = None,
+) -> None:
+    """Show what a run would do and cost: rows, requests, tokens and GPU hours."""
+    from moderay import api
+
+    show_plan(api.plan(job, sets or (), replace=replace, rows=rows, rate=rate))
+
+
+def run(
+    job: JobFile,
+    sets: Sets = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Judge again what the output holds under another cascade."),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Judge rows again that timed out, did not parse or met an engine error.",
+        ),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Remove the labels of shards that are gone from the input."),
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Judge only the first N rows, and write nothing."),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the verdicts (with --limit).")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit status 1 with an alarm: of the audit, or of the trend."
+        ),
+    ] = False,
+    brief: Annotated[
+        bool,
+        typer.Option(
+            "--brief",
+            help="End with a few lines for a pager: what is new, flagged and failed, and alarms.",
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with the same as one JSON object.")
+    ] = False,
+    progress_file: Annotated[
+        Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")
+    ] = None,
+    truth: Annotated[
+        str,
+        typer.Option(
+            "--agreement",
+            hidden=True,
+            metavar="PREFIX",
+            help="Compare with truth columns PREFIX<policy>.",
+        ),
+    ] = "",
+) -> None:
+    """Label what is selected and not published yet."""
+    from moderay import api
+
+    checked = api.check(job, sets or ())
+    warn_of_model(checked.job.model)
+    for name, reason in checked.scan.unreadable:
+        warn(f"warning: {name} cannot be read and is left out: {reason}")
+    if limit is not None:
+        _show_first_rows(checked, limit, show)
+        return
+    from moderay.pipeline.control.progress import Progress
+
+    outcome = api.run(
+        checked,
+        replace=replace,
+        retry_failed=retry_failed,
+        prune=prune,
+        progress=Progress(err, log=progress_file),
+    )
+    if brief or as_json:
+        show_brief(checked.job, outcome, as_json)
+    else:
+        show_outcome(checked, outcome)
+    if truth:
+        from moderay.tasks.agreement import agreement
+
+        out.print(f"agreement {agreement(checked, truth):.2f}")
+    raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest.alarms))))
+
+
+def _show_first_rows(checked: Checked, limit: int, show: bool) -> None:
+    """Judge the first rows here and now, without the output."""
+    from moderay.tasks.quick_look import judge_first_rows
+
+    rows = judge_first_rows(checked, limit, EXCERPT)
+    if show:
+        policies = [policy.id for policy in checked.policies]
+        table = Table("row", "content", *policies)
+        for row in rows:
+            text = printable(" ".join(row["text"].split())[:EXCERPT])
+            table.add_row(str(row["row"]), text, *[verdict_text(row[name]) for name in policies])
+        out.print(table)
+    out.print(f"{len(rows)} rows judged, nothing written")

@@ -1,0 +1,190 @@
+"""filter, trend, calibrate: what is done with labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+from rich.table import Table
+
+from moderay.cli.console import JobFile, Sets, err, out, warn_of_model
+from moderay.cli.tables import show_filter, show_outcome, show_trend
+
+if TYPE_CHECKING:
+    from moderay.config.job import Unselected
+    from moderay.pipeline.check import Checked
+    from moderay.pipeline.flow import Outcome
+
+
+def filter(
+    job: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Job file (YAML): what of it is not labelled yet is labelled first.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep", metavar="RULE", help="Rows to keep: Polars SQL over the verdict columns."
+        ),
+    ] = None,
+    folder: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Where kept/, removed/ and held/ go.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="DIR", help="Finished labels, instead of a job."),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold", metavar="POLICY=NUMBER", help="Decide a policy under another threshold."
+        ),
+    ] = None,
+    unselected: Annotated[
+        str | None,
+        typer.Option("--unselected", help="Rows that were not to be judged: keep, remove or hold."),
+    ] = None,
+    verdicts: Annotated[
+        bool, typer.Option("--verdicts", help="Kept rows have the verdict columns too.")
+    ] = False,
+    sets: Sets = None,
+) -> None:
+    """Keep the rows that a rule over their labels allows; remove or hold the others."""
+    from moderay import api
+    from moderay.pipeline.control.progress import Progress
+
+    checked = None if job is None else api.check(job, sets or ())
+    runs: list[Outcome] = []
+    waiting = err.status("filtering")
+
+    def labelled(outcome: Outcome) -> None:
+        assert checked is not None
+        show_outcome(checked, outcome)
+        runs.append(outcome)
+
+    def filtered(shards: int, total: int) -> None:
+        waiting.start()
+        waiting.update(f"filtering: {shards:,} of {total:,} shards")
+
+    if checked is not None:
+        warn_of_model(checked.job.model)
+    try:
+        done = api.filter(
+            checked,
+            labels=labels,
+            keep=keep,
+            out=folder,
+            thresholds=threshold or (),
+            unselected=cast("Unselected | None", unselected),  # checked with the rest
+            verdicts=verdicts,
+            progress=Progress(err),
+            labelled=labelled,
+            filtered=filtered,
+        )
+    finally:
+        waiting.stop()
+    show_filter(done, folder or _folder_of_job(checked))
+    raise typer.Exit(max([done.exit_status, *[outcome.exit_status for outcome in runs]]))
+
+
+def _folder_of_job(checked: Checked | None) -> str:
+    return checked.job.filter.out if checked is not None and checked.job.filter is not None else ""
+
+
+def trend(
+    outputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Outputs, folders of outputs, or globs. Default: the job's output.",
+            show_default=False,
+        ),
+    ] = None,
+    job: Annotated[
+        Path | None, typer.Option("--job", help="Job file: its alarms, and its storage.")
+    ] = None,
+    nights: Annotated[
+        int, typer.Option("--nights", min=1, help="Nights to look at, the last ones.")
+    ] = 30,
+    price: Annotated[
+        float | None, typer.Option("--gpu-hour", help="What an hour of a GPU costs.")
+    ] = None,
+    chart: Annotated[
+        Path | None, typer.Option("--chart", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 with an alarm.")] = False,
+    sets: Sets = None,
+) -> None:
+    """Show nights side by side: flagged shares, changes, failures, cost; and alarms."""
+    from moderay import api
+    from moderay.labels.analysis.chart import picture
+    from moderay.labels.analysis.trend import trend_json
+
+    compared = api.trend(job, sets or (), outputs=outputs or (), nights=nights)
+    if chart is not None:
+        picture(compared, chart)
+    if as_json:
+        print(trend_json(compared))
+    else:
+        show_trend(compared, price)
+    raise typer.Exit(int(strict and bool(compared.alarms)))
+
+
+def calibrate(
+    job: JobFile,
+    policy: Annotated[str, typer.Option("--policy", help="Id of the policy.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder to write, which the job's cascade then names.")
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="OUTPUT",
+            help="An output of the same input, judged by the job's last judge.",
+        ),
+    ] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(
+            "--gold",
+            metavar="COLUMN",
+            help="An input column in which people said; null is unknown.",
+        ),
+    ] = None,
+    judge: Annotated[
+        Literal["screen", "glance"], typer.Option("--judge", help="What to make.")
+    ] = "screen",
+    max_miss: Annotated[
+        float, typer.Option("--max-miss", help="Share of violations that may be missed.")
+    ] = 0.05,
+    confidence: Annotated[float, typer.Option("--confidence", help="How sure that is.")] = 0.95,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1, help="Contents to calibrate on at most, chosen by hash.")
+    ] = 200_000,
+    sets: Sets = None,
+) -> None:
+    """Make a screen, or a band, that misses at most a stated share of violations."""
+    from moderay import api
+
+    made = api.calibrate(
+        job,
+        sets or (),
+        policy=policy,
+        out=folder,
+        labels=labels,
+        gold=gold,
+        judge=judge,
+        max_miss=max_miss,
+        confidence=confidence,
+        rows=rows,
+    )
+    table = Table(show_header=False, box=None)
+    for title, text in made.items():
+        table.add_row(title, text)
+    out.print(table)
+    out.print(f"written: {folder}; in the job: - {judge}: {folder}", soft_wrap=True)

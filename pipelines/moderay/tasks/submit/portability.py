@@ -1,0 +1,78 @@
+"""What of a job file must not go to another machine: paths of this one, and secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from moderay.config.paths import SCRIPTED
+from moderay.config.yaml_document import VARIABLE, Document
+from moderay.core.storage import shown
+
+# Keys whose values are secrets, in the options of stores and engines.
+_SECRET = re.compile(
+    r"(?:^|_)(?:key|secret|token|password|passwd|credentials?|connection_string)$", re.IGNORECASE
+)
+_SHARED = "a URL, or the absolute path of a folder that all nodes share"
+_ENVIRONMENT = (
+    "leave it out and set the store's usual variables there, or write ${NAME} in "
+    "storage:, which is filled in there"
+)
+
+
+def note_what_stays_here(document: Document, folder: Path) -> None:
+    """Note, as the document's problems, whatever would mean something else there, or be seen.
+
+    Args:
+        document: A job file.
+        folder: Where it lies.
+    """
+    for key, value in _texts(document.data):
+        for message, hint in (*_path_problems(key, value, folder), *_secret_problems(key, value)):
+            document.wrong(key, f"{key}: {message}", hint)
+
+
+def _path_problems(key: str, value: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """Messages and hints."""
+    section, _, rest = key.partition(".")
+    is_data = (section in ("input", "output") and rest.split(".")[0] == "path") or (
+        section == "reuse"
+    )
+    if is_data:
+        if "://" not in value and not value.startswith(("/", "${")):
+            yield f"{value!r} lies beside the job file, where no node of a cluster looks", _SHARED
+    elif key == "model.source":
+        is_remote = value.startswith((SCRIPTED, "/")) or "://" in value
+        if not is_remote and (folder / value).is_dir():
+            yield (
+                f"the folder {value!r} is not shipped: weights are too large",
+                f"a hub id, {_SHARED}",
+            )
+
+
+def _secret_problems(key: str, value: str) -> Iterator[tuple[str, str]]:
+    """Messages and hints."""
+    if shown(value) != value:
+        yield "user and password in a URL would lie on the cluster in clear", _ENVIRONMENT
+    in_storage = key.startswith("storage.")
+    if not in_storage and not key.startswith("model.engine."):
+        return
+    if _SECRET.search(key.rpartition(".")[2]) and not VARIABLE.search(value):
+        yield (
+            "a secret would lie on the cluster in clear",
+            _ENVIRONMENT if in_storage else "set it in the workers' environment",
+        )
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text below, with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, below in value.items():
+            yield from _texts(below, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for number, below in enumerate(value):
+            yield from _texts(below, f"{key}.{number}".lstrip("."))
