@@ -455,7 +455,7 @@ def _vocabulary(source: str | None) -> Any:
 
 def _notice(model: Any) -> None:
     """What a person should know of a model before it judges."""
-    from moderay.engines.remote import KEY, is_private
+    from moderay.engines.remote.access import KEY, is_private
 
     if model.endpoint is None and model.source == "tiny":
         print(f"note: {checkpoint.TINY_NOTICE}", file=sys.stderr)

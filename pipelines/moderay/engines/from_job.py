@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moderay.config.job import SCRIPTED, Job
 from moderay.engines.base import EngineSpec
-from moderay.engines.remote import RemoteSpec
+from moderay.engines.remote.spec import RemoteSpec
 from moderay.engines.scripted import ScriptedSpec
 from moderay.engines.vllm import gpu_profiles
 from moderay.engines.vllm.engine import VllmSpec
