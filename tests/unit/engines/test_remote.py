@@ -23,8 +23,8 @@ from moderay.core.verdicts import structs
 from moderay.corpus.content import text_windows, texts
 from moderay.engines.base import EngineDeadError, Token
 from moderay.engines.from_job import engine_spec
-from moderay.engines.harmony.answer import label_scores
 from moderay.engines.harmony.prompt import instructions
+from moderay.engines.harmony.scores import label_scores
 from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.remote.access import KEY, is_private
