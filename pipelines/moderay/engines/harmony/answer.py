@@ -1,8 +1,8 @@
 """Output token ids -> answer, strictly.
 
-That is exactly one final channel with one allowed label, or nothing. Whatever is damaged (cut off, a
-broken header, no channel, two finals, a label that is none of the policy's) has no answer, and its
-judge asks again. A label is never guessed from the reasoning.
+That is exactly one final channel with one allowed label, or nothing. Whatever is damaged (cut off,
+a broken header, no channel, two finals, a label that is none of the policy's) has no answer, and
+its judge asks again. A label is never guessed from the reasoning.
 """
 
 from __future__ import annotations

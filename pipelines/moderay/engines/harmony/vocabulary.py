@@ -49,7 +49,7 @@ class HarmonyVocabulary:
 
     def __init__(self) -> None:
         """Loads it, which takes a moment."""
-        from openai_harmony import (  # noqa: PLC0415 (heavy; a checkpoint of ours has no need of it)
+        from openai_harmony import (
             HarmonyEncodingName,
             load_harmony_encoding,
         )
@@ -91,7 +91,7 @@ class CheckpointVocabulary:
 
     def __init__(self, source: str) -> None:
         """Reads both; `source`: the checkpoint, as `checkpoint.text` takes it."""
-        from tokenizers import Tokenizer  # noqa: PLC0415 (heavy; the real models have no need of it)
+        from tokenizers import Tokenizer
 
         self._source = source
         self._bpe = Tokenizer.from_str(checkpoint.text(source, VOCABULARY) or "")
