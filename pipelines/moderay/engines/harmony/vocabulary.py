@@ -49,7 +49,7 @@ class HarmonyVocabulary:
 
     def __init__(self) -> None:
         """Loads it, which takes a moment."""
-        from openai_harmony import (
+        from openai_harmony import (  # noqa: PLC0415  heavy, and not needed with `tiny`
             HarmonyEncodingName,
             load_harmony_encoding,
         )
@@ -91,7 +91,7 @@ class CheckpointVocabulary:
 
     def __init__(self, source: str) -> None:
         """Reads both; `source`: the checkpoint, as `checkpoint.text` takes it."""
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer  # noqa: PLC0415  heavy, and needed with `tiny` only
 
         self._source = source
         self._bpe = Tokenizer.from_str(checkpoint.text(source, VOCABULARY) or "")

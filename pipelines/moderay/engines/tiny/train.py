@@ -45,7 +45,7 @@ IGNORED = -100
 SINK_ATTENTION = "sink"
 
 
-def sink_attention(
+def sink_attention(  # noqa: PLR0913, PLR0917  called by transformers
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,

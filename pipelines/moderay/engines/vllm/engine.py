@@ -166,8 +166,8 @@ class VllmSpec:
             )
         folder = await asyncio.to_thread(checkpoint.located, self.source)
         _quiet()
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  late: it takes seconds
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415  late: it takes seconds
 
         try:
             args = AsyncEngineArgs(**self._arguments(folder))
@@ -219,7 +219,7 @@ def gpu_here() -> Gpu | None:
     as long as the process lives.
     """
     _quiet()
-    from vllm.platforms import current_platform
+    from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
 
     if not current_platform.is_cuda():
         return None
@@ -237,11 +237,11 @@ class VllmEngine:
 
     def __init__(self, llm: Any, source: str) -> None:
         """Takes over `llm`, an `AsyncLLM`; `source`: the model's, for its vocabulary."""
-        from vllm.sampling_params import (
+        from vllm.sampling_params import (  # noqa: PLC0415  late: it takes seconds
             RequestOutputKind,
             SamplingParams,
         )
-        from vllm.v1.engine import exceptions
+        from vllm.v1.engine import exceptions  # noqa: PLC0415  late: it takes seconds
 
         control = vocabulary(source).control
         self._llm = llm
