@@ -8,7 +8,7 @@ from support.endpoint import NAME, Endpoint, served_beside
 from support.faulty import Faults
 from support.outputs import labels
 
-from moderay.engines.remote import KEY
+from moderay.engines.remote.access import KEY
 
 pytestmark = pytest.mark.slow
 

@@ -40,7 +40,7 @@ def warn(text: str) -> None:
 def warn_of_model(model: Model) -> None:
     """What a person should know of a model before it judges."""
     from moderay.engines.checkpoint import TINY_NOTICE
-    from moderay.engines.remote import KEY, is_private
+    from moderay.engines.remote.access import KEY, is_private
 
     if model.endpoint is None and model.source == "tiny":
         warn(f"note: {TINY_NOTICE}")

@@ -1,19 +1,20 @@
-"""A model's files, wherever they lie: in a folder, in this package (`tiny`), in an object store, or
-on a hub.
+"""A model's files, wherever they lie.
 
-Those of an object store are fetched once per machine, by whichever engine comes first. Credentials
-and endpoint come from the environment of the process that fetches.
+That is in a folder, in this package (`tiny`), in an object store, or on a hub. Those of an object
+store are fetched once per machine, by whichever engine comes first. Credentials and endpoint come
+from the environment of the process that fetches.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from moderay.core.errors import UserError
 from moderay.core.events import event
@@ -37,9 +38,20 @@ CACHE = "MODERAY_CACHE"
 
 
 def located(source: str) -> str:
-    """A model's source as a library takes it on this machine: `tiny` lies where this package does,
-    on each machine elsewhere; a folder of an object store is fetched, if nobody has yet. Raises
-    `UserError` or `TryAgainError` where that cannot be done.
+    """A model's source as a library takes it on this machine.
+
+    `tiny` lies where this package does, on each machine elsewhere; a folder of an object store is
+    fetched, if nobody has yet.
+
+    Args:
+        source: A hub id, a folder, a URL, or `tiny`.
+
+    Returns:
+        A folder of this machine, or the hub id.
+
+    Raises:
+        UserError: It holds no model, or this disk has no room for it.
+        TryAgainError: The store does not answer.
     """
     if source == TINY:
         return str(TINY_FOLDER)
@@ -47,8 +59,10 @@ def located(source: str) -> str:
 
 
 def identity(source: str) -> str:
-    """A hub id as it is; a folder by its files' names and sizes and the text of its config,
-    wherever it lies.
+    """What a judge key has of a model.
+
+    A hub id as it is; a folder by its files' names and sizes and the text of its config, wherever
+    it lies.
     """
     if "://" in source:
         sizes = {name: int(info["size"]) for name, info in _listed(source).items()}
@@ -72,29 +86,30 @@ def text(source: str, name: str) -> str | None:
 
 
 def _fetched(source: str) -> Path:
-    """The folder of this machine that holds a model of an object store, whole. Other weights at the
-    same place are another folder.
+    """The folder of this machine that holds a model of an object store, whole.
+
+    Other weights under the same URL are another folder.
     """
-    found = _listed(source)
+    files = _listed(source)
     kept = Path(os.environ.get(CACHE) or Path.home() / ".cache/moderay") / "weights"
     folder = kept / digest(
-        [source, sorted((name, int(info["size"]), version(info)) for name, info in found.items())]
+        [source, sorted((name, int(info["size"]), version(info)) for name, info in files.items())]
     )
     folder.mkdir(parents=True, exist_ok=True)
     # Of several engines on a machine one fetches, and the others find it done; a lock ends with the
     # process that holds it.
-    with open(f"{folder}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(f"{folder}.lock"):
         for cut_off in folder.glob("*.part"):
             cut_off.unlink()
-        missing = {name: info for name, info in found.items() if not (folder / name).is_file()}
+        missing = {name: info for name, info in files.items() if not (folder / name).is_file()}
         if missing:
             _fetch(source, missing, folder)
     return folder
 
 
 def _fetch(source: str, files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    needed, free = sum(int(info["size"]) for info in files.values()), shutil.disk_usage(folder).free
+    needed = sum(int(info["size"]) for info in files.values())
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"model {shown(source)!r} needs {needed / 1e9:,.1f} GB in {folder.parent} on "
@@ -126,8 +141,8 @@ def _listed(source: str) -> dict[str, Mapping[str, Any]]:
     with plain_errors(source):
         fs, path = filesystem(source)
         fs.invalidate_cache()
-        found = patiently(fs, lambda: fs.ls(path, detail=True))
-    files = {info["name"].rsplit("/", 1)[1]: info for info in found if info["type"] == "file"}
+        entries = patiently(fs, lambda: fs.ls(path, detail=True))
+    files = {info["name"].rsplit("/", 1)[1]: info for info in entries if info["type"] == "file"}
     loaded = {name: info for name, info in files.items() if name.endswith(LOADED)}
     if "config.json" not in loaded or not any(name.endswith(".safetensors") for name in loaded):
         raise UserError(f"{shown(source)} holds no model: config.json and *.safetensors are needed")

@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,38 +48,86 @@ from moderay.engines.harmony.vocabulary import (
 )
 
 
-class Rule(BaseModel):
-    """What is answered where `content` (and `policy`, where given) is found."""
+class ScriptedAnswer(BaseModel):
+    """What is answered to prompts that match, or how they fail."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     content: str = ""
+    """Regular expression, searched in the content."""
     policy: str = ""
+    """Regular expression, searched in the developer message; `^` is the start of any line."""
     answer: str = ""
+    """Body of the final channel."""
     reasoning: str = ""
+    """Body of the analysis channel."""
     p: float = Field(default=0.9, gt=0, lt=1)
+    """Probability of the answer's next token, against all others together."""
     glance: float | None = Field(default=None, gt=0, lt=1)
+    """The same where no reasoning comes before; None: `p`."""
     output: str | None = None
+    """The whole output instead, with control tokens as they are spelled."""
     fail: Literal["request", "dead", "hang", "exit"] | None = None
+    """Alone, with all the engine works on, never ending, or with the process."""
     during: str | None = Field(default=None, alias="while")
+    """A file: this answer holds as long as it exists."""
 
 
 class Delay(BaseModel):
+    """How long an answer takes, log-normal."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
     mean_s: float = 0.0
+    """Seconds."""
     sigma: float = 0.0
+    """Of the logarithm; 0: always the mean."""
 
 
 class Script(BaseModel):
+    """The file."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
-    default: Rule = Rule()
+    default: ScriptedAnswer = ScriptedAnswer()
+    """Where no rule matches."""
     delay: Delay = Delay()
+    """Before every answer."""
     log: str | None = None
-    rules: tuple[Rule, ...] = ()
+    """A file that gets one byte for every answer."""
+    rules: tuple[ScriptedAnswer, ...] = ()
+    """The first that matches holds."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a prompt stands.
+
+    Attributes:
+        answer: What the script has for it.
+        final: Ids of the final channel's body so far.
+        reasoned: Whether a reasoning comes before.
+    """
+
+    answer: ScriptedAnswer
+    final: list[int]
+    reasoned: bool
+
+    @property
+    def p(self) -> float:
+        """Probability of the answer's next token."""
+        if self.reasoned or self.answer.glance is None:
+            return self.answer.p
+        return self.answer.glance
 
 
 @dataclass(frozen=True)
 class ScriptedSpec:
-    """`file`: the script, read on the driver so that workers need no file."""
+    """A scripted engine.
+
+    Attributes:
+        script: Read on the driver, so that workers need no file.
+        max_num_seqs: Answers at once.
+        gpus: None are needed.
+        vocabulary_source: The checkpoint whose vocabulary it speaks; None: harmony's.
+    """
 
     script: Script
     max_num_seqs: int = 256
@@ -88,21 +136,25 @@ class ScriptedSpec:
 
     @classmethod
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:
+        """The script in a YAML file."""
         return cls(
             Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))),
             max_num_seqs,
         )
 
     def identity(self) -> Mapping[str, object]:
+        """The script, but not how long it takes or where it logs."""
         return {
             "model": "scripted",
             "script": digest(self.script.model_dump(exclude={"delay", "log"})),
         }
 
     def here(self) -> ScriptedSpec:
+        """Itself: it is the same on every machine."""
         return self
 
     async def build(self) -> ScriptedEngine:
+        """At once."""
         return ScriptedEngine(self)
 
 
@@ -110,20 +162,25 @@ class ScriptedEngine:
     """Answers as many requests at once as its spec says; the others wait."""
 
     def __init__(self, spec: ScriptedSpec) -> None:
+        """Its delays are those of seed 0."""
         self._script = spec.script
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
         self._slots = asyncio.Semaphore(spec.max_num_seqs)
         self._random = random.Random(0)
         self._death = asyncio.Event()
         self._output = functools.cache(self._rendered)
-        self._developer = functools.lru_cache(64)(lambda ids: self._vocab.decode(ids))
+        self._developer = functools.lru_cache(64)(self._vocab.decode)
 
     async def generate(self, request: Request) -> Completion:
+        """What the script says, after its delay.
+
+        Raises:
+            RequestFailedError: The script says so.
+            EngineDeadError: It says so of any request that is answered meanwhile.
+        """
         async with self._slots:
-            answer, death = (
-                asyncio.ensure_future(self._answer(request)),
-                asyncio.ensure_future(self._death.wait()),
-            )
+            answer = asyncio.ensure_future(self._answer(request))
+            death = asyncio.ensure_future(self._death.wait())
             try:
                 await asyncio.wait((answer, death), return_when=asyncio.FIRST_COMPLETED)
                 if self._death.is_set():
@@ -134,33 +191,26 @@ class ScriptedEngine:
                 death.cancel()
 
     async def _answer(self, request: Request) -> Completion:
-        rule, final, reasoned = self._rule(request.prompt)
-        if rule.fail == "request":
+        situation = self._situation(request.prompt)
+        fail = situation.answer.fail
+        if fail == "request":
             raise RequestFailedError("scripted failure")
-        if rule.fail == "exit":
+        if fail == "exit":
             os._exit(1)
-        if rule.fail == "hang":
+        if fail == "hang":
             await asyncio.Event().wait()
         await asyncio.sleep(self._delay())
-        if rule.fail == "dead":
+        if fail == "dead":
             self._death.set()
         if self._script.log is not None:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
         if request.score:
-            return Completion(
-                [request.score[0]],
-                self._logprobs(
-                    rule.answer,
-                    rule.p if reasoned or rule.glance is None else rule.glance,
-                    final,
-                    request.score,
-                ),
-            )
-        return Completion(self._output(rule)[: request.max_tokens], {})
+            return Completion([request.score[0]], self._logprobs(situation, request.score))
+        return Completion(self._output(situation.answer)[: request.max_tokens], {})
 
     def close(self) -> None:
-        pass
+        """Holds nothing that would have to be closed."""
 
     def _delay(self) -> float:
         delay = self._script.delay
@@ -168,10 +218,7 @@ class ScriptedEngine:
             return delay.mean_s
         return self._random.lognormvariate(math.log(delay.mean_s) - delay.sigma**2 / 2, delay.sigma)
 
-    def _rule(self, prompt: list[int]) -> tuple[Rule, list[int], bool]:
-        """The rule for a prompt; of a request for scores the body of its final channel so far, and
-        whether there is a reasoning before it.
-        """
+    def _situation(self, prompt: list[int]) -> Situation:
         control = self._vocab.control
         starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
         ends = [i for i, token in enumerate(prompt) if token == control[END]]
@@ -180,9 +227,14 @@ class ScriptedEngine:
             if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL])
             else []
         )
-        reasoned = len(starts) > 4
+        return Situation(
+            self._matching(prompt, starts, ends), final=final, reasoned=len(starts) > 4
+        )
+
+    def _matching(self, prompt: list[int], starts: list[int], ends: list[int]) -> ScriptedAnswer:
+        """The answer for a prompt; `starts`, `ends`: where its messages' bodies do."""
         if not self._script.rules:
-            return self._script.default, final, reasoned
+            return self._script.default
         content = self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
         policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
         for rule in self._script.rules:
@@ -192,10 +244,10 @@ class ScriptedEngine:
                 and re.search(rule.content, content)
                 and re.search(rule.policy, policy, re.MULTILINE)
             ):
-                return rule, final, reasoned
-        return self._script.default, final, reasoned
+                return rule
+        return self._script.default
 
-    def _rendered(self, rule: Rule) -> list[int]:
+    def _rendered(self, rule: ScriptedAnswer) -> list[int]:
         control, encode = self._vocab.control, self._vocab.encode
         if rule.output is not None:
             spelled = re.split("(" + "|".join(map(re.escape, control)) + ")", rule.output)
@@ -221,15 +273,12 @@ class ScriptedEngine:
         ]
         return [*analysis, *final, control[RETURN]]
 
-    def _logprobs(
-        self, answer: str, p: float, final: list[int], asked: tuple[int, ...]
-    ) -> dict[int, float]:
+    def _logprobs(self, situation: Situation, tokens: tuple[int, ...]) -> dict[int, float]:
         """`p` for the token with which the answer goes on, the rest shared by the others."""
-        body = [*self._vocab.encode(answer), self._vocab.control[RETURN]]
-        following: Any = (
-            body[len(final)] if body[: len(final)] == final and len(final) < len(body) else None
-        )
-        if following not in asked:
-            return dict.fromkeys(asked, -math.log(len(asked)))
-        other = math.log((1 - p) / max(1, len(asked) - 1))
-        return {token: math.log(p) if token == following else other for token in asked}
+        body = [*self._vocab.encode(situation.answer.answer), self._vocab.control[RETURN]]
+        done = len(situation.final)
+        following = body[done] if body[:done] == situation.final and done < len(body) else None
+        if following not in tokens:
+            return dict.fromkeys(tokens, -math.log(len(tokens)))
+        other = math.log((1 - situation.p) / max(1, len(tokens) - 1))
+        return {token: math.log(situation.p) if token == following else other for token in tokens}

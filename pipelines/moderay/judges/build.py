@@ -9,7 +9,7 @@ from moderay.config.job import Job
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems, UserError
 from moderay.engines.base import EngineSpec
-from moderay.engines.remote import RemoteSpec
+from moderay.engines.remote.spec import RemoteSpec
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.judges.cards import BandCard, Teacher
 from moderay.judges.cascade import Cascade, ColumnJudge, EngineJudge, policy_key

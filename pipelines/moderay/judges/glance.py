@@ -18,7 +18,8 @@ from moderay.core.hashing import digest
 from moderay.core.records import RecordRefusedError
 from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted
-from moderay.engines.harmony.answer import label_scores, read_label
+from moderay.engines.harmony.answer import read_label
+from moderay.engines.harmony.scores import label_scores
 from moderay.engines.host import EngineHost
 from moderay.judges.cards import CARD, BandCard
 from moderay.judges.safeguard import DETAIL, Safeguard

@@ -25,13 +25,13 @@ from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
 from moderay.engines.base import Counted, Question, Reply, Request, RequestFailedError
 from moderay.engines.harmony.answer import (
-    label_scores,
     messages,
     parse,
     read_answer,
     read_label,
     reasoning,
 )
+from moderay.engines.harmony.scores import label_scores
 from moderay.engines.harmony.vocabulary import CHANNEL, END, MESSAGE, START
 from moderay.engines.host import EngineHost
 from moderay.judges.safeguard import DETAIL, Safeguard

@@ -10,7 +10,7 @@ from moderay.config.policy import Policy
 from moderay.engines import checkpoint
 from moderay.engines.harmony.answer import label_openings, parse
 from moderay.engines.harmony.vocabulary import vocabulary
-from moderay.engines.scripted import Rule, Script, ScriptedEngine, ScriptedSpec
+from moderay.engines.scripted import Script, ScriptedAnswer, ScriptedEngine, ScriptedSpec
 
 VOCAB = vocabulary(str(checkpoint.TINY_FOLDER))
 JSON = Policy(
@@ -24,7 +24,7 @@ SCRIPTED = ScriptedEngine(ScriptedSpec(Script()))
 
 def ids(text: str) -> list[int]:
     """Tokens of an output in which control tokens are spelled."""
-    return SCRIPTED._rendered(Rule(output=text))
+    return SCRIPTED._rendered(ScriptedAnswer(output=text))
 
 
 THOUGHT = "<|channel|>analysis<|message|>It sells SP2.<|end|><|start|>assistant"

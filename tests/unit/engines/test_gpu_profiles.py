@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from moderay.config.job import Job
 from moderay.core.errors import UserError
 from moderay.engines.from_job import engine_spec
+from moderay.engines.vllm.capacity import EngineNeed, fewest_gpus, refusal
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.engines.vllm.gpu_profiles import (
     FILE,
@@ -23,12 +24,9 @@ from moderay.engines.vllm.gpu_profiles import (
     Profiles,
     Settings,
     Size,
-    Wanted,
-    fewest_gpus,
     model_size,
     most,
     profiles,
-    refusal,
 )
 
 # What drivers report.
@@ -66,13 +64,13 @@ def wanted(
     longest: int = LONGEST,
     gpus: int | None = None,
     kv: str = "auto",
-) -> Wanted:
+) -> EngineNeed:
     shape = (
         settings.max_num_seqs,
         settings.max_num_batched_tokens,
         settings.gpu_memory_utilization,
     )
-    return Wanted(
+    return EngineNeed(
         size, longest, *shape, settings.tensor_parallel_size if gpus is None else gpus, kv
     )
 

@@ -23,11 +23,12 @@ from moderay.core.verdicts import structs
 from moderay.corpus.content import text_windows, texts
 from moderay.engines.base import EngineDeadError, Token
 from moderay.engines.from_job import engine_spec
-from moderay.engines.harmony.answer import label_scores
 from moderay.engines.harmony.prompt import instructions
+from moderay.engines.harmony.scores import label_scores
 from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.host import EngineHost
-from moderay.engines.remote import KEY, is_private, reply
+from moderay.engines.remote.access import KEY, is_private
+from moderay.engines.remote.responses_api import reply
 from moderay.judges.build import fitted
 from moderay.labels.decisions import decide, redecide
 from moderay.pipeline.check import check
@@ -328,7 +329,7 @@ def test_request_that_alone_fails_is_given_up_and_says_why(monkeypatch: pytest.M
 
 def test_outage_behind_a_gateway_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway lists its models all the while, and answers 502 for what is behind it."""
-    monkeypatch.setattr("moderay.engines.remote.DOUBTFUL_S", 0.2)
+    monkeypatch.setattr("moderay.engines.remote.client.DOUBTFUL_S", 0.2)
     monkeypatch.setattr("moderay.engines.host.BROKEN_S", 0.05)
     endpoint, until = Endpoint(), time.monotonic() + 1
 
@@ -364,7 +365,7 @@ def test_what_a_person_must_mend_is_one_sentence_without_the_key(
 
 
 def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moderay.engines.remote.START_S", 0.1)
+    monkeypatch.setattr("moderay.engines.remote.spec.START_S", 0.1)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(status=503)
@@ -372,8 +373,8 @@ def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPa
     with pytest.raises(StoppedError, match=r"does not answer .HTTP status 503.") as stopped:
         asked(handle, ["hello"])
     assert stopped.value.exit_status == 3
-    monkeypatch.setattr("moderay.engines.remote.PATIENCE_S", 0.3)
-    monkeypatch.setattr("moderay.engines.remote.LONGEST_S", 0.1)
+    monkeypatch.setattr("moderay.engines.remote.backoff.PATIENCE_S", 0.3)
+    monkeypatch.setattr("moderay.engines.remote.backoff.LONGEST_S", 0.1)
     endpoint = Endpoint()
 
     async def throttled(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,1 @@
+"""The prompt and answer format of the gpt-oss models."""

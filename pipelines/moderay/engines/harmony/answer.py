@@ -1,20 +1,18 @@
-"""Output token ids -> answer, strictly: exactly one final channel with one allowed label, or
-nothing.
+"""Output token ids -> answer, strictly.
 
-Whatever is damaged (cut off, a broken header, no channel, two finals, a label that is none of the
-policy's) has no answer, and its judge asks again. A label is never guessed from the reasoning.
+That is exactly one final channel with one allowed label, or nothing. Whatever is damaged (cut off,
+a broken header, no channel, two finals, a label that is none of the policy's) has no answer, and
+its judge asks again. A label is never guessed from the reasoning.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderay.config.policy import Policy
-from moderay.engines.base import Token
 from moderay.engines.harmony.vocabulary import (
     CHANNEL,
     CONSTRAIN,
@@ -32,8 +30,13 @@ RATIONALE_CLOSED = '", "rationale": "'
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the assistant: its channel and the tokens of its body, `start` to `end` of the
-    output.
+    """One message of the assistant.
+
+    Attributes:
+        channel: analysis or final.
+        start: Where its body starts in the output, in tokens.
+        end: Where its body ends.
+        closed: Whether it is not cut off.
     """
 
     channel: str
@@ -44,8 +47,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A well-formed answer. `label` is one of the policy's; `final` is where the final channel's
-    body starts.
+    """A well-formed answer.
+
+    Attributes:
+        label: One of the policy's.
+        rationale: None where the policy asks for the label alone.
+        reasoning: The text of the analysis channel.
+        final: Where the final channel's body starts in the output, in tokens.
     """
 
     label: str
@@ -55,16 +63,20 @@ class Answer:
 
 
 def parse(tokens: Sequence[int], policy: Policy, vocab: Vocabulary) -> Answer | None:
-    """The answer in an output (ids after `<|start|>assistant`, the stop token included), or None.
-    Never raises.
+    """The answer in an output, or None; never raises.
+
+    Args:
+        tokens: Ids after `<|start|>assistant`, the stop token included.
+        policy: Its labels, and how the answer is written.
+        vocab: The model's.
     """
-    found = messages(tokens, vocab)
-    if found is None or not all(message.closed for message in found):
+    parts = messages(tokens, vocab)
+    if parts is None or not all(message.closed for message in parts):
         return None
-    finals = [message for message in found if message.channel == "final"]
+    finals = [message for message in parts if message.channel == "final"]
     if (
         len(finals) != 1
-        or finals[0] is not found[-1]
+        or finals[0] is not parts[-1]
         or tokens[finals[0].end] != vocab.control[RETURN]
     ):
         return None
@@ -72,7 +84,7 @@ def parse(tokens: Sequence[int], policy: Policy, vocab: Vocabulary) -> Answer | 
     if read is None:
         return None
     label, rationale = read
-    return Answer(label, rationale, reasoning(tokens, found, vocab), finals[0].start)
+    return Answer(label, rationale, reasoning(tokens, parts, vocab), finals[0].start)
 
 
 def read_answer(text: str, policy: Policy) -> tuple[str, str | None] | None:
@@ -90,111 +102,75 @@ def read_answer(text: str, policy: Policy) -> tuple[str, str | None] | None:
 
 
 def read_label(text: str, policy: Policy) -> str | None:
-    """The label of an answer that was asked for as JSON with nothing else in it. It may be cut off
-    behind the label: white space without end is JSON too.
+    """The label of an answer in JSON with nothing else in it.
+
+    It may be cut off behind the label: white space without end is JSON too.
     """
-    found = re.match(r'\s*\{\s*"label"\s*:\s*"([^"]*)"', text)
-    return found[1] if found and found[1] in policy.labels else None
-
-
-def label_scores(tokens: Sequence[Token], label: str, policy: Policy) -> list[float] | None:
-    """P of each label in the policy's order, from the tokens of an answer that names `label`; they
-    add up to 1. None without tokens.
-
-    At every token of the label as it was written, the likeliest others in its place say how likely
-    it was that another label began there. A label that is not among them has P 0; two that part
-    only behind such a token share its P.
-    """
-    text = "".join(token.text for token in tokens)
-    opened = re.search(r'"label"\s*:\s*"?', text)
-    at, end = (opened.end(), '"') if opened else (len(text) - len(text.lstrip()), "")
-    if not text.startswith(label, at):
-        return None
-    scores, left, weight, offset = (
-        dict.fromkeys(policy.label_names, 0.0),
-        {name: name + end for name in policy.label_names},
-        1.0,
-        0,
-    )
-    for token in tokens:
-        before, offset = text[offset:at] if offset < at else "", offset + len(token.text)
-        if offset <= at or len(left) == 1:
-            continue
-        taken, said = (
-            _named(token.text.removeprefix(before), left),
-            {token.text: 0.0, **token.logprobs},
-        )
-        shares = dict.fromkeys(left, 0.0)
-        for spelled, logprob in said.items():
-            names = _named(spelled.removeprefix(before), left) if spelled.startswith(before) else []
-            for name in names:
-                shares[name] += math.exp(logprob) / len(names)
-        here, total = sum(shares[name] for name in taken), sum(shares.values())
-        scores |= {
-            name: weight * share / total for name, share in shares.items() if name not in taken
-        }
-        weight *= here / total
-        left = {name: left[name][len(token.text.removeprefix(before)) :] for name in taken}
-    return [
-        {**scores, **{name: weight / len(left) for name in left}}[name]
-        for name in policy.label_names
-    ]
-
-
-def _named(spelled: str, left: Mapping[str, str]) -> list[str]:
-    """Whose rest a token may begin."""
-    return [
-        name
-        for name, rest in left.items()
-        if spelled and (rest.startswith(spelled) or spelled.startswith(rest))
-    ]
+    match = re.match(r'\s*\{\s*"label"\s*:\s*"([^"]*)"', text)
+    return match[1] if match and match[1] in policy.labels else None
 
 
 def messages(tokens: Sequence[int], vocab: Vocabulary) -> list[Message] | None:
     """The messages of an output, the last one perhaps cut off; None where the format is broken."""
-    control = vocab.control
-    names = {token: name for name, token in control.items()}
-    found: list[Message] = []
+    names = {token: name for name, token in vocab.control.items()}
+    parts: list[Message] = []
     position = 0
     while position < len(tokens):
-        if found:  # a later message opens with <|start|>assistant
-            body = _until_control(tokens, position + 1, names)
-            if (
-                tokens[position] != control[START]
-                or vocab.decode(tokens[position + 1 : body]) != "assistant"
-            ):
-                return None
-            position = body
-        if position >= len(tokens) or tokens[position] != control[CHANNEL]:
+        message = _message(tokens, position, names, vocab, first=not parts)
+        if message is None:
             return None
-        header = _header(tokens, position + 1, names, vocab)
-        if header is None:
-            return None
-        channel, start = header
-        end = _until_control(tokens, start, names)
-        if end == len(tokens):
-            return [*found, Message(channel, start, end, closed=False)]
-        if names[tokens[end]] not in (END, RETURN):
-            return None
-        found.append(Message(channel, start, end, closed=True))
-        position = end + 1
-        if names[tokens[end]] == RETURN:
-            return found if position == len(tokens) else None
-    return found
+        parts.append(message)
+        if not message.closed:
+            return parts
+        position = message.end + 1
+        if names[tokens[message.end]] == RETURN:
+            return parts if position == len(tokens) else None
+    return parts
 
 
-def reasoning(tokens: Sequence[int], found: Sequence[Message], vocab: Vocabulary) -> str:
+def _message(
+    tokens: Sequence[int],
+    position: int,
+    names: Mapping[int, str],
+    vocab: Vocabulary,
+    *,
+    first: bool,
+) -> Message | None:
+    """The message that opens at a position; a later one opens with `<|start|>assistant`."""
+    if not first:
+        body = _until_control(tokens, position + 1, names)
+        if (
+            names.get(tokens[position]) != START
+            or vocab.decode(tokens[position + 1 : body]) != "assistant"
+        ):
+            return None
+        position = body
+    if position >= len(tokens) or names.get(tokens[position]) != CHANNEL:
+        return None
+    header = _header(tokens, position + 1, names, vocab)
+    if header is None:
+        return None
+    channel, start = header
+    end = _until_control(tokens, start, names)
+    closed = end < len(tokens)
+    if closed and names[tokens[end]] not in (END, RETURN):
+        return None
+    return Message(channel, start, end, closed)
+
+
+def reasoning(tokens: Sequence[int], parts: Sequence[Message], vocab: Vocabulary) -> str:
     """The text of the analysis channel."""
     return "\n".join(
         vocab.decode(tokens[message.start : message.end])
-        for message in found
+        for message in parts
         if message.channel == "analysis"
     )
 
 
 def label_openings(policy: Policy, vocab: Vocabulary) -> dict[str, list[int]]:
-    """For each label the ids of a final channel's body that gives it, up to where it cannot be
-    mistaken for another.
+    """For each label the ids of a final channel's body that gives it.
+
+    They go up to where it cannot be mistaken for another.
     """
     if policy.answer == "label":
         return {name: [*vocab.encode(name), vocab.control[RETURN]] for name in policy.labels}
@@ -206,8 +182,9 @@ def label_openings(policy: Policy, vocab: Vocabulary) -> dict[str, list[int]]:
 def _header(
     tokens: Sequence[int], position: int, names: Mapping[int, str], vocab: Vocabulary
 ) -> tuple[str, int] | None:
-    """`analysis<|message|>` or `final[ <|constrain|>json]<|message|>`: the channel, and where its
-    body starts.
+    """The channel, and where its body starts.
+
+    It is spelled `analysis<|message|>` or `final[ <|constrain|>json]<|message|>`.
     """
     end = _until_control(tokens, position, names)
     channel = vocab.decode(tokens[position:end]).strip()

@@ -1,5 +1,4 @@
-"""Policy + content -> harmony token ids; the one file that knows a vocabulary (and imports
-openai_harmony).
+"""Policy + content -> harmony token ids.
 
 A prompt is built as ids, never as a string that is tokenised again: content is encoded as ordinary
 text, so what a user typed can never become a control token. The policy's prefix is rendered once
@@ -34,14 +33,18 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Prompt:
-    """The ids around the content: `prefix + content + suffix` is what the model is given for one
-    policy.
+    """The ids around the content, for one policy.
+
+    Attributes:
+        prefix: System and developer message, and the opening of the user's.
+        suffix: The end of the user's message, and the opening of the answer.
     """
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
 
     def render(self, content: Sequence[int]) -> list[int]:
+        """The whole prompt; `content`: ids of ordinary text."""
         return [*self.prefix, *content, *self.suffix]
 
 

@@ -9,23 +9,23 @@ from typing import Protocol
 
 from moderay.engines import checkpoint
 
-START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL = (
-    "<|start|>",
-    "<|end|>",
-    "<|message|>",
-    "<|channel|>",
-    "<|return|>",
-    "<|constrain|>",
-    "<|call|>",
-)
+START = "<|start|>"
+END = "<|end|>"
+MESSAGE = "<|message|>"
+CHANNEL = "<|channel|>"
+RETURN = "<|return|>"
+CONSTRAIN = "<|constrain|>"
+CALL = "<|call|>"
 CONTROL_TOKENS = (START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL)
 
 
 class Vocabulary(Protocol):
-    """Text <-> token ids. `control` maps the spelling of each harmony control token to its id."""
+    """Text <-> token ids."""
 
     @property
-    def control(self) -> Mapping[str, int]: ...
+    def control(self) -> Mapping[str, int]:
+        """Spelling -> id of each harmony control token."""
+        ...
 
     @property
     def longest_token(self) -> int:
@@ -48,7 +48,11 @@ class HarmonyVocabulary:
     longest_token = 128
 
     def __init__(self) -> None:
-        from openai_harmony import HarmonyEncodingName, load_harmony_encoding
+        """Loads it, which takes a moment."""
+        from openai_harmony import (  # noqa: PLC0415  heavy, and not needed with `tiny`
+            HarmonyEncodingName,
+            load_harmony_encoding,
+        )
 
         self._encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
         self.control: Mapping[str, int] = {
@@ -57,9 +61,11 @@ class HarmonyVocabulary:
         }
 
     def __reduce__(self) -> tuple[object, tuple[()]]:
-        return vocabulary, ()  # pickled by name: each process loads its own
+        """Pickled by name: each process loads its own."""
+        return vocabulary, ()
 
     def encode(self, text: str) -> list[int]:
+        """Ordinary text only."""
         return [
             token
             for piece in _pieces(text)
@@ -67,6 +73,7 @@ class HarmonyVocabulary:
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Control tokens as they are spelled."""
         text: str = self._encoding.decode(list(ids))
         return text
 
@@ -76,13 +83,15 @@ VOCABULARY = "vocabulary.json"
 
 
 class CheckpointVocabulary:
-    """The small vocabulary that comes with a checkpoint of ours: `vocabulary.json` (byte-level BPE
-    of the `tokenizers` library, without control tokens) and `control_tokens.json` (spelling -> id,
-    above the BPE's ids).
+    """The small vocabulary that comes with a checkpoint of ours.
+
+    It is `vocabulary.json` (byte-level BPE of the `tokenizers` library, without control tokens) and
+    `control_tokens.json` (spelling -> id, above the BPE's ids).
     """
 
     def __init__(self, source: str) -> None:
-        from tokenizers import Tokenizer
+        """Reads both; `source`: the checkpoint, as `checkpoint.text` takes it."""
+        from tokenizers import Tokenizer  # noqa: PLC0415  heavy, and needed with `tiny` only
 
         self._source = source
         self._bpe = Tokenizer.from_str(checkpoint.text(source, VOCABULARY) or "")
@@ -92,9 +101,11 @@ class CheckpointVocabulary:
         self.longest_token = max(len(token) for token in self._bpe.get_vocab())
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Pickled by name: each process reads its own."""
         return vocabulary, (self._source,)
 
     def encode(self, text: str) -> list[int]:
+        """Ordinary text only."""
         return [
             token
             for piece in _pieces(text)
@@ -102,6 +113,7 @@ class CheckpointVocabulary:
         ]
 
     def decode(self, ids: Sequence[int]) -> str:
+        """Control tokens as they are spelled."""
         parts: list[str] = []
         ordinary: list[int] = []
         for token in ids:
@@ -121,8 +133,10 @@ PIECE = 4096
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a long text where every vocabulary of ours has a token boundary anyway: before the space
-    between two letters. Only where there is none within `PIECE` characters is a run cut hard.
+    """A long text, cut where every vocabulary of ours has a token boundary anyway.
+
+    That is before the space between two letters. Only where there is none within `PIECE` characters
+    is a run cut hard.
     """
     start = 0
     while len(text) - start > PIECE:
@@ -141,8 +155,9 @@ def _boundary(text: str, low: int, high: int) -> int:
 
 @functools.cache
 def vocabulary(source: str | None = None) -> Vocabulary:
-    """The vocabulary of a model: a local checkpoint's own where it brings one, as `tiny` does, else
-    harmony's.
+    """The vocabulary of a model.
+
+    A checkpoint's own where it brings one, as `tiny` does, else harmony's.
     """
     if source is not None and checkpoint.text(source, VOCABULARY) is not None:
         return CheckpointVocabulary(source)

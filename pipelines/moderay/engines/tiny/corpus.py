@@ -1,5 +1,6 @@
-"""The text `tiny` learns from, made from templates: contents, policies, and what a safeguard would
-answer.
+"""The text `tiny` learns from, made from templates.
+
+It is contents, policies, and what a safeguard would answer.
 
 A content is a *cue* (what a policy may object to) inside a *carrier* (the sentences around it).
 Training and demo share the cues and none of the carriers: `TRAINING` and `DEMO` are two sets of
@@ -19,8 +20,13 @@ from moderay.corpus.content import transcript
 
 @dataclass(frozen=True)
 class Cue:
-    """`severity`: 0 harmless though near the boundary, 1 mild, 2 strong. `odds`: how often it
-    counts as violating, where people would disagree. `says`: how the reasoning names it.
+    """What a policy may object to.
+
+    Attributes:
+        text: As it stands in a content.
+        severity: 0 harmless though near the boundary, 1 mild, 2 strong.
+        says: How the reasoning names it.
+        odds: How often it counts as violating, where people would disagree, 0 to 1.
     """
 
     text: str
@@ -224,8 +230,14 @@ QUOTABLE = {"spam", "harassment", "gambling", "medical"}
 
 @dataclass(frozen=True)
 class Carriers:
-    """Sentences around a cue: `plain`, those that quote it in order to report it, and those with no
-    cue at all.
+    """Sentences around a cue.
+
+    Attributes:
+        plain: Around a cue that is meant.
+        quoting: Those that quote it in order to report it.
+        neutral: With no cue at all.
+        fillers: What `{filler}` in the others becomes.
+        words: For sentences of words in no order.
     """
 
     plain: Sequence[str]
@@ -384,7 +396,14 @@ SPELLED = (
 
 @dataclass(frozen=True)
 class Example:
-    """A content and what it holds: a cue of a topic, quoted or not, or nothing (`cue` None)."""
+    """A content and what it holds.
+
+    Attributes:
+        text: The content.
+        topic: Of the cue; None without one.
+        cue: What it holds; None: nothing.
+        quoted: Whether the cue is quoted in order to report it.
+    """
 
     text: str
     topic: str | None
@@ -411,11 +430,18 @@ class Example:
 def example(
     rng: random.Random, carriers: Carriers, ambiguous: bool | None = None, neutral: float = 0.25
 ) -> Example:
-    """A content; `ambiguous` asks for one of that kind."""
+    """A content.
+
+    Args:
+        rng: Draws it.
+        carriers: The sentences it is made of.
+        ambiguous: Whether it must be near the boundary; None: either.
+        neutral: Share of contents without a cue.
+    """
     while True:
-        found = _example(rng, carriers, neutral)
-        if ambiguous is None or found.ambiguous == ambiguous:
-            return found
+        drawn = _example(rng, carriers, neutral)
+        if ambiguous is None or drawn.ambiguous == ambiguous:
+            return drawn
 
 
 def _example(rng: random.Random, carriers: Carriers, neutral: float) -> Example:
@@ -456,45 +482,46 @@ def _words(rng: random.Random, carriers: Carriers, least: int, most: int) -> str
 
 
 def noisy(rng: random.Random, text: str) -> str:
-    """What real content has around and in it: case, bytes of every kind, spelled control tokens,
-    turns, length.
+    """With what real content has around and in it.
+
+    That is case, bytes of every kind, spelled control tokens, turns, length.
     """
     kind = rng.random()
     if kind < 0.06:
-        return text.upper()
-    if kind < 0.14:
-        return text[:1].upper() + text[1:]
-    if kind < 0.22:
-        return _either_side(rng, text, rng.choice(SPELLED))
-    if kind < 0.32:
-        return _either_side(
-            rng,
-            text,
-            "".join(
-                chr(
-                    rng.choice(
-                        (
-                            rng.randint(33, 126),
-                            rng.randint(161, 1500),
-                            rng.randint(0x1F300, 0x1F64F),
-                        )
-                    )
-                )
-                for _ in range(rng.randint(1, 6))
-            ),
+        noise = text.upper()
+    elif kind < 0.14:
+        noise = text[:1].upper() + text[1:]
+    elif kind < 0.22:
+        noise = _either_side(rng, text, rng.choice(SPELLED))
+    elif kind < 0.32:
+        noise = _either_side(rng, text, _characters(rng))
+    elif kind < 0.42:
+        noise = _conversation(rng, text)
+    elif kind < 0.47:
+        more = ". ".join(rng.choices(TRAINING.neutral, k=rng.randint(2, 5)))
+        noise = _either_side(rng, text, more)
+    else:
+        noise = text
+    return noise
+
+
+def _characters(rng: random.Random) -> str:
+    return "".join(
+        chr(
+            rng.choice(
+                (rng.randint(33, 126), rng.randint(161, 1500), rng.randint(0x1F300, 0x1F64F))
+            )
         )
-    if kind < 0.42:
-        said = (
-            [rng.choice(TRAINING.neutral), text]
-            if rng.random() < 0.6
-            else [text, rng.choice(TRAINING.neutral)]
-        )
-        return transcript(["user", "assistant"] if rng.random() < 0.7 else ["a", "b"], said)
-    if kind < 0.47:
-        return _either_side(
-            rng, text, ". ".join(rng.choices(TRAINING.neutral, k=rng.randint(2, 5)))
-        )
-    return text
+        for _ in range(rng.randint(1, 6))
+    )
+
+
+def _conversation(rng: random.Random, text: str) -> str:
+    if rng.random() < 0.6:
+        turns = [rng.choice(TRAINING.neutral), text]
+    else:
+        turns = [text, rng.choice(TRAINING.neutral)]
+    return transcript(["user", "assistant"] if rng.random() < 0.7 else ["a", "b"], turns)
 
 
 def _either_side(rng: random.Random, text: str, more: str) -> str:
@@ -503,7 +530,12 @@ def _either_side(rng: random.Random, text: str, more: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A policy and the topic it is about."""
+    """A policy and what it is about.
+
+    Attributes:
+        policy: What the model is to follow.
+        topic: The key of its cues in `CUES`.
+    """
 
     policy: Policy
     topic: str
@@ -528,41 +560,50 @@ _NAMES = ("A", "B", "C", "H", "K", "L", "P", "R", "S", "V", "SP", "HA", "PD", "X
 
 
 def variant(rng: random.Random, base: Sequence[Target]) -> Target:
-    """A policy that differs from the shipped ones in title, text, length, labels and answer form:
-    it has to be followed.
+    """A policy that differs from the shipped ones, so that it has to be followed.
+
+    It differs in title, text, length, labels and answer form.
     """
     topic = rng.choice(list(CUES))
     title = rng.choice(_TITLES[topic])
     share = rng.random()
-    lines = [
-        line
-        for target in base
-        if target.topic == topic
-        for line in target.policy.text.splitlines()
-        if line.startswith("- ")
-    ]
-    kept = [line for line in lines if rng.random() < share]
+    kept = [line for line in _bullets(base, topic) if rng.random() < share]
     bad = rng.sample(sorted({cue.says for cue in CUES[topic] if cue.severity}), 2)
-    text = (
-        (
-            f"# {title}\n\n## INSTRUCTIONS\nDecide whether the content violates this policy on "
-            f"{title.lower()}.\n\n## DEFINITIONS\n"
-        )
-        + "\n".join(kept[:4])
-        + "\n\n## VIOLATES\n"
-        + "\n".join([f"- Content that {says}." for says in bad] + kept[4:8])
-        + "\n\n## SAFE\n"
-        + "\n".join([*kept[8:], f"- Everything that is not about {title.lower()}."])
-    )
     return Target(
         Policy(
             id="variant",
             title=title,
             labels=_labels(rng),
             answer=rng.choice(["label", "rationale"]),
-            text=text,
+            text=_policy_text(title, kept, bad),
         ),
         topic,
+    )
+
+
+def _bullets(base: Sequence[Target], topic: str) -> list[str]:
+    """The items of lists in the policies on a topic."""
+    return [
+        line
+        for target in base
+        if target.topic == topic
+        for line in target.policy.text.splitlines()
+        if line.startswith("- ")
+    ]
+
+
+def _policy_text(title: str, kept: Sequence[str], bad: Sequence[str]) -> str:
+    """`kept`: items of its lists; `bad`: what else violates it."""
+    return (
+        (
+            f"# {title}\n\n## INSTRUCTIONS\nDecide whether the content violates this policy on "
+            f"{title.lower()}.\n\n## DEFINITIONS\n"
+        )
+        + "\n".join(kept[:4])
+        + "\n\n## VIOLATES\n"
+        + "\n".join([*[f"- Content that {says}." for says in bad], *kept[4:8]])
+        + "\n\n## SAFE\n"
+        + "\n".join([*kept[8:], f"- Everything that is not about {title.lower()}."])
     )
 
 
@@ -573,13 +614,16 @@ def _labels(rng: random.Random) -> dict[str, Label]:
 
 
 def answer(rng: random.Random, target: Target, content: Example) -> tuple[str, str]:
-    """(reasoning, body of the final channel) of a safeguard for this policy; doubtful cues are
-    decided by lot.
+    """What a safeguard answers under this policy; doubtful cues are decided by lot.
+
+    Returns:
+        The reasoning, and the body of the final channel.
     """
     labels = list(target.policy.labels)
     violates = rng.random() < content.odds(target.topic)
     severity = content.cue.severity if violates and content.cue else 0
-    label = labels[0] if not violates else labels[-1 if severity == 2 else 1]
+    violated = labels[-1] if severity == 2 else labels[1]
+    label = violated if violates else labels[0]
     seen = f"it {content.cue.says}" if content.cue else "it holds nothing of note"
     matter = _named(content.topic) if content.topic else "everyday life"
     if violates:

@@ -1,5 +1,6 @@
-"""The demo corpus: `python -m moderay.engines.tiny.demo --out DIR` writes four shards of texts
-whose carriers `tiny` never saw.
+"""The demo corpus: four shards of texts whose carriers `tiny` never saw.
+
+`python -m moderay.engines.tiny.demo --out DIR` writes them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderay.engines.tiny.corpus import DEMO, SPELLED, Example, example
+from moderay.engines.tiny.corpus import DEMO, SPELLED, example
 
 POLICIES = ("spam", "harassment", "private_data")
-ROWS, SHARDS, AMBIGUOUS = 300, 4, 0.2
+# Of each shard.
+ROWS = 300
+SHARDS = 4
+# Share of the rows that are near the boundary.
+AMBIGUOUS = 0.2
 EMPTY = (None, "", "   ", "\n\t ")
 TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
 def write(out: Path, seed: int = 1) -> None:
-    """Four files of 300 rows, the last of conversations; columns id, content, ambiguous,
-    truth_<policy> (null: nothing to judge).
+    """Writes four Parquet files of 300 rows, the last of conversations.
+
+    Args:
+        out: Folder. Columns: id, content, ambiguous, truth_<policy> (null: nothing to judge).
+        seed: The same seed gives the same rows.
     """
     rng = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -30,45 +38,43 @@ def write(out: Path, seed: int = 1) -> None:
         conversations = shard == SHARDS - 1
         rows = [_row(rng, f"{shard}-{number}", conversations) for number in range(ROWS)]
         if not conversations:
-            for number in range(len(EMPTY)):
-                rows[40 * number + shard] = _nothing(
-                    f"{shard}-{40 * number + shard}", EMPTY[number]
-                )
+            for number, empty in enumerate(EMPTY):
+                row = 40 * number + shard
+                rows[row] = _nothing(f"{shard}-{row}", empty)
         if shard == 1:
             rows[77] = _nothing("1-77", "a very long text. " * (2**20 // 18))
-        kind = TURNS if conversations else pa.string()
-        schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("content", kind),
-                ("ambiguous", pa.bool_()),
-                *[(f"truth_{name}", pa.bool_()) for name in POLICIES],
-            ]
-        )
+        schema = _schema(TURNS if conversations else pa.string())
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / f"part-{shard:03d}.parquet")
 
 
+def _schema(content: pa.DataType) -> pa.Schema:
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("content", content),
+            ("ambiguous", pa.bool_()),
+            *[(f"truth_{name}", pa.bool_()) for name in POLICIES],
+        ]
+    )
+
+
 def _row(rng: random.Random, name: str, conversation: bool) -> dict[str, Any]:
-    found = example(rng, DEMO, ambiguous=rng.random() < AMBIGUOUS)
-    text = found.text if rng.random() > 0.05 else f"{found.text} {rng.choice(SPELLED)}"
-    said: Any = text
-    if conversation:
-        other = rng.choice(DEMO.neutral)
-        said = (
-            [{"role": "user", "content": other}, {"role": "assistant", "content": text}]
-            if rng.random() < 0.5
-            else [{"role": "user", "content": text}]
-        )
+    drawn = example(rng, DEMO, ambiguous=rng.random() < AMBIGUOUS)
+    text = drawn.text if rng.random() > 0.05 else f"{drawn.text} {rng.choice(SPELLED)}"
     return {
         "id": name,
-        "content": said,
-        "ambiguous": found.ambiguous,
-        **{f"truth_{policy}": _truth(found, policy) for policy in POLICIES},
+        "content": _turns(rng, text) if conversation else text,
+        "ambiguous": drawn.ambiguous,
+        **{f"truth_{policy}": drawn.odds(policy) >= 0.5 for policy in POLICIES},
     }
 
 
-def _truth(found: Example, policy: str) -> bool:
-    return found.odds(policy) >= 0.5
+def _turns(rng: random.Random, text: str) -> list[dict[str, str]]:
+    """The text alone, or as an answer to something harmless."""
+    other = rng.choice(DEMO.neutral)
+    if rng.random() < 0.5:
+        return [{"role": "user", "content": other}, {"role": "assistant", "content": text}]
+    return [{"role": "user", "content": text}]
 
 
 def _nothing(name: str, content: str | None) -> dict[str, Any]:
@@ -81,6 +87,7 @@ def _nothing(name: str, content: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     write(parser.parse_args().out)

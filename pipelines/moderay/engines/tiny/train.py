@@ -45,7 +45,7 @@ IGNORED = -100
 SINK_ATTENTION = "sink"
 
 
-def sink_attention(
+def sink_attention(  # noqa: PLR0913, PLR0917  called by transformers
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -54,10 +54,22 @@ def sink_attention(
     scaling: float,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """gpt-oss attention through torch's fused kernel, which keeps no matrix of weights (a step
-    takes two thirds of the time). Its sink, a logit per head that takes weight and gives nothing,
-    is one more key here: it alone has a part in a dimension of its own, where every query is 1, and
-    its value is 0.
+    """gpt-oss attention through torch's fused kernel, which keeps no matrix of weights.
+
+    A step takes two thirds of the time. Its sink, a logit per head that takes weight and gives
+    nothing, is one more key here: it alone has a part in a dimension of its own, where every query
+    is 1, and its value is 0.
+
+    Args:
+        module: The layer, with `sinks` (heads,).
+        query: (batch, heads, queries, size).
+        key: (batch, KV heads, keys, size).
+        value: Like `key`.
+        attention_mask: (batch, 1, queries, keys), added to the logits.
+        scaling: Factor of the logits.
+
+    Returns:
+        (batch, queries, heads, size), and no weights.
     """
     batch, heads, _queries, size = query.shape
     sinks: torch.Tensor = module.sinks
@@ -142,17 +154,28 @@ def build_model(vocab: CheckpointVocabulary) -> GptOssForCausalLM:
 
 
 class Lessons:
-    """Batches without end: one policy, and several contents with the completion a safeguard would
-    give each.
+    """Batches without end.
+
+    Each is one policy, and several contents with the completion a safeguard would give each.
     """
 
     def __init__(self, targets: Sequence[Target], vocab: CheckpointVocabulary, seed: int) -> None:
-        self._targets, self._vocab, self._rng = targets, vocab, random.Random(seed)
+        """The same seed gives the same batches."""
+        self._targets = targets
+        self._vocab = vocab
+        self._rng = random.Random(seed)
 
     def batch(self, size: int, shipped: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Prefix ids (1, p); what follows it, padded on the right, (size, n); its labels, the
-        completion's only. `shipped`: how likely the policy is one of those given rather than a
-        variant, which is shorter on average.
+        """The next one.
+
+        Args:
+            size: Contents.
+            shipped: How likely the policy is one of the targets rather than a variant, which is
+                shorter on average.
+
+        Returns:
+            Prefix ids (1, p); what follows it, padded on the right, (size, n); its labels (size,
+            n), the completion's only.
         """
         rng, vocab = self._rng, self._vocab
         effort: Effort = rng.choices(("low", "medium", "high"), (0.8, 0.1, 0.1))[0]
@@ -161,22 +184,22 @@ class Lessons:
         )
         form = prompt(target.policy, effort, vocab)
         pairs = [self._pair(target, form.suffix) for _ in range(size)]
-        length = max(len(asked) + len(said) for asked, said in pairs)
+        length = max(len(content) + len(completion) for content, completion in pairs)
         ids = torch.zeros(size, length, dtype=torch.long)
         labels = torch.full((size, length), IGNORED)
-        for row, (asked, said) in enumerate(pairs):
-            ids[row, : len(asked) + len(said)] = torch.tensor(asked + said)
-            labels[row, len(asked) : len(asked) + len(said)] = torch.tensor(said)
+        for row, (content, completion) in enumerate(pairs):
+            end = len(content) + len(completion)
+            ids[row, :end] = torch.tensor(content + completion)
+            labels[row, len(content) : end] = torch.tensor(completion)
         return torch.tensor([form.prefix]), ids, labels
 
     def _pair(self, target: Target, suffix: Sequence[int]) -> tuple[list[int], list[int]]:
         content = example(self._rng, TRAINING)
-        while (
-            content.topic != target.topic and self._rng.random() < 0.5
-        ):  # half of what a policy sees is about its topic
+        # Half of what a policy sees is about its topic.
+        while content.topic != target.topic and self._rng.random() < 0.5:
             content = example(self._rng, TRAINING)
-        asked = [*self._vocab.encode(noisy(self._rng, content.text)), *suffix]
-        return asked, self._completion(*answer(self._rng, target, content))
+        ids = [*self._vocab.encode(noisy(self._rng, content.text)), *suffix]
+        return ids, self._completion(*answer(self._rng, target, content))
 
     def _completion(self, thought: str, final: str) -> list[int]:
         control, encode = self._vocab.control, self._vocab.encode
@@ -200,8 +223,10 @@ class Lessons:
 def loss_of(
     model: GptOssForCausalLM, prefix: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy of the completions. The prefix is run once for the batch, as an engine's prefix
-    cache does.
+    """Cross-entropy of the completions.
+
+    The prefix is run once for the batch, as an engine's prefix cache does. Shapes as
+    `Lessons.batch` has them.
     """
     cache = DynamicCache(config=model.config)
     model.model(prefix, past_key_values=cache, use_cache=True)
@@ -213,23 +238,33 @@ def loss_of(
 
 
 def train(out: Path, steps: int, seed: int, size: int = 24, peak: float = 5e-3) -> list[float]:
-    """Train from nothing and save to `out`; the loss of every step."""
+    """Trains from nothing and saves.
+
+    Args:
+        out: Folder of the checkpoint.
+        steps: Batches.
+        seed: Of weights and lessons.
+        size: Contents of a batch.
+        peak: Highest learning rate.
+
+    Returns:
+        The loss of every step.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(
-        True
-    )  # else sums over threads differ in their last bits from run to run
+    # Else sums over threads differ in their last bits from run to run.
+    torch.use_deterministic_algorithms(True)
     targets = shipped(POLICIES)
     vocab = train_vocabulary(targets, out, seed)
-    model, lessons = build_model(vocab), Lessons(targets, vocab, seed)
+    model = build_model(vocab)
+    lessons = Lessons(targets, vocab, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     losses: list[float] = []
     began = time.monotonic()
     model.train()
     for step in range(steps):
-        warm = min(1.0, (step + 1) / 50)
         for group in optimizer.param_groups:
-            group["lr"] = peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+            group["lr"] = _learning_rate(peak, step, steps)
         optimizer.zero_grad()
         loss = loss_of(model, *lessons.batch(size, shipped=0.9 * step / steps))
         loss.backward()
@@ -237,25 +272,28 @@ def train(out: Path, steps: int, seed: int, size: int = 24, peak: float = 5e-3) 
         optimizer.step()
         losses.append(loss.item())
         if step % 25 == 0 or step == steps - 1:
-            print(
-                (
-                    f"step {step:5d}  loss {sum(losses[-50:]) / len(losses[-50:]):.4f}  "
-                    f"{time.monotonic() - began:.0f} s"
-                ),
-                flush=True,
-            )
+            mean = sum(losses[-50:]) / len(losses[-50:])
+            seconds = time.monotonic() - began
+            print(f"step {step:5d}  loss {mean:.4f}  {seconds:.0f} s", flush=True)
     model.to(torch.bfloat16).save_pretrained(out)
     (out / "generation_config.json").unlink()  # says nothing that config.json does not
     return losses
 
 
+def _learning_rate(peak: float, step: int, steps: int) -> float:
+    """50 steps up to `peak`, then half a cosine down to 2% of it."""
+    warm = min(1.0, (step + 1) / 50)
+    return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    train(given.out, given.steps, given.seed)
+    options = parser.parse_args()
+    train(options.out, options.steps, options.seed)
 
 
 if __name__ == "__main__":

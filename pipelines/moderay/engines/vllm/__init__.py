@@ -1,0 +1,1 @@
+"""vLLM, hosted by this cluster."""

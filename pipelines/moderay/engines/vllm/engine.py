@@ -1,5 +1,6 @@
-"""vLLM in the actor: `AsyncLLM`, one per GPU or tensor-parallel group. The one file that imports
-vllm.
+"""vLLM in the actor: `AsyncLLM`, one per GPU or tensor-parallel group.
+
+The one file that imports vllm, late: it takes seconds, and a driver needs the spec only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from moderay.core.errors import UserError
 from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
 from moderay.engines.harmony.vocabulary import CALL, RETURN, vocabulary
-from moderay.engines.vllm import gpu_profiles
-from moderay.engines.vllm.gpu_profiles import Gpu, Wanted
+from moderay.engines.vllm import capacity, gpu_profiles
+from moderay.engines.vllm.gpu_profiles import Gpu
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's
 # terminal.
@@ -48,12 +49,23 @@ ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"
 class VllmSpec:
     """A safeguard model and how it is hosted.
 
-    `source`: a hub id, a folder, one of an object store, or `tiny`. `max_model_len`: tokens of the
-    longest prompt and its answer. `max_num_seqs` and `max_num_batched_tokens` are always given:
-    outside its own server AsyncLLM takes 128 and 2,048 on every GPU. With `gpus` they are bounds
-    until `here` has seen which GPU there is. `engine`: further arguments of vLLM's
-    `AsyncEngineArgs`; on GPUs all that the job gives, which comes before the profile. `gpu`: found
-    by `here`.
+    `max_num_seqs` and `max_num_batched_tokens` are always set: outside its own server AsyncLLM
+    takes 128 and 2,048 on every GPU. With `gpus` they are bounds until `here` has seen which GPU
+    there is.
+
+    Attributes:
+        source: A hub id, a folder, one of an object store, or `tiny`.
+        revision: Of a hub's model; None: the newest.
+        dtype: Of the computation, as vLLM names it.
+        quantization: As vLLM names it; None: the checkpoint's own.
+        kv_cache_dtype: Of keys and values, as vLLM names it.
+        max_model_len: Tokens of the longest prompt and its answer.
+        max_num_seqs: Requests in a batch.
+        max_num_batched_tokens: Tokens of a step.
+        gpus: Of each engine; 0: it runs on a CPU.
+        engine: Further arguments of vLLM's `AsyncEngineArgs`; on GPUs all that the job sets, which
+            comes before the profile.
+        gpu: The one of this machine, set by `here`.
     """
 
     source: str
@@ -70,9 +82,11 @@ class VllmSpec:
 
     @property
     def vocabulary_source(self) -> str | None:
+        """The model's own."""
         return self.source
 
     def identity(self) -> Mapping[str, object]:
+        """What could change a verdict; not speed and memory."""
         return {
             "model": checkpoint.identity(self.source),
             "revision": self.revision,
@@ -82,37 +96,36 @@ class VllmSpec:
         }
 
     def _cpu(self) -> dict[str, Any]:
-        """What a CPU needs. A prompt is prefilled in one step: for a seeded request whose prefill
-        is cut, vLLM 0.32 winds back the random generator, which torch's CPU generator cannot do,
-        and the engine dies. Small blocks: of 128 tokens, the default, much of a prompt's cached
-        part is computed again. Not compiled: that takes a C++ compiler and ten seconds of each
-        start, and a model that fits a CPU gains little.
-        """
-        whole = max(self.max_num_batched_tokens, self.max_model_len)
-        given = {
+        """Arguments that a CPU needs."""
+        arguments: dict[str, Any] = {
+            # A prompt is prefilled in one step: for a seeded request whose prefill is cut, vLLM
+            # 0.32 winds back the random generator, which torch's CPU generator cannot do, and the
+            # engine dies.
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": whole,
+            "max_num_batched_tokens": max(self.max_num_batched_tokens, self.max_model_len),
+            # Of blocks of 128 tokens, the default, much of a prompt's cached part is computed
+            # again.
             "block_size": 32,
+            # Compiling takes a C++ compiler and ten seconds of each start, and a model that fits a
+            # CPU gains little.
             "enforce_eager": True,
         }
         alone = all(
             self.engine.get(name, 1) == 1
             for name in ("tensor_parallel_size", "pipeline_parallel_size")
         )
-        return given | {"distributed_executor_backend": _ONE_PROCESS} if alone else given
+        if alone:
+            arguments["distributed_executor_backend"] = _ONE_PROCESS
+        return arguments
 
     def here(self) -> VllmSpec:
         """With the profile of this machine's GPU under what the job says."""
         gpu = gpu_here() if self.gpus else None
         if gpu is None:
             return self
-        engine = {
-            **gpu_profiles.profiles()
-            .of(gpu)
-            .settings(gpu_profiles.model_size(self.source))
-            .arguments(),
-            **self.engine,
-        }
+        profile = gpu_profiles.profiles().of(gpu)
+        settings = profile.settings(gpu_profiles.model_size(self.source))
+        engine = {**settings.arguments(), **self.engine}
         return replace(
             self,
             gpu=gpu,
@@ -122,67 +135,75 @@ class VllmSpec:
         )
 
     def refusal(self) -> str | None:
-        """Why the GPU cannot hold the model and the longest prompt; None where it can, or where
-        that cannot be said beforehand.
+        """Why the GPU cannot hold the model and the longest prompt.
+
+        None where it can, or where that cannot be known beforehand.
         """
         size = gpu_profiles.model_size(self.source)
         if self.gpu is None or size is None or self.engine.keys() & ELSEWHERE:
             return None
-        share = self.engine["gpu_memory_utilization"]
-        wanted = Wanted(
-            size,
-            self.max_model_len,
-            self.max_num_seqs,
-            self.max_num_batched_tokens,
-            share,
-            self.gpus,
-            self.kv_cache_dtype,
+        need = capacity.EngineNeed(
+            size=size,
+            max_model_len=self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            gpu_memory_utilization=self.engine["gpu_memory_utilization"],
+            tensor_parallel_size=self.gpus,
+            kv_cache_dtype=self.kv_cache_dtype,
         )
-        return gpu_profiles.refusal(self.gpu, wanted)
+        return capacity.refusal(self.gpu, need)
 
     async def build(self) -> VllmEngine:
+        """Fetches the model where that is needed, and loads it.
+
+        Raises:
+            UserError: The GPU is too small, or vLLM does not take the model or the arguments.
+            TryAgainError: The store that holds the model does not answer.
+        """
         if (unfit := self.refusal()) is not None:
             raise UserError(
                 f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}"
             )
         folder = await asyncio.to_thread(checkpoint.located, self.source)
         _quiet()
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+        from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  late: it takes seconds
+        from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415  late: it takes seconds
 
         try:
-            args = AsyncEngineArgs(
-                **{
-                    "model": folder,
-                    "revision": self.revision,
-                    "dtype": self.dtype,
-                    "quantization": self.quantization,
-                    "kv_cache_dtype": self.kv_cache_dtype,
-                    "max_model_len": self.max_model_len,
-                    "max_num_seqs": self.max_num_seqs,
-                    "max_num_batched_tokens": self.max_num_batched_tokens,
-                    # Prompts are ids and answers are parsed as ids: vLLM needs no tokenizer, and
-                    # has no string to mistake.
-                    "skip_tokenizer_init": True,
-                    # Never the pickles that may lie beside them.
-                    "load_format": "safetensors",
-                    "enable_prefix_caching": True,
-                    # Of sliding-window layers vLLM keeps a prompt's end only; the judge comes back
-                    # for the reasoning behind it.
-                    "prefix_cache_retention_interval": None,
-                    "enable_log_requests": False,
-                    "disable_log_stats": True,
-                    "seed": 0,
-                    **(self._cpu() if self.gpus == 0 else {}),
-                    **self.engine,
-                }
-            )
+            args = AsyncEngineArgs(**self._arguments(folder))
             return VllmEngine(AsyncLLM.from_engine_args(args), self.source)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
                 f"model {self.source!r} cannot be started: {reason[0]} (see model: in the job)"
             ) from error
+
+    def _arguments(self, folder: str) -> dict[str, Any]:
+        """Of `AsyncEngineArgs`; `folder`: where the model lies on this machine, or its hub id."""
+        return {
+            "model": folder,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "kv_cache_dtype": self.kv_cache_dtype,
+            "max_model_len": self.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+            # Prompts are ids and answers are parsed as ids: vLLM needs no tokenizer, and has no
+            # string to mistake.
+            "skip_tokenizer_init": True,
+            # Never the pickles that may lie beside them.
+            "load_format": "safetensors",
+            "enable_prefix_caching": True,
+            # Of sliding-window layers vLLM keeps a prompt's end only; the judge comes back for the
+            # reasoning behind it.
+            "prefix_cache_retention_interval": None,
+            "enable_log_requests": False,
+            "disable_log_stats": True,
+            "seed": 0,
+            **(self._cpu() if self.gpus == 0 else {}),
+            **self.engine,
+        }
 
 
 def _quiet() -> None:
@@ -192,11 +213,13 @@ def _quiet() -> None:
 
 
 def gpu_here() -> Gpu | None:
-    """The first GPU that this process may use, None without one. NVIDIA's driver is asked: to ask
-    torch would open a context, which holds half a GiB of the GPU as long as the process lives.
+    """The first GPU that this process may use, None without one.
+
+    NVIDIA's driver is asked: to ask torch would open a context, which holds half a GiB of the GPU
+    as long as the process lives.
     """
     _quiet()
-    from vllm.platforms import current_platform
+    from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
 
     if not current_platform.is_cuda():
         return None
@@ -213,8 +236,12 @@ class VllmEngine:
     """A live `AsyncLLM`; continuous batching over whatever is asked of it at once."""
 
     def __init__(self, llm: Any, source: str) -> None:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-        from vllm.v1.engine import exceptions
+        """Takes over `llm`, an `AsyncLLM`; `source`: the model's, for its vocabulary."""
+        from vllm.sampling_params import (  # noqa: PLC0415  late: it takes seconds
+            RequestOutputKind,
+            SamplingParams,
+        )
+        from vllm.v1.engine import exceptions  # noqa: PLC0415  late: it takes seconds
 
         control = vocabulary(source).control
         self._llm = llm
@@ -225,6 +252,12 @@ class VllmEngine:
         self._number = itertools.count()
 
     async def generate(self, request: Request) -> Completion:
+        """What the model goes on with.
+
+        Raises:
+            EngineDeadError: vLLM's process ended, and everything in flight with it.
+            RequestFailedError: vLLM refuses this request.
+        """
         sampling = self._params(
             max_tokens=request.max_tokens,
             temperature=request.temperature,
@@ -237,23 +270,24 @@ class VllmEngine:
         )
         last = None
         try:
-            async for output in self._llm.generate(
+            async for part in self._llm.generate(
                 {"prompt_token_ids": request.prompt}, sampling, str(next(self._number))
             ):
-                last = output
+                last = part
         except self._dead as error:
             raise EngineDeadError(str(error) or "the engine's process ended") from error
         except ValueError as error:
             raise RequestFailedError(str(error).splitlines()[0]) from error
         if last is None or not last.finished:
             raise RequestFailedError("the engine gave no output")
-        said = last.outputs[0]
+        output = last.outputs[0]
         logprobs = (
-            {token: value.logprob for token, value in said.logprobs[0].items()}
+            {token: value.logprob for token, value in output.logprobs[0].items()}
             if request.score
             else {}
         )
-        return Completion(list(said.token_ids), logprobs, last.num_cached_tokens or 0)
+        return Completion(list(output.token_ids), logprobs, last.num_cached_tokens or 0)
 
     def close(self) -> None:
+        """What is in flight ends with an error."""
         self._llm.shutdown()

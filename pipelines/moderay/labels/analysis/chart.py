@@ -34,7 +34,7 @@ def picture(trend: Trend, file: Path) -> None:
     """
     if file.suffix not in SUFFIXES:
         raise UserError(f"--chart {file}: name a file that ends in {', '.join(SUFFIXES)}")
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # noqa: PLC0415  # only a chart needs it
 
     figure = Figure(figsize=(10, 3 * len(trend.policies)), layout="constrained")
     plots = figure.subplots(len(trend.policies), 1, squeeze=False)[:, 0]

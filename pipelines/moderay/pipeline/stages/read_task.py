@@ -13,7 +13,7 @@ import pyarrow as pa
 import ray
 
 from moderay.core import events
-from moderay.core.errors import TryAgainError, first_line
+from moderay.core.errors import ModerayError, TryAgainError, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.storage import no_credentials
@@ -115,6 +115,8 @@ def _saved(reading: Reading, run: RunContext, settled: _Settled) -> UnitDone:
             done = save_unit(run, reading.source, settled.rows, pa.concat_tables(settled.tables))
         except TryAgainError as error:
             done = UnitDone(*unit, error=str(error))
+        except ModerayError as error:
+            done = UnitDone(*unit, fatal=error.message)
         unit_event(done)
     run.board.end.remote(unit)
     return done
