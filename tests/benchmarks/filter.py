@@ -65,7 +65,7 @@ def write(folder: Path, shards: int) -> None:
             ],
             pa.list_(pa.float32()),
         )
-        given = {
+        inputs = {
             "status": np.where(missing, "timeout", "ok"),
             "scores": scores,
             "rationale": pa.array(
@@ -77,7 +77,7 @@ def write(folder: Path, shards: int) -> None:
             ),
         }
         columns = [
-            pa.array(given[f.name], f.type) if f.name in given else pa.nulls(rows, f.type)
+            pa.array(inputs[f.name], f.type) if f.name in inputs else pa.nulls(rows, f.type)
             for f in VERDICT
         ]
         decisions = decide(pa.StructArray.from_arrays(columns, fields=list(VERDICT)), policy.rule)
@@ -176,8 +176,8 @@ def timed(command: list[str]) -> tuple[float, float]:
         except psutil.NoSuchProcess:
             break
         time.sleep(0.02)
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    _, result = process.communicate()
+    assert process.returncode == 0, result.decode()
     return time.monotonic() - began, most / 2**20
 
 
@@ -252,7 +252,7 @@ def tweets(folder: Path) -> None:
         )
         # tiny knows no tweets: rows it gives no label to are told of.
         assert done.returncode in (0, 1), done.stderr
-        said = " ".join(
+        result = " ".join(
             f"{name} {count:,}" for name, count in assert_whole(source, folder / "clean").items()
         )
         nothing = (
@@ -260,22 +260,22 @@ def tweets(folder: Path) -> None:
             if "nothing to do: 8 shards with 24,783 rows are filtered" in done.stdout
             else ""
         )
-        print(f"tweets {what}: {said}; {time.monotonic() - began:.0f} s{nothing}", flush=True)
+        print(f"tweets {what}: {result}; {time.monotonic() - began:.0f} s{nothing}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--by-hand", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.by_hand:
-        by_hand(given.by_hand)
+    args = parser.parse_args()
+    if args.by_hand:
+        by_hand(args.by_hand)
         return
     with tempfile.TemporaryDirectory(prefix="moderay-filter-") as name:
         whole, tenth = Path(name) / "whole", Path(name) / "tenth"
-        write(whole, given.shards)
-        write(tenth, given.shards // 10)
-        rows = given.shards * SHARD_ROWS
+        write(whole, args.shards)
+        write(tenth, args.shards // 10)
+        rows = args.shards * SHARD_ROWS
         hand, hand_memory = timed(
             [sys.executable, "-m", "benchmarks.filter", "--by-hand", str(whole)]
         )
@@ -287,7 +287,7 @@ def main() -> None:
         ]
         assert kept[0] == kept[1], kept
         print(
-            f"{rows:,} rows in {given.shards} shards: {rows / mine:,.0f} rows/s, {memory:,.0f} MiB"
+            f"{rows:,} rows in {args.shards} shards: {rows / mine:,.0f} rows/s, {memory:,.0f} MiB"
         )
         print(f"by hand: {rows / hand:,.0f} rows/s, {hand_memory:,.0f} MiB")
         print(

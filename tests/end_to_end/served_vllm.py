@@ -66,13 +66,13 @@ def test_labels_are_those_of_the_engine_in_the_process_through_faults_and_a_rest
         )
         server.wait()
         for content in ODD[:2]:  # token for token: what a content spells stays ordinary text
-            asked = {
+            requests = {
                 "model": NAME,
                 "instructions": instructions(POLICY),
                 "input": [{"role": "user", "content": content}],
                 "reasoning": {"effort": "low"},
             }
-            assert server.call("/v1/responses/render", asked)["token_ids"] == form.render(
+            assert server.call("/v1/responses/render", requests)["token_ids"] == form.render(
                 vocab.encode(content)
             )
         faults = Faults(server.url, rate=0.15, always="", seed=3, throttle=429)
@@ -152,9 +152,9 @@ class Server:
         }
         env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
         with open(self._checkpoint.parent / "server.log", "ab") as log:
-            given = [*command, *flags.split(), *cpu.split(), "--port", str(self._port)]
+            values = [*command, *flags.split(), *cpu.split(), "--port", str(self._port)]
             self._process = subprocess.Popen(
-                given, env=env, stdout=log, stderr=log, start_new_session=True
+                values, env=env, stdout=log, stderr=log, start_new_session=True
             )
 
     def kill(self) -> None:
@@ -202,7 +202,7 @@ def restarted(server: Server, faults: Faults) -> Iterator[None]:
 
 
 def judged(model: dict[str, Any], contents: list[str]) -> list[dict[str, Any]]:
-    given = {
+    values = {
         "input": {"path": "", "content": "text"},
         "output": {"path": ""},
         "policies": ["spam"],
@@ -210,7 +210,7 @@ def judged(model: dict[str, Any], contents: list[str]) -> list[dict[str, Any]]:
     }
     job = Job.model_validate(
         {
-            **given,
+            **values,
             "model": {"sampling": {"temperature": 0}, **model},
             "cascade": [{"reason": {"budget": 64}}],
         }
@@ -223,5 +223,5 @@ def judged(model: dict[str, Any], contents: list[str]) -> list[dict[str, Any]]:
         cascades,
         HarmonyVocabulary(),
     )
-    found: list[dict[str, Any]] = judge_here(job, cascades, rows).column(POLICY.id).to_pylist()
-    return found
+    actual: list[dict[str, Any]] = judge_here(job, cascades, rows).column(POLICY.id).to_pylist()
+    return actual

@@ -74,8 +74,8 @@ def write(tmp_path: Path, texts: list[str | None], name: str = "a.parquet") -> N
 
 
 def spam(tmp_path: Path, output: str = "out", name: str = "a.parquet") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = labels(tmp_path / output)[name].column("spam").to_pylist()
-    return found
+    actual: list[dict[str, Any]] = labels(tmp_path / output)[name].column("spam").to_pylist()
+    return actual
 
 
 BAND = {"glance": {"below": 0.1}}
@@ -89,8 +89,8 @@ def test_each_judge_settles_what_it_is_sure_of_and_passes_on_the_rest(ran, tmp_p
     write(tmp_path, ["a prize of ours", "a CASINO", "a quiet day", "a prize", "quoted", None, "  "])
     (tmp_path / "spam/rules.yaml").write_text(RULES)
     outcome, answers = ran(cascade=["rules", BAND, {"reason": {}}])
-    found = spam(tmp_path)
-    assert [v["decided_by"] for v in found] == [
+    actual = spam(tmp_path)
+    assert [v["decided_by"] for v in actual] == [
         "rules",
         "rules",
         "glance",
@@ -99,21 +99,21 @@ def test_each_judge_settles_what_it_is_sure_of_and_passes_on_the_rest(ran, tmp_p
         None,
         None,
     ]
-    assert [v["violates"] for v in found] == [False, True, False, True, False, None, None]
-    assert [v["label"] for v in found[:3]] == ["SP0", "SP4", "SP0"] and [
-        v["rationale"] for v in found[:2]
+    assert [v["violates"] for v in actual] == [False, True, False, True, False, None, None]
+    assert [v["label"] for v in actual[:3]] == ["SP0", "SP4", "SP0"] and [
+        v["rationale"] for v in actual[:2]
     ] == ["ours", "forbidden"]
     assert (
-        [v["probability"] for v in found[:2]] == [0, 1]
-        and found[2]["probability"] == pytest.approx(0.02)
-        and found[2]["reasoning"] is None
+        [v["probability"] for v in actual[:2]] == [0, 1]
+        and actual[2]["probability"] == pytest.approx(0.02)
+        and actual[2]["reasoning"] is None
     )
-    assert [v["windows"] for v in found[:3]] == [None, None, 1] and found[3][
+    assert [v["windows"] for v in actual[:3]] == [None, None, 1] and actual[3][
         "prompt_tokens"
-    ] > 2 * found[2]["prompt_tokens"] - 10
+    ] > 2 * actual[2]["prompt_tokens"] - 10
     assert answers == 3 * GLANCE + 2 * REASON
     judges = outcome.manifest.judges["spam"]
-    assert {name: said.settled for name, said in judges.items()} == {
+    assert {name: result.settled for name, result in judges.items()} == {
         "rules": 2,
         "glance": 1,
         "reason": 2,
@@ -129,11 +129,11 @@ def test_long_stretches_that_no_engine_is_asked_for_stand_in_their_place(
     write(tmp_path, texts)
     (tmp_path / "spam/rules.yaml").write_text(RULES)
     outcome, answers = ran(cascade=["rules", BAND, {"reason": {}}], unit={"rows": 10})
-    found = spam(tmp_path)
-    assert [v["decided_by"] for v in found[1:]] == [
+    actual = spam(tmp_path)
+    assert [v["decided_by"] for v in actual[1:]] == [
         None if t is None else "rules" if "casino" in t else "reason" for t in texts[1:]
     ]
-    assert [v["violates"] for v in found[203:205]] == [True, False] and answers == 2 * (
+    assert [v["violates"] for v in actual[203:205]] == [True, False] and answers == 2 * (
         GLANCE + REASON
     )
     assert outcome.judged == 400 and not list((tmp_path / "out/_moderay/units").rglob("*.arrow"))
@@ -165,28 +165,30 @@ def test_an_audit_finds_what_glance_misses_and_corrects_it(ran, tmp_path: Path) 
     texts = [f"{'subtle' if i % 4 == 0 else 'quiet'} {i}" for i in range(400)]
     write(tmp_path, texts)
     outcome, answers = ran(cascade=[BAND, {"reason": {}}], audit=0.25)
-    found = spam(tmp_path)
-    audited = [(text, v) for text, v in zip(texts, found, strict=True) if v["audit"] is not None]
+    actual = spam(tmp_path)
+    audited = [(text, v) for text, v in zip(texts, actual, strict=True) if v["audit"] is not None]
     assert 60 <= len(audited) <= 140 and answers == 400 * GLANCE + len(audited) * REASON
     for text, verdict in audited:
         assert verdict["decided_by"] == "reason" and verdict["violates"] == ("subtle" in text)
         assert (verdict["audit"]["judge"], verdict["audit"]["violates"]) == ("glance", False)
-    assert not any(v["violates"] for v in found if v["audit"] is None)
-    said, missed = (
+    assert not any(v["violates"] for v in actual if v["audit"] is None)
+    result, missed = (
         outcome.manifest.judges["spam"]["glance"],
         sum("subtle" in text for text, _ in audited),
     )
-    assert (said.audited, said.overruled, said.missed, said.settled) == (
+    assert (result.audited, result.overruled, result.missed, result.settled) == (
         len(audited),
         missed,
         missed,
         400 - len(audited),
     )
-    low, estimate, high = said.missed_violations
+    low, estimate, high = result.missed_violations
     really = sum(
-        "subtle" in text for text, v in zip(texts, found, strict=True) if v["audit"] is None
+        "subtle" in text for text, v in zip(texts, actual, strict=True) if v["audit"] is None
     )
-    assert low <= really <= high and estimate == pytest.approx(missed / len(audited) * said.settled)
+    assert low <= really <= high and estimate == pytest.approx(
+        missed / len(audited) * result.settled
+    )
     assert outcome.manifest.alarms == ()  # nobody promised anything
     again = ran("again", cascade=[BAND, {"reason": {}}], audit=0.25)[0]
     assert again.manifest.counts == outcome.manifest.counts
@@ -241,8 +243,8 @@ def test_a_new_judge_before_the_reasoner_leaves_what_the_reasoner_said(ran, tmp_
         for name in ("a", "moved")
         for v in spam(tmp_path, "after", f"{name}.parquet")
     } == {("reason", "reused")}
-    said = Counter((v["decided_by"], v["origin"]) for v in spam(tmp_path, "after", "b.parquet"))
-    assert said == {("reason", "reused"): 10, ("glance", "judged"): 10}
+    result = Counter((v["decided_by"], v["origin"]) for v in spam(tmp_path, "after", "b.parquet"))
+    assert result == {("reason", "reused"): 10, ("glance", "judged"): 10}
     entry = outcome.manifest.runs[0].reuse[0]
     assert (
         entry.output == str(tmp_path / "before")
@@ -260,10 +262,11 @@ def test_a_broken_file_of_a_reused_output_costs_work_and_is_named(ran, tmp_path:
     write(tmp_path, [f"other {i}" for i in range(10)], "b.parquet")
     ran("before")
     (tmp_path / "before/b.parquet").write_bytes(b"nothing of the kind")
-    said = cli("run", job_file(tmp_path, "after", reuse=["before"]))
+    result = cli("run", job_file(tmp_path, "after", reuse=["before"]))
     assert (
-        said.returncode == 0 and "note: earlier verdicts of b.parquet are not used: " in said.stderr
-    ), said.stderr
+        result.returncode == 0
+        and "note: earlier verdicts of b.parquet are not used: " in result.stderr
+    ), result.stderr
     origins = {
         name: {v["origin"] for v in spam(tmp_path, "after", f"{name}.parquet")} for name in "ab"
     }
@@ -297,20 +300,20 @@ def test_plan_tells_what_the_run_then_does(ran, tmp_path: Path, cli) -> None:  #
     ran("before")
     write(tmp_path, texts, "a.parquet")
     sections = {"cascade": ["rules", BAND, {"reason": {}}], "reuse": ["before"]}
-    said = cli("plan", job_file(tmp_path, "after", **sections)).stdout
-    assert "rows" in said and "distinct contents  60" in " ".join(said.split()).replace(
+    result = cli("plan", job_file(tmp_path, "after", **sections)).stdout
+    assert "rows" in result and "distinct contents  60" in " ".join(result.split()).replace(
         "distinct contents ", "distinct contents  "
     )
-    assert "reused 120" in said and "requests 0" in " ".join(said.split()), said
+    assert "reused 120" in result and "requests 0" in " ".join(result.split()), result
     sections = {
         "cascade": ["rules", {"reason": {}}],
         "unit": {"rows": 200},
     }  # one unit: no duplicates in flight
-    said = cli("plan", job_file(tmp_path, "fresh", **sections), "--rate", "1000").stdout
-    counted = " ".join(said.split())
+    result = cli("plan", job_file(tmp_path, "fresh", **sections), "--rate", "1000").stdout
+    counted = " ".join(result.split())
     _, answers = ran("fresh", **sections)
     assert f"requests {answers}" in counted and "GPU hours" in counted and "rules 41" in counted, (
-        said
+        result
     )
 
 
@@ -325,7 +328,7 @@ def test_a_wrong_cascade_is_refused_all_at_once(ran, tmp_path: Path, cli, golden
         [BAND, BAND, "reason"],
         ["glance", "reason"],
     )
-    said = [cli("check", job_file(tmp_path, cascade=cascade)).stderr for cascade in wrong]
+    result = [cli("check", job_file(tmp_path, cascade=cascade)).stderr for cascade in wrong]
     (tmp_path / "spam/rules.yaml").write_text(RULES.replace("n = 0", "m = 0"))
     (tmp_path / "stopped/_moderay").mkdir(parents=True)
     stopped = Manifest(
@@ -343,7 +346,7 @@ def test_a_wrong_cascade_is_refused_all_at_once(ran, tmp_path: Path, cli, golden
         {"glance": {"below": 0.7, "above": 0.2}},
         {"reason": {}},
     ]
-    said.append(
+    result.append(
         cli(
             "check",
             job_file(
@@ -351,7 +354,7 @@ def test_a_wrong_cascade_is_refused_all_at_once(ran, tmp_path: Path, cli, golden
             ),
         ).stderr
     )
-    golden("cascade-wrong", plain("".join(said), tmp_path))
+    golden("cascade-wrong", plain("".join(result), tmp_path))
 
 
 def screened(tmp_path: Path, seed: int, rows: int = 3000) -> list[str]:
@@ -389,8 +392,8 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
     write(tmp_path, screened(tmp_path, 2))
     cascade = [{"screen": "screens/spam"}, {"reason": {}}]
     outcome, answers = ran("after", cascade=cascade, audit=0.2)
-    said = outcome.manifest.judges["spam"]["screen"]
-    assert said.share > 0.5 and not said.alarm and answers < 0.5 * 3000 * REASON
+    result = outcome.manifest.judges["spam"]["screen"]
+    assert result.share > 0.5 and not result.alarm and answers < 0.5 * 3000 * REASON
     settled = [v for v in spam(tmp_path, "after") if v["decided_by"] == "screen"]
     assert {(v["violates"], v["label"], v["probability"]) for v in settled} == {
         (False, "SP0", None)
@@ -400,9 +403,9 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
     (screen / "card.json").write_text(
         json.dumps(card | {"cut_off": 100.0})
     )  # it would settle everything
-    said = cli("run", job_file(tmp_path, "lying", cascade=cascade, audit=0.2), "--strict")
-    assert said.returncode == 1 and "alarm: spam: screen misses at least" in said.stderr, (
-        said.stderr
+    result = cli("run", job_file(tmp_path, "lying", cascade=cascade, audit=0.2), "--strict")
+    assert result.returncode == 1 and "alarm: spam: screen misses at least" in result.stderr, (
+        result.stderr
     )
 
 
@@ -421,16 +424,16 @@ def test_a_screen_for_another_text_model_or_threshold_is_refused_unless_forced(
         "--out",
         tmp_path / "screens/spam",
     )
-    cascade, said = [{"screen": "screens/spam"}, {"reason": {}}], []
-    said.append(
+    cascade, result = [{"screen": "screens/spam"}, {"reason": {}}], []
+    result.append(
         cli("check", job_file(tmp_path, cascade=[cascade[0], {"reason": {"budget": 7}}])).stderr
     )
     policy = tmp_path / "spam/policy.md"
     policy.write_text(policy.read_text().replace("threshold: 0.5", "threshold: 0.4"))
-    said.append(cli("check", job_file(tmp_path, cascade=cascade)).stderr)
+    result.append(cli("check", job_file(tmp_path, cascade=cascade)).stderr)
     policy.write_text(policy.read_text().replace("threshold: 0.4", "threshold: 0.5") + "\nMore.\n")
-    said.append(cli("check", job_file(tmp_path, cascade=cascade)).stderr)
-    golden("screen-refused", plain("".join(said), tmp_path))
+    result.append(cli("check", job_file(tmp_path, cascade=cascade)).stderr)
+    golden("screen-refused", plain("".join(result), tmp_path))
     forced = [{"screen": {"path": "screens/spam", "force": True}}, {"reason": {}}]
     assert cli("check", job_file(tmp_path, cascade=forced)).returncode == 0
 
@@ -452,21 +455,21 @@ def test_calibrate_settles_next_to_nothing_on_shuffled_labels_and_says_how_many_
         tmp_path / "in/a.parquet",
     )
     job = job_file(tmp_path)
-    said = cli(
+    result = cli(
         "calibrate", job, "--policy", "spam", "--gold", "truth", "--out", tmp_path / "screens/no"
     )
     assert (
-        said.returncode == 0
+        result.returncode == 0
         and json.loads((tmp_path / "screens/no/card.json").read_text())["settled"] < 0.15
-    ), said.stderr
-    said = cli(
+    ), result.stderr
+    result = cli(
         "calibrate", job, "--policy", "spam", "--gold", "few", "--out", tmp_path / "screens/few"
     )
     assert (
-        said.returncode == 2
-        and "40 distinct contents that violate are too few: 79 are needed" in said.stderr
+        result.returncode == 2
+        and "40 distinct contents that violate are too few: 79 are needed" in result.stderr
     )
-    assert "label 39 more" in said.stderr and not (tmp_path / "screens/few").exists()
+    assert "label 39 more" in result.stderr and not (tmp_path / "screens/few").exists()
 
 
 @pytest.mark.slow
@@ -475,7 +478,7 @@ def test_a_band_for_glance_is_calibrated_from_a_sample_judged_both_ways(
 ) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"{('prize', 'quiet', 'quiet', 'quoted')[i % 4]} {i}" for i in range(400)])
     ran("before")
-    said = cli(
+    result = cli(
         "calibrate",
         job_file(tmp_path, "before"),
         "--policy",
@@ -487,7 +490,7 @@ def test_a_band_for_glance_is_calibrated_from_a_sample_judged_both_ways(
         "--out",
         tmp_path / "bands/spam",
     )
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     card = json.loads((tmp_path / "bands/spam/card.json").read_text())
     assert (
         card["below"] == 0.5 and card["violations"] == 100 and card["settled"] == pytest.approx(0.5)

@@ -24,14 +24,14 @@ CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("twe
 
 def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
     """Every row once, in order, with its columns unchanged and a status; and counts that add up."""
-    found = labels(out)
-    assert len(found) == shards and sum(map(len, found.values())) == rows
+    actual = labels(out)
+    assert len(actual) == shards and sum(map(len, actual.values())) == rows
     statuses: dict[str, int] = {}
     flagged = 0
-    for name, table in found.items():
-        given = pq.read_table(source / name, partitioning=None)
-        assert table.select(given.column_names).equals(given)
-        assert table.column("row").to_pylist() == list(range(len(given)))
+    for name, table in actual.items():
+        inputs = pq.read_table(source / name, partitioning=None)
+        assert table.select(inputs.column_names).equals(inputs)
+        assert table.column("row").to_pylist() == list(range(len(inputs)))
         for verdict in table.column("harassment").to_pylist():
             assert (verdict["status"] == "ok") == (verdict["probability"] is not None)
             statuses[verdict["status"]] = statuses.get(verdict["status"], 0) + 1
@@ -55,14 +55,14 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
         pytest.skip(f"no {folder} beside the project")
     # Texts it never saw make tiny write as long as it may.
     short = "--set=cascade=[{reason: {budget: 48}}]"
-    said = cli(
+    result = cli(
         "run",
         ROOT / "jobs/openai-moderation.yaml",
         f"--set=output.path={tmp_path}/out",
         short,
         CORPUS=str(SHARED / folder),
     )
-    assert said.returncode == 0 and checkpoint.TINY_NOTICE in said.stderr, said.stderr
+    assert result.returncode == 0 and checkpoint.TINY_NOTICE in result.stderr, result.stderr
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
 
 
@@ -79,7 +79,7 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
     (tmp_path / "script.yaml").write_text(
         yaml.safe_dump({"default": {**SCRIPT["default"], "answer": answer}, "rules": [insult]})
     )
-    said = cli(
+    result = cli(
         *(
             "run",
             ROOT / "jobs/tweets.yaml",
@@ -88,7 +88,7 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
         ),
         CORPUS=str(SHARED / folder),
     )
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
     texts = [
         t
@@ -100,10 +100,10 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
         for row in texts
     )
     for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
-        asked = filter_request(
+        requests = filter_request(
             None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False
         )
-        assert filter_labels(read_labels(str(tmp_path / "out"), {}), asked, {}).worked is worked
+        assert filter_labels(read_labels(str(tmp_path / "out"), {}), requests, {}).worked is worked
         counts = assert_whole(SHARED / folder, tmp_path / "clean")
         assert counts["input"] == rows and counts["removed"] == (
             0 if threshold else sum(row["flagged"] for row in texts)

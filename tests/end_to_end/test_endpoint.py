@@ -24,9 +24,9 @@ def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_t
         file = job(model={"endpoint": f"{proxy}/v1", "name": NAME, "concurrency": 16})
         outcome = cli("run", file, **{KEY: "sk-secret", "RAY_ADDRESS": "local"})
     assert outcome.returncode == 0, outcome.stderr
-    found = labels(tmp_path / "out")
-    assert sum(len(table) for table in found.values()) == 105
-    for table in found.values():
+    actual = labels(tmp_path / "out")
+    assert sum(len(table) for table in actual.values()) == 105
+    for table in actual.values():
         for text, verdict in zip(
             table.column("text").to_pylist(), table.column("spam").to_pylist(), strict=True
         ):

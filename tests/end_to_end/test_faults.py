@@ -23,11 +23,11 @@ ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "N
 
 
 def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    said = cli("run", job({"default": {"fail": "dead"}}))
+    result = cli("run", job({"default": {"fail": "dead"}}))
     assert (
-        said.returncode == 3
-        and "10 times in a row" in said.stderr
-        and "Traceback" not in said.stderr
+        result.returncode == 3
+        and "10 times in a row" in result.stderr
+        and "Traceback" not in result.stderr
     )
 
 
@@ -35,12 +35,12 @@ def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, 
 def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "in/a.parquet")
-    said = cli("run", job({"default": {"fail": "exit"}}))
+    result = cli("run", job({"default": {"fail": "exit"}}))
     assert (
-        said.returncode == 3
-        and "engine actors were lost one after the other" in said.stderr
-        and "Traceback" not in said.stderr
-    ), said.stderr
+        result.returncode == 3
+        and "engine actors were lost one after the other" in result.stderr
+        and "Traceback" not in result.stderr
+    ), result.stderr
     assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["actors"] > 10
 
 
@@ -55,12 +55,12 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
     )
     while not (tmp_path / "out/_moderay/lease.json").exists():
         time.sleep(0.05)
-    said = cli("run", file)
+    result = cli("run", file)
     assert (
-        said.returncode == 3
-        and f"is being written by process {first.pid} on " in said.stderr
-        and len(said.stderr.splitlines()) == 1
-    ), said.stderr
+        result.returncode == 3
+        and f"is being written by process {first.pid} on " in result.stderr
+        and len(result.stderr.splitlines()) == 1
+    ), result.stderr
     first.kill()
     first.wait()
     assert cli("run", file).returncode == 0
@@ -94,12 +94,12 @@ def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
             }
         )
     )
-    _, said = driver.communicate(timeout=120)
+    _, result = driver.communicate(timeout=120)
     assert (
         driver.returncode == 3
-        and "was taken over by another driver" in said
-        and "Traceback" not in said
-    ), said
+        and "was taken over by another driver" in result
+        and "Traceback" not in result
+    ), result
     assert labels(tmp_path / "out") == {} and json.loads(lease.read_text())["epoch"] == 1
 
 
@@ -125,7 +125,7 @@ def test_model_that_answers_rubbish_stops_the_run_early(job, tmp_path: Path, cli
     pq.write_table(
         pa.table({"text": [f"row {i}" for i in range(20_000)]}), tmp_path / "in/a.parquet"
     )
-    said = cli(
+    result = cli(
         "run",
         job(
             {"default": {"output": "<|channel|>final<|message|>what?<|return|>"}},
@@ -133,23 +133,23 @@ def test_model_that_answers_rubbish_stops_the_run_early(job, tmp_path: Path, cli
         ),
     )
     assert (
-        said.returncode == 1
-        and "under spam 100% failed, did not parse or were forced" in said.stderr
-        and "Traceback" not in said.stderr
+        result.returncode == 1
+        and "under spam 100% failed, did not parse or were forced" in result.stderr
+        and "Traceback" not in result.stderr
     )
     assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["judged"] < 4000
 
 
 @pytest.mark.slow
 def test_run_in_which_nothing_comes_back_says_what_it_waits_for(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    said = cli("run", job({"default": {"fail": "hang"}}, limits={"stall_s": 12}))
-    assert said.returncode == 3 and "nothing was saved for 12 s" in said.stderr, said.stderr
+    result = cli("run", job({"default": {"fail": "hang"}}, limits={"stall_s": 12}))
+    assert result.returncode == 3 and "nothing was saved for 12 s" in result.stderr, result.stderr
     assert (
         re.search(
-            r"in judging: .*a\.parquet rows 0-10 in process \d+ on \S+ for \d+ s", said.stderr
+            r"in judging: .*a\.parquet rows 0-10 in process \d+ on \S+ for \d+ s", result.stderr
         )
-        and "Traceback" not in said.stderr
-    ), said.stderr
+        and "Traceback" not in result.stderr
+    ), result.stderr
 
 
 @pytest.mark.slow
@@ -163,8 +163,10 @@ def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: 
     ):
         time.sleep(0.05)
     driver.send_signal(signal.SIGTERM)
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 3 and "stopped by SIGTERM" in said and "Traceback" not in said, said
+    _, result = driver.communicate(timeout=60)
+    assert (
+        driver.returncode == 3 and "stopped by SIGTERM" in result and "Traceback" not in result
+    ), result
     first = last_run(tmp_path)
     assert first["status"] == "stopped" and 0 < first["judged"] < 4000
     assert cli("run", file).returncode == 0
@@ -175,8 +177,12 @@ def test_sigterm_saves_what_is_complete_and_the_next_run_goes_on(job, tmp_path: 
 @pytest.mark.slow
 def test_run_stops_on_time(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     until = datetime.datetime.now() + datetime.timedelta(seconds=12)
-    said = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
-    assert said.returncode == 3 and "limits.until" in said.stderr and "Traceback" not in said.stderr
+    result = cli("run", slow(job, tmp_path, 40_000, limits={"until": until.isoformat()}))
+    assert (
+        result.returncode == 3
+        and "limits.until" in result.stderr
+        and "Traceback" not in result.stderr
+    )
 
 
 @pytest.mark.slow

@@ -93,9 +93,9 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     job, bucket: str, tmp_path: Path, proxy, cli
 ) -> None:  # type: ignore[no-untyped-def]
     env = proxy(rate=0.05, seed=1)
-    said = cli("run", job(script(tmp_path, "disk")))
-    assert said.returncode == 0, said.stderr
-    said = cli(
+    result = cli("run", job(script(tmp_path, "disk")))
+    assert result.returncode == 0, result.stderr
+    result = cli(
         "run",
         job(
             script(tmp_path, "s3"),
@@ -104,16 +104,16 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
         ),
         **env,
     )
-    assert said.returncode == 0 and "Traceback" not in said.stderr, said.stderr
-    disk, found = labels(tmp_path / "out"), on_s3(bucket)
-    assert list(found) == list(disk)
+    assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+    disk, actual = labels(tmp_path / "out"), on_s3(bucket)
+    assert list(actual) == list(disk)
     for name, table in disk.items():
         assert (
-            found[name]
+            actual[name]
             .select(["text", "blob", "row"])
             .equals(table.select(["text", "blob", "row"]))
         )
-        assert compared(found[name], "spam") == compared(table, "spam")
+        assert compared(actual[name], "spam") == compared(table, "spam")
     assert (
         (tmp_path / "s3").stat().st_size == (tmp_path / "disk").stat().st_size == 2 * ROWS * SHARDS
     )
@@ -143,9 +143,9 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
         output={"path": f"{bucket}/out"},
         unit={"rows": 60},
     )
-    said = cli("run", file, **proxy(rate=0, always=always))
-    assert said.returncode == 1 and "Traceback" not in said.stderr, said.stderr
-    assert all(f"failed: {shard}.parquet: " in said.stderr for shard in (0, 1, 3)), said.stderr
+    result = cli("run", file, **proxy(rate=0, always=always))
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert all(f"failed: {shard}.parquet: " in result.stderr for shard in (0, 1, 3)), result.stderr
     assert list(on_s3(bucket)) == ["2.parquet"]
     fs, path = filesystem(f"{bucket}/out")
     manifest = json.loads(get(fs, f"{path}/_moderay/manifest.json"))
@@ -155,8 +155,8 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
         and manifest["rows"] == ROWS
     )
     before = (tmp_path / "log").stat().st_size
-    said = cli("run", file, **s3)
-    assert said.returncode == 0 and len(on_s3(bucket)) == SHARDS, said.stderr
+    result = cli("run", file, **s3)
+    assert result.returncode == 0 and len(on_s3(bucket)) == SHARDS, result.stderr
     assert (
         tmp_path / "log"
     ).stat().st_size - before == 2 * 2 * ROWS  # shard 3 was judged and saved already
@@ -164,16 +164,16 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_shard_whose_end_cannot_be_read_is_left_out_and_named(job, bucket: str, proxy, cli) -> None:  # type: ignore[no-untyped-def]
-    said = cli(
+    result = cli(
         "check",
         job(input={"path": f"{bucket}/in", "content": "text"}),
         **proxy(rate=0, always="GET .*/in/1.parquet"),
     )
     assert (
-        said.returncode == 0
-        and "warning: 1.parquet cannot be read and will be left out" in said.stderr
-        and "3 shards" in said.stdout
-    ), said.stderr
+        result.returncode == 0
+        and "warning: 1.parquet cannot be read and will be left out" in result.stderr
+        and "3 shards" in result.stdout
+    ), result.stderr
 
 
 def test_lease_is_taken_over_what_comes_back_of_it(

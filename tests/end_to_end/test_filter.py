@@ -42,14 +42,14 @@ def files(out: Path, fate: str) -> dict[str, pa.Table]:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "filter.json").read_text())
-    return found
+    actual: dict[str, Any] = json.loads((out / "filter.json").read_text())
+    return actual
 
 
 @pytest.fixture
 def labelled(job: Callable[..., Path], corpus: Path, cli: Cli, tmp_path: Path) -> Path:
-    said = cli("run", job())
-    assert said.returncode == 0, said.stderr
+    result = cli("run", job())
+    assert result.returncode == 0, result.stderr
     return tmp_path / "out"
 
 
@@ -57,9 +57,9 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
     job, corpus: Path, cli: Cli, tmp_path: Path, golden
 ) -> None:  # type: ignore[no-untyped-def]
     file, out = job(filter={"keep": KEEP, "out": "clean"}), tmp_path / "clean"
-    said = cli("filter", file)
-    assert said.returncode == 0, said.stderr
-    golden("filter", plain(said.stdout.partition("labels: ")[2], tmp_path))
+    result = cli("filter", file)
+    assert result.returncode == 0, result.stderr
+    golden("filter", plain(result.stdout.partition("labels: ")[2], tmp_path))
     kept, removed, held = (files(out, fate) for fate in FATES)
     for name, shard in (
         (str(path.relative_to(corpus)), pq.read_table(path, partitioning=None))
@@ -99,17 +99,18 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
     )
     assert KEEP in card and SPAM.text.splitlines()[2] in card and "| spam | SP4 | 18 |" in card
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    said = cli("filter", file)
+    result = cli("filter", file)
     assert (
-        said.returncode == 0 and "nothing to do: 3 shards with 105 rows are filtered" in said.stdout
-    ), said.stdout + said.stderr
+        result.returncode == 0
+        and "nothing to do: 3 shards with 105 rows are filtered" in result.stdout
+    ), result.stdout + result.stderr
     assert {
         path: path.stat().st_mtime_ns
         for path in out.rglob("*")
         if path.is_file() and path.name != "lease.json"
     }.items() <= before.items()
     (tmp_path / "script.yaml").unlink()  # another threshold asks no model
-    said = cli(
+    result = cli(
         "filter",
         "--labels",
         tmp_path / "out",
@@ -121,7 +122,7 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
         "spam=0.85",
         "--verdicts",
     )
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     assert summary(out)["removed"] == {"spam": {"SP4": 18}} and summary(out)["rule"][
         "thresholds"
     ] == {"spam": 0.85}
@@ -139,10 +140,10 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
 ) -> None:  # type: ignore[no-untyped-def]
     file, out = job(input={"path": "in", "content": "text", "where": "n < 10"}), tmp_path / "clean"
     command = ("filter", file, "--keep", KEEP, "--out", out)
-    said = cli(*command)
+    result = cli(*command)
     assert (
-        said.returncode == 2
-        and "--unselected keep, remove or hold" in said.stderr
+        result.returncode == 2
+        and "--unselected keep, remove or hold" in result.stderr
         and not (tmp_path / "out").exists()
     )
     assert cli(*command, "--unselected", "keep", "--verdicts").returncode == 0
@@ -169,10 +170,10 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
     }
     (corpus / "a.parquet").unlink()
     assert cli("run", file, "--prune").returncode == 0
-    said = cli(*command, "--unselected", "hold")
+    result = cli(*command, "--unselected", "hold")
     assert (
-        said.returncode == 0 and "removed, since its labels are gone: a.parquet" in said.stdout
-    ), said.stdout + said.stderr
+        result.returncode == 0 and "removed, since its labels are gone: a.parquet" in result.stdout
+    ), result.stdout + result.stderr
     assert (
         sorted(files(out, "kept")) == sorted(files(out, "held")) == ["b.parquet", "day=2/c.parquet"]
     )
@@ -184,7 +185,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     labelled: Path, job, corpus: Path, cli: Cli, tmp_path: Path, golden
 ) -> None:  # type: ignore[no-untyped-def]
     before = sorted(tmp_path.rglob("*"))
-    asked = [
+    requests = [
         "filter",
         "--labels",
         labelled,
@@ -193,14 +194,14 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
         "--out",
         corpus / "clean",
     ]
-    refused = cli(*asked, "--threshold", "hate=0.7", "--threshold", "spam=1.5")
+    refused = cli(*requests, "--threshold", "hate=0.7", "--threshold", "spam=1.5")
     assert refused.returncode == 2
-    said = [refused.stderr]
+    result = [refused.stderr]
 
-    def told(call: Callable[[], object]) -> None:
+    def messages(call: Callable[[], object]) -> None:
         with pytest.raises(UserError) as caught:
             call()
-        said.append(f"{caught.value}\n")
+        result.append(f"{caught.value}\n")
 
     def filtered(labels: Path, keep: str = KEEP) -> None:
         filter_labels(
@@ -215,11 +216,11 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
         "TRUE",
         "spam.probability",
     ):
-        told(lambda keep=keep: filtered(labelled, keep))
-    told(lambda: filtered(corpus))
-    told(lambda: filter_request(None, None, "clean", (), None, False))
-    told(lambda: filter_request(None, KEEP, "clean", ("spam",), None, False))
-    told(lambda: filter_request(None, KEEP, "clean", (), "drop", False))
+        messages(lambda keep=keep: filtered(labelled, keep))
+    messages(lambda: filtered(corpus))
+    messages(lambda: filter_request(None, None, "clean", (), None, False))
+    messages(lambda: filter_request(None, KEEP, "clean", ("spam",), None, False))
+    messages(lambda: filter_request(None, KEEP, "clean", (), "drop", False))
     assert sorted(tmp_path.rglob("*")) == before
     table = pq.read_table(corpus / "b.parquet")
     (tmp_path / "named").mkdir()
@@ -229,7 +230,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     named = check(
         job(input={"path": "named", "content": "text"}, output={"path": "named-out", "columns": []})
     )
-    told(
+    messages(
         lambda: check_job(
             filter_request(
                 named.job, KEEP, str(tmp_path / "named/clean"), ("spam=1.5", "hate=0.5"), None, True
@@ -239,14 +240,14 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     )
     pq.write_table(table.slice(0, 20), corpus / "b.parquet")
     (corpus / "a.parquet").unlink()
-    told(lambda: filtered(labelled))
+    messages(lambda: filtered(labelled))
     manifest = labelled / "_moderay/manifest.json"
     data = json.loads(manifest.read_text())
     data["runs"][-1]["status"] = "stopped"
     manifest.write_text(json.dumps(data))
-    told(lambda: filtered(labelled))
+    messages(lambda: filtered(labelled))
     assert not (tmp_path / "clean").exists()
-    golden("filter-problems", plain("\n".join(said), tmp_path))
+    golden("filter-problems", plain("\n".join(result), tmp_path))
 
 
 @pytest.mark.slow
@@ -286,8 +287,8 @@ def test_killed_filter_goes_on_where_it_stopped(job, cli: Cli, tmp_path: Path) -
     assert not (tmp_path / "clean/filter.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
     assert 3 <= len(kept) < 16
-    said = cli(*command, RAY_ADDRESS="local")
-    assert said.returncode == 0, said.stderr
+    result = cli(*command, RAY_ADDRESS="local")
+    assert result.returncode == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert summary(tmp_path / "clean")["rows"] == {
         "input": 800,

@@ -28,9 +28,13 @@ def test_every_row_comes_out_once_in_order_beside_its_unchanged_columns(
     job, corpus: Path, tmp_path: Path
 ) -> None:
     outcome = run(job())
-    found = labels(tmp_path / "out")
-    assert outcome.exit_status == 0 and list(found) == ["a.parquet", "b.parquet", "day=2/c.parquet"]
-    for name, table in found.items():
+    actual = labels(tmp_path / "out")
+    assert outcome.exit_status == 0 and list(actual) == [
+        "a.parquet",
+        "b.parquet",
+        "day=2/c.parquet",
+    ]
+    for name, table in actual.items():
         source = pq.read_table(corpus / name, partitioning=None)
         assert table.select(source.column_names).equals(source)
         assert table.column("row").to_pylist() == list(range(35))
@@ -66,8 +70,8 @@ def test_finished_job_writes_nothing_and_a_threshold_decides_again_in_place(
     file = job()
     run(file)
     before, files = labels(tmp_path / "out"), snapshot(tmp_path / "out")
-    said = cli("run", file)
-    assert said.returncode == 0 and "nothing to do: 3 shards with 105 rows" in said.stdout
+    result = cli("run", file)
+    assert result.returncode == 0 and "nothing to do: 3 shards with 105 rows" in result.stdout
     assert snapshot(tmp_path / "out") == files
 
     policy = tmp_path / "strict"
@@ -189,10 +193,10 @@ def test_a_look_shows_the_first_selected_rows_of_any_kind_and_writes_nothing(
         output={"path": "out", "columns": []},
         model={"source": "scripted:script.yaml"},
     )
-    said = cli("run", file, "--limit", "4", "--show")
+    result = cli("run", file, "--limit", "4", "--show")
     assert (
-        said.returncode == 0
-        and "4 rows judged, nothing written" in said.stdout
+        result.returncode == 0
+        and "4 rows judged, nothing written" in result.stdout
         and not (tmp_path / "out").exists()
     )
     for text in (
@@ -203,8 +207,8 @@ def test_a_look_shows_the_first_selected_rows_of_any_kind_and_writes_nothing(
         "user: prize",
         "SP4 0.90",
     ):
-        assert text in said.stdout, said.stdout
-    assert said.stdout.count("user: prize") == 2
+        assert text in result.stdout, result.stdout
+    assert result.stdout.count("user: prize") == 2
 
 
 def test_unreadable_shard_is_named_and_the_others_are_labelled(
@@ -214,8 +218,8 @@ def test_unreadable_shard_is_named_and_the_others_are_labelled(
     data = bytearray((corpus / "b.parquet").read_bytes())
     data[4:60] = os.urandom(56)  # a good footer over broken pages
     (corpus / "b.parquet").write_bytes(bytes(data))
-    said = cli("run", job())
-    assert said.returncode == 1 and "torn.parquet" in said.stderr
+    result = cli("run", job())
+    assert result.returncode == 1 and "torn.parquet" in result.stderr
     assert {"a.parquet", "day=2/c.parquet"} <= set(labels(tmp_path / "out"))
     manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
     assert list(manifest["unreadable"]) == ["torn.parquet"] and not manifest["complete"]
@@ -226,9 +230,9 @@ def test_output_of_another_cascade_is_refused_and_replaced_when_asked(
 ) -> None:
     run(job())
     file = job(model={"source": "scripted:script.yaml", "effort": "high"})
-    said = cli("run", file)
-    assert said.returncode == 2
-    golden("another-cascade", plain(said.stderr, tmp_path))
+    result = cli("run", file)
+    assert result.returncode == 2
+    golden("another-cascade", plain(result.stderr, tmp_path))
     assert run(file, replace=True).exit_status == 0
     assert "nothing to do" in cli("run", file).stdout
 
@@ -243,13 +247,13 @@ def test_output_of_another_input_is_refused_and_a_changed_file_is_not(
         pa.table({"id": ["x"], "text": ["prize"], "n": pa.array([1], pa.int64())}),
         tmp_path / "in/a.parquet",
     )
-    said = cli("run", job())
-    assert said.returncode == 0 and labels(tmp_path / "out")["a.parquet"].column(
+    result = cli("run", job())
+    assert result.returncode == 0 and labels(tmp_path / "out")["a.parquet"].column(
         "flagged"
     ).to_pylist() == [True]
-    said = cli("run", job(input={"path": "before", "content": "text"}))
-    assert said.returncode == 2
-    golden("another-input", plain(said.stderr, tmp_path))
+    result = cli("run", job(input={"path": "before", "content": "text"}))
+    assert result.returncode == 2
+    golden("another-input", plain(result.stderr, tmp_path))
 
 
 def test_other_columns_are_carried_without_judging_again(job, corpus: Path, tmp_path: Path) -> None:
@@ -270,11 +274,11 @@ def test_output_that_another_driver_writes_is_refused_with_its_name(
     )
     lease.parent.mkdir(parents=True)
     lease.write_bytes(holder.to_json())
-    said = cli("run", job())
+    result = cli("run", job())
     assert (
-        said.returncode == 3
-        and "process 7 on elsewhere" in said.stderr
-        and "Traceback" not in said.stderr
+        result.returncode == 3
+        and "process 7 on elsewhere" in result.stderr
+        and "Traceback" not in result.stderr
     )
     lease.write_bytes(holder.model_copy(update={"renewed": time.time() - 1000}).to_json())
     assert cli("run", job()).returncode == 0
@@ -335,7 +339,7 @@ def test_label_adds_verdicts_to_somebodys_own_dataset(job, tmp_path: Path) -> No
 
 def test_label_prints_one_verdict(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     job()
-    said = cli(
+    result = cli(
         "label",
         ROOT / "policies/spam",
         "--content",
@@ -343,10 +347,10 @@ def test_label_prints_one_verdict(job, cli, tmp_path: Path) -> None:  # type: ig
         "--model",
         f"scripted:{tmp_path}/script.yaml",
     )
-    verdict = json.loads(said.stdout)
-    assert said.returncode == 0 and (
+    verdict = json.loads(result.stdout)
+    assert result.returncode == 0 and (
         verdict["status"],
         verdict["label"],
         verdict["decided_by"],
-    ) == ("ok", "SP4", "reason"), said.stderr
+    ) == ("ok", "SP4", "reason"), result.stderr
     assert abs(sum(verdict["scores"]) - 1) < 1e-5

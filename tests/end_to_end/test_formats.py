@@ -21,7 +21,7 @@ def put(folder: Path, name: str, data: bytes | list[Any]) -> Path:
     """Bytes, or objects of a line each, as the name has it."""
     file = folder / "in" / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    given = (
+    inputs = (
         data
         if isinstance(data, bytes)
         else b"".join(json.dumps(row).encode() + b"\n" for row in data)
@@ -29,7 +29,7 @@ def put(folder: Path, name: str, data: bytes | list[Any]) -> Path:
     with pa.output_stream(
         str(file), compression={"gz": "gzip", "zst": "zstd"}.get(name.rpartition(".")[2])
     ) as stream:
-        stream.write(given)
+        stream.write(inputs)
     return file
 
 
@@ -58,23 +58,23 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         put(tmp_path, name, given_rows)
     put(tmp_path, "torn.jsonl", b'{"text": "a"}\n{"text": ')
     file = job(filter={"keep": KEEP, "out": "clean"})
-    said = cli("filter", file)
-    assert said.returncode == 1 and "torn.jsonl: line 2 is no JSON object" in said.stderr, (
-        said.stdout + said.stderr
+    result = cli("filter", file)
+    assert result.returncode == 1 and "torn.jsonl: line 2 is no JSON object" in result.stderr, (
+        result.stdout + result.stderr
     )
     assert list(
         json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["unreadable"]
     ) == ["torn.jsonl"]
-    found = labels(tmp_path / "out")
-    assert sorted(found) == ["c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet"]
-    for table in found.values():
-        assert table.schema == found["p.parquet"].schema and table["row"].to_pylist() == list(
+    actual = labels(tmp_path / "out")
+    assert sorted(actual) == ["c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet"]
+    for table in actual.values():
+        assert table.schema == actual["p.parquet"].schema and table["row"].to_pylist() == list(
             range(40)
         )
         assert table.select(["id", "text", "n", "tags"]).to_pylist() == given_rows
         assert (
-            compared(table, "spam") == compared(found["p.parquet"], "spam")
-            and table["content_hash"] == found["p.parquet"]["content_hash"]
+            compared(table, "spam") == compared(actual["p.parquet"], "spam")
+            and table["content_hash"] == actual["p.parquet"]["content_hash"]
         )
     removed = pq.read_table(tmp_path / "clean/removed/p.parquet").to_pylist()
     assert len(removed) == 16
@@ -83,11 +83,13 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         assert get(tmp_path / "clean/kept" / name) == b"".join(
             line for i, line in enumerate(lines) if i % 5 == 0
         )
-        told = [json.loads(line) for line in get(tmp_path / "clean/removed" / name).splitlines()]
-        assert [{**row, "moderay": None} for row in told] == [
+        messages = [
+            json.loads(line) for line in get(tmp_path / "clean/removed" / name).splitlines()
+        ]
+        assert [{**row, "moderay": None} for row in messages] == [
             {**row, "moderay": None} for row in removed
         ]
-        assert [row["moderay"]["reasons"][0]["label"] for row in told] == [
+        assert [row["moderay"]["reasons"][0]["label"] for row in messages] == [
             row["moderay"]["reasons"][0]["label"] for row in removed
         ]
         held = [json.loads(line) for line in get(tmp_path / "clean/held" / name).splitlines()]
@@ -99,9 +101,9 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         f"path: kept/**/*{end}\n" in card
         for end in (".parquet", ".jsonl", ".jsonl.gz", ".ndjson.zst")
     )
-    said = cli("run", file)
-    assert said.returncode == 1 and "nothing to do: 4 shards with 160 rows" in said.stdout, (
-        said.stdout + said.stderr
+    result = cli("run", file)
+    assert result.returncode == 1 and "nothing to do: 4 shards with 160 rows" in result.stdout, (
+        result.stdout + result.stderr
     )
     read = []
     monkeypatch.setattr(

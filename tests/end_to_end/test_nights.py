@@ -37,9 +37,9 @@ def test_seven_nights_from_s3_to_s3(
             monkeypatch.setenv(name, value)
         checked = check(ROOT / "jobs/nightly.yaml", nights.sets())
         outcome = run_checked(checked)
-        said = brief(checked.job, outcome.manifest, outcome.worked)
-        texts.append("\n".join(lines(said)))
-        return said
+        result = brief(checked.job, outcome.manifest, outcome.worked)
+        texts.append("\n".join(lines(result)))
+        return result
 
     for date in DATES:
         night = nights.night(date, run)
@@ -67,14 +67,15 @@ def test_seven_nights_from_s3_to_s3(
             }
     golden("nights", "\n\n".join(texts).replace(url, "<tmp>") + "\n")
 
-    said = cli("trend", f"{url}/labels", "--chart", tmp_path / "trend.png", "--strict")
-    assert said.returncode == 1 and f"since {MORE}" in said.stderr, said.stderr
+    result = cli("trend", f"{url}/labels", "--chart", tmp_path / "trend.png", "--strict")
+    assert result.returncode == 1 and f"since {MORE}" in result.stderr, result.stderr
     # What the killed night had asked for is told by nobody.
     golden(
-        "trend", re.sub(r"(?<=2026-11-03)(.*?)[\d,]+ +[\d,]+ *$", r"\1...", said.stdout, flags=re.M)
+        "trend",
+        re.sub(r"(?<=2026-11-03)(.*?)[\d,]+ +[\d,]+ *$", r"\1...", result.stdout, flags=re.M),
     )
     assert (tmp_path / "trend.png").read_bytes().startswith(b"\x89PNG")
-    found = json.loads(cli("trend", f"{url}/labels/date=*", "--json").stdout)
-    assert [night["date"] for night in found["nights"]] == DATES and found["policies"]["spam"][
+    actual = json.loads(cli("trend", f"{url}/labels/date=*", "--json").stdout)
+    assert [night["date"] for night in actual["nights"]] == DATES and actual["policies"]["spam"][
         "change"
     ]["since"] == MORE

@@ -48,8 +48,8 @@ def write(tmp_path: Path, texts: list[str | None], name: str = "a.parquet") -> N
 
 
 def spam(tmp_path: Path, name: str = "a.parquet") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = labels(tmp_path / "out")[name].column("spam").to_pylist()
-    return found
+    actual: list[dict[str, Any]] = labels(tmp_path / "out")[name].column("spam").to_pylist()
+    return actual
 
 
 TWICE = 2  # requests a judged row takes: the answer, and the probabilities
@@ -146,15 +146,15 @@ def test_labels_of_shards_that_are_gone_stay_until_they_are_pruned(
     file = job()
     assert cli("run", file).returncode == 0
     (tmp_path / "in/b.parquet").unlink()
-    said = cli("run", file)
+    result = cli("run", file)
     assert (
-        said.returncode == 0
+        result.returncode == 0
         and "no longer has 1 shards whose labels are here, such as b.parquet; --prune removes them"
-        in said.stderr
+        in result.stderr
     )
     assert set(labels(tmp_path / "out")) == {"a.parquet", "b.parquet"}
-    said = cli("run", file, "--prune")
-    assert said.returncode == 0 and "pruned: b.parquet" in said.stdout
+    result = cli("run", file, "--prune")
+    assert result.returncode == 0 and "pruned: b.parquet" in result.stdout
     assert (
         not [f for f in (tmp_path / "out").rglob("*b.parquet*") if f.is_file()]
         and len(spam(tmp_path)) == 3

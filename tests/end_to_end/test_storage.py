@@ -10,7 +10,7 @@ from support.outputs import compared, labels
 from moderay.core.storage import filesystem
 from moderay.labels.analysis.trend import read_nights
 from moderay.labels.layout import outputs
-from moderay.tasks.filter.rule import FATES
+from moderay.tasks.filter.records import FATES
 
 
 def test_job_on_s3_equals_the_job_on_disk(
@@ -20,12 +20,12 @@ def test_job_on_s3_equals_the_job_on_disk(
     fs, path = filesystem(bucket)
     fs.put(str(corpus), f"{path}/in", recursive=True)
     assert cli("run", job(output={"path": "out"})).returncode == 0
-    said = cli(
+    result = cli(
         "run",
         job(input={"path": f"{bucket}/in", "content": "text"}, output={"path": f"{bucket}/out"}),
         **s3,
     )
-    assert said.returncode == 0, said.stderr
+    assert result.returncode == 0, result.stderr
     for name, table in labels(tmp_path / "out").items():
         on_s3 = pq.read_table(fs.open(f"{path}/out/{name}", "rb"))
         assert compared(on_s3, "spam") == compared(table, "spam") and on_s3.column("id").equals(
@@ -41,18 +41,18 @@ def test_job_on_s3_equals_the_job_on_disk(
             **s3,
         ).stdout
     )
-    for place, env in ((str(tmp_path), {}), (bucket, s3)):
-        said = cli(
+    for folder, env in ((str(tmp_path), {}), (bucket, s3)):
+        result = cli(
             "filter",
             "--labels",
-            f"{place}/out",
+            f"{folder}/out",
             "--keep",
             "NOT spam.violates",
             "--out",
-            f"{place}/clean",
+            f"{folder}/clean",
             **env,
         )
-        assert said.returncode == 0, said.stderr
+        assert result.returncode == 0, result.stderr
     fs.invalidate_cache()
     fs.get(f"{path}/clean", str(tmp_path / "copy"), recursive=True)
     for fate in FATES:
@@ -60,13 +60,13 @@ def test_job_on_s3_equals_the_job_on_disk(
             tmp_path / "copy" / fate
         ) == labels(tmp_path / "clean" / fate)
         lines = [
-            gzip.decompress((tmp_path / place / fate / "b.jsonl.gz").read_bytes())
-            for place in ("clean", "copy")
+            gzip.decompress((tmp_path / folder / fate / "b.jsonl.gz").read_bytes())
+            for folder in ("clean", "copy")
         ]
         assert lines[0] == lines[1] != b""
     assert not (tmp_path / "copy/_moderay/tmp").exists()
     assert outputs(f"{bucket}/o*", {}) == [f"{bucket}/out"]
-    on_s3, on_disk = (read_nights([place], {})[0] for place in (bucket, f"{tmp_path}/out"))
+    on_s3, on_disk = (read_nights([folder], {})[0] for folder in (bucket, f"{tmp_path}/out"))
     assert (on_s3.rows, on_s3.shards, on_s3.flagged) == (
         on_disk.rows,
         on_disk.shards,
@@ -80,9 +80,9 @@ def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  #
         ("s3://data/x", {**s3, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 3),
         ("nothing://x", {}, 2),
     ):
-        said = cli("run", job(input={"path": path, "content": "text"}), **env)
+        result = cli("run", job(input={"path": path, "content": "text"}), **env)
         assert (
-            said.returncode == status
-            and "Traceback" not in said.stderr
-            and len(said.stderr.strip().splitlines()) <= 4
-        ), said.stderr
+            result.returncode == status
+            and "Traceback" not in result.stderr
+            and len(result.stderr.strip().splitlines()) <= 4
+        ), result.stderr

@@ -45,12 +45,12 @@ class Node:
 
     def end(self) -> None:
         """SIGKILL everything of this node."""
-        found = (
+        actual = (
             [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
             if self.process.poll() is None
             else []
         )
-        for process in found:
+        for process in actual:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
@@ -176,9 +176,9 @@ class Watch:
 
     @property
     def id(self) -> str:
-        found = re.search(r"submitted: (\S+);", self.said)
-        assert found is not None, self.said
-        return found[1]
+        actual = re.search(r"submitted: (\S+);", self.said)
+        assert actual is not None, self.said
+        return actual[1]
 
     def until(self, holds: Callable[[], object]) -> None:
         while not holds():
@@ -222,7 +222,7 @@ def submitted(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Callabl
 
     def write(out: Path, delay: float, **sections: Any) -> Path:
         # How long answers take is no part of what they are: a job goes on under another delay.
-        given = {
+        values = {
             "input": {"path": str(corpus), "content": "text"},
             "output": {"path": str(out), "reasoning": "all"},
             "model": {
@@ -239,7 +239,7 @@ def submitted(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Callabl
                 "rules": SCRIPT["rules"][:2],
                 "delay": {"mean_s": delay},
             },
-            **given | sections,
+            **values | sections,
         )
 
     return write

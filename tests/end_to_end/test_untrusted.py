@@ -38,7 +38,7 @@ def test_checkpoint_of_pickles_and_code_runs_neither(tmp_path: Path, cli) -> Non
     config["auto_map"] = {"AutoConfig": "evil.EvilConfig", "AutoModelForCausalLM": "evil.Evil"}
     (model / "config.json").write_text(json.dumps(config))
     (model / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
-    said = cli(
+    result = cli(
         "label",
         ROOT / "policies/spam",
         "--content",
@@ -46,8 +46,8 @@ def test_checkpoint_of_pickles_and_code_runs_neither(tmp_path: Path, cli) -> Non
         "--model",
         model,
     )
-    assert said.returncode == 2 and "cannot be started" in said.stderr and not mark.exists(), (
-        said.stderr
+    assert result.returncode == 2 and "cannot be started" in result.stderr and not mark.exists(), (
+        result.stderr
     )
     pickle.loads(pickle.dumps(Evil(mark)))
     assert mark.exists()  # it would have
@@ -59,12 +59,12 @@ def test_names_of_shards_are_printed_without_what_a_terminal_obeys(
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"text": ["hello"]}), tmp_path / "in/good\x1b[2J.parquet")
     (tmp_path / "in/torn\x1b[2J\u202e.parquet").write_bytes(b"no parquet at all")
-    said = cli("run", job())
+    result = cli("run", job())
     assert (
-        said.returncode == 1
-        and "torn" in said.stderr
-        and "\x1b[2J" not in said.stderr + said.stdout
-        and "\u202e" not in said.stderr
+        result.returncode == 1
+        and "torn" in result.stderr
+        and "\x1b[2J" not in result.stderr + result.stdout
+        and "\u202e" not in result.stderr
     )
     assert list(labels(tmp_path / "out")) == ["good\x1b[2J.parquet"]
 
@@ -78,12 +78,12 @@ def test_secrets_are_in_no_file_and_no_message(
     pq.write_table(pa.table({"text": ["hello"]}), tmp_path / "in/a.parquet")
     env = {**s3, "AWS_SECRET_ACCESS_KEY": secret}
     storage = {"s3": {"key": "somebody", "secret": secret}}
-    said = [
+    result = [
         cli("run", job(storage=storage, output={"path": path}), **env)
         for path in ("out", f"s3://data/{tmp_path.name}", "s3://no-such-bucket/x")
     ]
-    assert [one.returncode for one in said] == [0, 0, 2]
-    assert not any(secret in one.stdout + one.stderr for one in said)
+    assert [one.returncode for one in result] == [0, 0, 2]
+    assert not any(secret in one.stdout + one.stderr for one in result)
     from moderay.core.storage import filesystem
 
     for name, value in s3.items():
@@ -105,9 +105,9 @@ def test_workers_without_credentials_say_so_in_one_sentence(
         "RAY_ADDRESS": ray_cluster,
     }  # a cluster that runs already, without them
     endpoint = {"s3": {"endpoint_url": s3["AWS_ENDPOINT_URL"]}}
-    said = cli("run", job(storage=endpoint, output={"path": f"s3://data/{tmp_path.name}"}), **env)
+    result = cli("run", job(storage=endpoint, output={"path": f"s3://data/{tmp_path.name}"}), **env)
     assert (
-        said.returncode == 2
-        and "Unable to locate credentials; on " in said.stderr
-        and "Traceback" not in said.stderr
-    ), said.stderr
+        result.returncode == 2
+        and "Unable to locate credentials; on " in result.stderr
+        and "Traceback" not in result.stderr
+    ), result.stderr

@@ -39,9 +39,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Pa
     demo.write(folder / "in")
     with stored(s3, folder) as model:
         options = (f"--set=model.source={model}", "--set=unit.rows=40", "--agreement", "truth_")
-        kills, said = killed_vllm(folder / "in", folder / "out", ("engine",), *options)
+        kills, result = killed_vllm(folder / "in", folder / "out", ("engine",), *options)
     assert kills == {"engine": 1}
-    (folder / "said.txt").write_text(said)
+    (folder / "said.txt").write_text(result)
     return folder
 
 
@@ -65,9 +65,9 @@ def test_part_of_the_demo_is_labelled_as_it_should_be(tmp_path: Path, cli) -> No
 
 @pytest.mark.slow
 def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
-    found = labels(labelled / "out")
-    assert sum(table.num_rows for table in found.values()) == 1200
-    for name, table in found.items():
+    actual = labels(labelled / "out")
+    assert sum(table.num_rows for table in actual.values()) == 1200
+    for name, table in actual.items():
         source = pq.read_table(labelled / "in" / name)
         assert table.column("id").equals(source.column("id"))
         for policy in POLICIES:
@@ -150,17 +150,17 @@ def _read(
         load_policy(ROOT / "policies" / policy_id),
     )
     text = vocab.decode(tokens)
-    found = re.fullmatch(
+    actual = re.fullmatch(
         r"<\|channel\|>analysis<\|message\|>([^|]*)<\|end\|><\|start\|>assistant<\|channel\|>final<\|message\|>([^|]*)<\|return\|>",
         text,
     )
-    if found is None:
+    if actual is None:
         return None
     try:
         answer = (
-            {"label": found[2], "rationale": None}
+            {"label": actual[2], "rationale": None}
             if policy.answer == "label"
-            else json.loads(found[2])
+            else json.loads(actual[2])
         )
     except ValueError:
         return None
@@ -177,14 +177,16 @@ def _read(
         name: math.exp(logprobs[at].get(str(token), -math.inf)) for token, name in ends.items()
     }
     bad = sum(weights[name] for name in names if policy.labels[name].violates)
-    return answer["label"], answer["rationale"], found[1], bad / sum(weights.values())
+    return answer["label"], answer["rationale"], actual[1], bad / sum(weights.values())
 
 
 def test_model_that_is_not_there_is_one_sentence(job, corpus: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    said = cli("run", job(model={"source": "./no-such-model"}))
+    result = cli("run", job(model={"source": "./no-such-model"}))
     assert (
-        said.returncode == 2 and "no-such-model" in said.stderr and "Traceback" not in said.stderr
-    ), said.stderr
+        result.returncode == 2
+        and "no-such-model" in result.stderr
+        and "Traceback" not in result.stderr
+    ), result.stderr
 
 
 async def _plain(folder: Path, stop: int) -> None:
@@ -217,9 +219,9 @@ async def _plain(folder: Path, stop: int) -> None:
 
     async def one(number: int, ids: list[int]) -> tuple[list[int], list[dict[int, float]]]:
         async for output in engine.generate({"prompt_token_ids": ids}, sampling, str(number)):
-            said = output.outputs[0]
-        return list(said.token_ids), [
-            {token: value.logprob for token, value in step.items()} for step in said.logprobs
+            result = output.outputs[0]
+        return list(result.token_ids), [
+            {token: value.logprob for token, value in step.items()} for step in result.logprobs
         ]
 
     prompts = json.loads((folder / "prompts.json").read_text())

@@ -101,10 +101,10 @@ heavy = ["ray", "vllm", "torch", "transformers", "pandas", "polars", "pyarrow", 
 loaded = [name for name in heavy if name in sys.modules]
 print(json.dumps([loaded, [name for name in moderay.__all__ if not hasattr(moderay, name)]]))
 """
-    found = subprocess.run(
+    actual = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
     )
-    assert json.loads(found.stdout) == [[], []]
+    assert json.loads(actual.stdout) == [[], []]
 
 
 def test_name_that_is_not_offered_is_an_attribute_error() -> None:

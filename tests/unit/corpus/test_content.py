@@ -30,24 +30,24 @@ def test_windows_cover_a_content_overlap_and_are_as_few_as_can_be(
 ) -> None:
     overlap = data.draw(st.integers(0, size - 1))
     ids = list(range(length))
-    found = windows(ids, size, overlap)
+    actual = windows(ids, size, overlap)
     assert (
-        all(len(window) <= size for window in found)
-        and sorted({token for window in found for token in window}) == ids
+        all(len(window) <= size for window in actual)
+        and sorted({token for window in actual for token in window}) == ids
     )
     assert all(
-        list(a[len(a) - overlap :]) == list(b[:overlap]) for a, b in itertools.pairwise(found)
+        list(a[len(a) - overlap :]) == list(b[:overlap]) for a, b in itertools.pairwise(actual)
     )
-    assert len(found) == 1 or length > most_tokens(size, overlap, len(found) - 1)
-    assert length <= most_tokens(size, overlap, len(found))
+    assert len(actual) == 1 or length > most_tokens(size, overlap, len(actual) - 1)
+    assert length <= most_tokens(size, overlap, len(actual))
 
 
 @given(
     st.lists(st.none() | st.binary(max_size=12) | st.text(max_size=6).map(str.encode), max_size=20)
 )
 def test_any_bytes_are_a_text_or_say_why_not(values: list[bytes | None]) -> None:
-    found = contents(pa.table({"text": pa.array(values, pa.binary())}), "text")
-    for value, content in zip(values, found, strict=True):
+    actual = contents(pa.table({"text": pa.array(values, pa.binary())}), "text")
+    for value, content in zip(values, actual, strict=True):
         try:
             text = None if value is None else value.decode()
         except UnicodeDecodeError:
@@ -98,16 +98,16 @@ def test_reader_gives_each_missing_row_once_whatever_the_groups_and_units(
     shard = checked.scan.shards[0]
     missing = gaps(rows, tiling((start, end) for start, end in saved if end <= rows))
     vocab = vocabulary(str(checkpoint.TINY_FOLDER))
-    found = [
+    actual = [
         item
         for span in spans(shard, missing, UnitSize(rows=unit))
         for item in read_span(span, job, checked.cascades, vocab)
     ]
-    assert sorted(row for part, _ in found for row in range(*part)) == [
+    assert sorted(row for part, _ in actual for row in range(*part)) == [
         row for start, end in missing for row in range(start, end)
     ]
-    assert all(part[1] - part[0] <= unit for part, _ in found)
-    for part, prepared in found:
+    assert all(part[1] - part[0] <= unit for part, _ in actual)
+    for part, prepared in actual:
         assert prepared.column("row").to_pylist() == [
             row for row in range(*part) if not where or row % 2 == 0
         ]

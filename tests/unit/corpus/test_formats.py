@@ -68,10 +68,10 @@ def get(file: Path) -> bytes:
 
 
 def rows(shard: Shard, *names: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pa.concat_tables(
+    actual: list[dict[str, Any]] = pa.concat_tables(
         format_of(shard.url).tables(*filesystem(shard.url), names, shard.schema)
     ).to_pylist()
-    return found
+    return actual
 
 
 def problems(file: Path) -> str:
@@ -133,24 +133,24 @@ def test_rows_of_any_lines_are_read_from_any_group_and_in_any_piece(
     with pytest.MonkeyPatch.context() as patch:
         for name in ("LOOK_BYTES", "LOOK_ROWS", "READ_BYTES", "GROUP_BYTES"):
             patch.setattr(jsonlines, name, size)
-        form, place = format_of(file.name), filesystem(str(file))
-        footer = form.footer(*place, file.stat().st_size, ["text"])
+        form, location = format_of(file.name), filesystem(str(file))
+        footer = form.footer(*location, file.stat().st_size, ["text"])
         [schema] = form.common([footer.schema])
         tables = [
             list(
                 form.tables(
-                    *place, schema.names, form.explicit_schema(schema), rows=3, groups=(g, g + 1)
+                    *location, schema.names, form.explicit_schema(schema), rows=3, groups=(g, g + 1)
                 )
             )
             for g in range(len(footer.row_groups))
         ]
-        assert [sum(map(len, found)) for found in tables] == list(footer.row_groups)
-        found = pa.concat_tables([table for group in tables for table in group])
-        with form.verbatim(*place) as verbatim:
+        assert [sum(map(len, actual)) for actual in tables] == list(footer.row_groups)
+        actual = pa.concat_tables([table for group in tables for table in group])
+        with form.verbatim(*location) as verbatim:
             lines = [line for _, table in verbatim.batches() for line in table["line"].to_pylist()]
-    assert len(found) == len(given_rows) == len(lines)
+    assert len(actual) == len(given_rows) == len(lines)
     assert [json.loads(line) for line in lines] == given_rows
-    for row, line in zip(found.to_pylist(), given_rows, strict=True):
+    for row, line in zip(actual.to_pylist(), given_rows, strict=True):
         assert row["text"] == line["text"] and row.get("n") == line.get("n")
         if line.get("o") and "o" in row:
             assert {key: value for key, value in row["o"].items() if value is not None} == line["o"]
@@ -169,7 +169,7 @@ def test_columns_of_many_files_have_one_type(job: Callable[..., Path], tmp_path:
     )
     put(tmp_path, "c.ndjson.zst", [])
     put(tmp_path, "d.jsonl", b'{"n": 99999999999999999999}\n{"n": null, "x": true}')
-    found = check(job()).scan
+    actual = check(job()).scan
     types = {
         "text": pa.string(),
         "n": pa.float64(),
@@ -178,16 +178,16 @@ def test_columns_of_many_files_have_one_type(job: Callable[..., Path], tmp_path:
         "x": pa.bool_(),
     }
     types["o"] = pa.struct([("a", pa.int64()), ("b", pa.list_(pa.null()))])
-    assert dict(zip(found.columns.names, found.columns.types, strict=True)) == types
-    assert [shard.rows for shard in found.shards] == [2, 4, 0, 2] and {
-        shard.schema for shard in found.shards
-    } == {found.columns}
-    assert rows(found.shards[0], "n", "when", "x") == [
+    assert dict(zip(actual.columns.names, actual.columns.types, strict=True)) == types
+    assert [shard.rows for shard in actual.shards] == [2, 4, 0, 2] and {
+        shard.schema for shard in actual.shards
+    } == {actual.columns}
+    assert rows(actual.shards[0], "n", "when", "x") == [
         {"n": 1.0, "when": None, "x": None},
         {"n": None, "when": "2020-01-01T00:00:00Z", "x": None},
     ]
-    assert rows(found.shards[1], "o")[:2] == [{"o": None}, {"o": {"a": None, "b": [None]}}]
-    assert rows(found.shards[3], "n") == [{"n": 1e20}, {"n": None}]
+    assert rows(actual.shards[1], "o")[:2] == [{"o": None}, {"o": {"a": None, "b": [None]}}]
+    assert rows(actual.shards[3], "n") == [{"n": 1e20}, {"n": None}]
 
 
 def test_columns_without_one_type_are_a_problem_where_they_are_used(
@@ -261,14 +261,14 @@ def test_lines_that_are_no_objects_and_torn_streams_are_named_and_the_rest_is_re
         "strings.jsonl",
         [{"text": "[" * 5000 + '"\\' + "{" * 5000, "n": [1]}, {"n": [["x"]]}],
     )
-    found = check(job(output={"path": "out", "columns": ["text"]})).scan
-    assert [shard.file for shard in found.shards] == [
+    actual = check(job(output={"path": "out", "columns": ["text"]})).scan
+    assert [shard.file for shard in actual.shards] == [
         "good.jsonl",
         "sound-gz.jsonl.gz",
         "sound-zst.jsonl.zst",
         "strings.jsonl",
     ]
-    golden("json-unreadable", "".join(f"{name}: {reason}\n" for name, reason in found.unreadable))
+    golden("json-unreadable", "".join(f"{name}: {reason}\n" for name, reason in actual.unreadable))
     assert MOST_DEEP == 100
 
 
@@ -326,14 +326,14 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     [shard] = checked.scan.shards
     cut = spans(shard, [(3, 260), (300, 500)], UnitSize(rows=7))
     assert len(shard.row_groups) > 20 and len(cut) > 10
-    found = {}
+    actual = {}
     for span in cut:
         stream = RowStream(span, checked.job, read_columns(checked.job))
         for unit in span.units:
-            found |= {
+            actual |= {
                 row[POSITION]: (row["text"], row["day"]) for row in stream.upto(*unit).to_pylist()
             }
-    assert found == {i: (f"{i}" * (i % 60), "2") for i in [*range(3, 260), *range(300, 500)]}
+    assert actual == {i: (f"{i}" * (i % 60), "2") for i in [*range(3, 260), *range(300, 500)]}
 
 
 @pytest.mark.parametrize(
@@ -446,21 +446,21 @@ def test_filtered_lines_are_what_they_were(
             row for row in rows if row[0] in (fate, "unselected" if fate == unselected else fate)
         ]
         assert parts[fate].exists() == (bool(mine) or fate == "kept")
-        found = (
+        actual = (
             [line for line in get(parts[fate]).decode().split("\n") if line]
             if parts[fate].exists()
             else []
         )
         if fate == "kept" and not verdicts:
-            assert [line.rstrip("\r") for line in found] == [line for _, line in mine]
+            assert [line.rstrip("\r") for line in actual] == [line for _, line in mine]
             continue
-        for line, (label, before) in zip(found, mine, strict=True):
-            told = json.loads(line)
+        for line, (label, before) in zip(actual, mine, strict=True):
+            messages = json.loads(line)
             added = {
-                name: told.pop(name)
+                name: messages.pop(name)
                 for name in (("flagged", "spam") if fate == "kept" else ("moderay",))
             }
-            assert told == json.loads(before) and line.startswith(before.rstrip()[:-1])
+            assert messages == json.loads(before) and line.startswith(before.rstrip()[:-1])
             if label == "unselected":
                 assert (
                     added == {"flagged": None, "spam": None}
@@ -491,9 +491,9 @@ def test_truths_of_people_are_read_from_lines(job: Callable[..., Path], tmp_path
     put(tmp_path, "day=1/a.jsonl.gz", rows[:60])
     put(tmp_path, "b.jsonl", [*rows[60:], {"text": "no gold"}])
     checked = check(job())
-    found = from_people(checked, SPAM, "gold", 1000)
+    actual = from_people(checked, SPAM, "gold", 1000)
     known = [*rows[60:], *rows[:60]]
-    assert found.texts.to_pylist() == [row["text"] for row in known if "gold" in row]
-    assert found.violates.tolist() == [row["gold"] == 1 for row in known if "gold" in row]
+    assert actual.texts.to_pylist() == [row["text"] for row in known if "gold" in row]
+    assert actual.violates.tolist() == [row["gold"] == 1 for row in known if "gold" in row]
     with pytest.raises(UserError, match=r"b\.jsonl has no such column; it has text, gold"):
         from_people(checked, SPAM, "golf", 1000)

@@ -291,9 +291,9 @@ def test_file_that_is_no_parquet_is_named_and_the_rest_is_read(job, tmp_path: Pa
     }
     for name, data in broken.items():
         (tmp_path / "in" / f"{name}.parquet").write_bytes(data)
-    found = scan(job())
-    assert [name for name, _ in found.unreadable] == [f"{name}.parquet" for name in broken]
-    assert [shard.name for shard in found.shards] == ["a.parquet"]
+    actual = scan(job())
+    assert [name for name, _ in actual.unreadable] == [f"{name}.parquet" for name in broken]
+    assert [shard.name for shard in actual.shards] == ["a.parquet"]
     (tmp_path / "in" / "a.parquet").unlink()
     assert "none of 5 files can be read" in problems(job())
 
@@ -333,12 +333,12 @@ def test_same_files_on_s3_are_the_same_shards(
     fs, path = storage.filesystem("s3://data/scan")
     fs.put(str(tmp_path / "in"), path, recursive=True)
     for source in ("s3://data/scan", "s3://data/scan/day=*/*.parquet"):
-        found = scan(job(), f"input.path={source}", "output.path=s3://data/labels")
-        assert [(s.name, s.size, s.row_groups, s.partitions) for s in found.shards] == [
+        actual = scan(job(), f"input.path={source}", "output.path=s3://data/labels")
+        assert [(s.name, s.size, s.row_groups, s.partitions) for s in actual.shards] == [
             (s.name, s.size, s.row_groups, s.partitions) for s in local.shards
         ]
-        assert found.columns == local.columns
-        assert all(len(shard.version) == 32 for shard in found.shards)
+        assert actual.columns == local.columns
+        assert all(len(shard.version) == 32 for shard in actual.shards)
     assert "lies inside the input" in problems(
         job(), "input.path=s3://data/scan", "output.path=s3a://data/scan/labels"
     )
@@ -363,17 +363,17 @@ def test_s3_errors_are_one_sentence(
             "config_kwargs": {"retries": {"max_attempts": 1}},
         },
     }
-    said: dict[str, ModerayError] = {}
+    result: dict[str, ModerayError] = {}
     for name, options in storages.items():
         with pytest.raises(ModerayError) as caught:
             check(job(storage=options, input={"path": "s3://no-such-bucket/x", "content": "text"}))
-        said[name] = caught.value
+        result[name] = caught.value
         assert "test-secret" not in str(caught.value)
-    assert isinstance(said["none"], UserError)
-    assert "credentials" in str(said["none"])
-    assert isinstance(said["bucket"], UserError)
-    assert "s3://no-such-bucket/x" in str(said["bucket"])
-    assert isinstance(said["silent"], TryAgainError)
+    assert isinstance(result["none"], UserError)
+    assert "credentials" in str(result["none"])
+    assert isinstance(result["bucket"], UserError)
+    assert "s3://no-such-bucket/x" in str(result["bucket"])
+    assert isinstance(result["silent"], TryAgainError)
 
 
 def test_options_of_one_protocol_reach_only_that_protocol() -> None:

@@ -68,9 +68,9 @@ class Session:
         """Run a document's console blocks, and compare."""
         for command in commands(file):
             done = self.run(command.text)
-            told = f"{file.name}: {command.text}\n{done.stdout}"
-            assert done.returncode == command.status, told
-            assert expected(command.output).search(done.stdout), told
+            messages = f"{file.name}: {command.text}\n{done.stdout}"
+            assert done.returncode == command.status, messages
+            assert expected(command.output).search(done.stdout), messages
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,11 @@ def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
     )
     assert len(rows) == 6
     for policy, content, label in rows:
-        found = [
+        actual = [
             pl.read_parquet(file).with_columns(content=pl.read_parquet(source)["content"])
             for file, source in demo.text_shards()
         ]
-        verdict = pl.concat(found).filter(pl.col("content") == content)[policy].struct
+        verdict = pl.concat(actual).filter(pl.col("content") == content)[policy].struct
         assert verdict.field("label").unique().to_list() == [label], content
         assert verdict.field("violates").all(), content
 

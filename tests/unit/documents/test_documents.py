@@ -82,8 +82,8 @@ def _wrong(words: list[str], group: Any, targets: set[str]) -> str | None:
     if arguments[0] not in group.commands:
         return f"no command {arguments[0]}"
     known = {option for param in group.commands[arguments[0]].params for option in param.opts}
-    asked = {word.partition("=")[0] for word in arguments[1:] if word.startswith("--")}
-    unknown = sorted(asked - known - {"--help"})
+    request = {word.partition("=")[0] for word in arguments[1:] if word.startswith("--")}
+    unknown = sorted(request - known - {"--help"})
     return f"no option {unknown[0]}" if unknown else None
 
 
@@ -106,8 +106,8 @@ def test_commands_and_options_exist(file: Path) -> None:
     ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str, wrong: str | None) -> None:
-    told = [_wrong(words, _command_line(), {"demo"}) for words in _programs(line)]
-    assert next(filter(None, told), None) == wrong
+    shown = [_wrong(words, _command_line(), {"demo"}) for words in _programs(line)]
+    assert next(filter(None, shown), None) == wrong
 
 
 @pytest.mark.parametrize("file", [f for f in DOCUMENTS if blocks(f, "yaml")], ids=name_of)

@@ -37,11 +37,11 @@ def test_engines_that_start_at_once_fetch_once_and_find_the_same(stored_tiny: st
         )
         for _ in range(3)
     ]
-    said = [process.communicate(timeout=100) for process in started]
-    [folder] = {out.strip() for out, _ in said}
+    result = [process.communicate(timeout=100) for process in started]
+    [folder] = {out.strip() for out, _ in result}
     fetched = [
         json.loads(line)
-        for _, log in said
+        for _, log in result
         for line in log.splitlines()
         if "weights fetched" in line
     ]
@@ -91,20 +91,20 @@ def test_model_is_the_same_judge_wherever_it_lies(stored_tiny: str, tmp_path: Pa
 def test_what_cannot_be_fetched_is_told_in_one_sentence(
     stored_tiny: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, golden
 ) -> None:  # type: ignore[no-untyped-def]
-    said = []
+    result = []
     for url in (f"{stored_tiny}/original", "s3://no-such-bucket/model"):
         with pytest.raises(UserError) as caught:
             checkpoint.located(url)
-        said.append(str(caught.value).replace(tmp_path.name, "<tmp>"))
+        result.append(str(caught.value).replace(tmp_path.name, "<tmp>"))
     monkeypatch.setattr(
         shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000)
     )  # type: ignore[attr-defined]
     with pytest.raises(UserError) as caught:
         checkpoint.located(stored_tiny)
-    said.append(
+    result.append(
         str(caught.value)
         .replace(tmp_path.name, "<tmp>")
         .replace(str(tmp_path.parent), "<folder>")
         .replace(os.uname().nodename, "<host>")
     )
-    golden("checkpoint", "\n".join(said) + "\n")
+    golden("checkpoint", "\n".join(result) + "\n")

@@ -139,9 +139,9 @@ def test_gpu_that_cannot_hold_the_job_is_refused_in_one_sentence(
 
 def test_refusal_names_a_length_and_a_number_of_gpus_that_fit() -> None:
     settings = profiles().of(RTX_4060_TI).settings("20b")
-    said = refusal(RTX_4060_TI, wanted(settings, "20b", longest=40_000)) or ""
-    room = int(said.split("enough for ")[1].split(" tokens")[0].replace(",", ""))
-    gpus = int(said.split("tensor_parallel_size: ")[1][0])
+    result = refusal(RTX_4060_TI, wanted(settings, "20b", longest=40_000)) or ""
+    room = int(result.split("enough for ")[1].split(" tokens")[0].replace(",", ""))
+    gpus = int(result.split("tensor_parallel_size: ")[1][0])
     assert refusal(RTX_4060_TI, wanted(settings, "20b", longest=room)) is None
     assert refusal(RTX_4060_TI, wanted(settings, "20b", longest=room + 200)) is not None
     assert refusal(RTX_4060_TI, wanted(settings, "20b", longest=40_000, gpus=gpus)) is None
@@ -184,9 +184,9 @@ def spec(
         "policies": ["p"],
         "model": {"source": source, "engine": engine or {}},
     }
-    found = engine_spec(Job.model_validate(job), gpus)
-    assert isinstance(found, VllmSpec)
-    return found
+    actual = engine_spec(Job.model_validate(job), gpus)
+    assert isinstance(actual, VllmSpec)
+    return actual
 
 
 def found_on(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, of: VllmSpec) -> VllmSpec:

@@ -49,21 +49,21 @@ def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
         return usage
 
     began = time.monotonic()
-    found = asyncio.run(work()).figures()
+    actual = asyncio.run(work()).figures()
     passed = 1000 * (time.monotonic() - began)
-    times = {state: found[f"engine_{state}_ms"] for state in ("starting", "idle", "working")}
+    times = {state: actual[f"engine_{state}_ms"] for state in ("starting", "idle", "working")}
     assert (
         times["starting"] == pytest.approx(100, abs=60)
         and times["idle"] == pytest.approx(200, abs=60)
         and times["working"] == pytest.approx(200, abs=60)
     )
     assert passed - 60 <= sum(times.values()) <= passed
-    assert found["seats_taken_ms"] == pytest.approx(2 * times["working"], abs=2)
-    assert found["seats_taken_ms"] + found["seats_free_ms"] == pytest.approx(
+    assert actual["seats_taken_ms"] == pytest.approx(2 * times["working"], abs=2)
+    assert actual["seats_taken_ms"] + actual["seats_free_ms"] == pytest.approx(
         2 * sum(times.values()), abs=8
     )
     counts = {
-        name: found[name]
+        name: actual[name]
         for name in ("engine_starts", "requests", "prompt_tokens", "cached_tokens", "output_tokens")
     }
     assert counts == {
@@ -77,27 +77,27 @@ def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
 
 def test_units_are_admitted_in_order_as_soon_as_the_engine_has_room() -> None:
     async def work() -> list[str]:
-        host, told = EngineHost(ScriptedSpec(Script(), max_num_seqs=4)), list[str]()
+        host, messages = EngineHost(ScriptedSpec(Script(), max_num_seqs=4)), list[str]()
 
         async def unit(name: str, questions: int, answers: asyncio.Event) -> None:
             async with host.admitted(questions) as answered:
-                told.append(f"{name} in")
+                messages.append(f"{name} in")
                 await answers.wait()
                 answered(questions - 1)  # all but one, which is slow
                 await asyncio.sleep(0.05)
-            told.append(f"{name} out")
+            messages.append(f"{name} out")
 
         first, others = asyncio.Event(), asyncio.Event()
         units = [
             asyncio.create_task(unit(name, 6, first if name == "a" else others)) for name in "abcd"
         ]
         await asyncio.sleep(0.02)
-        told.append("-")
+        messages.append("-")
         first.set()
         await asyncio.sleep(0.02)
         others.set()
         await asyncio.gather(*units)
-        return told
+        return messages
 
     # Eight questions are enough for four seats: c comes in as those of a are answered, before a is
     # out.
@@ -139,9 +139,9 @@ def test_units_outside_come_in_when_the_row_that_kills_the_engine_is_found() -> 
                 return judged
 
         async with asyncio.timeout(60):
-            found = await asyncio.gather(*[unit(table) for table in tables])
+            actual = await asyncio.gather(*[unit(table) for table in tables])
         return [
-            verdict["status"] for table in found for verdict in table.column("spam").to_pylist()
+            verdict["status"] for table in actual for verdict in table.column("spam").to_pylist()
         ], most
 
     statuses, most = asyncio.run(work())
@@ -191,9 +191,9 @@ def judged(
             for i in range(0, len(contents), unit)
             for part in [contents[i : i + unit]]
         ]
-        found = await asyncio.gather(*[judge_unit(host, cascades, table, 0) for table in tables])
+        actual = await asyncio.gather(*[judge_unit(host, cascades, table, 0) for table in tables])
         return [
-            verdict["status"] for table in found for verdict in table.column("spam").to_pylist()
+            verdict["status"] for table in actual for verdict in table.column("spam").to_pylist()
         ], host.restarts
 
     return asyncio.run(run())

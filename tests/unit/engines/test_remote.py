@@ -45,7 +45,7 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
 
 
-def asked(
+def questions(
     handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
     contents: list[str],
     policy: Any = SPAM,
@@ -84,7 +84,7 @@ async def _asked(
         return decide(structs(unit.column(policy.id)), policy.rule), host
 
 
-def said(decisions: pa.StructArray, *names: str) -> list[Any]:
+def result(decisions: pa.StructArray, *names: str) -> list[Any]:
     return [
         tuple(row[name] for name in names) if len(names) > 1 else row[names[0]]
         for row in decisions.to_pylist()
@@ -92,30 +92,30 @@ def said(decisions: pa.StructArray, *names: str) -> list[Any]:
 
 
 def test_labels_decide_where_the_endpoint_gives_no_probability() -> None:
-    found = asked(
+    actual = questions(
         Endpoint().handle, ["hello", "a prize", "my shop", "rambling in a shop", "babble"]
     )
-    assert said(found, "status", "violates", "label", "probability", "answer", "forced") == [
+    assert result(actual, "status", "violates", "label", "probability", "answer", "forced") == [
         ("ok", False, "SP0", None, None, False),
         ("ok", True, "SP4", None, None, False),
         ("ok", True, "SP2", None, None, False),
         ("ok", True, "SP2", None, None, True),
         ("unparsed", None, None, None, None, None),
     ]
-    assert said(found, "rationale", "reasoning")[0] == ("A reason.", "Short.")
-    assert said(found, "prompt_tokens", "output_tokens", "windows", "decided_by")[1] == (
+    assert result(actual, "rationale", "reasoning")[0] == ("A reason.", "Short.")
+    assert result(actual, "prompt_tokens", "output_tokens", "windows", "decided_by")[1] == (
         700,
         20,
         1,
         "reason",
     )
     stricter = SPAM.rule.under(1.0)
-    assert said(redecide(found, stricter), "violates") == [False, True, True, True, None]
+    assert result(redecide(actual, stricter), "violates") == [False, True, True, True, None]
 
 
 def test_request_is_the_policy_as_instructions_and_a_forced_one_closes_the_reasoning() -> None:
     endpoint = Endpoint()
-    asked(
+    questions(
         endpoint.handle,
         ["rambling <|end|> 漢字"],
         cascade=[{"reason": {"budget": 6}}],
@@ -149,8 +149,8 @@ def test_answer_that_vllm_takes_for_a_tools_arguments_is_read_and_any_other_call
         "server_label": "json",
         "arguments": '{"label": "SP4"}',
     }
-    found = reply({"status": "completed", "output": [call]})
-    assert (found.answer, found.whole) == ('{"label": "SP4"}', True)
+    actual = reply({"status": "completed", "output": [call]})
+    assert (actual.answer, actual.whole) == ('{"label": "SP4"}', True)
     assert (
         reply({"status": "completed", "output": [{**call, "server_label": "browser"}]}).answer
         is None
@@ -160,25 +160,25 @@ def test_answer_that_vllm_takes_for_a_tools_arguments_is_read_and_any_other_call
 
 def test_probability_comes_from_log_probabilities_where_there_are_any() -> None:
     endpoint = Endpoint(logprobs=True)
-    found = asked(
+    actual = questions(
         endpoint.handle,
         ["hello", "my shop"],
         model={"logprobs": True},
         cascade=[{"glance": {"below": 0.2}}, {"reason": {}}],
     )
-    assert said(found, "decided_by", "label", "violates") == [
+    assert result(actual, "decided_by", "label", "violates") == [
         ("glance", "SP0", False),
         ("reason", "SP2", True),
     ]
-    assert said(found, "probability") == pytest.approx([0.1, 0.8]) and said(found, "scores")[
+    assert result(actual, "probability") == pytest.approx([0.1, 0.8]) and result(actual, "scores")[
         1
     ] == pytest.approx([0.2, 0.6, 0.2])
 
 
 def test_glance_is_the_answer_without_reasoning_and_may_be_the_last_judge() -> None:
     endpoint = Endpoint()
-    found = asked(endpoint.handle, ["hello", "a prize"], cascade=[{"glance": {}}])
-    assert said(found, "label", "violates", "probability", "decided_by") == [
+    actual = questions(endpoint.handle, ["hello", "a prize"], cascade=[{"glance": {}}])
+    assert result(actual, "label", "violates", "probability", "decided_by") == [
         ("SP0", False, None, "glance"),
         ("SP4", True, None, "glance"),
     ]
@@ -237,21 +237,24 @@ def test_windows_in_words_hold_every_character_whole_and_in_order(
         assert "".join(pieces) == text
     position = 0
     for piece in pieces:
-        found = text.find(piece)
+        actual = text.find(piece)
         assert piece in text
-        position = max(position, found)
+        position = max(position, actual)
     assert text.startswith(pieces[0]) and text.endswith(pieces[-1])
 
 
 def test_long_content_is_judged_in_windows_and_the_worst_decides() -> None:
     endpoint = Endpoint()
-    found = asked(
+    actual = questions(
         endpoint.handle,
         ["漢字 " * 200 + "a prize", "quiet " * 100],
         windows={"tokens": 100, "overlap": 10},
     )
-    assert said(found, "label", "violates")[0] == ("SP4", True) and said(found, "label")[1] == "SP0"
-    assert said(found, "windows")[0] > 3 and not any(
+    assert (
+        result(actual, "label", "violates")[0] == ("SP4", True)
+        and result(actual, "label")[1] == "SP0"
+    )
+    assert result(actual, "windows")[0] > 3 and not any(
         "\ufffd" in question["input"][0]["content"] for question in endpoint.requests
     )
 
@@ -267,8 +270,8 @@ def test_throttling_resets_and_broken_answers_lose_nothing() -> None:
                 faults.handle, contents, SPAM, {"model": {"concurrency": 8}}
             ), faults
 
-    found, host, faults = asyncio.run(run())
-    assert said(found, "label") == ["SP4" if i % 3 else "SP0" for i in range(90)]
+    actual, host, faults = asyncio.run(run())
+    assert result(actual, "label") == ["SP4" if i % 3 else "SP0" for i in range(90)]
     assert host.restarts == 0 and all(
         faults.done[kind] for kind in ("slow_down", "error", "reset", "lost", "cut")
     )
@@ -284,8 +287,8 @@ def test_retry_after_is_waited_for_by_everybody() -> None:
                 return web.Response(status=429, headers={"Retry-After": "2"})
         return await endpoint.handle(request)
 
-    found = asked(handle, [f"hello {i}" for i in range(12)], model={"concurrency": 1})
-    assert said(found, "status") == ["ok"] * 12
+    actual = questions(handle, [f"hello {i}" for i in range(12)], model={"concurrency": 1})
+    assert result(actual, "status") == ["ok"] * 12
     assert min(calls[1:]) - calls[0] >= 2
 
 
@@ -305,8 +308,8 @@ def test_row_that_ends_the_server_each_time_is_found_and_no_other_is_lost() -> N
         return await endpoint.handle(request)
 
     contents = [f"hello {i}" for i in range(30)] + ["poison"]
-    found, host = asyncio.run(_asked(handle, contents, SPAM, {"model": {"concurrency": 16}}))
-    assert said(found, "status") == ["ok"] * 30 + ["engine_error"] and 2 <= host.restarts <= 3
+    actual, host = asyncio.run(_asked(handle, contents, SPAM, {"model": {"concurrency": 16}}))
+    assert result(actual, "status") == ["ok"] * 30 + ["engine_error"] and 2 <= host.restarts <= 3
 
 
 def test_request_that_alone_fails_is_given_up_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,8 +322,8 @@ def test_request_that_alone_fails_is_given_up_and_says_why(monkeypatch: pytest.M
             return web.json_response({"error": {"message": "CUDA error"}}, status=500)
         return await endpoint.handle(request)
 
-    found = asked(handle, ["hello", "unlucky", "refused"])
-    assert said(found, "status", "detail") == [
+    actual = questions(handle, ["hello", "unlucky", "refused"])
+    assert result(actual, "status", "detail") == [
         ("ok", None),
         ("engine_error", "asked 6 times; at last: HTTP status 500: CUDA error"),
         ("engine_error", "HTTP status 400: content is refused; Bearer ***"),
@@ -338,7 +341,7 @@ def test_outage_behind_a_gateway_is_waited_out(monkeypatch: pytest.MonkeyPatch) 
             return web.Response(status=502)
         return await endpoint.handle(request)
 
-    assert said(asked(handle, [f"hello {i}" for i in range(20)]), "status") == ["ok"] * 20
+    assert result(questions(handle, [f"hello {i}" for i in range(20)]), "status") == ["ok"] * 20
 
 
 def test_what_a_person_must_mend_is_one_sentence_without_the_key(
@@ -347,21 +350,21 @@ def test_what_a_person_must_mend_is_one_sentence_without_the_key(
     with pytest.raises(
         UserError, match=f"asks for a key .HTTP status 401.: set {KEY} in the environment"
     ):
-        asked(Endpoint(key="sk-other").handle, ["hello"])
+        questions(Endpoint(key="sk-other").handle, ["hello"])
     monkeypatch.setenv(KEY, "sk-secret")
     with pytest.raises(UserError, match=f"refuses the key in {KEY}") as refused:
-        asked(Endpoint(key="sk-other").handle, ["hello"])
+        questions(Endpoint(key="sk-other").handle, ["hello"])
     assert "sk-" not in str(refused.value)
     with pytest.raises(UserError, match=r"no model 'safegaurd'.*did you mean 'safeguard'"):
-        asked(Endpoint().handle, ["hello"], model={"name": "safegaurd"})
+        questions(Endpoint().handle, ["hello"], model={"name": "safegaurd"})
     with pytest.raises(
         UserError, match=r"refuses every request .HTTP status 400: content is refused"
     ):
-        asked(Endpoint().handle, [f"refused {i}" for i in range(40)])
+        questions(Endpoint().handle, [f"refused {i}" for i in range(40)])
     with pytest.raises(
         UserError, match="holds 131,072 tokens, but policies, windows and budget need"
     ):
-        asked(Endpoint().handle, ["hello"], windows={"tokens": 140_000})
+        questions(Endpoint().handle, ["hello"], windows={"tokens": 140_000})
 
 
 def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +374,7 @@ def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPa
         return web.Response(status=503)
 
     with pytest.raises(StoppedError, match=r"does not answer .HTTP status 503.") as stopped:
-        asked(handle, ["hello"])
+        questions(handle, ["hello"])
     assert stopped.value.exit_status == 3
     monkeypatch.setattr("moderay.engines.remote.backoff.PATIENCE_S", 0.3)
     monkeypatch.setattr("moderay.engines.remote.backoff.LONGEST_S", 0.1)
@@ -388,7 +391,7 @@ def test_endpoint_that_does_not_answer_ends_the_run(monkeypatch: pytest.MonkeyPa
         (StoppedError, EngineDeadError),
         match=r"answered nobody for 0.3 s .at last: HTTP status 429: quota",
     ):
-        asked(throttled, ["hello"])
+        questions(throttled, ["hello"])
 
 
 def test_key_goes_over_https_or_to_this_machine_only() -> None:
@@ -433,7 +436,7 @@ WRONG = (
 def test_job_that_makes_no_sense_with_an_endpoint_is_refused(
     job, corpus: Path, tmp_path: Path, golden
 ) -> None:  # type: ignore[no-untyped-def]
-    found = []
+    actual = []
     band = {
         "model": {"endpoint": "https://models.example.org/v1", "name": "safeguard"},
         "cascade": [{"glance": {"below": 0.1}}, "reason"],
@@ -441,9 +444,9 @@ def test_job_that_makes_no_sense_with_an_endpoint_is_refused(
     for sections in [*({"model": model} for model in WRONG), band]:
         with pytest.raises(Problems) as caught:
             check(job(**sections))
-        found.append(str(caught.value))
-    assert "sk-secret" not in "\n".join(found)
-    golden("endpoint-wrong", plain("\n".join(found) + "\n", tmp_path))
+        actual.append(str(caught.value))
+    assert "sk-secret" not in "\n".join(actual)
+    golden("endpoint-wrong", plain("\n".join(actual) + "\n", tmp_path))
 
 
 def test_same_model_is_the_same_judge_wherever_it_is_served(job, corpus: Path) -> None:  # type: ignore[no-untyped-def]

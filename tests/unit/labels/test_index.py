@@ -91,13 +91,13 @@ def publish(layout: Layout, shard: str, unit: pa.Table, marker: str = "", groups
 
 
 def found_in(
-    place: File, texts: Sequence[str | None], rows: Sequence[int], masks: Sequence[int]
+    folder: File, texts: Sequence[str | None], rows: Sequence[int], masks: Sequence[int]
 ) -> Hits:
     """Hits as an index would give them that has heard just this."""
     count = len(texts)
     return Hits(
         hashes_of(texts),
-        (place,),
+        (folder,),
         np.zeros(count, np.int64),
         np.array(rows, np.int64),
         np.array(masks, np.uint64),
@@ -134,33 +134,33 @@ batch = st.lists(
 
 
 @settings(deadline=None)
-@given(batches=st.lists(batch, max_size=25), asked=st.lists(st.integers(0, 60), max_size=30))
+@given(batches=st.lists(batch, max_size=25), request=st.lists(st.integers(0, 60), max_size=30))
 def test_partition_finds_the_newest_entry_with_the_most_policies(
-    batches: list[list[tuple[int, int, int]]], asked: list[int]
+    batches: list[list[tuple[int, int, int]]], request: list[int]
 ) -> None:
     partition, oracle = Partition(), dict[int, tuple[File, int, int]]()
     spaced = np.uint64(2**57)
     for number, rows in enumerate(batches):
-        place = File(Source(0, f"shard-{number % 3}", KEY), number, number + 1)
+        folder = File(Source(0, f"shard-{number % 3}", KEY), number, number + 1)
         columns = np.array(rows, np.uint64).reshape(-1, 3)
-        partition.add(place, columns[:, 0] * spaced, columns[:, 1], columns[:, 2])
+        partition.add(folder, columns[:, 0] * spaced, columns[:, 1], columns[:, 2])
         for key, row, mask in rows:
             if key not in oracle or mask.bit_count() >= oracle[key][2].bit_count():
-                oracle[key] = (place, row, mask)
-    found = partition.find(np.array(asked, np.uint64) * spaced)
+                oracle[key] = (folder, row, mask)
+    actual = partition.find(np.array(request, np.uint64) * spaced)
     got = {
-        int(at): (found.files[file], int(row), int(mask))
-        for at, file, row, mask in zip(found.at, found.file, found.row, found.mask, strict=True)
+        int(at): (actual.files[file], int(row), int(mask))
+        for at, file, row, mask in zip(actual.at, actual.file, actual.row, actual.mask, strict=True)
     }
-    assert got == {at: oracle[key] for at, key in enumerate(asked) if key in oracle}
+    assert got == {at: oracle[key] for at, key in enumerate(request) if key in oracle}
 
 
 def test_entries_of_a_hundred_thousand_rows_cost_less_than_forty_bytes_each() -> None:
     partition, rng = Partition(), np.random.default_rng(0)
     for start in range(0, 100_000, 100):
-        place = File(Source(0, "date=2026-11-20/part-000.parquet", KEY), start, start + 100)
+        folder = File(Source(0, "date=2026-11-20/part-000.parquet", KEY), start, start + 100)
         partition.add(
-            place,
+            folder,
             rng.integers(0, 2**64, 100, np.uint64),
             np.arange(start, start + 100),
             np.ones(100, np.uint64),
@@ -216,8 +216,8 @@ def test_index_over_actors_finds_what_units_added(spread, layout: Layout) -> Non
 def test_index_answers_in_a_thread_of_an_asyncio_actor(spread, layout: Layout) -> None:  # type: ignore[no-untyped-def]
     class Judge:
         async def known(self, index: Index, hashes: list[str | None]) -> list[int]:
-            found: list[int] = (await asyncio.to_thread(index.find, hashes)).row.tolist()
-            return found
+            actual: list[int] = (await asyncio.to_thread(index.find, hashes)).row.tolist()
+            return actual
 
     index = spread(2)
     texts: list[str | None] = ["a", "b", "c"]
@@ -245,8 +245,8 @@ def test_lost_partition_gives_no_hits_and_no_error(spread, monkeypatch, comes_ba
     assert np.array_equal(index.find(hashes_of(texts)).row, rows) and 0 < upper.sum() < 100
 
     def known() -> list[bool]:
-        found: list[bool] = (index.find(hashes_of(texts)).file >= 0).tolist()
-        return found
+        actual: list[bool] = (index.find(hashes_of(texts)).file >= 0).tolist()
+        return actual
 
     def told_again() -> bool:
         index.wait(index.add(File(Source(0, "b")), column, rows, masks))
@@ -291,8 +291,8 @@ def test_verdicts_are_read_from_the_unit_and_then_from_the_label_file(layout: La
     texts: list[str | None] = [f"text {i}" for i in rows]
     unit = unit_of(rows, texts, {name: [verdict(f"{name} {i}") for i in rows] for name in POLICIES})
     save_unit(layout, "a.parquet", 0, 70, unit)
-    asked: list[str | None] = ["text 61", "text 3", "text 31", "text 3"]
-    hit = found_in(File(source, 0, 70), asked, [61, 3, 31, 3], [3, 3, 1, 2])
+    request: list[str | None] = ["text 61", "text 3", "text 31", "text 3"]
+    hit = found_in(File(source, 0, 70), request, [61, 3, 31, 3], [3, 3, 1, 2])
     expected = {
         "harassment": ["harassment 61", "harassment 3", "harassment 31", None],
         "spam": ["spam 61", "spam 3", None, "spam 3"],
@@ -324,8 +324,8 @@ def test_verdicts_of_several_outputs_come_in_the_order_asked_for(tmp_path: Path)
     partition, answers = Partition(), []
     texts: list[str | None] = [f"text {i}" for i in range(60)]
     for number, layout in enumerate(outputs):
-        for place, shard in enumerate(("a.parquet", "day=1/b.parquet")):
-            mine = [i for i in range(60) if i % 4 == 2 * number + place]
+        for folder, shard in enumerate(("a.parquet", "day=1/b.parquet")):
+            mine = [i for i in range(60) if i % 4 == 2 * number + folder]
             publish(
                 layout,
                 shard,
@@ -339,9 +339,9 @@ def test_verdicts_of_several_outputs_come_in_the_order_asked_for(tmp_path: Path)
                 layout, LabelFile(number, shard, {"spam": {"reason": None}}), ["spam"]
             ):
                 partition.add(File(source), hash_keys(hashes), rows, masks)
-    asked = [texts[i] for i in (59, 1, 30, 2, 1)]
-    answers.append((np.arange(5), partition.find(hash_keys(pa.array(hashes_of(asked))))))
-    read = Payloads(outputs, ["spam"]).read(hits(hashes_of(asked), answers))["spam"]
+    request = [texts[i] for i in (59, 1, 30, 2, 1)]
+    answers.append((np.arange(5), partition.find(hash_keys(pa.array(hashes_of(request))))))
+    read = Payloads(outputs, ["spam"]).read(hits(hashes_of(request), answers))["spam"]
     assert rationales(read) == ["said 59", "said 1", "said 30", "said 2", "said 1"]
     assert {value["origin"] for value in read.to_pylist()} == {"reused"}
 
@@ -360,14 +360,14 @@ def test_verdicts_of_several_outputs_come_in_the_order_asked_for(tmp_path: Path)
     )
 )
 def test_only_this_very_content_with_status_ok_is_taken(
-    tmp_path_factory, published: bool, asked: list[tuple[int, int, Status]]
+    tmp_path_factory, published: bool, request: list[tuple[int, int, Status]]
 ) -> None:  # type: ignore[no-untyped-def]
     """Whatever an index says: rows with other contents, rows that are not there, rows that were not
     judged.
     """
     layout = Layout(str(tmp_path_factory.mktemp("out")))
     texts: list[str | None] = [None if i == 9 else f"text {i % 4}" for i in range(10)]
-    states = [OK if i == 9 else asked[i % len(asked)][2] for i in range(10)]
+    states = [OK if i == 9 else request[i % len(request)][2] for i in range(10)]
     unit = unit_of(
         range(10), texts, {"spam": [verdict(f"said {i}", state) for i, state in enumerate(states)]}
     )
@@ -378,14 +378,14 @@ def test_only_this_very_content_with_status_ok_is_taken(
         save_unit(layout, "a.parquet", 0, 10, unit)
     hit = found_in(
         File(Source(0, "a.parquet", KEY, marker), 0, 10),
-        [f"text {text}" for text, _, _ in asked],
-        [row for _, row, _ in asked],
-        [1] * len(asked),
+        [f"text {text}" for text, _, _ in request],
+        [row for _, row, _ in request],
+        [1] * len(request),
     )
     read = Payloads([layout], ["spam"]).read(hit)["spam"]
     true = [
         f"said {row}" if row < 9 and row % 4 == text and states[row] is OK else None
-        for text, row, _ in asked
+        for text, row, _ in request
     ]
     assert rationales(read) == true
 
@@ -493,8 +493,8 @@ def test_earlier_outputs_load_into_an_index_and_say_what_they_could_not_read(
         "part-4.parquet",
         "missing.parquet",
     }
-    asked: list[str | None] = ["text 7 9", "text 3 0", "text 19 0", "new"]
-    read = Payloads([layout], POLICIES).read(index.find(hashes_of(asked)))
+    request: list[str | None] = ["text 7 9", "text 3 0", "text 19 0", "new"]
+    read = Payloads([layout], POLICIES).read(index.find(hashes_of(request)))
     assert (
         rationales(read["spam"]) == ["text 7 9", None, "text 19 0", None]
         and rationales(read["harassment"]) == [None] * 4

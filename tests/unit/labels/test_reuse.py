@@ -21,10 +21,10 @@ texts = st.integers(0, 8).map(str)
     there=st.lists(
         st.tuples(texts, st.sampled_from([Status.OK, Status.TIMEOUT, Status.EMPTY])), max_size=40
     ),
-    asked=st.lists(texts, max_size=20),
+    request=st.lists(texts, max_size=20),
 )
 def test_a_content_is_found_where_it_was_judged_and_nowhere_else(
-    tmp_path_factory, there, asked
+    tmp_path_factory, there, request
 ) -> None:  # type: ignore[no-untyped-def]
     folder, policy = tmp_path_factory.mktemp("labels"), load_policy(ROOT / "policies/spam")
     verdicts = [
@@ -54,13 +54,13 @@ def test_a_content_is_found_where_it_was_judged_and_nowhere_else(
     earlier = ReadAlong(
         [Layout(str(folder))], [LabelFile(0, "a.parquet", {"spam": {"reason": None}})], ["spam"]
     )
-    found = earlier.find([content_hash([text]) for text in asked])["spam"].to_pylist()
+    actual = earlier.find([content_hash([text]) for text in request])["spam"].to_pylist()
     judged = {text for text, status in there if status is Status.OK}
-    assert [None if v is None else v["rationale"] for v in found] == [
-        text if text in judged else None for text in asked
+    assert [None if v is None else v["rationale"] for v in actual] == [
+        text if text in judged else None for text in request
     ]
     assert all(
         v is None or (v["origin"] == "reused" and v["run"] == 3 and v["answer"] == "SP4")
-        for v in found
+        for v in actual
     )
     assert compared(table, "spam") is not None

@@ -128,8 +128,8 @@ def test_rows_of_any_schema_survive_unchanged(
     }.items():
         mask = pc.fill_null(mask, False)
         if fate == "kept" or pc.any(mask).as_py():
-            found = pq.read_table(folder / "out" / fate / "a.parquet")
-            mine = found if fate == "kept" else found.drop_columns("moderay")
+            actual = pq.read_table(folder / "out" / fate / "a.parquet")
+            mine = actual if fate == "kept" else actual.drop_columns("moderay")
             assert mine.equals(source.filter(mask)) and mine.schema.equals(
                 source.schema, check_metadata=True
             )

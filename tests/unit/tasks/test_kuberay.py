@@ -138,9 +138,9 @@ def problems(manifest: Mapping[str, Any]) -> list[str]:
 @pytest.mark.parametrize("cron", [None, "0 2 * * *"], ids=["RayJob", "RayCronJob"])
 @pytest.mark.parametrize("model", [{}, {"source": "tiny"}], ids=["gpus", "cpu"])
 def test_manifest_is_valid_against_the_crd(cron: str | None, model: dict[str, Any]) -> None:
-    found = resource(made(cron=cron, model=model))
-    assert found["kind"] == ("RayCronJob" if cron else "RayJob")
-    assert problems(found) == []
+    actual = resource(made(cron=cron, model=model))
+    assert actual["kind"] == ("RayCronJob" if cron else "RayJob")
+    assert problems(actual) == []
 
 
 @needs_crds
@@ -150,12 +150,12 @@ def test_cluster_is_valid_against_the_crd() -> None:
 
 @needs_crds
 def test_fields_that_kubernetes_would_drop_are_found() -> None:
-    found = resource(made())
-    found["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0][
+    actual = resource(made())
+    actual["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0][
         "envForm"
     ] = []
-    found["spec"]["concurrencyPolicy"] = "Forbid"
-    assert len(problems(found)) == 2
+    actual["spec"]["concurrencyPolicy"] = "Forbid"
+    assert len(problems(actual)) == 2
 
 
 def test_cluster_job_and_schedule_share_one_cluster() -> None:
@@ -242,7 +242,7 @@ def test_run_on_the_head_reads_the_job_and_its_policies(tmp_path: Path) -> None:
 
 
 def test_files_of_any_kind_come_out_as_they_went_in(tmp_path: Path) -> None:
-    given: dict[str, bytes | Path] = {
+    inputs: dict[str, bytes | Path] = {
         "job.yaml": b"name: x\n",
         "policies/a/policy.md": (
             "\ufeff# T\u00eates \u00e0 claques\r\n\ttab, trailing blank \n\n\u4e00\x85\u2028\x07"
@@ -251,12 +251,12 @@ def test_files_of_any_kind_come_out_as_they_went_in(tmp_path: Path) -> None:
         "policies_b/policy.md": b"another of the same key",
         "cascade/0-screen/weights.npy": bytes(range(256)) * 4,
     }
-    folder = mounted(made(files=given), tmp_path)
+    folder = mounted(made(files=inputs), tmp_path)
     assert {
         str(file.relative_to(folder)): file.read_bytes()
         for file in folder.rglob("*")
         if file.is_file()
-    } == given
+    } == inputs
 
 
 def test_file_that_looks_like_a_number_stays_text_in_every_yaml() -> None:
@@ -265,11 +265,11 @@ def test_file_that_looks_like_a_number_stays_text_in_every_yaml() -> None:
 
 
 def test_more_than_one_config_map_holds_is_mounted_as_one_folder(tmp_path: Path) -> None:
-    given: dict[str, bytes | Path] = {
+    inputs: dict[str, bytes | Path] = {
         f"cascade/{number}-screen/weights.npy": bytes([200 + number]) * 524_416
         for number in range(2)
     }
-    documents = made(files=given | {"job.yaml": b"name: x\n"})
+    documents = made(files=inputs | {"job.yaml": b"name: x\n"})
     assert len(documents) == 3
     for config in documents[:-1]:
         assert (
@@ -277,7 +277,7 @@ def test_more_than_one_config_map_holds_is_mounted_as_one_folder(tmp_path: Path)
             < 2**20
         )
     folder = mounted(documents, tmp_path)
-    assert all((folder / path).read_bytes() == data for path, data in given.items())
+    assert all((folder / path).read_bytes() == data for path, data in inputs.items())
 
 
 def test_other_files_are_another_config_map_so_that_a_running_job_keeps_its_own() -> None:
@@ -304,7 +304,7 @@ def refused(call: Callable[[], object]) -> str:
 def test_what_cannot_be_submitted_is_told_in_one_sentence(
     golden: Callable[[str, str], None], tmp_path: Path
 ) -> None:
-    said = [
+    result = [
         refused(lambda cron=cron: made(cron=cron))
         for cron in (
             "0 2 * *",
@@ -317,7 +317,7 @@ def test_what_cannot_be_submitted_is_told_in_one_sentence(
             "0 2 30 2 *",
         )
     ]
-    said.append(
+    result.append(
         refused(
             lambda: made(
                 files=shipped_files() | {"policies/spam/words.txt": b"x" * (CONFIG_BYTES + 1)}
@@ -330,9 +330,9 @@ def test_what_cannot_be_submitted_is_told_in_one_sentence(
         "empty": "kind: RayCluster\nspec: {workerGroupSpecs: []}",
     }.items():
         (tmp_path / name).write_text(text)
-        said.append(refused(lambda name=name: made(cluster=tmp_path / name)))
-    said.append(refused(lambda: made(cluster=tmp_path / "none")))
-    golden("kuberay-refused", plain("".join(said), tmp_path))
+        result.append(refused(lambda name=name: made(cluster=tmp_path / name)))
+    result.append(refused(lambda: made(cluster=tmp_path / "none")))
+    golden("kuberay-refused", plain("".join(result), tmp_path))
 
 
 def test_names_are_those_that_kuberay_takes() -> None:
@@ -345,15 +345,15 @@ def test_names_are_those_that_kuberay_takes() -> None:
         "a" * 100,
         "x" * 27 + " y",
     ):
-        found = list(
+        actual = list(
             yaml.safe_load_all(manifests(Job.model_validate(JOB | {"name": name}), shipped_files()))
         )[-1]["metadata"]["name"]
         # 47 of a RayJob's, of which a schedule takes eleven.
         assert (
-            len(found) <= 36
-            and found.startswith("moderay")
-            and found == found.strip("-").lower()
-            and found.isascii()
+            len(actual) <= 36
+            and actual.startswith("moderay")
+            and actual == actual.strip("-").lower()
+            and actual.isascii()
         )
 
 

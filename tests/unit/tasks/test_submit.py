@@ -125,8 +125,8 @@ def test_cluster_with_other_libraries_is_told_node_by_node(golden) -> None:
         },
     ]
     log = "\n".join(["Running entrypoint for job x: ...", *map(json.dumps, lines)])
-    found = problems(read_report(log), needs(), vllm=True)
-    golden("cluster-unfit", "".join(f"{problem}\n" for problem in found))
+    actual = problems(read_report(log), needs(), vllm=True)
+    golden("cluster-unfit", "".join(f"{problem}\n" for problem in actual))
     assert [
         p.message
         for p in problems(
@@ -164,8 +164,10 @@ def test_preflight_loads_no_more_of_moderay_than_its_errors() -> None:
         "import sys, moderay.tasks.submit.preflight as it\n"
         "print(*sorted(name for name in sys.modules if name.split('.')[0] == 'moderay'))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == [
+    actual = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert actual.stdout.split() == [
         "moderay",
         "moderay.core",
         "moderay.core.errors",

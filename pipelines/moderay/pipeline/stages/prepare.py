@@ -48,16 +48,16 @@ def prepared(  # noqa: PLR0913, PLR0917  # the rows, and all that is known of wh
     texts = _texts(contents, cascades)
     reused = {} if earlier is None else earlier.find(hashes)
     settled: list[Settled] = []
-    is_asked = np.zeros(len(contents), bool)
+    is_open = np.zeros(len(contents), bool)
     for cascade in cascades:
         known = reused.get(cascade.policy.id, pa.nulls(len(contents), VERDICTS))
         settled.append(settle_columns(cascade, texts, table, hashes, known))
-        is_asked |= is_ok & (~valid(settled[-1].verdicts) | settled[-1].audited)
+        is_open |= is_ok & (~valid(settled[-1].verdicts) | settled[-1].audited)
     return pa.Table.from_arrays(
         [
             table.column(POSITION),
             pa.array(hashes, pa.string()),
-            *_ids(contents, is_asked, job, vocab),
+            *_ids(contents, is_open, job, vocab),
             *[one.verdicts for one in settled],
             *[pa.array(one.audited) for one in settled],
         ],
@@ -101,13 +101,13 @@ def _texts(contents: Sequence[Content], cascades: Sequence[Cascade]) -> pa.Array
 
 
 def _ids(
-    contents: Sequence[Content], is_asked: np.ndarray, job: Job, vocab: Vocabulary
+    contents: Sequence[Content], is_open: np.ndarray, job: Job, vocab: Vocabulary
 ) -> list[pa.Array]:
     """Token ids, status and detail of every row."""
     ids: list[list[int] | None] = []
     statuses: list[str | None] = []
     details: list[str | None] = []
-    for content, ask in zip(contents, is_asked.tolist(), strict=True):
+    for content, ask in zip(contents, is_open.tolist(), strict=True):
         tokens = content_ids(content.text, job.windows, vocab) if ask else None
         status = None if content.status is Status.OK else content.status
         detail = content.detail

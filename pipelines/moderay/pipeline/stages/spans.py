@@ -30,7 +30,7 @@ SPAN_BYTES = 256 * 2**20
 def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
     """Cut the missing ranges into units, and group them by the row groups they lie in."""
     step = _rows_per_unit(shard, size)
-    found: list[Span] = []
+    cut_spans: list[Span] = []
     first = start = 0
     rows = 0
     for index, group in enumerate(shard.row_groups):
@@ -38,9 +38,9 @@ def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
         enough = shard.content_bytes * rows >= SPAN_BYTES * max(shard.rows, 1)
         if enough or index == len(shard.row_groups) - 1:
             cut = _cut(missing, start, start + rows, step)
-            found += [Span(shard, (first, index + 1), start, cut)] if cut else []
+            cut_spans += [Span(shard, (first, index + 1), start, cut)] if cut else []
             first, start, rows = index + 1, start + rows, 0
-    return found
+    return cut_spans
 
 
 def read_span(
@@ -58,8 +58,8 @@ def read_span(
     rule_columns = [name for cascade in cascades for name in cascade.columns]
     rows = RowStream(span, job, read_columns(job, rule_columns))
     for start, end in span.units:
-        table, found = _selected(rows.upto(start, end), span.shard, job)
-        yield (start, end), prepared(table, found, job, cascades, vocab, earlier)
+        table, selected = _selected(rows.upto(start, end), span.shard, job)
+        yield (start, end), prepared(table, selected, job, cascades, vocab, earlier)
 
 
 class RowStream:
@@ -115,16 +115,16 @@ def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[C
         table = table.filter(
             frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
         )
-    found = contents(table, job.input.content)
+    all_contents = contents(table, job.input.content)
     if job.input.sample is None:
-        return table, found
+        return table, all_contents
     rows = table.column(POSITION).to_pylist()
     chosen = [
         i
-        for i, content in enumerate(found)
+        for i, content in enumerate(all_contents)
         if sampled(content, shard.name, rows[i], job.input.sample)
     ]
-    return table.take(pa.array(chosen, pa.int64())), [found[i] for i in chosen]
+    return table.take(pa.array(chosen, pa.int64())), [all_contents[i] for i in chosen]
 
 
 def sampled(content: Content, shard: str, row: int, share: float) -> bool:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # What begins a line of it in a driver's log.
 MARK = '{"preflight":'
-# Nodes that are asked, the head and those with GPUs first: nodes of one kind have one image and one
-# environment.
-ASKED = 32
+# Nodes that are looked at, the head and those with GPUs first: nodes of one kind have one image and
+# one environment.
+MOST_NODES = 32
 # Seconds a node has for an answer, the start of a worker included.
 ANSWER_S = 120.0
 
@@ -86,7 +86,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _chosen(nodes: Sequence[Node]) -> list[Node]:
-    """Nodes that are asked, at most `ASKED`."""
+    """Nodes that are asked, at most `MOST_NODES`."""
     alive = [node for node in nodes if node["Alive"]]
     return sorted(
         alive,
@@ -94,7 +94,7 @@ def _chosen(nodes: Sequence[Node]) -> list[Node]:
             "node:__internal_head__" not in node["Resources"],
             -node["Resources"].get("GPU", 0),
         ),
-    )[:ASKED]
+    )[:MOST_NODES]
 
 
 def _on_each(
