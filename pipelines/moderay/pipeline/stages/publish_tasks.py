@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from moderay.core import events
-from moderay.core.errors import ModerayError, TryAgainError, first_line
+from moderay.core.errors import TryAgainError, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import cause, end_with_raylet
 from moderay.core.storage import plain_errors
