@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from moderay.core.errors import TryAgainError, first_line
+from moderay.core.errors import ModerayError, TryAgainError, first_line
 
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
@@ -113,3 +113,9 @@ def _watch(parent: int) -> None:
 def whereabouts() -> str:
     """Of the process this is called in: its host and id."""
     return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def cause(error: ray.exceptions.RayError) -> BaseException:
+    """What a task raised, where it is an error of ours; else Ray's own error."""
+    raised = getattr(error, "cause", None)
+    return raised if isinstance(raised, ModerayError) else error

@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 
 from moderay.config.policy import Label, Policy
-from moderay.core.decision_rule import DecisionRule
+from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
+from moderay.core.errors import UserError
 
 SPAM = DecisionRule("spam", ("SP0", "SP2", "SP4"), (False, True, True), 0.5)
+
+
+HATE = DecisionRule("hate", ("H0", "H1"), (False, True), 0.5)
 
 
 @st.composite
@@ -113,3 +117,47 @@ def test_lower_threshold_takes_no_violation_back(
     probabilities = rule.probabilities(data.draw(scores_for(rule, 5)))
     low, high = (rule.under(value).violates(probabilities) for value in sorted((one, other)))
     assert (low | ~high).all()
+
+
+def test_thresholds_of_the_command_line_are_by_policy_and_the_last_one_counts() -> None:
+    options = ["spam=0.7", " hate = 1", "spam=.2"]
+    assert thresholds_of(options) == {"spam": 0.2, "hate": 1.0}
+    assert thresholds_of([]) == {}
+
+
+@pytest.mark.parametrize("option", ["spam", "spam=", "spam=high", "0.7", "spam:0.7"])
+def test_threshold_of_another_form_is_refused_with_the_form_that_is_right(option: str) -> None:
+    with pytest.raises(UserError) as error:
+        thresholds_of(["hate=0.5", option])
+    assert f"--threshold {option!r}: give POLICY=NUMBER" in str(error.value)
+
+
+def test_threshold_counts_for_its_policy_alone() -> None:
+    decided, problems = under_thresholds([SPAM, HATE], {"hate": 0.9})
+    assert decided == (SPAM, HATE.under(0.9)) and not problems
+
+
+def test_every_threshold_that_is_wrong_is_named_and_none_of_them_counts() -> None:
+    wrong = {"spma": 0.5, "spam": 0.0, "hate": 1.5}
+    decided, problems = under_thresholds([SPAM, HATE], wrong)
+    assert decided == (SPAM, HATE)
+    assert [(problem.file, problem.message, problem.hint) for problem in problems] == [
+        ("threshold spma=0.5", "no policy 'spma'", "did you mean 'spam'?"),
+        ("threshold spam=0", "a threshold is above 0 and at most 1", ""),
+        ("threshold hate=1.5", "a threshold is above 0 and at most 1", ""),
+    ]
+    assert len(under_thresholds([SPAM], {"spam": float("nan")})[1]) == 1
+
+
+def test_threshold_is_not_lowered_where_a_screen_settled_rows_for_the_one_that_was() -> None:
+    for policy, threshold, refused in (
+        ("spam", 0.4, True),
+        ("spam", 0.5, False),
+        ("spam", 0.6, False),
+        ("hate", 0.4, False),
+    ):
+        decided, problems = under_thresholds([SPAM, HATE], {policy: threshold}, {"spam"})
+        assert bool(problems) == refused
+        [before] = [rule for rule in (SPAM, HATE) if rule.policy == policy]
+        [after] = [rule for rule in decided if rule.policy == policy]
+        assert after.threshold == (before.threshold if refused else threshold)

@@ -9,9 +9,9 @@ from typing import Any
 import ray
 
 from moderay.core import events
-from moderay.core.errors import ModerayError, TryAgainError, first_line
+from moderay.core.errors import TryAgainError, first_line
 from moderay.core.events import event
-from moderay.core.ray_runtime import end_with_raylet
+from moderay.core.ray_runtime import cause, end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
 from moderay.labels.records import ShardMarker
@@ -108,9 +108,3 @@ def _task(work: Callable[..., ShardMarker], job: str) -> Any:
             return work(publication, *args)
 
     return ray.remote(num_cpus=0)(task)
-
-
-def cause(error: ray.exceptions.RayError) -> BaseException:
-    """What a task raised, where it is an error of ours."""
-    raised = getattr(error, "cause", None)
-    return raised if isinstance(raised, ModerayError) else error

@@ -135,7 +135,7 @@ def _screen(truth: Labelled, teacher: Teacher, request: CalibrationRequest) -> d
 def _glance(
     job: Job, cascade: Cascade, truth: Labelled, teacher: Teacher, request: CalibrationRequest
 ) -> dict[str, str]:
-    chosen, safe_weight = _sampled_contents(truth.violates)
+    chosen, safe_weight = _glance_sample(truth.violates)
     probability, key = _glances(job, cascade, truth.texts.take(pa.array(chosen)))
     known = ~np.isnan(probability)
     violates = truth.violates[chosen][known]
@@ -168,7 +168,7 @@ def _glance(
     }
 
 
-def _sampled_contents(violates: np.ndarray) -> tuple[np.ndarray, float]:
+def _glance_sample(violates: np.ndarray) -> tuple[np.ndarray, float]:
     """Which contents glance is asked about.
 
     Returns:

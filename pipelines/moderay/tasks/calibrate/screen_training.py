@@ -131,15 +131,12 @@ def calibrate_screen(
     held_out = _held_out(violates, keys, max_miss, confidence)
     model = _fit(texts.filter(pa.array(~held_out)), violates[~held_out])
     scores = model.scores(texts.filter(pa.array(held_out)))
-    safe = int((~violates).sum())
-    of_all = (safe / int((~violates & held_out).sum())) / (
-        int(violates.sum()) / int((violates & held_out).sum())
-    )
-    cut = calibrate_cut(scores, violates[held_out], max_miss, confidence, of_all)
+    safe_weight = _safe_weight(violates, held_out)
+    cut = calibrate_cut(scores, violates[held_out], max_miss, confidence, safe_weight)
     card = Card(
         teacher=teacher,
         rows=len(texts),
-        violations=len(texts) - safe,
+        violations=int(violates.sum()),
         longest=longest,
         held_out_rows=int(held_out.sum()),
         held_out_violations=cut.violations,
@@ -207,6 +204,12 @@ def _held_out(
     chosen[random.permutation(bad)[:held]] = True
     chosen[random.permutation(safe)[: max(FEWEST, int(HELD_OUT_SAFE * len(safe)))]] = True
     return chosen
+
+
+def _safe_weight(violates: np.ndarray, held_out: np.ndarray) -> float:
+    """How many safe contents a held-out one stands for, beside a held-out violation."""
+    safe = int((~violates).sum()) / int((~violates & held_out).sum())
+    return safe / (int(violates.sum()) / int((violates & held_out).sum()))
 
 
 def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:

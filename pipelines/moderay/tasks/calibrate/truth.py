@@ -24,6 +24,7 @@ from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 
 # Rows of the input read at once.
@@ -63,36 +64,37 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
     """
     layout = Layout(url, checked.job.storage)
     policy = cascade.policy
-    with plain_errors(url):
-        paths = [
-            layout.marker(name, *marker)
-            for name, markers in list_state(layout).markers.items()
-            for marker in markers
-        ]
-        published = {marker.shard: marker for marker in read_markers(layout, paths)}
+    judge = cascade.last.name
+    published = _published(layout)
     shards = [shard for shard in checked.scan.shards if shard.name in published]
-    keys = {
-        published[shard.name].judges.get(policy.id, {}).get(cascade.last.name) for shard in shards
-    }
+    keys = {published[shard.name].judges.get(policy.id, {}).get(judge) for shard in shards}
     if not shards or None in keys:
         raise UserError(
-            f"{url} has no labels of policy {policy.id!r} by {cascade.last.name} for this job's "
-            "input"
+            f"{url} has no labels of policy {policy.id!r} by {judge} for this job's input"
         )
     if len(keys) > 1:
         raise UserError(
-            f"{url} has labels of policy {policy.id!r} by several {cascade.last.name} judges: "
-            "run its job to the end first"
+            f"{url} has labels of policy {policy.id!r} by several {judge} judges: run its job to "
+            "the end first"
         )
     share = _share(shards, most)
     parts = [
         part
         for shard in shards
-        for part in _of_shard(
-            checked, shard, _verdicts(layout, shard, policy, cascade.last.name), share
-        )
+        for part in _of_shard(checked, shard, _verdicts(layout, shard, policy, judge), share)
     ]
-    return _together(parts, keys.pop(), f"verdicts of {cascade.last.name} in {url}")
+    return _together(parts, keys.pop(), f"verdicts of {judge} in {url}")
+
+
+def _published(layout: Layout) -> dict[str, ShardMarker]:
+    """Markers of an output, by shard."""
+    with plain_errors(layout.url):
+        paths = [
+            layout.marker(name, *marker)
+            for name, markers in list_state(layout).markers.items()
+            for marker in markers
+        ]
+        return {marker.shard: marker for marker in read_markers(layout, paths)}
 
 
 def from_people(checked: Checked, policy: Policy, column: str, most: int) -> Labelled:

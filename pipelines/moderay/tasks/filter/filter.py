@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +21,12 @@ import ray
 
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
 from moderay.core.hashing import digest
-from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
+from moderay.core.ray_runtime import cause, end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, list_state, read_files
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
-from moderay.pipeline.stages.publish_tasks import cause
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.records import (
     FATES,
@@ -96,15 +95,7 @@ def filter_labels(
             for name in left.gone:
                 _forget(layout, name, left.there[name])
             failed = _filter_shards(labels, rule, layout, left, lease.epoch, storage, progress)
-            done = [
-                layout.marker(name, key, left.decision)
-                for name, key in left.keys.items()
-                if name not in failed
-            ]
-            markers = [
-                FilterMarker.from_json(data, path) for path, data in read_files(layout, done)
-            ]
-            card = _card(labels, rule, markers, failed, left.gone)
+            card = _card(labels, rule, _markers(layout, left, failed), failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
             layout.write(_json(layout), card.to_json())
     return Filtered(card, True)
@@ -203,6 +194,16 @@ def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
         digest([FORMAT, _rule_record(rule).model_dump(mode="json")]),
         list_state(layout).markers,
     )
+
+
+def _markers(layout: Layout, left: _Left, failed: Collection[str]) -> list[FilterMarker]:
+    """Of all shards that are filtered now."""
+    paths = [
+        layout.marker(name, key, left.decision)
+        for name, key in left.keys.items()
+        if name not in failed
+    ]
+    return [FilterMarker.from_json(data, path) for path, data in read_files(layout, paths)]
 
 
 def _json(layout: Layout) -> str:

@@ -37,49 +37,53 @@ WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]
 def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with a rule over verdicts under these policies, each with a hint."""
     try:
-        expression, names = pl.sql_expr(rule), where_columns(rule)
+        expression = pl.sql_expr(rule)
+        names = where_columns(rule)
     except pl.exceptions.PolarsError as error:
         yield (
             first_line(error),
-            (
-                "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > "
-                "0.8)"
-            ),
+            "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > "
+            "0.8)",
         )
         return
     schema = pa.schema(label_fields(policies))
     if not names:
         yield "the rule looks at no verdict", f"valid: {', '.join(schema.names)}"
-    for name in names:
-        if name not in schema.names:
-            yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
-    if not names or not set(names) <= set(schema.names):
         return
-    for policy, field in re.findall(
+    unknown = [name for name in names if name not in schema.names]
+    for name in unknown:
+        yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
+    if unknown:
+        return
+    problem = _field_problem(expression, policies) or _type_problem(expression, schema)
+    if problem is not None:
+        yield problem
+
+
+def _field_problem(expression: pl.Expr, policies: Sequence[str]) -> tuple[str, str] | None:
+    """The first field that is asked of a policy and that no verdict has."""
+    fields = [field.name for field in DECISION]
+    for column, field in re.findall(
         r'col\("(\w+)"\)\.struct\.field_by_name\((\w+)\)', str(expression)
     ):
-        if policy not in policies or field not in [known.name for known in DECISION]:
-            yield (
-                f"{policy} has no field {field!r}",
-                nearest(field, [known.name for known in DECISION]),
-            )
-            return
+        if column not in policies or field not in fields:
+            return f"{column} has no field {field!r}", nearest(field, fields)
+    return None
+
+
+def _type_problem(expression: pl.Expr, schema: pa.Schema) -> tuple[str, str] | None:
+    """A rule that is not true or false of one row."""
     try:
         frame: Any = pl.from_arrow(schema.empty_table())
         kind = frame.select(expression.alias("keep")).schema["keep"]
     except (pl.exceptions.PolarsError, pa.ArrowException) as error:
-        yield (
-            first_line(error),
-            "compare a policy's fields, such as spam.violates, not the policy itself",
-        )
-        return
-    if kind != pl.Boolean or not row_by_row(expression):
-        yield (
-            f"the rule gives {kind.base_type()}"
-            if kind != pl.Boolean
-            else "the rule does not look at one row's verdicts",
-            EACH_ROW,
-        )
+        hint = "compare a policy's fields, such as spam.violates, not the policy itself"
+        return first_line(error), hint
+    if kind != pl.Boolean:
+        return f"the rule gives {kind.base_type()}", EACH_ROW
+    if not row_by_row(expression):
+        return "the rule does not look at one row's verdicts", EACH_ROW
+    return None
 
 
 def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
