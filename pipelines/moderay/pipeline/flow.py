@@ -351,11 +351,13 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
         for span in spans(work.shard, work.missing, context.job.unit)
     ]
     _configure_ray_data(engines.read_ahead(context.job.unit))
-    source = ray.data.from_arrow(span_table(readings), override_num_blocks=len(readings))
-    # Put once, not sent with each task: screens and long lists of literals are large.
+    numbers = [{"span": number} for number in range(len(readings))]
+    source = ray.data.from_items(numbers, override_num_blocks=len(numbers))
+    # Put once, not sent with each task: screens and long lists of literals are large, and a table
+    # that is cut into blocks costs a millisecond for each.
     read = source.map_batches(
         read_task,
-        fn_kwargs={"run": ray.put(context)},
+        fn_kwargs={"run": ray.put(context), "spans": ray.put(span_table(readings))},
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=engines.read_cpus,

@@ -2,5 +2,6 @@
 
     driver --SPAN--> read task --unit--> engine actor --ENDED--> driver
 
-Each message is a table of one row, which Ray Data hands on as a block.
+A unit is a table of one row, which Ray Data hands on as a block. The spans of a run are one table,
+of which each task is handed the number of its row.
 """

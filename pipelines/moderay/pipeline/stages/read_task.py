@@ -32,16 +32,21 @@ from moderay.pipeline.stages.spans import read_span
 JOINED_ROWS = 16_384
 
 
-def read_task(batch: pa.Table, run: ray.ObjectRef) -> Iterator[pa.Table]:
-    """Rows of `spans.SPAN` -> blocks of one unit each, for `judge_actor.Judge`.
+def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iterator[pa.Table]:
+    """Read the spans of these numbers, as blocks of one unit each for `judge_actor.Judge`.
 
     What cannot be read fails its shard; what no shard could be read without, such as credentials,
-    ends the run. `run`: of the `RunContext`.
+    ends the run.
+
+    Args:
+        batch: Numbers of rows of `spans`, in its column `span`.
+        run: The `RunContext`.
+        spans: The run's table of `spans.SPAN`, which is not copied.
     """
     end_with_raylet()
     context: RunContext = ray.get(run)
     policies = [cascade.policy.id for cascade in context.cascades]
-    for reading in readings(batch):
+    for reading in readings(ray.get(spans).take(batch.column("span"))):
         events.in_worker(context.job.name, context.epoch, shard=reading.span.shard.name)
         left = list(reading.span.units)
         try:
