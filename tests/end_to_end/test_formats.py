@@ -5,37 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from support.corpora import get, put
 from support.outputs import compared, labels
 
 from moderay.corpus.formats import Footer, jsonlines
 from moderay.pipeline.check import check
 
 KEEP = "NOT spam.violates"
-
-
-def put(folder: Path, name: str, data: bytes | list[Any]) -> Path:
-    """Bytes, or objects of a line each, as the name has it."""
-    file = folder / "in" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    inputs = (
-        data
-        if isinstance(data, bytes)
-        else b"".join(json.dumps(row).encode() + b"\n" for row in data)
-    )
-    with pa.output_stream(
-        str(file), compression={"gz": "gzip", "zst": "zstd"}.get(name.rpartition(".")[2])
-    ) as stream:
-        stream.write(inputs)
-    return file
-
-
-def get(file: Path) -> bytes:
-    data: bytes = pa.input_stream(str(file)).read()
-    return data
 
 
 def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_form(

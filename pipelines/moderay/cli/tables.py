@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -15,6 +16,8 @@ from moderay.core.verdicts import Status
 if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.filter.records import Reasons
+
+_STYLE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False}
 
 
 def verdict_text(verdict: dict[str, Any]) -> str:
@@ -69,45 +72,42 @@ def show_trend(trend: Any, price: float | None) -> None:
     Per policy the shares through the nights; per night what it brought and cost; what is new, and
     the alarms.
     """
+    out.print(_shares(trend))
+    out.print(_nights(trend, price))
+    for policy, series in trend.policies.items():
+        for reason in series.reasons:
+            out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
+    for alarm in trend.alarms:
+        warn(f"alarm: {alarm}")
+
+
+def _shares(trend: Any) -> Table:
+    """Per policy what was flagged, each label, and what failed, through the nights."""
     from moderay.labels.analysis.chart import blocks
 
-    shares = Table(
-        "policy", "", "nights", "last", "(95%)", "change", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = Table("policy", "", "nights", "last", "(95%)", "change", **_STYLE)
     for policy, series in trend.policies.items():
-        for name, line in (
-            ("flagged", series.flagged),
-            *series.labels.items(),
-            ("failed", series.failed),
-        ):
-            last, change = line[-1], series.change if name == "flagged" else None
-            before = "" if change is None else f"{change.before.value:.2%} before {change.since}"
-            bounds = f"{100 * last.low:.2f}-{100 * last.high:.2f}"
-            shares.add_row(
+        lines = (("flagged", series.flagged), *series.labels.items(), ("failed", series.failed))
+        for name, line in lines:
+            last = line[-1]
+            change = series.change if name == "flagged" else None
+            table.add_row(
                 policy if name == "flagged" else "",
                 printable(name),
                 blocks([share.value for share in line]),
                 f"{last.value:.2%}",
-                bounds,
-                before,
+                f"{100 * last.low:.2f}-{100 * last.high:.2f}",
+                "" if change is None else f"{change.before.value:.2%} before {change.since}",
             )
-    out.print(shares)
+    return table
+
+
+def _nights(trend: Any, price: float | None) -> Table:
+    """What each night brought, and what it cost."""
     paid = ["GPU h/M rows"] if any(night.gpu_s for night in trend.nights) else []
     paid += ["cost/M rows"] if paid and price is not None else []
-    nights = Table(
-        "night",
-        "rows",
-        "shards",
-        "changed",
-        "flagged",
-        "requests",
-        "tokens/M rows",
-        *paid,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in nights.columns[1:]:
-        column.justify = "right"
+    counted = ("rows", "shards", "changed", "flagged", "requests")
+    table = _numbers(["night"], [*counted, "tokens/M rows", *paid])
     for night in trend.nights:
         millions = max(1, night.rows) / 1e6
         hours = night.gpu_s / 3600 / millions
@@ -116,14 +116,8 @@ def show_trend(trend: Any, price: float | None) -> None:
             f"{hours:,.2f}",
             f"{hours * (price or 0):,.2f}",
         ][: 1 + len(paid)]
-        counts = (night.rows, night.shards, night.changed, night.flagged, night.requests)
-        nights.add_row(night.date, *[f"{count:,}" for count in counts], *costs)
-    out.print(nights)
-    for policy, series in trend.policies.items():
-        for reason in series.reasons:
-            out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
-    for alarm in trend.alarms:
-        warn(f"alarm: {alarm}")
+        table.add_row(night.date, *[f"{getattr(night, name):,}" for name in counted], *costs)
+    return table
 
 
 def show_filter(done: Filtered, folder: str) -> None:
@@ -136,7 +130,7 @@ def show_filter(done: Filtered, folder: str) -> None:
             soft_wrap=True,
         )
         return
-    table = Table("rows", "", "", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("rows", "", "", **_STYLE)
     table.columns[1].justify = "right"
     table.add_row("kept", f"{card.rows.kept:,}", "")
     table.add_row("removed", f"{card.rows.removed:,}", _reasons(card.removed))
@@ -172,19 +166,8 @@ def _summary(outcome: Any) -> None:
     others = [
         status for status in rare if any(counts.by_status(status) for counts in totals.values())
     ]
-    table = Table(
-        "policy",
-        "judged",
-        "flagged",
-        "forced",
-        *[status.value for status in others],
-        "rows/s",
-        "tokens/s",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    counted = ("judged", "flagged", "forced", *[status.value for status in others])
+    table = _numbers(["policy"], [*counted, "rows/s", "tokens/s"])
     for name, counts in totals.items():
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
         numbers = (counts.ok, counts.flagged, counts.forced, *map(counts.by_status, others))
@@ -201,19 +184,8 @@ def _summary(outcome: Any) -> None:
 
 def _judges(policies: Any) -> Table:
     """Per policy and judge: what it settled, and what the audit says of it."""
-    table = Table(
-        "policy",
-        "judge",
-        "settled",
-        "share",
-        "audited",
-        "overruled",
-        "missed (95%)",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in table.columns[2:]:
-        column.justify = "right"
+    figures = ["settled", "share", "audited", "overruled", "missed (95%)"]
+    table = _numbers(["policy", "judge"], figures)
     for policy, judges in policies.items():
         for judge, report in judges.items():
             audit = ["", "", ""]
@@ -251,3 +223,11 @@ def _engine_time(outcome: Any) -> str:
         if total
         else ""
     )
+
+
+def _numbers(names: Sequence[str], figures: Sequence[str]) -> Table:
+    """A table without rows yet: columns of names, then figures to the right."""
+    table = Table(*names, *figures, **_STYLE)
+    for column in table.columns[len(names) :]:
+        column.justify = "right"
+    return table

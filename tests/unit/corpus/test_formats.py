@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
+from support.corpora import get, put
 from support.outputs import plain
 from support.project import ROOT
 
@@ -44,27 +45,6 @@ from moderay.tasks.filter.shard import FilterRule, Sifting, sift
 SPAM = load_policy(ROOT / "policies/spam")
 KEEP = "NOT spam.violates"
 ENDS = ("jsonl", "jsonl.gz", "ndjson.zst")
-
-
-def put(folder: Path, name: str, data: bytes | list[Any]) -> Path:
-    """Bytes, or objects of a line each, as the name has it."""
-    file = folder / "in" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    given = (
-        data
-        if isinstance(data, bytes)
-        else b"".join(json.dumps(row).encode() + b"\n" for row in data)
-    )
-    with pa.output_stream(
-        str(file), compression={"gz": "gzip", "zst": "zstd"}.get(name.rpartition(".")[2])
-    ) as stream:
-        stream.write(given)
-    return file
-
-
-def get(file: Path) -> bytes:
-    data: bytes = pa.input_stream(str(file)).read()
-    return data
 
 
 def rows(shard: Shard, *names: str) -> list[dict[str, Any]]:
