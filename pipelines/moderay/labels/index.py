@@ -302,7 +302,9 @@ class Index:
         good = np.flatnonzero(
             hashes.is_valid().to_numpy(zero_copy_only=False) & (masks != 0) & (rows < 2**32)
         )
-        keys, rows, masks = hash_keys(hashes.take(pa.array(good))), rows[good], masks[good]
+        keys = hash_keys(hashes.take(pa.array(good)))
+        rows = rows[good]
+        masks = masks[good]
         return [
             self.partitions[part].add.remote(file, keys[at], rows[at], masks[at])
             for part, at in self._by_partition(keys)

@@ -209,7 +209,9 @@ class _Labels:
     """An opened label file of one version. Raises `ReplacedError` where it is another."""
 
     def __init__(self, layout: Layout, source: Source) -> None:
-        self._layout, self._shard, self._lock = layout, source.shard, threading.Lock()
+        self._layout = layout
+        self._shard = source.shard
+        self._lock = threading.Lock()
         # The marker follows the label file: without it, an earlier run's file may stand there.
         if source.marker and read(layout.fs, source.marker) is None:
             raise ReplacedError(

@@ -43,7 +43,7 @@ from moderay.pipeline.control.sizing import (
     publishing_tasks,
 )
 from moderay.pipeline.control.tracker import Tracker
-from moderay.pipeline.control.watch import Step, Watch
+from moderay.pipeline.control.watch import Action, Watch
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.plan import Plan, make_plan
@@ -288,11 +288,11 @@ def _watched(
             )
             for step in steps:
                 match step:
-                    case Step.STOP_BOARD:
+                    case Action.STOP_BOARD:
                         board.stop.remote()
-                    case Step.LOOK:
+                    case Action.LOOK:
                         seen = ray.get(board.state.remote())
-                    case Step.CHECK:
+                    case Action.CHECK:
                         brakes.check(seen, run.tracker)
             unit = _next(incoming)
             if not isinstance(unit, Quiet):
@@ -301,9 +301,9 @@ def _watched(
             step = watch.after_quiet(
                 unit, outstanding=run.tracker.outstanding > 0, at_work=bool(seen.at_work)
             )
-            if step is Step.END_STOPPED:
+            if step is Action.END_STOPPED:
                 brakes.end()
-            if step is Step.FINISH:
+            if step is Action.FINISH:
                 return
 
 

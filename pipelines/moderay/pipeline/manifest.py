@@ -146,7 +146,10 @@ class OutputTotal:
 
     def __init__(self) -> None:
         """Of nothing yet."""
-        self.shards = self.input_rows = self.rows = self.flagged = 0
+        self.shards = 0
+        self.input_rows = 0
+        self.rows = 0
+        self.flagged = 0
         self._counts: dict[str, CountsTotal] = {}
         self._histograms: dict[str, HistogramTotal] = {}
         self._runs: dict[int, _NewTotal] = {}
@@ -195,7 +198,10 @@ class _NewTotal:
     """What the shards that one run published added to the labels."""
 
     def __init__(self) -> None:
-        self._shards = self._changed = self._rows = self._flagged = 0
+        self._shards = 0
+        self._changed = 0
+        self._rows = 0
+        self._flagged = 0
         self._policies: dict[str, CountsTotal] = {}
 
     def add(self, marker: ShardMarker) -> None:

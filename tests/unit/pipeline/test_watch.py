@@ -11,51 +11,57 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay.pipeline.control.incoming import Incoming, Quiet
-from moderay.pipeline.control.watch import LOOK_S, Step, Watch
+from moderay.pipeline.control.watch import LOOK_S, Action, Watch
 
 
 def test_board_is_looked_at_first_and_then_every_two_seconds() -> None:
     watch, steps = Watch().before_wait(100.0, outstanding=True, signalled=False)
-    assert steps == (Step.LOOK, Step.CHECK)
+    assert steps == (Action.LOOK, Action.CHECK)
     watch, steps = watch.before_wait(100.0 + LOOK_S, outstanding=True, signalled=False)
-    assert steps == (Step.CHECK,)
+    assert steps == (Action.CHECK,)
     watch, steps = watch.before_wait(100.1 + LOOK_S, outstanding=True, signalled=False)
-    assert steps == (Step.LOOK, Step.CHECK)
+    assert steps == (Action.LOOK, Action.CHECK)
     _, steps = watch.before_wait(100.2 + LOOK_S, outstanding=True, signalled=False)
-    assert steps == (Step.CHECK,)
+    assert steps == (Action.CHECK,)
 
 
 def test_a_signal_stops_the_board_once_and_has_it_looked_at_each_time() -> None:
     watch, _ = Watch().before_wait(100.0, outstanding=True, signalled=False)
     watch, steps = watch.before_wait(100.1, outstanding=True, signalled=True)
-    assert steps == (Step.STOP_BOARD, Step.LOOK, Step.CHECK)
+    assert steps == (Action.STOP_BOARD, Action.LOOK, Action.CHECK)
     for _ in range(3):
         watch, steps = watch.before_wait(100.2, outstanding=True, signalled=True)
-        assert steps == (Step.LOOK, Step.CHECK)
+        assert steps == (Action.LOOK, Action.CHECK)
 
 
 def test_a_signal_after_the_last_row_changes_nothing() -> None:
     watch, steps = Watch().before_wait(100.0, outstanding=False, signalled=True)
     assert steps == () and watch == Watch()
-    assert watch.after_quiet(Quiet.NO_MORE, outstanding=False, at_work=False) is Step.FINISH
+    assert watch.after_quiet(Quiet.NO_MORE, outstanding=False, at_work=False) is Action.FINISH
 
 
 @pytest.mark.parametrize(
     ("stopping", "quiet", "outstanding", "at_work", "step"),
     [
-        (False, Quiet.NOTHING_YET, True, False, Step.WAIT),  # an engine starts
-        (False, Quiet.NOTHING_YET, True, True, Step.WAIT),
-        (False, Quiet.NOTHING_YET, False, False, Step.WAIT),  # Ray Data is about to end
-        (True, Quiet.NOTHING_YET, True, True, Step.WAIT),  # until it is saved, or the grace is over
-        (True, Quiet.NOTHING_YET, True, False, Step.END_STOPPED),
-        (False, Quiet.NO_MORE, False, False, Step.FINISH),
-        (False, Quiet.NO_MORE, True, False, Step.FINISH),  # the tracker says what is lost
-        (True, Quiet.NO_MORE, True, False, Step.END_STOPPED),
-        (True, Quiet.NO_MORE, False, False, Step.FINISH),
+        (False, Quiet.NOTHING_YET, True, False, Action.WAIT),  # an engine starts
+        (False, Quiet.NOTHING_YET, True, True, Action.WAIT),
+        (False, Quiet.NOTHING_YET, False, False, Action.WAIT),  # Ray Data is about to end
+        (
+            True,
+            Quiet.NOTHING_YET,
+            True,
+            True,
+            Action.WAIT,
+        ),  # until saved, or the grace is over
+        (True, Quiet.NOTHING_YET, True, False, Action.END_STOPPED),
+        (False, Quiet.NO_MORE, False, False, Action.FINISH),
+        (False, Quiet.NO_MORE, True, False, Action.FINISH),  # the tracker says what is lost
+        (True, Quiet.NO_MORE, True, False, Action.END_STOPPED),
+        (True, Quiet.NO_MORE, False, False, Action.FINISH),
     ],
 )
 def test_where_no_unit_came(
-    stopping: bool, quiet: Quiet, outstanding: bool, at_work: bool, step: Step
+    stopping: bool, quiet: Quiet, outstanding: bool, at_work: bool, step: Action
 ) -> None:
     watch = Watch(stopping=stopping)
     assert watch.after_quiet(quiet, outstanding=outstanding, at_work=at_work) is step
@@ -73,9 +79,9 @@ def test_limits_are_checked_each_turn_and_nobody_is_told_twice(
     for turn, (pause, outstanding) in enumerate(turns):
         now += pause
         watch, steps = watch.before_wait(now, outstanding=outstanding, signalled=turn >= signal_at)
-        assert (Step.CHECK in steps) == outstanding
-        stops += Step.STOP_BOARD in steps
-        if Step.LOOK in steps:
+        assert (Action.CHECK in steps) == outstanding
+        stops += Action.STOP_BOARD in steps
+        if Action.LOOK in steps:
             looked = now
         if outstanding:
             assert looked is not None and now - looked <= LOOK_S

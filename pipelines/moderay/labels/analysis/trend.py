@@ -233,7 +233,9 @@ def _new_reasons(counts: Sequence[PolicyCounts]) -> tuple[str, ...]:
 
 
 def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
-    change, drift, failed = series.change, series.drift, series.failed[-1]
+    change = series.change
+    drift = series.drift
+    failed = series.failed[-1]
     if rules.flagged is not None and change is not None and change.beyond(rules.flagged):
         low, times, high = change.ratio
         text = (

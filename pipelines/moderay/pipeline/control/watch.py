@@ -16,7 +16,7 @@ from moderay.pipeline.control.incoming import Quiet
 LOOK_S = 2.0
 
 
-class Step(Enum):
+class Action(Enum):
     """Something for the driver to do."""
 
     STOP_BOARD = auto()
@@ -47,7 +47,7 @@ class Watch:
 
     def before_wait(
         self, now: float, *, outstanding: bool, signalled: bool
-    ) -> tuple[Watch, tuple[Step, ...]]:
+    ) -> tuple[Watch, tuple[Action, ...]]:
         """What to do before the next unit is waited for, in this order.
 
         The board is looked at every `LOOK_S` seconds, and each time while the run is stopping: the
@@ -67,13 +67,13 @@ class Watch:
         is_stopping = self.stopping or signalled
         is_due = is_stopping or now - self.looked > LOOK_S
         steps = (
-            *([Step.STOP_BOARD] if is_stopping and not self.stopping else []),
-            *([Step.LOOK] if is_due else []),
-            Step.CHECK,
+            *([Action.STOP_BOARD] if is_stopping and not self.stopping else []),
+            *([Action.LOOK] if is_due else []),
+            Action.CHECK,
         )
         return replace(self, stopping=is_stopping, looked=now if is_due else self.looked), steps
 
-    def after_quiet(self, quiet: Quiet, *, outstanding: bool, at_work: bool) -> Step:
+    def after_quiet(self, quiet: Quiet, *, outstanding: bool, at_work: bool) -> Action:
         """What to do where no unit came.
 
         Args:
@@ -83,7 +83,7 @@ class Watch:
         """
         if quiet is Quiet.NOTHING_YET:
             # While the run is stopping, what was read and not begun never comes.
-            return Step.WAIT if at_work or not self.stopping else Step.END_STOPPED
+            return Action.WAIT if at_work or not self.stopping else Action.END_STOPPED
         # Rows that are missing at the end were passed over, if the run is stopping. If it is not,
         # they are lost, and the tracker says so.
-        return Step.END_STOPPED if self.stopping and outstanding else Step.FINISH
+        return Action.END_STOPPED if self.stopping and outstanding else Action.FINISH

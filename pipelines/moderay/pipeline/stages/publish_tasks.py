@@ -31,7 +31,10 @@ class Publisher:
 
     def __init__(self, checked: Checked, plan: Plan, epoch: int, most: int) -> None:
         """Of a run; `epoch`: of the driver's lease; `most`: tasks at once."""
-        self._checked, self._plan, self._epoch, self._most = checked, plan, epoch, most
+        self._checked = checked
+        self._plan = plan
+        self._epoch = epoch
+        self._most = most
         self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
@@ -66,16 +69,12 @@ class Publisher:
 
     def collect(self, wait: bool = False) -> None:
         """Take in what has ended."""
-        ready, _ = (
-            ray.wait(
-                list(self._pending),
-                num_returns=1 if wait else max(1, len(self._pending)),
-                timeout=None if wait else 0,
-            )
-            if self._pending
-            else ([], [])
-        )
-        for task in ready:
+        if not self._pending:
+            return
+        tasks = list(self._pending)
+        # One at least, or what there is.
+        count, timeout = (1, None) if wait else (len(tasks), 0)
+        for task in ray.wait(tasks, num_returns=count, timeout=timeout)[0]:
             shard = self._pending.pop(task)
             try:
                 marker: ShardMarker = ray.get(task)

@@ -39,7 +39,9 @@ def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
         if enough or index == len(shard.row_groups) - 1:
             cut = _cut(missing, start, start + rows, step)
             cut_spans += [Span(shard, (first, index + 1), start, cut)] if cut else []
-            first, start, rows = index + 1, start + rows, 0
+            first = index + 1
+            start += rows
+            rows = 0
     return cut_spans
 
 
