@@ -100,11 +100,11 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
         for row in texts
     )
     for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
-        requests = filter_request(
+        request = filter_request(
             None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False
         )
-        assert filter_labels(read_labels(str(tmp_path / "out"), {}), requests, {}).worked is worked
+        assert filter_labels(read_labels(str(tmp_path / "out"), {}), request, {}).worked is worked
         counts = assert_whole(SHARED / folder, tmp_path / "clean")
-        assert counts["input"] == rows and counts["removed"] == (
+        assert counts["in"] == rows and counts["removed"] == (
             0 if threshold else sum(row["flagged"] for row in texts)
         )
