@@ -23,9 +23,9 @@ from moderay.pipeline.messages.units import (
     UnitDone,
     UnitRead,
     ended_table,
+    message_schema,
     prepared_schema,
     unit_read,
-    unit_schema,
     unit_table,
     units_done,
 )
@@ -100,7 +100,7 @@ def test_the_end_of_a_unit_arrives_as_it_was_sent(done: UnitDone) -> None:
 def test_a_unit_that_has_ended_takes_its_end_along(done: UnitDone) -> None:
     sent = UnitRead(Source(0, done.shard, "key", "marker"), done.rows, None, done)
     block = unit_table(sent, ["spam", "hate"])
-    assert block.schema == unit_schema(["spam", "hate"])
+    assert block.schema == message_schema(["spam", "hate"])
     assert unit_read(block) == sent
 
 
@@ -140,7 +140,7 @@ def test_what_is_prepared_has_always_the_same_schema(values: list[str | None]) -
     assert table.schema == prepared_schema(IDS)
     sent = UnitRead(Source(0, "a", "key", "marker"), (0, len(values)), table)
     block = unit_table(sent, IDS)
-    assert block.schema == unit_schema(IDS)
+    assert block.schema == message_schema(IDS)
     arrived = unit_read(block)
     assert arrived.table is not None and arrived.table.equals(table)
     assert arrived.table.schema == table.schema

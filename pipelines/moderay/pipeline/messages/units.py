@@ -142,7 +142,7 @@ class UnitRead:
     done: UnitDone | None = None
 
 
-def unit_schema(policies: Sequence[str]) -> pa.Schema:
+def message_schema(policies: Sequence[str]) -> pa.Schema:
     """One row of it is a `UnitRead`: either `table` or `done` is null."""
     return pa.schema(
         [
@@ -157,8 +157,8 @@ def unit_schema(policies: Sequence[str]) -> pa.Schema:
 
 
 def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
-    """One row of `unit_schema`. The unit's columns are not copied."""
-    schema = unit_schema(policies)
+    """One row of `message_schema`. The unit's columns are not copied."""
+    schema = message_schema(policies)
     source = unit.source
     names = (source.shard, source.units, source.marker)
     done = None if unit.done is None else _ended_row(unit.done)
@@ -174,7 +174,7 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
 
 
 def unit_read(block: pa.Table) -> UnitRead:
-    """What the one row of `unit_schema` says."""
+    """What the one row of `message_schema` says."""
     shard, key, marker, rows = (
         block.column(name)[0].as_py() for name in ("shard", "key", "marker", "rows")
     )
