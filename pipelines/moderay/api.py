@@ -167,6 +167,7 @@ def run(
     replace: bool = False,
     retry_failed: bool = False,
     prune: bool = False,
+    part: str | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Label what is selected and not published yet, as `moderay run` does.
@@ -180,6 +181,8 @@ def run(
         replace: judge again what the output holds under another cascade.
         retry_failed: judge rows again that timed out, did not parse or met an engine error.
         prune: remove the labels of shards that are gone from the input.
+        part: `i/n`: of n drivers at once on one output this is number i, counted from 0 or from 1;
+            it labels its share of the shards, and then what is left that no other driver holds.
         progress: where progress is shown. Default: nowhere.
 
     Raises:
@@ -194,13 +197,8 @@ def run(
     """
     from moderay.pipeline import flow
 
-    return flow.run(
-        check(job, sets),
-        replace=replace,
-        retry_failed=retry_failed,
-        prune=prune,
-        progress=progress,
-    )
+    options = flow.RunOptions(replace, retry_failed, prune, flow.part(part))
+    return flow.run(check(job, sets), options, progress)
 
 
 @overload

@@ -75,6 +75,15 @@ def run(
         bool,
         typer.Option("--prune", help="Remove the labels of shards that are gone from the input."),
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="I/N",
+            help="Of N drivers at once on one output this is number I: label its share first, "
+            "then what no other driver holds.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option("--limit", min=1, help="Judge only the first N rows, and write nothing."),
@@ -128,6 +137,7 @@ def run(
         replace=replace,
         retry_failed=retry_failed,
         prune=prune,
+        part=part,
         progress=Progress(err, log=progress_file),
     )
     if brief or as_json:

@@ -43,6 +43,8 @@ def show_outcome(checked: Any, outcome: Any) -> None:
             f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
             "--retry-failed asks for them again"
         )
+    if outcome.left:
+        warn(f"note: {outcome.left:,} shards are left to other runs, which are labelling them")
     for name in outcome.pruned:
         out.print(f"pruned: {printable(name)}", soft_wrap=True)
     if gone := outcome.manifest.gone:

@@ -20,9 +20,14 @@ def digest(value: object) -> str:
     text = json.dumps(
         value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
-    return hashlib.blake2b(text.encode("utf-8"), digest_size=8).hexdigest()
+    return hashlib.blake2b(_bytes(text), digest_size=8).hexdigest()
 
 
 def number(text: str) -> int:
     """A stable 63-bit number for a text: seeds and samples."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(_bytes(text), digest_size=8).digest(), "big") >> 1
+
+
+def _bytes(text: str) -> bytes:
+    """In UTF-8, also what is no Unicode: names of files may hold any bytes, as lone surrogates."""
+    return text.encode("utf-8", "surrogatepass")

@@ -49,14 +49,14 @@ class Source(NamedTuple):
         output: in which output; a number that the reader knows.
         shard: path of the label file below the output.
         units: the key that this run's units are saved under.
-        marker: path of the marker with which the label file takes the place of this run's units.
+        run: this run's number, by which its label file is known when that takes the units' place.
         version: of an earlier output's file (`lookup.file_version`): what was indexed.
     """
 
     output: int
     shard: str
     units: str = ""
-    marker: str = ""
+    run: int = -1
     version: str = ""
 
 

@@ -1,23 +1,43 @@
-"""One driver at a time: who may write an output."""
+"""Who may write which part of an output: one driver a slot, and as many drivers as there are parts.
+
+A driver claims slots with a file `leases/<run>.json`, which a store lets only one create under a
+number, and it may write as long as that file is there. It renews the claim by writing
+`leases/<run>.beat`. Who finds a claim that was not renewed for `LEASE_S` removes it: a driver that
+slept so long has lost, and sees it when it wakes. Of two claims on a slot the one with the lower
+number counts. The age of a claim is told by the store's own clock, since those of two machines may
+differ by more than that.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
 
-from moderay.core.errors import ModerayError, TryAgainError
-from moderay.core.records import RecordRefusedError
-from moderay.core.storage import create, read, remove
-from moderay.labels.layout import Layout
+from moderay.core.errors import ModerayError, TryAgainError, UserError
+from moderay.core.storage import files_below, is_local, modified, read, remove
+from moderay.labels.layout import SLOTS, Layout
+from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import LeaseRecord
 
 # A driver renews its lease this often; one that has not for LEASE_S seconds is taken for dead.
-# Between the two lies what a slow store and the clocks of two machines may differ by.
+# Between the two lies how long a slow store may take.
 RENEW_S, LEASE_S = 10.0, 60.0
+# A file on its way that nobody has written for so long is never finished.
+ABANDONED_S = 3600.0
+
+# (i, n): the slots that are i modulo n.
+Part: TypeAlias = tuple[int, int]
+WHOLE: Part = (0, 1)
+
+_CLAIM = re.compile(r"(\d+)\.json")
 
 
 class LeaseLostError(ModerayError):
@@ -26,22 +46,42 @@ class LeaseLostError(ModerayError):
     exit_status = 3
 
 
-class Lease:
-    """`lease.json`, renewed by a thread, with an epoch that grows with every driver.
+class HeldError(TryAgainError):
+    """Other drivers hold all that this one wants to write."""
 
-    A driver that takes over first claims the next epoch by creating a file of that name, which a
-    store lets only one do. Writers compare their epoch with the lease's before they publish.
+
+class Lease:
+    """A claim on slots of an output, renewed by a thread.
+
+    Attributes:
+        run: Its number, which grows with every driver.
+        slots: Those that it holds.
+        others: The claims of other drivers that live, by run.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, part: Part = WHOLE, least: int = 0) -> None:
         """Take the lease.
 
+        Args:
+            layout: of the output.
+            part: of its slots.
+            least: the run's number at least: higher than any that left something here.
+
         Raises:
-            TryAgainError: another driver lives.
+            HeldError: other drivers that live hold all of these slots.
+            UserError: the store lets two drivers hold one slot, and a part was wanted.
         """
         self._layout = layout
         self._stop, self._lost = threading.Event(), threading.Event()
-        self.epoch = self._take()
+        self.run = self._claim(part, least)
+        try:
+            self.others = self._living()
+            self.slots = slots_of(part) - slots_held(self.others.values())
+            if not self.slots:
+                raise self._refused()
+        except BaseException:
+            self._release()
+            raise
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
@@ -53,57 +93,89 @@ class Lease:
         """Let others have it at once."""
         self._stop.set()
         self._thread.join()
-        if current_epoch(self._layout) == self.epoch:
-            self._write(released=True)
-            remove(self._layout.fs, self._layout.private(f"epoch-{self.epoch}"))
+        self._release()
 
     def assert_held(self) -> None:
         """Raises `LeaseLostError` where another driver has taken over, as of the last renewal."""
         if self._lost.is_set():
-            raise LeaseLostError(
-                f"{self._layout.url} was taken over by another driver; what this run saved is "
-                "there for it"
-            )
+            raise _lost(self._layout, self.run)
 
-    def _take(self) -> int:
-        held = _read(self._layout, "lease.json")
-        if held is not None and not _over(held):
-            raise TryAgainError(
-                f"{self._layout.url} is being written by process {held.pid} on {held.host} "
-                f"(renewed {time.time() - held.renewed:.0f} s ago): wait for it, or try again "
-                f"{LEASE_S:.0f} s after it has ended"
-            )
-        first = epoch = 0 if held is None else held.epoch + 1
-        while not create(
-            self._layout.fs, self._layout.private(f"epoch-{epoch}"), _record(epoch).to_json()
-        ):
-            claim = _read(self._layout, f"epoch-{epoch}")
-            if claim is None or not _over(claim):
-                raise TryAgainError(
-                    f"{self._layout.url} has just been taken by another driver: try again "
-                    f"{LEASE_S:.0f} s after it has ended"
-                )
-            epoch += 1  # its driver died after the claim
-        self.epoch = epoch
-        self._write()
-        for number in range(max(0, first - 1), epoch):
-            remove(self._layout.fs, self._layout.private(f"epoch-{number}"))
-        return epoch
+    def _claim(self, part: Part, least: int) -> int:
+        """Create a claim under a number that no run has had."""
+        run = max([least, *[number + 1 for number in claims(self._layout)]])
+        while True:
+            record = _record(run, part)
+            path = claim_path(self._layout, run)
+            if self._layout.create(path, record.to_json()):
+                _assert_exclusive(self._layout, path, record)
+                # Another driver may have begun and ended under this number since it was chosen.
+                manifest = read_manifest(self._layout)
+                if manifest is None or run >= (used := len(manifest.runs)):
+                    return run
+                remove(self._layout.fs, path)
+                run = used
+            else:
+                run += 1
 
-    def _write(self, released: bool = False) -> None:
-        lease = _record(self.epoch, released)
-        self._layout.write(self._layout.private("lease.json"), lease.to_json())
+    def _living(self) -> dict[int, LeaseRecord]:
+        """Claims of lower numbers whose drivers live; those of the dead are removed."""
+        now = self._beat()
+        living = {}
+        for number in claims(self._layout):
+            claim = read_claim(self._layout, number) if number < self.run else None
+            if claim is None:
+                continue
+            if self._is_over(claim, now):
+                _remove_claim(self._layout, number)
+            else:
+                living[number] = claim
+        return living
+
+    def _is_over(self, claim: LeaseRecord, now: float) -> bool:
+        """Whether a claim's driver is gone: its process here, or for all that its store knows."""
+        if claim.machine == _machine() and not _alive(claim.pid):
+            return True
+        renewed = renewed_at(self._layout, claim.run)
+        if renewed is None or now - renewed > LEASE_S:
+            return True
+        # From the future: the store's clock was set back. Only whether it is renewed tells.
+        return renewed - now > LEASE_S and not self._is_renewed(claim.run, renewed)
+
+    def _is_renewed(self, run: int, before: float) -> bool:
+        until = time.monotonic() + LEASE_S
+        while time.monotonic() < until:
+            time.sleep(min(RENEW_S, LEASE_S) / 2)
+            self._beat()
+            if renewed_at(self._layout, run) != before:
+                return True
+        return False
+
+    def _refused(self) -> HeldError:
+        now = self._beat()
+        number, claim = next(iter(self.others.items()))
+        age = max(0.0, now - (renewed_at(self._layout, number) or now))
+        return HeldError(
+            f"{self._layout.url} is being written by process {claim.pid} on {claim.host} "
+            f"(renewed {age:.0f} s ago): wait for it, or try again "
+            f"{LEASE_S:.0f} s after it has ended"
+        )
+
+    def _beat(self) -> float:
+        """Renew the claim; the time by the store's clock."""
+        path = beat_path(self._layout, self.run)
+        self._layout.write(path, f"{os.getpid()}\n".encode())
+        return modified(self._layout.fs, path) or time.time()
+
+    def _release(self) -> None:
+        _remove_claim(self._layout, self.run)
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
             try:
-                if current_epoch(self._layout) != self.epoch:
+                if not is_held(self._layout, self.run):
                     self._lost.set()
                     return
-                self._write()
-            except RecordRefusedError:  # a driver of another version has taken over
-                self._lost.set()
-                return
+                self._beat()
             except OSError as error:
                 # The next time comes before the lease is over; if it does not get through either,
                 # another driver may take over, which publishing notices.
@@ -112,48 +184,126 @@ class Lease:
                 )
 
 
-def current_epoch(layout: Layout) -> int | None:
-    """Of the driver that took the lease last; None where none ever did."""
-    held = _read(layout, "lease.json")
-    return None if held is None else held.epoch
+def slots_of(part: Part) -> frozenset[int]:
+    """The slots of a part."""
+    number, parts = part
+    return frozenset(range(number % parts, SLOTS, parts))
 
 
-def assert_epoch(layout: Layout, epoch: int) -> None:
-    """Assert that a driver still holds the lease.
+def slots_held(living: Iterable[LeaseRecord]) -> frozenset[int]:
+    """The slots that these claims hold."""
+    return frozenset(slot for claim in living for slot in slots_of(claim.part))
+
+
+def claims(layout: Layout) -> list[int]:
+    """The runs that have claims, rising; their drivers may be dead."""
+    names = (file.name for file in files_below(layout.fs, layout.private("leases")))
+    return sorted(int(match[1]) for name in names if (match := _CLAIM.fullmatch(name)))
+
+
+def read_claim(layout: Layout, run: int) -> LeaseRecord | None:
+    """A run's claim; None where it has none any more.
 
     Raises:
-        LeaseLostError: another driver has taken over.
+        RecordRefusedError: it is of another version, or damaged.
     """
-    if (now := current_epoch(layout)) != epoch:
-        raise LeaseLostError(
-            f"{layout.url} was taken over by another driver (epoch {now}, this run's is {epoch})"
-        )
-
-
-def _record(epoch: int, released: bool = False) -> LeaseRecord:
-    """This process's; the `id` makes it like no other, as `create` needs."""
-    return LeaseRecord(
-        id=uuid.uuid4().hex,
-        epoch=epoch,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        renewed=time.time(),
-        released=released,
-    )
-
-
-def _read(layout: Layout, name: str) -> LeaseRecord | None:
-    """The lease, or the claim on an epoch."""
-    path = layout.private(name)
+    path = claim_path(layout, run)
     data = read(layout.fs, path)
     return None if data is None else LeaseRecord.from_json(data, path)
 
 
-def _over(held: LeaseRecord) -> bool:
-    """Released, not renewed for long, or its process on this machine is gone."""
-    if held.released or time.time() - held.renewed > LEASE_S:
-        return True
-    return held.host == socket.gethostname() and not _alive(held.pid)
+def renewed_at(layout: Layout, run: int) -> float | None:
+    """When a claim was renewed last, by the store's clock."""
+    renewed = modified(layout.fs, beat_path(layout, run))
+    return modified(layout.fs, claim_path(layout, run)) if renewed is None else renewed
+
+
+def is_held(layout: Layout, run: int) -> bool:
+    """Whether a run may still write."""
+    return modified(layout.fs, claim_path(layout, run)) is not None
+
+
+def assert_held(layout: Layout, run: int) -> None:
+    """Assert that a driver still holds its lease.
+
+    Raises:
+        LeaseLostError: another driver has taken over.
+    """
+    if not is_held(layout, run):
+        raise _lost(layout, run)
+
+
+def is_abandoned(layout: Layout, path: str, run: int) -> bool:
+    """Whether nobody has written a file for an hour, by a living run's clock: its store's."""
+    written, now = modified(layout.fs, path), renewed_at(layout, run)
+    return written is not None and now is not None and now - written > ABANDONED_S
+
+
+def claim_path(layout: Layout, run: int) -> str:
+    """Path of a run's claim."""
+    return layout.private(f"leases/{run}.json")
+
+
+def beat_path(layout: Layout, run: int) -> str:
+    """Path of the file whose time says when a claim was renewed last."""
+    return layout.private(f"leases/{run}.beat")
+
+
+def _lost(layout: Layout, run: int) -> LeaseLostError:
+    return LeaseLostError(
+        f"{layout.url} was taken over by another driver, since run {run} did not renew its lease "
+        "in time; what this run saved is there for it"
+    )
+
+
+def _remove_claim(layout: Layout, run: int) -> None:
+    """The claim first: without it, nobody looks for its beat."""
+    remove(layout.fs, claim_path(layout, run))
+    remove(layout.fs, beat_path(layout, run))
+
+
+def _assert_exclusive(layout: Layout, path: str, record: LeaseRecord) -> None:
+    """Assert that a store refuses to create what is there; some do not heed the condition.
+
+    Raises:
+        UserError: it does not, and the output is to be shared out.
+    """
+    if is_local(layout.fs):
+        return
+    other = record.model_copy(update={"id": uuid.uuid4().hex})
+    if not layout.create(path, other.to_json()):
+        return
+    if record.part != WHOLE:
+        remove(layout.fs, path)
+        raise UserError(
+            f"{layout.url}: this store overwrites what it was asked to create only if it is not "
+            "there (If-None-Match), so that two drivers could hold one slot: run without --part, "
+            "one driver at a time"
+        )
+    logging.getLogger(__name__).warning(
+        "%s: this store does not refuse to overwrite (If-None-Match); keep to one driver at a time",
+        layout.url,
+    )
+
+
+def _record(run: int, part: Part) -> LeaseRecord:
+    """This process's; the `id` makes it like no other, as `create` needs."""
+    return LeaseRecord(
+        id=uuid.uuid4().hex,
+        run=run,
+        part=part,
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+    )
+
+
+def _machine() -> str:
+    """Where a process's number is its own: the host, since it was booted, and its container."""
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    known = [boot.read_text().strip()] if boot.exists() else []
+    known += [os.readlink(namespace)] if namespace.exists() else []
+    return " ".join([socket.gethostname(), *known])
 
 
 def _alive(pid: int) -> bool:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cachetools import LRUCache
 
-from moderay.core.storage import RemoteFile, details, get, read, version
+from moderay.core.storage import RemoteFile, get
 from moderay.core.verdicts import (
     CONTENT_HASH,
     DECISION,
@@ -35,6 +35,7 @@ from moderay.core.verdicts import (
 )
 from moderay.labels.decisions import verdicts
 from moderay.labels.index import MOST_POLICIES, File, Hits, Numbers, Source
+from moderay.labels.label_file import file_version, published_by
 from moderay.labels.layout import Layout
 
 T = TypeVar("T")
@@ -51,16 +52,6 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
 class ReplacedError(OSError):
     """A label file is not, or no longer, the one that was indexed."""
-
-
-def file_version(layout: Layout, shard: str) -> str:
-    """What changes when a label file is written again: its size, and its etag or time.
-
-    Raises:
-        OSError: it is not there, or its store does not answer.
-    """
-    info = details(layout.fs, layout.label(shard))
-    return f"{info['size']}-{version(info)}"
 
 
 class Payloads:
@@ -212,17 +203,15 @@ class _Labels:
         self._layout = layout
         self._shard = source.shard
         self._lock = threading.Lock()
-        # The marker follows the label file: without it, an earlier run's file may stand there.
-        if source.marker and read(layout.fs, source.marker) is None:
-            raise ReplacedError(
-                f"{source.shard} has neither its units nor its marker {source.marker}"
-            )
         self._version = file_version(layout, source.shard)
         if source.version not in ("", self._version):
             raise ReplacedError(f"{source.shard} was written again since it was indexed")
         self._file = pq.ParquetFile(
             RemoteFile(layout.fs, layout.label(source.shard)), pre_buffer=True
         )
+        # Where this run's units are gone, an earlier run's file may stand there still.
+        if source.units and published_by(self._file.schema_arrow) != source.run:
+            raise ReplacedError(f"{source.shard} has neither its units nor this run's label file")
         self._ranges = _row_ranges(self._file.metadata)
 
     def groups_of(self, rows: Numbers) -> Numbers:

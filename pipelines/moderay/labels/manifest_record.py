@@ -161,6 +161,8 @@ class RunRecord(RunEnd, RunOrigin):
     """The night it counts to, ISO 8601: the job's date, or the day it began."""
     host: str | None = None
     """The driver's machine."""
+    part: tuple[int, int] | None = None
+    """(i, n): the run was to judge the shards whose slots are i modulo n. Null: all."""
     audit: float = 0.0
     """Share of what earlier judges settled that the last one judged too."""
     reuse: tuple[ReusedOutput, ...] = ()
@@ -208,9 +210,9 @@ class JudgeReport(RecordPart):
 
 
 class Manifest(Record):
-    """The run as a whole, and the runs before it.
+    """The runs, and what the labels add up to.
 
-    Counts are those of all published shards as of the last run's end; until then there are none.
+    Counts are those of all published shards as of the end of the run that ended last.
     """
 
     schema_version: Literal[1] = 1
@@ -218,7 +220,9 @@ class Manifest(Record):
     name: str
     """The job's."""
     complete: bool
-    """Whether the last run finished without a shard missing."""
+    """Whether the labels of the whole input are here, as the last run saw it."""
+    input_shards: int = 0
+    """Input files of the job, as the last run saw them."""
     cascade_key: str
     """Hash of all policies' cascades."""
     selection: Selection
@@ -252,5 +256,11 @@ class Manifest(Record):
 
     @property
     def last_run(self) -> RunRecord:
-        """The run that wrote it."""
+        """The run that began last."""
         return self.runs[-1]
+
+    @property
+    def status(self) -> RunStatus:
+        """running: some run has not ended yet; else as the last one ended."""
+        is_running = any(run.status == "running" for run in self.runs)
+        return "running" if is_running else self.last_run.status

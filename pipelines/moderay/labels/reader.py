@@ -17,7 +17,8 @@ import pyarrow.dataset
 
 from moderay.core.errors import UserError
 from moderay.core.storage import is_local, plain_errors, shown
-from moderay.labels.layout import Layout, list_state, read_manifest
+from moderay.labels.layout import Layout, list_state
+from moderay.labels.manifest_store import read_manifest
 
 _HIVE_FOLDER = re.compile(r"([^=/]+)=([^/]*)")
 
@@ -78,12 +79,13 @@ def _open(layout: Layout, shards: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
 def _published(layout: Layout) -> list[str]:
     """Names of the published shards, in order. Raises `UserError` where there are none."""
     with plain_errors(layout.url):
-        if shards := sorted(list_state(layout).markers):
+        state = list_state(layout)
+        if shards := sorted(shard for shard in state.markers if state.published(shard)):
             return shards
         if read_manifest(layout) is not None:
             raise UserError(f"{shown(layout.url)}: no shard of it is labelled yet")
     raise UserError(
-        f"{shown(layout.url)} holds no labels of moderay: it has no _moderay/manifest.json"
+        f"{shown(layout.url)} holds no labels of moderay: it has no _moderay/manifest-N.json"
     )
 
 

@@ -65,6 +65,17 @@ class LabelCounts(RecordPart):
     """By policy."""
 
 
+class WrittenFile(RecordPart):
+    """A label file as it was written."""
+
+    size: int
+    """In bytes."""
+    version: str
+    """The store's etag, or the time of change."""
+    digest: str
+    """128-bit BLAKE2b of its bytes, hexadecimal: a copy has another time, but the same bytes."""
+
+
 class ShardMarker(Record):
     """A shard is published: which file its labels are of, who judged them, and what they are."""
 
@@ -83,6 +94,8 @@ class ShardMarker(Record):
     """Rows of the input file, those that were not selected included."""
     rows: int
     """Label rows."""
+    label_file: WrittenFile
+    """The file that it speaks of; of another one it says nothing."""
     flagged: int
     """Rows that violate some policy."""
     policies: dict[str, PolicyCounts]
@@ -103,7 +116,7 @@ class ShardMarker(Record):
 
 
 class LeaseRecord(Record):
-    """Who may write an output; also the claim on an epoch."""
+    """A driver's claim on a part of an output: while it is there, the driver may write."""
 
     remedy: ClassVar[str] = "delete it once nobody writes this output"
 
@@ -111,16 +124,16 @@ class LeaseRecord(Record):
     """Version of this file's schema; another one is refused."""
     id: str
     """Of this content, like no other's."""
-    epoch: int
-    """Grows with every driver; the number of its run."""
+    run: int
+    """The run's number, which grows with every driver."""
+    part: tuple[int, int] = (0, 1)
+    """(i, n): the slots that are i modulo n, without those that claims of lower numbers hold."""
     host: str
     """Name of the driver's machine."""
+    machine: str
+    """Where the process's number is its own: the host since it was booted, and its container."""
     pid: int
     """Number of the driver's process there."""
-    renewed: float
-    """When it was renewed last, in seconds since 1970."""
-    released: bool
-    """Whether the driver has ended in good order."""
 
 
 class CachedFooter(RecordPart):

@@ -34,16 +34,11 @@ from moderay.labels.index import (
     hits,
     policy_masks,
 )
-from moderay.labels.layout import Layout, list_state, outputs, read_manifest, read_markers
-from moderay.labels.lookup import (
-    UNREADABLE,
-    Payloads,
-    ReplacedError,
-    file_version,
-    given_up,
-    judged,
-)
+from moderay.labels.label_file import file_version
+from moderay.labels.layout import Layout, published_markers
+from moderay.labels.lookup import UNREADABLE, Payloads, ReplacedError, given_up, judged
 from moderay.labels.manifest_record import Manifest
+from moderay.labels.manifest_store import outputs, read_manifest
 
 if TYPE_CHECKING:
     from moderay.judges.cascade import Cascade
@@ -140,26 +135,18 @@ def earlier_output(
         manifest = read_manifest(layout)
         if manifest is None:
             raise UserError(
-                f"reuse: {url} is no output of moderay: it has no _moderay/manifest.json"
+                f"reuse: {url} is no output of moderay: it has no _moderay/manifest-N.json"
             )
-        if finished and (status := manifest.last_run.status) != "finished":
+        if finished and (status := manifest.status) != "finished":
             raise UserError(
                 f"reuse: {url} is not finished (its last run: {status}): run its job to the end "
                 "first, or leave it out"
             )
-        published = read_markers(
-            layout,
-            [
-                layout.marker(name, *marker)
-                for name, markers in list_state(layout).markers.items()
-                for marker in markers
-            ],
-        )
         shards, rows = dict[str, Usable](), 0
-        for marker in published:
+        for shard, marker in published_markers(layout).items():
             if usable := usable_verdicts(cascades, marker.judges):
                 rows += marker.rows
-                shards[marker.shard] = usable
+                shards[shard] = usable
     return EarlierOutput(layout, rows, shards, manifest)
 
 

@@ -25,10 +25,12 @@ from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged, redecide
-from moderay.labels.layout import Layout
-from moderay.labels.lease import assert_epoch
-from moderay.labels.records import ShardMarker
+from moderay.labels.label_file import local_digest, run_note
+from moderay.labels.layout import Layout, MarkerName, marker_name
+from moderay.labels.lease import assert_held
+from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
+from moderay.labels.unit_file import BrokenUnitError, unit_table
 
 
 class ShardFailedError(ModerayError):
@@ -49,7 +51,7 @@ class Publication:
         rules: how the verdicts of each policy are decided.
         columns: input fields that are carried over.
         reasoning: whose reasoning is kept: all, flagged or none.
-        epoch: of the driver's lease.
+        run: that publishes it, and whose lease must be held.
         storage: options of the input's storage.
     """
 
@@ -62,7 +64,7 @@ class Publication:
     rules: tuple[DecisionRule, ...]
     columns: pa.Schema
     reasoning: str
-    epoch: int
+    run: int
     storage: Mapping[str, Any]
 
     @property
@@ -76,15 +78,13 @@ class Publication:
         return pa.schema([*self.columns, *self.label_schema])
 
 
-def publish(
-    work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]
-) -> ShardMarker:
+def publish(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]) -> ShardMarker:
     """Publish a shard from its units.
 
     Args:
         work: the shard.
         units: its rows.
-        old: (key, decision) of the markers it had; the new one takes their place.
+        old: the markers it had; the new one takes their place.
 
     Returns:
         The new marker.
@@ -103,7 +103,7 @@ def publish(
     return _write(work, _beside_input(work, decided), units, old)
 
 
-def republish(work: Publication, old: Sequence[tuple[str, str]]) -> ShardMarker:
+def republish(work: Publication, old: Sequence[MarkerName]) -> ShardMarker:
     """Write a published shard again from its own probabilities.
 
     Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
@@ -137,24 +137,29 @@ def _write(
     work: Publication,
     batches: Iterator[pa.Table],
     units: Sequence[Range],
-    old: Sequence[tuple[str, str]],
+    old: Sequence[MarkerName],
 ) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         file = Path(folder) / "labels.parquet"
         # Of a shard that was published before, also what this run judged.
-        tally = ShardTally(work.rules, work.epoch if old else None)
+        tally = ShardTally(work.rules, work.run if old else None)
         _to_local(file, work, batches, tally)
-        marker = _marker(work, tally)
-        _verify(file, work, marker.rows)
-        assert_epoch(layout, work.epoch)
-        put_file(fs, str(file), layout.label(work.shard.name), layout.private("tmp"))
-    layout.write(layout.marker(work.shard.name, work.key, work.decision), marker.to_json())
-    drop(work, units, old)
+        _verify(file, work, tally.counts.rows)
+        digest = local_digest(file)
+        assert_held(layout, work.run)
+        size, version = put_file(
+            fs, str(file), layout.label(work.shard.name), layout.private("tmp")
+        )
+    marker = _marker(work, tally, WrittenFile(size=size, version=version, digest=digest))
+    name = marker_name(marker, work.key, work.decision)
+    # One of this very name speaks of the same file: an earlier attempt of this task wrote it.
+    layout.create(layout.marker(work.shard.name, name), marker.to_json())
+    drop(work, units, [other for other in old if other != name])
     return marker
 
 
-def _marker(work: Publication, tally: ShardTally) -> ShardMarker:
+def _marker(work: Publication, tally: ShardTally, written: WrittenFile) -> ShardMarker:
     counts = tally.counts
     return ShardMarker(
         shard=work.shard.name,
@@ -162,6 +167,7 @@ def _marker(work: Publication, tally: ShardTally) -> ShardMarker:
         source=work.shard.url,
         input_rows=work.shard.rows,
         rows=counts.rows,
+        label_file=written,
         flagged=counts.flagged,
         policies=counts.policies,
         new=tally.new,
@@ -169,19 +175,15 @@ def _marker(work: Publication, tally: ShardTally) -> ShardMarker:
         chosen={name: profile.chosen() for name, profile in tally.profiles.items()},
         judges={name: dict(keys) for name, keys in work.judges.items()},
         thresholds={rule.policy: rule.threshold for rule in work.rules},
-        run=work.epoch,
+        run=work.run,
     )
 
 
-def drop(work: Publication, units: Sequence[Range], old: Sequence[tuple[str, str]]) -> None:
+def drop(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]) -> None:
     """Remove what the published shard no longer needs: its units and the markers it had before."""
     fs = work.layout.fs
     paths = [work.layout.unit(work.shard.name, rows, work.units) for rows in units]
-    paths += [
-        work.layout.marker(work.shard.name, *name)
-        for name in old
-        if name != (work.key, work.decision)
-    ]
+    paths += [work.layout.marker(work.shard.name, name) for name in old]
     for path in paths:
         remove(fs, path)
 
@@ -192,9 +194,10 @@ def _to_local(
     """Write the label file, and count what is in it."""
     # Written as a whole and verified before anybody sees it: a ParquetWriter that is left by an
     # exception leaves a valid file with the rows so far.
-    with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
+    schema = work.schema.with_metadata(run_note(work.run))
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for table in batches:
-            writer.write_table(table)
+            writer.write_table(table.replace_schema_metadata(schema.metadata))
             tally.add(table)
 
 
@@ -281,5 +284,13 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:
-    data = get(work.layout.fs, work.layout.unit(work.shard.name, rows, work.units))
-    return pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    """A saved unit; one that is broken is dropped, so that its rows are judged again."""
+    path = work.layout.unit(work.shard.name, rows, work.units)
+    try:
+        return unit_table(get(work.layout.fs, path), rows)
+    except BrokenUnitError as error:
+        remove(work.layout.fs, path)
+        raise ShardFailedError(
+            f"{work.shard.name}: the saved rows {rows[0]}-{rows[1]} are broken ({error}) and were "
+            "dropped; run the same command again"
+        ) from None

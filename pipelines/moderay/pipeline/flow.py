@@ -7,27 +7,29 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay.core.errors import StoppedError, TryAgainError, first_line
+from moderay.core.errors import StoppedError, TryAgainError, UserError, first_line
 from moderay.core.events import event, of_run
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
-from moderay.labels.layout import read_markers, write_manifest
-from moderay.labels.lease import Lease
+from moderay.labels.layout import SLOTS, Layout, slot
+from moderay.labels.lease import WHOLE, HeldError, Lease, Part, is_abandoned
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
+from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reuse import LabelFile, load
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
@@ -68,6 +70,8 @@ class Outcome:
         seconds: Of the whole run, its start included.
         rates: By policy id.
         pruned: Shards whose labels were removed.
+        left: Shards that are left to other drivers, which hold their slots.
+        missed: Whether of its own part something is missing.
     """
 
     manifest: Manifest
@@ -76,54 +80,139 @@ class Outcome:
     seconds: float
     rates: Mapping[str, Rate]
     pruned: Sequence[str] = ()
+    left: int = 0
+    missed: bool = False
 
     @property
     def exit_status(self) -> int:
         """The process's: 1 where something is missing."""
-        return 0 if self.manifest.complete else 1
+        return int(self.missed)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does beyond judging what is not published yet.
+
+    Attributes:
+        replace: Over another cascade's labels.
+        retry_failed: Also the rows that another attempt may judge.
+        prune: Remove the labels of shards that are gone from the input.
+        part: (i, n): first the slots that are i modulo n, then those that nobody holds.
+    """
+
+    replace: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    part: Part = WHOLE
+
+
+def part(text: str | None) -> Part:
+    """A part as people write it, `i/n`; None is all.
+
+    Raises:
+        UserError: it is no part.
+    """
+    if text is None:
+        return WHOLE
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
+    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= parts <= SLOTS or number > parts:
+        raise UserError(
+            f"--part {text!r}: say which part of how many this driver is to label, such as 3/10 "
+            f"(0 to 10 of at most {SLOTS:,}; 10/10 and 0/10 are the same one)"
+        )
+    return number % parts, parts
 
 
 def run(
-    checked: Checked,
-    *,
-    replace: bool = False,
-    retry_failed: bool = False,
-    prune: bool = False,
-    progress: Progress | None = None,
+    checked: Checked, options: RunOptions = RunOptions(), progress: Progress | None = None
 ) -> Outcome:
     """Label everything that is selected and not published yet.
 
     Args:
         checked: The job and its input.
-        replace: Over another cascade's labels.
-        retry_failed: Also the rows that another attempt may judge.
-        prune: Remove the labels of shards that are gone from the input.
+        options: What else is done.
         progress: Shows how far the run is; by default nobody.
 
     Raises:
         ModerayError: What a person can mend.
     """
-    plan = make_plan(checked, replace, retry_failed)
-    if plan.manifest is not None and _is_finished(plan, prune):
+    plan = make_plan(checked, options.replace, options.retry_failed)
+    if plan.manifest is not None and _is_finished(plan, options.prune):
         # A shard that has become unreadable since is named again; nothing is written.
         now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": tuple(plan.gone)}
-        return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
+        manifest = plan.manifest.model_copy(update=now)
+        return Outcome(manifest, False, 0, 0.0, {}, missed=not manifest.complete)
     progress = progress or Progress(None)
+    worked: set[int] = set()
+    outcome = _round(checked, options, plan.next_run, worked, progress)
+    rest = RunOptions(options.replace)
+    with suppress(HeldError):
+        while outcome.left:
+            more = _round(checked, rest, plan.next_run, worked, progress.anew())
+            outcome = _together(outcome, more)
+    missed = outcome.missed or (outcome.left > 0 and options.part == WHOLE)
+    return replace(outcome, missed=missed)
+
+
+def _round(
+    checked: Checked, options: RunOptions, least: int, worked: set[int], progress: Progress
+) -> Outcome:
+    """Take the lease on what is free of a part, and label what is left there.
+
+    Args:
+        checked: The job and its input.
+        options: What is done.
+        least: The run's number at least.
+        worked: Slots that this process has been through; those of this round are added.
+        progress: Of this round.
+
+    Raises:
+        HeldError: Other drivers hold all that is left.
+    """
+    layout = Layout(checked.job.output.path, checked.job.storage)
     with (
-        plain_errors(checked.job.output.path),
-        Lease(plan.layout) as lease,
-        of_run(checked.job.name, lease.epoch, progress.log),
+        plain_errors(layout.url),
+        Lease(layout, options.part, least) as lease,
+        of_run(checked.job.name, lease.run, progress.log),
     ):
-        plan = make_plan(checked, replace, retry_failed)
-        _clean(plan, prune)
+        # What another driver has done meanwhile need not be done again.
+        plan = make_plan(checked, options.replace, options.retry_failed)
+        plan = plan.of(lease.slots - worked)
+        if worked and not plan.todo:
+            raise HeldError("nothing that is left is free")
+        worked |= lease.slots
+        _clean(plan, lease, options.prune)
         keep_footers(plan.layout, template_columns(checked.job.input.content), checked.scan.footers)
-        return _label(checked, plan, lease, progress, prune)
+        for shard in plan.lost:
+            progress.note(
+                f"{plan.layout.label(shard)} is gone, or not the file that was published: its "
+                "rows are labelled again"
+            )
+        return _label(_begun(checked, plan, lease, frozenset(worked), progress), options)
+
+
+def _together(first: Outcome, second: Outcome) -> Outcome:
+    """Two rounds of one process as one."""
+    return replace(
+        second,
+        worked=first.worked or second.worked,
+        judged=first.judged + second.judged,
+        seconds=first.seconds + second.seconds,
+        pruned=first.pruned,
+        missed=first.missed or second.missed,
+    )
 
 
 def _is_finished(plan: Plan, prune: bool) -> bool:
     """Whether an earlier run has left nothing to do."""
-    is_left = plan.todo or plan.leftovers or (prune and plan.gone)
-    return not is_left and plan.manifest is not None and plan.manifest.last_run.status == "finished"
+    is_left = plan.todo or plan.leftovers or plan.moved or (prune and plan.gone)
+    return (
+        not is_left
+        and plan.manifest is not None
+        and plan.manifest.status == "finished"
+        and plan.manifest.shards == len(plan.done)
+    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +223,7 @@ class _Run:
         checked: The job and its input.
         plan: What is left to do.
         lease: Of the output.
+        worked: Slots that this process is through with when it ends.
         progress: What was judged so far.
         engines: What is hosted; None where no row is left to be judged.
         gpus: Of the cluster.
@@ -144,6 +234,7 @@ class _Run:
     checked: Checked
     plan: Plan
     lease: Lease
+    worked: frozenset[int]
     progress: Progress
     engines: Engines | None
     gpus: int
@@ -151,37 +242,80 @@ class _Run:
     publisher: Publisher
 
 
-def _label(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune: bool) -> Outcome:
+def _label(run: _Run, options: RunOptions) -> Outcome:
     """Under the lease: the manifest as the run begins, the labels, the manifest as it ends."""
     began = time.monotonic()
-    run = _begun(checked, plan, lease, progress)
+    plan, progress = run.plan, run.progress
     engines = 0 if run.engines is None else run.engines.most
-    hardware = manifests.hardware(run.gpus, engines)
-    manifest = manifests.begun(checked, plan, lease.epoch, hardware)
-    write_manifest(plan.layout, manifest)
+    start = manifests.RunStart(
+        run.lease.run,
+        options.part,
+        run.lease.others.keys(),
+        manifests.hardware(run.gpus, engines),
+    )
+    append_manifest(
+        plan.layout, lambda before: manifests.begun(before, run.checked, plan.cascade, start)
+    )
     event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
     progress.start(plan.rows_left)
     for work in plan.todo:
         if not work.missing:
             run.publisher.start(work, work.saved)
     seen, stopped = _judge(run)
-    gone = () if prune else tuple(plan.gone)
-    faults = manifests.Faults(dict(checked.scan.unreadable), _failed_shards(run), gone)
+    failed = _failed_shards(run)
     progress.stop()
     seconds = time.monotonic() - began
-    pruned = tuple(plan.gone) if prune else ()
-    end = _run_end(progress, seen, seconds, stopped, pruned)
-    for marker in read_markers(plan.layout, [path for _, path in plan.done]):
-        run.publisher.total.add(marker)
-    manifest = manifests.ended(manifest, checked, run.publisher.total, end, faults)
-    write_manifest(plan.layout, manifest)
+    pruned = tuple(plan.gone) if options.prune else ()
+    ended = _Ended(run, options, _run_end(progress, seen, seconds, stopped, pruned), failed)
+    manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
         raise stopped
-    event("run ended", rows=progress.rows, seconds=end.seconds, complete=manifest.complete)
-    return Outcome(manifest, True, progress.rows, seconds, progress.rates(), pruned)
+    event("run ended", rows=progress.rows, seconds=ended.end.seconds, complete=manifest.complete)
+    missed = bool(failed or run.checked.scan.unreadable)
+    rates = progress.rates()
+    return Outcome(manifest, True, progress.rows, seconds, rates, pruned, ended.left, missed)
 
 
-def _begun(checked: Checked, plan: Plan, lease: Lease, progress: Progress) -> _Run:
+@dataclass
+class _Ended:
+    """A run that has ended, and what its output holds then.
+
+    Attributes:
+        run: The run.
+        options: What it did.
+        end: What it says of itself.
+        failed: Input files of its shards that could not be published, and why.
+        left: Shards that are left to other drivers.
+    """
+
+    run: _Run
+    options: RunOptions
+    end: RunEnd
+    failed: Mapping[str, str]
+    left: int = 0
+
+    def manifest(self, before: Manifest | None) -> Manifest:
+        """The manifest that follows another one, from all that is published now."""
+        assert before is not None, "the run's own beginning is written"
+        run, checked = self.run, self.run.checked
+        run.lease.assert_held()
+        now = make_plan(checked, self.options.replace)
+        others = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
+        self.left = len(others)
+        theirs = {shard.file for shard in others}
+        failed = {file: reason for file, reason in before.failed.items() if file in theirs}
+        gone = () if self.options.prune else tuple(now.gone)
+        faults = manifests.Faults(
+            dict(checked.scan.unreadable), failed | dict(self.failed), gone, len(now.todo)
+        )
+        total = run.publisher.total_of([path for _, path in now.done])
+        finish = manifests.RunFinish(run.lease.run, self.end, faults)
+        return manifests.ended(before, checked, finish, total)
+
+
+def _begun(
+    checked: Checked, plan: Plan, lease: Lease, worked: frozenset[int], progress: Progress
+) -> _Run:
     """With Ray, where there is anything to do for it."""
     if plan.todo:
         start_ray()
@@ -190,11 +324,12 @@ def _begun(checked: Checked, plan: Plan, lease: Lease, progress: Progress) -> _R
         checked,
         plan,
         lease,
+        worked,
         progress,
         hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None,
         gpus,
         Tracker(plan.todo),
-        Publisher(checked, plan, lease.epoch, publishing_tasks(cpus)),
+        Publisher(checked, plan, lease.run, publishing_tasks(cpus)),
     )
 
 
@@ -242,7 +377,7 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
         run.engines.cascades,
         run.plan.outputs,
         _index(run),
-        run.lease.epoch,
+        run.lease.run,
         start_board(),
     )
     brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress)
@@ -317,13 +452,15 @@ def _next(incoming: Incoming[UnitDone]) -> UnitDone | Quiet:
         ) from error
 
 
-def _clean(plan: Plan, prune: bool) -> None:
-    """Remove what a killed driver left, and with `prune` what the input no longer has."""
+def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
+    """Remove what killed drivers left, and with `prune` what the input no longer has."""
     layout = plan.layout
-    if layout.fs.exists(layout.private("tmp")):
-        layout.fs.rm(layout.private("tmp"), recursive=True)
+    for moved in plan.moved:
+        layout.create(moved.new_path, moved.marker.to_json())
     gone = [path for paths in plan.gone.values() for path in paths] if prune else []
-    for path in [*plan.leftovers, *gone]:
+    leftovers = [path for paths in plan.leftovers.values() for path in paths]
+    scratch = [path for path in plan.scratch if is_abandoned(layout, path, lease.run)]
+    for path in [*leftovers, *[moved.path for moved in plan.moved], *scratch, *gone]:
         remove(layout.fs, path)
 
 
@@ -344,7 +481,7 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
         Reading(
             span,
             work.units,
-            plan.layout.marker(work.shard.name, work.key, plan.decision),
+            context.run,
             work.earlier,
         )
         for work in plan.todo

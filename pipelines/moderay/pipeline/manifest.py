@@ -6,13 +6,14 @@ import datetime
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from moderay.config.job import Model
 from moderay.judges.cascade import Cascade
 from moderay.labels.analysis import audit, trend
 from moderay.labels.counts import CountsTotal, PolicyCounts
+from moderay.labels.lease import WHOLE, Part
 from moderay.labels.manifest_record import (
     HardwareRecord,
     JudgeRecord,
@@ -31,7 +32,6 @@ from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput
 from moderay.labels.shard_profile import HistogramTotal
 from moderay.pipeline.check import Checked
-from moderay.pipeline.plan import Plan
 
 _LIBRARIES = (
     "moderay",
@@ -46,49 +46,79 @@ _LIBRARIES = (
 )
 
 
-def begun(checked: Checked, plan: Plan, epoch: int, hardware: HardwareRecord) -> Manifest:
+@dataclass(frozen=True)
+class RunStart:
+    """A run, as far as it is known when it begins.
+
+    Attributes:
+        run: Its number.
+        part: Of the slots; (0, 1) are all.
+        living: Other runs whose drivers live.
+        hardware: What it has.
+    """
+
+    run: int
+    part: Part
+    living: Collection[int]
+    hardware: HardwareRecord
+
+
+def begun(before: Manifest | None, checked: Checked, cascade_key: str, start: RunStart) -> Manifest:
     """The manifest as a run begins.
 
     It is written before the first label, so that every row's `run` is in it even if this run is
     killed.
+
+    Args:
+        before: The last one.
+        checked: The run's job.
+        cascade_key: Hash of all policies' cascades.
+        start: The run.
     """
-    earlier = plan.manifest.runs if plan.manifest else ()
     job = checked.job
     run = RunRecord(
-        run=epoch,
+        run=start.run,
         status="running",
         date=str(job.date or _now().date()),
         started=_now().isoformat(),
         host=platform.node(),
+        part=None if start.part == WHOLE else start.part,
         python=platform.python_version(),
         libraries=_versions(),
         model=_model(job.model),
-        hardware=hardware,
+        hardware=start.hardware,
         audit=job.audit,
         reuse=_sources(checked.reused),
     )
-    return Manifest(
-        name=job.name,
-        complete=False,
-        cascade_key=plan.cascade,
-        selection=Selection(
+    now = {
+        "name": job.name,
+        "complete": False,
+        "input_shards": len(checked.scan.shards) + len(checked.scan.unreadable),
+        "cascade_key": cascade_key,
+        "selection": Selection(
             content=job.input.content, where=job.input.where, sample=job.input.sample
         ),
-        policies={cascade.policy.id: _policy(cascade) for cascade in checked.cascades},
-        runs=(*_ended_runs(earlier, epoch), run),
-    )
+        "policies": {cascade.policy.id: _policy(cascade) for cascade in checked.cascades},
+        "runs": _with_run(before.runs if before else (), run, start.living),
+    }
+    return Manifest.model_validate({**(dict(before) if before else {}), **now})
 
 
-def _ended_runs(runs: Sequence[RunRecord], epoch: int) -> list[RunRecord]:
-    """The runs before this one: those that never wrote their end, or their beginning, were killed.
+def _with_run(
+    runs: Sequence[RunRecord], run: RunRecord, living: Collection[int]
+) -> tuple[RunRecord, ...]:
+    """The runs with this one: those that neither live nor wrote their end were killed.
 
-    One that is running can only be dead, since this one has the lease.
+    A run of a lower number that is about to write its beginning stands here by its number only.
     """
-    killed = {"status": "killed"}
-    return [
-        *[run.model_copy(update=killed) if run.status == "running" else run for run in runs],
-        *[RunRecord(run=number, status="killed") for number in range(len(runs), epoch)],
-    ]
+    known = {other.run: other for other in runs} | {run.run: run}
+    blank = {number: RunRecord(run=number, status="running") for number in range(max(known) + 1)}
+    return tuple(
+        other.model_copy(update={"status": "killed"})
+        if other.status == "running" and other.run not in (*living, run.run)
+        else other
+        for other in (blank | known).values()
+    )
 
 
 def _policy(cascade: Cascade) -> PolicyRecord:
@@ -235,44 +265,62 @@ class Faults:
         unreadable: input files that cannot be read, and why.
         failed: input files whose shards could not be judged or published, and why.
         gone: shards whose labels are here, but which the input no longer has.
+        missing: how many shards are left to judge, those of other drivers included.
     """
 
     unreadable: Mapping[str, str]
     failed: Mapping[str, str]
     gone: tuple[str, ...]
+    missing: int = 0
 
 
-def ended(
-    manifest: Manifest, checked: Checked, total: OutputTotal, end: RunEnd, faults: Faults
-) -> Manifest:
+@dataclass(frozen=True)
+class RunFinish:
+    """A run that has ended.
+
+    Attributes:
+        run: Its number.
+        end: What it says of itself.
+        faults: Where the labels are not what the input is.
+    """
+
+    run: int
+    end: RunEnd
+    faults: Faults
+
+
+def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTotal) -> Manifest:
     """The manifest as a run ends.
 
     Args:
-        manifest: as the run began.
-        checked: its job.
-        total: of every published shard's marker.
-        end: what the run says of itself.
-        faults: where the labels are not what the input is.
+        before: The last one, in which the run has begun.
+        checked: The run's job.
+        finish: The run.
+        total: Of every published shard's marker.
 
     Raises:
-        AssertionError: the counts do not add up.
+        AssertionError: The counts do not add up.
     """
-    judges = _judges(manifest, total)
-    runs = _with_new(manifest.runs, end, total)
+    faults = finish.faults
+    judges = _judges(before, total)
+    runs = _with_new(before.runs, finish, total)
     nights = trend.nights(
         [*[run for output in checked.reused for run in output.manifest.runs], *runs]
     )
+    is_whole = not faults.missing and not faults.unreadable and not faults.failed
     return Manifest.model_validate(
         {
-            **dict(manifest),
+            **dict(before),
             **total.manifest_fields(),
-            "complete": end.stopped is None and not faults.unreadable and not faults.failed,
+            "complete": finish.end.stopped is None and is_whole,
             "judges": judges,
             "alarms": (
                 *audit.alarms(judges),
                 *map(str, trend.trend(nights, checked.job.alarms).alarms),
             ),
-            **vars(faults),
+            "unreadable": faults.unreadable,
+            "failed": faults.failed,
+            "gone": faults.gone,
             "runs": runs,
         }
     )
@@ -287,21 +335,21 @@ def _judges(manifest: Manifest, total: OutputTotal) -> dict[str, dict[str, Judge
     }
 
 
-def _with_new(runs: Sequence[RunRecord], end: RunEnd, total: OutputTotal) -> tuple[RunRecord, ...]:
-    """The runs with what each added to the labels, and the end of the last one.
+def _with_new(
+    runs: Sequence[RunRecord], finish: RunFinish, total: OutputTotal
+) -> tuple[RunRecord, ...]:
+    """The runs with the end of this one, and with what each that has ended added to the labels.
 
     Also of runs that were killed: the shards they published are known now.
     """
-    *before, last = runs
-    status = "finished" if end.stopped is None else "stopped"
-    now = last.model_copy(
-        update={**dict(end), "status": status, "ended": _now().isoformat()},
-    )
+    status = "finished" if finish.end.stopped is None else "stopped"
+    update = {**dict(finish.end), "status": status, "ended": _now().isoformat()}
+    ended_runs = [run.model_copy(update=update) if run.run == finish.run else run for run in runs]
     return tuple(
         run
-        if run.new is not None or run.date is None
+        if run.new is not None or run.date is None or run.status == "running"
         else run.model_copy(update={"new": total.new(run.run)})
-        for run in (*before, now)
+        for run in ended_runs
     )
 
 

@@ -5,30 +5,44 @@ No engine, and nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
-from moderay.core.storage import plain_errors
+from moderay.core.storage import get, plain_errors, stamp
 from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
-from moderay.labels.layout import Layout, State, list_state, read_manifest, read_markers
+from moderay.labels.label_file import stored_digest
+from moderay.labels.layout import (
+    Layout,
+    MarkerName,
+    State,
+    file_stamp,
+    list_state,
+    read_markers,
+    shard_name,
+    slot,
+    state_name,
+)
 from moderay.labels.manifest_record import JudgeRecord, Manifest
+from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
+from moderay.labels.unit_file import whole_units
 from moderay.pipeline.check import Checked
+
+Files = TypeVar("Files", bound=Sequence[str])
 
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:
     """Of what a shard's verdicts depend on: its file, the cascade, and which rows are judged."""
     return digest({"shard": shard.identity, "cascade": cascade, "selection": selection})
-
-
-Marker = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Work:
     key: str
     units: str
     saved: tuple[Range, ...] = ()
-    old: tuple[Marker, ...] = ()
+    old: tuple[MarkerName, ...] = ()
     earlier: tuple[LabelFile, ...] = ()
     redecide: bool = False
 
@@ -58,6 +72,21 @@ class Work:
     def missing(self) -> list[Range]:
         """Ranges that are left to judge."""
         return [] if self.redecide else gaps(self.shard.rows, self.saved)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A label file that has another time or etag than its marker says, but the same bytes.
+
+    Attributes:
+        path: of the marker that is there.
+        new_path: of the one that takes its place.
+        marker: the new one.
+    """
+
+    path: str
+    new_path: str
+    marker: ShardMarker
 
 
 @dataclass(frozen=True)
@@ -71,9 +100,13 @@ class Plan:
         decision: hash of thresholds and carried columns.
         todo: shards to work on, in order.
         done: shards published already, with their markers' paths.
-        leftovers: files that nobody needs any more.
+        leftovers: by shard, files that nobody needs any more.
         gone: by shard that the input no longer has, the files of its labels.
-        manifest: as the last run left it; None where there was none.
+        lost: shards whose label files are gone, or not what was published; they are in `todo`.
+        moved: label files that were copied, with what their markers should say.
+        scratch: files on their way, of drivers that live or died.
+        next_run: a number that is higher than any run's that left something here.
+        manifest: the last one; None where there is none.
     """
 
     layout: Layout
@@ -82,14 +115,32 @@ class Plan:
     decision: str
     todo: tuple[Work, ...]
     done: tuple[tuple[Shard, str], ...]
-    leftovers: tuple[str, ...]
+    leftovers: Mapping[str, Sequence[str]]
     gone: Mapping[str, tuple[str, ...]]
+    lost: tuple[str, ...]
+    moved: tuple[Moved, ...]
+    scratch: tuple[str, ...]
+    next_run: int
     manifest: Manifest | None
 
     @property
     def rows_left(self) -> int:
         """Rows that are left to judge."""
         return sum(end - start for work in self.todo for start, end in work.missing)
+
+    def of(self, slots: Container[int]) -> Plan:
+        """What of it is to be done in these slots."""
+
+        def of_shards(files: Mapping[str, Files]) -> dict[str, Files]:
+            return {name: paths for name, paths in files.items() if slot(name) in slots}
+
+        return dataclasses.replace(
+            self,
+            todo=tuple(work for work in self.todo if slot(work.shard.name) in slots),
+            leftovers=of_shards(self.leftovers),
+            gone=of_shards(self.gone),
+            moved=tuple(moved for moved in self.moved if slot(moved.marker.shard) in slots),
+        )
 
 
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
@@ -113,13 +164,13 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         manifest = read_manifest(layout)
         if not replace:
             _assert_same_cascade(layout, manifest, checked.cascades)
-        left = _Subtraction(layout, list_state(layout), checked.cascades, decision, checked.reused)
+        state = list_state(layout)
+        left = _Subtraction(layout, state, checked.cascades, decision, checked.reused)
         keys = {shard.name: shard_key(shard, cascade, selection) for shard in checked.scan.shards}
         left.subtract(checked.scan.shards, keys, retry_failed)
         if not replace:
             _assert_same_source(layout, left)
-    unreadable = {label_file(file) for file, _ in checked.scan.unreadable}
-    gone = {name: left.files(name) for name in sorted(left.names - keys.keys() - unreadable)}
+    unreadable = [label_file(file) for file, _ in checked.scan.unreadable]
     outputs = (layout, *[output.layout for output in checked.reused])
     return Plan(
         layout,
@@ -128,8 +179,12 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         decision,
         tuple(left.todo),
         tuple(left.done),
-        tuple(left.leftovers),
-        gone,
+        dict(left.leftovers),
+        left.gone({*keys, *unreadable}),
+        tuple(left.lost),
+        tuple(left.moved),
+        state.scratch,
+        max([len(manifest.runs) if manifest else 0, *[1 + name.run for name in left.names]]),
         manifest,
     )
 
@@ -146,8 +201,10 @@ class _Subtraction:
         reused: the outputs that `reuse:` names.
         todo: shards to work on.
         done: shards published already, with their markers' paths.
-        leftovers: files that nobody needs any more.
-        markers: those that were read, by shard.
+        leftovers: by shard, files that nobody needs any more.
+        lost: shards whose label files are not what was published.
+        moved: label files that were copied.
+        markers: those that were read, by shard: what its label file holds.
     """
 
     layout: Layout
@@ -157,89 +214,135 @@ class _Subtraction:
     reused: Sequence[EarlierOutput]
     todo: list[Work] = field(default_factory=list)
     done: list[tuple[Shard, str]] = field(default_factory=list)
-    leftovers: list[str] = field(default_factory=list)
+    leftovers: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    lost: list[str] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
     markers: dict[str, ShardMarker] = field(default_factory=dict)
 
     @property
-    def names(self) -> set[str]:
-        return self.state.markers.keys() | self.state.units.keys()
+    def names(self) -> Iterator[MarkerName]:
+        """Of all markers."""
+        return (name for names in self.state.markers.values() for name in names)
 
     def subtract(
         self, shards: Sequence[Shard], keys: Mapping[str, str], retry_failed: bool
     ) -> None:
+        published = self._published_of(shards)
         self._look_into(
-            shard
+            (shard, name)
             for shard in shards
-            if self._questionable(shard.name, keys[shard.name], retry_failed)
+            if (name := published[shard.name]) is not None
+            and self._is_questionable(shard.name, name, keys[shard.name], retry_failed)
         )
+        saved = self._saved(shards, keys, published)
         for shard in shards:
-            key, old = keys[shard.name], self.state.markers.get(shard.name, ())
-            if (key, self.decision) in old:
-                self._published(shard, key, retry_failed)
-            elif any(key == judged for judged, _ in old):
-                self._keep(shard.name, ())
+            key, name = keys[shard.name], published[shard.name]
+            old = self.state.markers.get(shard.name, ())
+            if name is not None and (name.key, name.decision) == (key, self.decision):
+                self._through(shard, name, saved[shard.name], retry_failed)
+            elif name is not None and name.key == key:
                 self.todo.append(Work(shard, key, key, old=old, redecide=True))
             else:
-                self.todo.append(
-                    Work(shard, key, key, self._keep(shard.name, (key,)), old, self._earlier(shard))
-                )
+                work = Work(shard, key, key, saved[shard.name], old, self._earlier(shard))
+                self.todo.append(work)
 
-    def _published(self, shard: Shard, key: str, retry_failed: bool) -> None:
-        """A shard that is through.
+    def _published_of(self, shards: Sequence[Shard]) -> dict[str, MarkerName | None]:
+        """By shard, the marker that speaks of its label file."""
+        published = {shard.name: self.state.published(shard.name) for shard in shards}
+        for name, marker in published.items():
+            if marker is None and name in self.state.markers:
+                published[name] = self._copied(name)
+                if published[name] is None:
+                    self.lost.append(name)
+        return published
+
+    def _copied(self, shard: str) -> MarkerName | None:
+        """The marker of a label file that has another time or etag, but the bytes of before."""
+        if shard not in self.state.stamps:
+            return None
+        stored = stored_digest(self.layout, shard)
+        for name in sorted(self.state.markers[shard], key=lambda name: -name.run):
+            path = self.layout.marker(shard, name)
+            marker = ShardMarker.from_json(get(self.layout.fs, path), path)
+            if marker.label_file.digest == stored:
+                self._move(shard, path, name, marker)
+                return name
+        return None
+
+    def _move(self, shard: str, path: str, name: MarkerName, marker: ShardMarker) -> None:
+        now = stamp(self.layout.fs, self.layout.label(shard))
+        if now is None:
+            return
+        file = marker.label_file.model_copy(update={"size": now[0], "version": now[1]})
+        new_path = self.layout.marker(shard, name._replace(stamp=file_stamp(*now)))
+        self.moved.append(Moved(path, new_path, marker.model_copy(update={"label_file": file})))
+
+    def _through(
+        self, shard: Shard, name: MarkerName, saved: tuple[Range, ...], retry_failed: bool
+    ) -> None:
+        """A shard that is published.
 
         What a driver that died here left lying goes, but not an attempt to judge its failed rows,
         which has units of its own: it is published if whole, and goes on with `retry_failed`.
         """
-        old = (key, self.decision)
-        self.leftovers += [
-            self.layout.marker(shard.name, *marker)
-            for marker in self.state.markers[shard.name]
-            if marker != old
-        ]
+        others = [other for other in self.state.markers[shard.name] if other != name]
+        if others:
+            self.leftovers[shard.name] += [self.layout.marker(shard.name, name) for name in others]
         marker = self.markers.get(shard.name)
-        if marker is None:
-            self.done.append((shard, self.layout.marker(shard.name, *old)))
-            return
-        retry = digest([key, "retry", marker.run])
-        saved = self._keep(shard.name, (retry,))
-        failed = sum(counts.failed for counts in marker.policies.values())
-        if (retry_failed and failed) or (saved and not gaps(shard.rows, saved)):
-            self.todo.append(Work(shard, key, retry, saved, (old,), self._earlier(shard)))
-        else:
-            self.done.append((shard, self.layout.marker(shard.name, *old)))
+        if marker is not None:
+            failed = sum(counts.failed for counts in marker.policies.values())
+            if (retry_failed and failed) or (saved and not gaps(shard.rows, saved)):
+                retry = _retry_key(name)
+                work = Work(shard, name.key, retry, saved, (name,), self._earlier(shard))
+                self.todo.append(work)
+                return
+        self.done.append((shard, self.layout.marker(shard.name, name)))
 
-    def _keep(self, name: str, keys: Sequence[str]) -> tuple[Range, ...]:
-        """The saved ranges of a shard under these keys, without overlaps.
-
-        All its other units are leftovers.
-        """
-        saved: tuple[Range, ...] = ()
-        for key, ranges in self.state.units.get(name, {}).items():
-            kept = tiling(ranges) if key in keys else ()
-            self.leftovers += [
-                self.layout.unit(name, rows, key) for rows in ranges if rows not in kept
-            ]
-            saved += kept
+    def _saved(
+        self,
+        shards: Sequence[Shard],
+        keys: Mapping[str, str],
+        published: Mapping[str, MarkerName | None],
+    ) -> dict[str, tuple[Range, ...]]:
+        """The saved ranges of each shard that count, without overlaps; the other units go."""
+        wanted = {
+            shard.name: self._unit_key(published[shard.name], keys[shard.name]) for shard in shards
+        }
+        paths = {
+            self.layout.unit(name, rows, key): rows
+            for name, key in wanted.items()
+            for rows in self.state.units_of(name).get(key, ())
+        }
+        whole = whole_units(self.layout, paths)
+        saved = {}
+        for name, wanted_key in wanted.items():
+            kept: tuple[Range, ...] = ()
+            for key, ranges in self.state.units_of(name).items():
+                units = {rows: self.layout.unit(name, rows, key) for rows in ranges}
+                if key == wanted_key:
+                    kept = tiling([rows for rows, path in units.items() if path in whole])
+                if dropped := [
+                    path for rows, path in units.items() if key != wanted_key or rows not in kept
+                ]:
+                    self.leftovers[name] += dropped
+            saved[name] = kept
         return saved
 
-    def _questionable(self, name: str, key: str, retry_failed: bool) -> bool:
-        """Whether what the markers of a shard say counts."""
-        old = self.state.markers.get(name, ())
-        if (key, self.decision) in old:
-            return retry_failed or name in self.state.units
-        return bool(old) and all(key != judged for judged, _ in old)
+    def _unit_key(self, published: MarkerName | None, key: str) -> str:
+        """The key that a shard's units count under: none where it only is to be decided again."""
+        if published is None or published.key != key:
+            return key
+        return _retry_key(published) if published.decision == self.decision else ""
 
-    def _look_into(self, shards: Iterator[Shard]) -> None:
-        paths = [
-            self.layout.marker(shard.name, *marker)
-            for shard in shards
-            for marker in self.state.markers[shard.name]
-        ]
-        for marker in read_markers(self.layout, paths):
-            # Of two the later tells what the file holds: a driver died before it removed the other.
-            other = self.markers.get(marker.shard)
-            if other is None or marker.run >= other.run:
-                self.markers[marker.shard] = marker
+    def _is_questionable(self, shard: str, name: MarkerName, key: str, retry_failed: bool) -> bool:
+        """Whether what the marker of a published shard says counts."""
+        if (name.key, name.decision) == (key, self.decision):
+            return retry_failed or bool(self.state.units_of(shard))
+        return name.key != key
+
+    def _look_into(self, published: Iterable[tuple[Shard, MarkerName]]) -> None:
+        paths = [self.layout.marker(shard.name, name) for shard, name in published]
+        self.markers.update((marker.shard, marker) for marker in read_markers(self.layout, paths))
 
     def _earlier(self, shard: Shard) -> tuple[LabelFile, ...]:
         """The shard's own label file, and those of the same name in the outputs that are reused."""
@@ -250,15 +353,30 @@ class _Subtraction:
             LabelFile(number, shard.name, taken) for number, taken in enumerate(usable) if taken
         )
 
-    def files(self, name: str) -> tuple[str, ...]:
-        """Every file an output holds of a shard."""
-        markers = [self.layout.marker(name, *marker) for marker in self.state.markers.get(name, ())]
-        units = [
-            self.layout.unit(name, rows, key)
-            for key, ranges in self.state.units.get(name, {}).items()
-            for rows in ranges
-        ]
-        return (*([self.layout.label(name)] if markers else []), *units, *markers)
+    def gone(self, input_names: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The files of each shard that the input no longer has."""
+        here = {state_name(name) for name in input_names}
+        files = {
+            shard: (
+                self.layout.label(shard),
+                *[self.layout.marker(shard, name) for name in self.state.markers[shard]],
+            )
+            for shard in sorted(self.state.markers.keys() - set(input_names))
+        }
+        for name in sorted(self.state.units.keys() - here):
+            shard = shard_name(name) or name
+            units = [
+                self.layout.private(f"units/{name}/{start}-{end}-{key}.arrow")
+                for key, ranges in self.state.units[name].items()
+                for start, end in ranges
+            ]
+            files[shard] = (*files.get(shard, ()), *units)
+        return files
+
+
+def _retry_key(published: MarkerName) -> str:
+    """The key of units in which the failed rows of a published shard are judged again."""
+    return digest([published.key, "retry", published.run])
 
 
 def _assert_same_cascade(

@@ -6,12 +6,14 @@ says what a failure means for the person who runs the job.
 
 from moderay.core.storage.failures import no_credentials, plain_errors
 from moderay.core.storage.files import (
+    ListedFile,
     RemoteFile,
     create,
     details,
+    files_below,
     find,
     get,
-    names_below,
+    modified,
     put_bytes,
     put_file,
     read,
@@ -23,16 +25,18 @@ from moderay.core.storage.retries import patiently
 from moderay.core.storage.urls import canonical_url, filesystem, is_glob, is_local, shown
 
 __all__ = [
+    "ListedFile",
     "RemoteFile",
     "canonical_url",
     "create",
     "details",
+    "files_below",
     "filesystem",
     "find",
     "get",
     "is_glob",
     "is_local",
-    "names_below",
+    "modified",
     "no_credentials",
     "patiently",
     "plain_errors",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from moderay.core.storage.retries import patiently
@@ -22,15 +25,52 @@ _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
+    if is_local(fs):
+        with _local_whole(path, scratch) as aside:
+            _write_new(aside, data)
+        return
     with _whole(fs, path, scratch) as target:
         patiently(fs, lambda: fs.pipe_file(target, data))
 
 
-def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
-    """Copy a finished local file to `path`, where it appears as a whole; `scratch` as above."""
-    options = {} if is_local(fs) else {"chunksize": PART_BYTES}
+def put_file(fs: Any, local: str, path: str, scratch: str) -> tuple[int, str]:
+    """Copy a finished local file to `path`, where it appears as a whole; `scratch` as above.
+
+    Returns:
+        The stamp of what was written, as `stamp` gives it.
+
+    Raises:
+        OSError: Another writer's file stands there already.
+    """
+    size = os.path.getsize(local)
+    if is_local(fs):
+        with _local_whole(path, scratch) as aside:
+            shutil.copyfile(local, aside)
+            _sync(aside)
+            written = os.stat(aside)
+        return _local_stamp(written)
     with _whole(fs, path, scratch) as target:
-        patiently(fs, lambda: fs.put_file(local, target, **options))
+        patiently(fs, lambda: fs.put_file(local, target, chunksize=PART_BYTES))
+    now = stamp(fs, path)
+    if now is None or now[0] != size:
+        raise OSError(f"{path} was replaced or removed as it was written: another writer is there")
+    return now
+
+
+@contextmanager
+def _local_whole(path: str, scratch: str) -> Iterator[str]:
+    """Where to write a local file that then takes the place of `path`, and survives a power cut."""
+    aside = f"{scratch}/{uuid.uuid4().hex}"
+    os.makedirs(scratch, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.remove(aside)
+        raise
+    _sync(os.path.dirname(path))
 
 
 @contextmanager
@@ -51,8 +91,28 @@ def _is_atomic(fs: Any) -> bool:
     return bool(protocols & _ATOMIC)
 
 
+def _write_new(path: str, data: bytes) -> None:
+    """Write a local file that is not there yet, down to the disk."""
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: str) -> None:
+    """Have a local file, or a folder's names, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def create(fs: Any, path: str, data: bytes) -> bool:
     """Write a file only if there is none.
+
+    Of a store that lets two writers do so at once, the one whose data does not stay is told so by
+    reading again what stands there.
 
     Args:
         fs: The file system.
@@ -66,30 +126,40 @@ def create(fs: Any, path: str, data: bytes) -> bool:
     try:
         if is_local(fs):
             _create_local(path, data)
-        else:
-            if not _is_atomic(fs):
-                fs.makedirs(fs._parent(path), exist_ok=True)
-            patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
+            return True
+        if not _is_atomic(fs):
+            fs.makedirs(fs._parent(path), exist_ok=True)
+        patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except FileExistsError:
-        return read(fs, path) == data
-    return True
+        pass
+    return read(fs, path) == data
+
+
+# What `os.link` ends in on a file system that has no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def _create_local(path: str, data: bytes) -> None:
     """Create by a hard link, which fails where there is a file.
 
     Fsspec's own `mode="create"` looks first and writes then: two writers at once would both
-    succeed.
+    succeed. Without hard links the file is opened as new, so that for a moment it is there without
+    its content.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    aside = f"{path}.{uuid.uuid4().hex}"
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    aside = f"{folder}/.{uuid.uuid4().hex}"
     try:
-        with open(aside, "xb") as file:
-            file.write(data)
+        _write_new(aside, data)
         os.link(aside, path)  # whole, and only if there is none
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _write_new(path, data)
     finally:
         with suppress(FileNotFoundError):
             os.remove(aside)
+    _sync(folder)
 
 
 def read(fs: Any, path: str) -> bytes | None:
@@ -135,6 +205,15 @@ def stamp(fs: Any, path: str) -> tuple[int, str] | None:
     except FileNotFoundError:
         return None
     return int(info["size"]), version(info)
+
+
+def modified(fs: Any, path: str) -> float | None:
+    """When a file was written, in seconds since 1970 by the store's own clock; None without one."""
+    try:
+        fs.invalidate_cache(fs._parent(path))
+        return float(patiently(fs, lambda: fs.modified(path)).timestamp())
+    except FileNotFoundError:
+        return None
 
 
 def version(info: Mapping[str, Any]) -> str:
@@ -205,17 +284,51 @@ def find(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     return files
 
 
-def names_below(fs: Any, path: str) -> Iterator[str]:
-    """The path below a folder of every file in it; nothing where there is no such folder.
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file as a listing has it.
+
+    Attributes:
+        name: Its path below the folder that was listed.
+        size: In bytes.
+        version: As `version` gives it.
+    """
+
+    name: str
+    size: int
+    version: str
+
+
+def files_below(fs: Any, path: str) -> Iterator[ListedFile]:
+    """Every file below a folder; nothing where there is no such folder.
 
     Of a million files it holds what the store's library holds, and no more.
     """
     fs.invalidate_cache()
     if is_local(fs):
-        for folder, _, names in os.walk(path):
-            below = os.path.relpath(folder, path)
-            yield from names if below == "." else (f"{below}/{name}" for name in names)
+        yield from _local_files(path, "")
         return
     with suppress(FileNotFoundError):
-        for name in patiently(fs, lambda: fs.find(path)):
-            yield name.split(path.lstrip("/") + "/", 1)[1]
+        for name, info in patiently(fs, lambda: fs.find(path, detail=True)).items():
+            below = name.split(path.lstrip("/") + "/", 1)[1]
+            yield ListedFile(below, int(info["size"] or 0), version(info))
+
+
+def _local_files(folder: str, below: str) -> Iterator[ListedFile]:
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:  # removed meanwhile, or never there
+        return
+    with entries:
+        for entry in entries:
+            name = f"{below}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _local_files(entry.path, f"{name}/")
+                continue
+            with suppress(FileNotFoundError):
+                yield ListedFile(name, *_local_stamp(entry.stat()))
+
+
+def _local_stamp(stat: os.stat_result) -> tuple[int, str]:
+    """As `stamp` gives it of a local file."""
+    return stat.st_size, version({"mtime": stat.st_mtime})

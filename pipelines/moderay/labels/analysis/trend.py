@@ -21,8 +21,9 @@ from moderay.core.storage import filesystem, is_glob, plain_errors, shown
 from moderay.labels.analysis.changes import Change, Drift, Share, change, drift, shares
 from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.decisions import EDGES
-from moderay.labels.layout import Layout, outputs, read_manifest
+from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest, NewLabels, RunRecord
+from moderay.labels.manifest_store import outputs, read_manifest
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _manifests(url: str, storage: Mapping[str, Any]) -> list[Manifest]:
     if not manifests:
         raise UserError(
             f"{shown(url)} holds no labels of moderay, nor does a folder in it: there is no "
-            "_moderay/manifest.json"
+            "_moderay/manifest-N.json"
         )
     return manifests
 

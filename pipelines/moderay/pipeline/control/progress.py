@@ -77,6 +77,10 @@ class Progress:
         self._began = time.monotonic()
         self._shown = self._began
 
+    def anew(self) -> Progress:
+        """One that is shown in the same way, and has counted nothing yet."""
+        return Progress(self._console, self._interval, self.log)
+
     def start(self, total: int) -> None:
         """Begin to count; `total`: rows of the ranges that are left, before any selection."""
         self._total = total

@@ -40,19 +40,19 @@ class Reading:
     Attributes:
         span: The units.
         key: The key that they are saved under.
-        marker: The path of the marker that will take their place.
+        run: The run whose label file will take their place.
         earlier: Where their rows may have verdicts already.
     """
 
     span: Span
     key: str
-    marker: str
+    run: int
     earlier: tuple[LabelFile, ...]
 
     @property
     def source(self) -> Source:
         """The labels that the units become a part of."""
-        return Source(0, self.span.shard.name, self.key, self.marker)
+        return Source(0, self.span.shard.name, self.key, self.run)
 
 
 _SHARD = pa.struct(
@@ -85,7 +85,7 @@ SPAN = pa.schema(
         ("first_row", pa.int64()),
         ("units", pa.list_(RANGE)),
         ("key", pa.string()),
-        ("marker", pa.string()),
+        ("run", pa.int64()),
         ("earlier", pa.list_(_LABEL_FILE)),
     ]
 )
@@ -106,7 +106,7 @@ def _span_row(reading: Reading) -> dict[str, object]:
         "first_row": span.first_row,
         "units": [range_row(rows) for rows in span.units],
         "key": reading.key,
-        "marker": reading.marker,
+        "run": reading.run,
         "earlier": [
             {"output": file.output, "shard": file.shard, "usable": _usable_row(file.usable)}
             for file in reading.earlier
@@ -126,7 +126,7 @@ def readings(table: pa.Table) -> Iterator[Reading]:
         yield Reading(
             Span(Shard(**shard), range_of(row["groups"]), row["first_row"], units),
             row["key"],
-            row["marker"],
+            row["run"],
             tuple(
                 LabelFile(file["output"], file["shard"], _usable(file["usable"]))
                 for file in row["earlier"]

@@ -148,7 +148,7 @@ def message_schema(policies: Sequence[str]) -> pa.Schema:
         [
             ("shard", pa.string()),
             ("key", pa.string()),
-            ("marker", pa.string()),
+            ("run", pa.int64()),
             ("rows", RANGE),
             ("table", pa.large_list(pa.struct(list(prepared_schema(policies))))),
             ("done", pa.struct(list(ENDED))),
@@ -160,7 +160,7 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
     """One row of `message_schema`. The unit's columns are not copied."""
     schema = message_schema(policies)
     source = unit.source
-    names = (source.shard, source.units, source.marker)
+    names = (source.shard, source.units, source.run)
     done = None if unit.done is None else _ended_row(unit.done)
     return pa.Table.from_arrays(
         [
@@ -176,7 +176,7 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
 def unit_read(block: pa.Table) -> UnitRead:
     """What the one row of `message_schema` says."""
     shard, key, marker, rows = (
-        block.column(name)[0].as_py() for name in ("shard", "key", "marker", "rows")
+        block.column(name)[0].as_py() for name in ("shard", "key", "run", "rows")
     )
     lists = block.column("table").combine_chunks()
     done = block.column("done")[0].as_py(maps_as_pydicts="strict")

@@ -31,7 +31,7 @@ class Judge:
     def __init__(self, run: RunContext) -> None:
         """Take a seat on the board; the engine starts with the first unit."""
         end_with_raylet()
-        events.in_worker(run.job.name, run.epoch)
+        events.in_worker(run.job.name, run.run)
         self._run = run
         self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
@@ -70,7 +70,7 @@ class Judge:
         try:
             table = await asyncio.to_thread(self._with_earlier, table)
             judged = await judge_unit(
-                self._host, self._run.cascades, table, self._run.epoch, answered
+                self._host, self._run.cascades, table, self._run.run, answered
             )
             done = await asyncio.to_thread(save_unit, self._run, unit.source, unit.rows, judged)
         except EngineDeadError as error:

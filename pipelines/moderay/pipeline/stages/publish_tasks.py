@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from moderay.core.events import event
 from moderay.core.ray_runtime import cause, end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
+from moderay.labels.layout import marker_name, read_markers
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import Publication, ShardFailedError, publish, republish
 from moderay.pipeline.check import Checked
@@ -23,24 +25,22 @@ from moderay.pipeline.plan import Plan, Work
 
 
 class Publisher:
-    """Publishing tasks, a few at a time.
+    """Publishing tasks, a few at a time."""
 
-    Attributes:
-        total: what the published shards add up to.
-    """
-
-    def __init__(self, checked: Checked, plan: Plan, epoch: int, most: int) -> None:
-        """Of a run; `epoch`: of the driver's lease; `most`: tasks at once."""
+    def __init__(self, checked: Checked, plan: Plan, run: int, most: int) -> None:
+        """Of a run, by its number; `most`: tasks at once."""
         self._checked = checked
         self._plan = plan
-        self._epoch = epoch
+        self._run = run
         self._most = most
         self._judge_keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
+        self._keys = {work.shard.name: work.key for work in plan.todo}
         self._pending: dict[Any, str] = {}
         self._failed: dict[str, str] = {}
         self._publish = _task(publish, checked.job.name)
         self._republish = _task(republish, checked.job.name)
-        self.total = OutputTotal()
+        self._total = OutputTotal()
+        self._published: set[str] = set()
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
         """Publish a shard from its saved units; wait while there are too many tasks."""
@@ -57,7 +57,7 @@ class Publisher:
             tuple(policy.rule for policy in self._checked.policies),
             self._checked.scan.columns,
             job.output.reasoning,
-            self._epoch,
+            self._run,
             job.storage,
         )
         task = (
@@ -86,9 +86,31 @@ class Publisher:
                 metrics.shard("failed")
                 event("shard failed", logging.WARNING, shard=shard, reason=first_line(raised))
                 continue
-            self.total.add(marker)
+            self._total.add(marker)
+            self._published.add(self._path(marker))
             metrics.shard("published")
             event("shard published", shard=shard, rows=marker.rows, flagged=marker.flagged)
+
+    def _path(self, marker: ShardMarker) -> str:
+        name = marker_name(marker, self._keys[marker.shard], self._plan.decision)
+        return self._plan.layout.marker(marker.shard, name)
+
+    def total_of(self, paths: Sequence[str]) -> OutputTotal:
+        """What an output's published shards add up to; those of this run need not be read again.
+
+        Args:
+            paths: of their markers.
+        """
+        layout = self._plan.layout
+        if not self._published <= set(paths):
+            # Another driver's took the place of one of these.
+            total, others = OutputTotal(), list(paths)
+        else:
+            total = copy.deepcopy(self._total)
+            others = [path for path in paths if path not in self._published]
+        for marker in read_markers(layout, others):
+            total.add(marker)
+        return total
 
     def finish(self) -> dict[str, str]:
         """Wait for all; the shards that failed, and why."""
@@ -102,7 +124,7 @@ def _task(work: Callable[..., ShardMarker], job: str) -> Any:
 
     def task(publication: Publication, *args: Any) -> ShardMarker:
         end_with_raylet()
-        events.in_worker(job, publication.epoch, shard=publication.shard.name)
+        events.in_worker(job, publication.run, shard=publication.shard.name)
         with plain_errors(publication.layout.url):
             return work(publication, *args)
 

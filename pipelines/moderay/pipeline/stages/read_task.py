@@ -47,7 +47,7 @@ def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iter
     context: RunContext = ray.get(run)
     policies = [cascade.policy.id for cascade in context.cascades]
     for reading in readings(ray.get(spans).take(batch.column("span"))):
-        events.in_worker(context.job.name, context.epoch, shard=reading.span.shard.name)
+        events.in_worker(context.job.name, context.run, shard=reading.span.shard.name)
         left = list(reading.span.units)
         try:
             for unit in _units(reading, context):
@@ -80,7 +80,7 @@ def _units(reading: Reading, run: RunContext) -> Iterator[UnitRead]:
             run.board.read.remote((reading.span.shard.name, rows), table.nbytes)
             yield UnitRead(reading.source, rows, table)
         else:
-            settled.add(rows, settled_unit(run.cascades, table, run.epoch))
+            settled.add(rows, settled_unit(run.cascades, table, run.run))
     if settled.tables:
         yield _ended(reading, _saved(reading, run, settled))
 

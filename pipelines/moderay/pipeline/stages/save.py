@@ -23,6 +23,7 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide, flagged, summary
 from moderay.labels.index import Index, Source
 from moderay.labels.layout import Layout
+from moderay.labels.unit_file import unit_bytes
 from moderay.pipeline.control import metrics
 from moderay.pipeline.messages.units import UnitDone
 
@@ -37,7 +38,7 @@ class RunContext:
         cascades: The judges of each policy.
         outputs: This run's layout, then those that are reused, as `index.Source` numbers them.
         index: Where verdicts lie, by content.
-        epoch: Of the driver's lease.
+        run: The run's number.
         board: Handle of `board.Board`.
     """
 
@@ -46,7 +47,7 @@ class RunContext:
     cascades: Sequence[Cascade]
     outputs: Sequence[Layout]
     index: Index
-    epoch: int
+    run: int
     board: Any
 
 
@@ -64,12 +65,8 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
         UserError: The storage refuses.
     """
     layout = run.outputs[0]
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, judged.schema, options=options) as writer:
-        writer.write_table(judged)
     with plain_errors(layout.url):
-        layout.write(layout.unit(source.shard, rows, source.units), sink.getvalue().to_pybytes())
+        layout.write(layout.unit(source.shard, rows, source.units), unit_bytes(judged, rows))
     run.index.add_unit(source, rows, judged)
     return _counted(UnitDone(source.shard, rows), judged, run.cascades)
 

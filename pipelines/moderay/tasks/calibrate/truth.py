@@ -23,7 +23,7 @@ from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
-from moderay.labels.layout import Layout, list_state, read_markers
+from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 
@@ -89,12 +89,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
 def _published(layout: Layout) -> dict[str, ShardMarker]:
     """Markers of an output, by shard."""
     with plain_errors(layout.url):
-        paths = [
-            layout.marker(name, *marker)
-            for name, markers in list_state(layout).markers.items()
-            for marker in markers
-        ]
-        return {marker.shard: marker for marker in read_markers(layout, paths)}
+        return published_markers(layout)
 
 
 def from_people(checked: Checked, policy: Policy, column: str, most: int) -> Labelled:

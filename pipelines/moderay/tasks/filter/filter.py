@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from moderay.core.hashing import digest
 from moderay.core.ray_runtime import cause, end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
-from moderay.labels.layout import Layout, list_state, read_files
+from moderay.labels.layout import Layout, MarkerName, State, list_state, read_files
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.dataset_card import dataset_card
@@ -37,7 +37,7 @@ from moderay.tasks.filter.records import (
     RuleRecord,
 )
 from moderay.tasks.filter.request import FilterRequest, Labels, filter_rule
-from moderay.tasks.filter.shard import FilterRule, Sifting, nested_reasons, sift
+from moderay.tasks.filter.shard import FilterRule, Sifting, fates_stamp, nested_reasons, sift
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
@@ -89,13 +89,14 @@ def filter_labels(
         card = _read_card(layout)
         if card is not None and _is_done(labels, rule, layout, card):
             return Filtered(card, False)
-        with Lease(layout) as lease:
+        with Lease(layout, least=_left(labels, rule, layout).next_run) as lease:
             left = _left(labels, rule, layout)
             remove(layout.fs, _json(layout))  # without it, the folder is not finished
             for name in left.gone:
-                _forget(layout, name, left.there[name])
-            failed = _filter_shards(labels, rule, layout, left, lease.epoch, storage, progress)
-            card = _card(labels, rule, _markers(layout, left, failed), failed, left.gone)
+                _forget(layout, name, left.there.markers[name])
+            failed = _filter_shards(labels, rule, layout, left, lease.run, storage, progress)
+            filtered = _markers(layout, _left(labels, rule, layout))
+            card = _card(labels, rule, filtered, failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
             layout.write(_json(layout), card.to_json())
     return Filtered(card, True)
@@ -114,7 +115,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
     rule: FilterRule,
     layout: Layout,
     left: _Left,
-    epoch: int,
+    run: int,
     storage: Mapping[str, Any],
     progress: Progress,
 ) -> dict[str, str]:
@@ -128,7 +129,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
             left.keys[name],
             left.decision,
             left.others(name),
-            epoch,
+            run,
             storage,
         )
         for name in left.todo
@@ -137,7 +138,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
     for number, (name, error) in enumerate(_each(works), start=1):
         if error is not None:
             failed[name] = error
-            _forget(layout, name, left.there.get(name, ()))  # of another rule
+            _forget(layout, name, left.there.markers.get(name, ()))  # of another rule
         progress(len(left.keys) - len(works) + number, len(left.keys))
     return failed
 
@@ -149,60 +150,64 @@ class _Left:
     Attributes:
         keys: Of each shard's labels, by input file.
         decision: Of the rule.
-        there: Markers of what is filtered already, by input file.
+        there: What the folder holds.
     """
 
     keys: Mapping[str, str]
     decision: str
-    there: Mapping[str, Sequence[tuple[str, str]]]
+    there: State
 
     @property
     def todo(self) -> list[str]:
         """Shards that are not filtered yet."""
-        return [
-            name
-            for name, key in self.keys.items()
-            if (key, self.decision) not in self.there.get(name, ()) or self.others(name)
-        ]
+        return [name for name in self.keys if self.done(name) is None or self.others(name)]
 
     @property
     def gone(self) -> list[str]:
         """Shards that were filtered and have no labels any more."""
-        return sorted(self.there.keys() - self.keys.keys())
+        return sorted(self.there.markers.keys() - self.keys.keys())
 
     @property
     def any(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.todo or self.gone)
 
-    def others(self, name: str) -> tuple[tuple[str, str], ...]:
-        """A shard's markers under other labels or another rule."""
-        return tuple(
+    @property
+    def next_run(self) -> int:
+        """A number that is higher than any run's that left a marker here."""
+        markers = self.there.markers.values()
+        return 1 + max((marker.run for names in markers for marker in names), default=-1)
+
+    def done(self, name: str) -> MarkerName | None:
+        """The marker of a shard that is filtered, and whose files are those of then."""
+        key = self.keys[name]
+        stamp = fates_stamp({fate: self.there.stamps.get(f"{fate}/{name}") for fate in FATES})
+        of_these = (
             marker
-            for marker in self.there.get(name, ())
-            if marker != (self.keys[name], self.decision)
+            for marker in self.there.markers.get(name, ())
+            if (marker.key, marker.decision, marker.stamp) == (key, self.decision, stamp)
         )
+        return next(of_these, None)
+
+    def others(self, name: str) -> tuple[MarkerName, ...]:
+        """A shard's markers under other labels or another rule, or of other files."""
+        done = self.done(name)
+        return tuple(marker for marker in self.there.markers.get(name, ()) if marker != done)
 
 
 def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
     keys = {
-        name: digest([labels.layout.url, marker.source, labels.marker_names[name], marker.run])
+        name: digest([labels.layout.url, marker.source, labels.keys[name], marker.run])
         for name, marker in labels.markers.items()
     }
-    return _Left(
-        keys,
-        digest([FORMAT, _rule_record(rule).model_dump(mode="json")]),
-        list_state(layout).markers,
-    )
+    decision = digest([FORMAT, _rule_record(rule).model_dump(mode="json")])
+    return _Left(keys, decision, list_state(layout))
 
 
-def _markers(layout: Layout, left: _Left, failed: Collection[str]) -> list[FilterMarker]:
+def _markers(layout: Layout, left: _Left) -> list[FilterMarker]:
     """Of all shards that are filtered now."""
-    paths = [
-        layout.marker(name, key, left.decision)
-        for name, key in left.keys.items()
-        if name not in failed
-    ]
+    done = {name: marker for name in left.keys if (marker := left.done(name)) is not None}
+    paths = [layout.marker(name, marker) for name, marker in done.items()]
     return [FilterMarker.from_json(data, path) for path, data in read_files(layout, paths)]
 
 
@@ -216,12 +221,12 @@ def _read_card(layout: Layout) -> FilterCard | None:
     return None if data is None else FilterCard.from_json(data, shown(_json(layout)))
 
 
-def _forget(layout: Layout, name: str, markers: Sequence[tuple[str, str]]) -> None:
+def _forget(layout: Layout, name: str, markers: Sequence[MarkerName]) -> None:
     """Remove what was filtered of a shard whose labels are gone; the markers last."""
     for fate in FATES:
         remove(layout.fs, layout.label(f"{fate}/{name}"))
     for marker in markers:
-        remove(layout.fs, layout.marker(name, *marker))
+        remove(layout.fs, layout.marker(name, marker))
 
 
 def _each(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:

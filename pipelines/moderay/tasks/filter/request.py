@@ -10,11 +10,13 @@ from typing import Any, cast, get_args
 from moderay.config.job import Job, Unselected
 from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
 from moderay.core.errors import Problem, Problems, UserError
+from moderay.core.hashing import digest
 from moderay.core.storage import canonical_url, filesystem, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
-from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
+from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.manifest_record import Manifest, PolicyRecord
+from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.filter.records import FATES, Fate
@@ -57,20 +59,22 @@ class Labels:
         layout: Where it lies.
         manifest: What it says of itself.
         markers: Of its shards, by input file.
-        marker_names: Their (key, decision), by input file.
+        keys: Of what their verdicts are, by input file.
         rules: How the verdicts of each policy were decided.
+        lost: Shards whose label files are not those that were published, and what to do.
     """
 
     layout: Layout
     manifest: Manifest
     markers: Mapping[str, ShardMarker]
-    marker_names: Mapping[str, tuple[str, str]]
+    keys: Mapping[str, str]
     rules: tuple[DecisionRule, ...]
+    lost: Mapping[str, str]
 
     @property
     def missing(self) -> dict[str, str]:
         """Shards that have no labels, and why."""
-        return {**self.manifest.unreadable, **self.manifest.failed}
+        return {**self.manifest.unreadable, **self.manifest.failed, **self.lost}
 
     @property
     def unselected(self) -> int:
@@ -139,25 +143,33 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
         manifest = read_manifest(layout)
         if manifest is None:
             raise UserError(
-                f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest.json"
+                f"{shown(url)} holds no labels of moderay: it has no _moderay/manifest-N.json"
             )
-        if (status := manifest.last_run.status) != "finished":
+        if (status := manifest.status) != "finished":
             raise UserError(
                 f"the labels in {shown(url)} are not finished (the last run: {status}): run "
                 "their job to its end first"
             )
-        names = {name: markers[-1] for name, markers in sorted(list_state(layout).markers.items())}
-        paths = [layout.marker(name, *marker) for name, marker in names.items()]
-        markers = {
+        state = list_state(layout)
+        names = {
+            shard: state.published(shard) or state.markers[shard][0] for shard in state.markers
+        }
+        paths = [layout.marker(shard, name) for shard, name in sorted(names.items())]
+        read = {
             input_file(marker.shard, marker.source): marker
             for marker in read_markers(layout, paths)
         }
+    markers = {file: marker for file, marker in read.items() if state.published(marker.shard)}
     return Labels(
         layout,
         manifest,
         markers,
-        {file: names[marker.shard] for file, marker in markers.items()},
+        {file: digest(names[marker.shard][:2]) for file, marker in markers.items()},
         tuple(_rule(name, policy) for name, policy in manifest.policies.items()),
+        dict.fromkeys(
+            read.keys() - markers.keys(),
+            "its label file is not the one that was published; run its job again",
+        ),
     )
 
 

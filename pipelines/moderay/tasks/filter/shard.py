@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
+from moderay.core.hashing import digest
 from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
 from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
-from moderay.labels.layout import Layout
-from moderay.labels.lease import assert_epoch
+from moderay.labels.layout import Layout, MarkerName, file_stamp
+from moderay.labels.lease import assert_held
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
@@ -73,8 +74,8 @@ class Sifting:
         marker: Of its labels.
         key: Of the filter's own marker.
         decision: Of the filter's own marker.
-        old: Markers that it replaces, by key and decision.
-        epoch: Of the driver's lease.
+        old: Markers that it replaces.
+        run: Whose lease must be held.
         storage: Options of the input's file system.
     """
 
@@ -84,8 +85,8 @@ class Sifting:
     marker: ShardMarker
     key: str
     decision: str
-    old: tuple[tuple[str, str], ...]
-    epoch: int
+    old: tuple[MarkerName, ...]
+    run: int
     storage: Mapping[str, Any]
 
     @property
@@ -123,15 +124,27 @@ def sift(work: Sifting) -> None:
     layout, fs = work.out, work.out.fs
     with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
         done = _to_local(work, Path(folder))
-        assert_epoch(layout, work.epoch)
+        assert_held(layout, work.run)
+        stamps: dict[str, str | None] = dict.fromkeys(FATES)
         for fate in FATES:
             if (file := Path(folder) / fate).is_file():
-                put_file(fs, str(file), work.path(fate), layout.private("tmp"))
+                written = put_file(fs, str(file), work.path(fate), layout.private("tmp"))
+                stamps[fate] = file_stamp(*written)
             else:
                 remove(fs, work.path(fate))  # of another rule
-    layout.write(layout.marker(work.name, work.key, work.decision), done.to_json())
+    name = MarkerName(work.key, work.decision, work.run, fates_stamp(stamps))
+    layout.create(layout.marker(work.name, name), done.to_json())
     for marker in work.old:
-        remove(fs, layout.marker(work.name, *marker))
+        remove(fs, layout.marker(work.name, marker))
+
+
+def fates_stamp(stamps: Mapping[str, str | None]) -> str:
+    """One stamp for the files of a filtered shard.
+
+    Args:
+        stamps: By fate, of the file with these rows; None where there is none.
+    """
+    return digest([stamps[fate] for fate in FATES])
 
 
 def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
