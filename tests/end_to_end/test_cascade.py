@@ -339,7 +339,7 @@ def test_a_wrong_cascade_is_refused_all_at_once(ran, tmp_path: Path, cli, golden
         policies={},
         runs=(RunRecord(run=0, status="stopped"),),
     )
-    (tmp_path / "stopped/_moderay/manifest.json").write_bytes(stopped.to_json())
+    (tmp_path / "stopped/_moderay/manifest-1.json").write_bytes(stopped.to_json())
     cascade = [
         "rules",
         {"screen": "screens/none"},

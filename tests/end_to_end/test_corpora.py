@@ -2,14 +2,13 @@
 bookkeeping counts.
 """
 
-import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from benchmarks.filter import assert_whole
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 from support.project import ROOT, SHARED
 from support.scripted import SCRIPT
 
@@ -36,7 +35,7 @@ def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
             assert (verdict["status"] == "ok") == (verdict["probability"] is not None)
             statuses[verdict["status"]] = statuses.get(verdict["status"], 0) + 1
         flagged += sum(filter(None, table.column("flagged").to_pylist()))
-    manifest = json.loads((out / "_moderay/manifest.json").read_text())
+    manifest = manifest_of(out)
     counts = manifest["counts"]["harassment"]
     assert (
         manifest["complete"]

@@ -1,12 +1,11 @@
 """A run on a model that is served elsewhere."""
 
-import json
 from pathlib import Path
 
 import pytest
 from support.endpoint import NAME, Endpoint, served_beside
 from support.faulty import Faults
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 
 from moderay.engines.remote.access import KEY
 
@@ -40,7 +39,7 @@ def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_t
                 else "SP0"
             )
             assert (verdict["label"], verdict["status"]) == (label, "ok" if label else "empty")
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "out")
     assert (
         manifest["complete"]
         and manifest["runs"][0]["model"]["name"] == NAME

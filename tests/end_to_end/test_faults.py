@@ -1,7 +1,6 @@
 """Runs in which something dies, hangs or talks rubbish: what is lost, and when a run ends."""
 
 import datetime
-import json
 import math
 import re
 import signal
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmarks.chaos import KINDS, chaos
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 
 from moderay import run
 
@@ -53,7 +52,7 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not (tmp_path / "out/_moderay/lease.json").exists():
+    while not list((tmp_path / "out/_moderay/leases").glob("*.beat")):
         time.sleep(0.05)
     result = cli("run", file)
     assert (
@@ -65,17 +64,17 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
     first.wait()
     assert cli("run", file).returncode == 0
     assert sum(len(table) for table in labels(tmp_path / "out").values()) == 1000
-    assert [
-        run["status"]
-        for run in json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"]
-    ] == ["killed", "finished"]
+    assert [run["status"] for run in manifest_of(tmp_path / "out")["runs"]] == [
+        "killed",
+        "finished",
+    ]
 
 
 @pytest.mark.slow
 def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
     job, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
-    file, lease = slow(job, tmp_path, 20_000), tmp_path / "out/_moderay/lease.json"
+    file = slow(job, tmp_path, 20_000)
     driver = subprocess.Popen(
         [sys.executable, "-m", "moderay", "run", str(file)],
         stdout=subprocess.DEVNULL,
@@ -84,23 +83,14 @@ def test_driver_whose_output_was_taken_over_ends_and_publishes_nothing_more(
     )
     while not list((tmp_path / "out/_moderay/units").rglob("*.arrow")):
         time.sleep(0.05)
-    lease.write_text(
-        json.dumps(
-            {
-                **json.loads(lease.read_text()),
-                "epoch": 1,
-                "host": "elsewhere",
-                "renewed": time.time(),
-            }
-        )
-    )
+    (tmp_path / "out/_moderay/leases/0.json").unlink()  # as a driver does that takes over
     _, result = driver.communicate(timeout=120)
     assert (
         driver.returncode == 3
         and "was taken over by another driver" in result
         and "Traceback" not in result
     ), result
-    assert labels(tmp_path / "out") == {} and json.loads(lease.read_text())["epoch"] == 1
+    assert labels(tmp_path / "out") == {} and last_run(tmp_path)["status"] == "running"
 
 
 def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # type: ignore[no-untyped-def]
@@ -114,9 +104,7 @@ def slow(job, tmp_path: Path, rows: int = 4000, **sections: Any) -> Path:  # typ
 
 
 def last_run(tmp_path: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][
-        -1
-    ]
+    run: dict[str, Any] = manifest_of(tmp_path / "out")["runs"][-1]
     return run
 
 

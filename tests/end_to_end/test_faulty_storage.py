@@ -19,7 +19,7 @@ from support.project import ROOT
 
 from moderay.core.storage import RemoteFile, filesystem, find, get
 from moderay.labels.layout import Layout
-from moderay.labels.lease import Lease, current_epoch
+from moderay.labels.lease import Lease, is_held
 
 ROWS, SHARDS = 120, 4
 
@@ -148,7 +148,7 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     assert all(f"failed: {shard}.parquet: " in result.stderr for shard in (0, 1, 3)), result.stderr
     assert list(on_s3(bucket)) == ["2.parquet"]
     fs, path = filesystem(f"{bucket}/out")
-    manifest = json.loads(get(fs, f"{path}/_moderay/manifest.json"))
+    manifest = json.loads(get(fs, f"{path}/_moderay/manifest-2.json"))
     assert (
         sorted(manifest["failed"]) == ["0.parquet", "1.parquet", "3.parquet"]
         and not manifest["complete"]
@@ -182,6 +182,7 @@ def test_lease_is_taken_over_what_comes_back_of_it(
     for name, value in proxy(rate=0.4, seed=3).items():
         monkeypatch.setenv(name, value)
     layout = Layout(f"s3://data/{tmp_path.name}-lease")
-    for epoch in range(4):
-        with Lease(layout) as lease:
-            assert lease.epoch == epoch == current_epoch(layout)
+    for run in range(4):
+        with Lease(layout, least=run) as lease:
+            assert lease.run == run and is_held(layout, run)
+        assert not is_held(layout, run)

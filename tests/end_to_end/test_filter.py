@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from support.outputs import plain
+from support.outputs import manifest_file, plain
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
@@ -105,9 +105,7 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
         and "nothing to do: 3 shards with 105 rows are filtered" in result.stdout
     ), result.stdout + result.stderr
     assert {
-        path: path.stat().st_mtime_ns
-        for path in out.rglob("*")
-        if path.is_file() and path.name != "lease.json"
+        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()
     }.items() <= before.items()
     (tmp_path / "script.yaml").unlink()  # another threshold asks no model
     result = cli(
@@ -241,7 +239,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_written(
     pq.write_table(table.slice(0, 20), corpus / "b.parquet")
     (corpus / "a.parquet").unlink()
     messages(lambda: filtered(labelled))
-    manifest = labelled / "_moderay/manifest.json"
+    manifest = manifest_file(labelled)
     data = json.loads(manifest.read_text())
     data["runs"][-1]["status"] = "stopped"
     manifest.write_text(json.dumps(data))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.corpora import as_lines
-from support.outputs import compared, labels, plain
+from support.outputs import compared, labels, manifest_of, plain
 from support.project import ROOT
 from support.scripted import SCRIPT
 
@@ -43,7 +43,7 @@ def test_every_row_comes_out_once_in_order_beside_its_unchanged_columns(
         assert table.column("flagged").to_pylist() == [
             None if i % 6 > 3 else i % 6 in (1, 2) for i in range(35)
         ]
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "out")
     assert manifest["complete"] and manifest["rows"] == 105 and manifest["input_rows"] == 105
     assert manifest["counts"]["spam"]["ok"] + manifest["counts"]["spam"]["empty"] == 105
     assert not list((tmp_path / "out/_moderay/units").rglob("*.arrow"))
@@ -221,7 +221,7 @@ def test_unreadable_shard_is_named_and_the_others_are_labelled(
     result = cli("run", job())
     assert result.returncode == 1 and "torn.parquet" in result.stderr
     assert {"a.parquet", "day=2/c.parquet"} <= set(labels(tmp_path / "out"))
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "out")
     assert list(manifest["unreadable"]) == ["torn.parquet"] and not manifest["complete"]
 
 
@@ -268,19 +268,18 @@ def test_other_columns_are_carried_without_judging_again(job, corpus: Path, tmp_
 def test_output_that_another_driver_writes_is_refused_with_its_name(
     job, corpus: Path, tmp_path: Path, cli
 ) -> None:
-    lease = tmp_path / "out/_moderay/lease.json"
-    holder = LeaseRecord(
-        id="a", epoch=3, host="elsewhere", pid=7, renewed=time.time(), released=False
-    )
-    lease.parent.mkdir(parents=True)
-    lease.write_bytes(holder.to_json())
+    leases = tmp_path / "out/_moderay/leases"
+    leases.mkdir(parents=True)
+    holder = LeaseRecord(id="a", run=3, host="elsewhere", machine="another", pid=7)
+    (leases / "3.json").write_bytes(holder.to_json())
+    (leases / "3.beat").write_text("7")
     result = cli("run", job())
     assert (
         result.returncode == 3
         and "process 7 on elsewhere" in result.stderr
         and "Traceback" not in result.stderr
     )
-    lease.write_bytes(holder.model_copy(update={"renewed": time.time() - 1000}).to_json())
+    os.utime(leases / "3.beat", (time.time() - 1000,) * 2)
     assert cli("run", job()).returncode == 0
 
 
@@ -316,9 +315,7 @@ def test_killed_driver_is_resumed_with_another_unit_size(
         assert compared(resumed[name], "spam") == compared(table, "spam")
         assert resumed[name].column("row").equals(table.column("row"))
     assert not [
-        f
-        for f in (tmp_path / "out/_moderay").rglob("*")
-        if f.is_file() and f.name not in ("manifest.json", "lease.json") and f.suffix != ".json"
+        f for f in (tmp_path / "out/_moderay").rglob("*") if f.is_file() and f.suffix != ".json"
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.corpora import get, put
-from support.outputs import compared, labels
+from support.outputs import compared, labels, manifest_of
 
 from moderay.corpus.formats import Footer, jsonlines
 from moderay.pipeline.check import check
@@ -41,9 +41,7 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     assert result.returncode == 1 and "torn.jsonl: line 2 is no JSON object" in result.stderr, (
         result.stdout + result.stderr
     )
-    assert list(
-        json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["unreadable"]
-    ) == ["torn.jsonl"]
+    assert list(manifest_of(tmp_path / "out")["unreadable"]) == ["torn.jsonl"]
     actual = labels(tmp_path / "out")
     assert sorted(actual) == ["c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet"]
     for table in actual.values():

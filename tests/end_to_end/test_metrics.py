@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from support.outputs import manifest_of
 from support.project import ROOT
 from support.scripted import SCRIPT
 
@@ -107,7 +108,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         ]
     finally:
         cluster.shutdown()
-    entry = json.loads((folder / "out/_moderay/manifest.json").read_text())["runs"][-1]
+    entry = manifest_of(folder / "out")["runs"][-1]
     progress = (folder / "progress.jsonl").read_text()
     lines = [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
     yield Ran(

@@ -2,7 +2,6 @@
 another policy; and pruned.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 from support.project import ROOT
 
 from moderay import run
@@ -159,7 +158,7 @@ def test_labels_of_shards_that_are_gone_stay_until_they_are_pruned(
         not [f for f in (tmp_path / "out").rglob("*b.parquet*") if f.is_file()]
         and len(spam(tmp_path)) == 3
     )
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "out")
     assert (
         manifest["rows"] == 3
         and manifest["gone"] == []

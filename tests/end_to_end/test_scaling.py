@@ -4,7 +4,6 @@ them.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmarks.chaos import nodes
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 from support.scripted import SCRIPT
 
 
@@ -50,8 +49,5 @@ def test_engines_grow_to_the_most_while_there_is_work_and_end_before_the_last_ro
             time.sleep(0.2)
         assert run.stderr is not None and run.returncode == 0, run.stderr.read()
     assert max(seen) == most and seen[-1] < most, seen
-    assert (
-        json.loads((tmp_path / "out/_moderay/manifest.json").read_text())["runs"][-1]["actors"]
-        == most
-    )
+    assert manifest_of(tmp_path / "out")["runs"][-1]["actors"] == most
     assert labels(tmp_path / "out")["a.parquet"].num_rows == rows

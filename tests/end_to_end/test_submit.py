@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import os
 import re
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support.outputs import compared, labels, plain
+from support.outputs import compared, labels, manifest_of, plain
 from support.scripted import SCRIPT
 
 from moderay.core.errors import ModerayError
@@ -265,7 +264,7 @@ def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
     stopped = cli("stop", first.id, *address, **cluster.env)
     assert first.process.wait(60) == 3 and "stopped by SIGTERM" in first.said
     assert f"{first.id}: STOPPED" in stopped.stdout and f"{first.id}: STOPPED" in first.said
-    manifest = json.loads((out / "_moderay/manifest.json").read_text())
+    manifest = manifest_of(out)
     assert (
         not manifest["complete"]
         and manifest["runs"][-1]["status"] == "stopped"
@@ -294,10 +293,7 @@ def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
     assert all(
         compared(there[shard], "spam") == compared(expected[shard], "spam") for shard in expected
     )
-    keys = [
-        json.loads((folder / "_moderay/manifest.json").read_text())["cascade_key"]
-        for folder in (out, tmp_path / "here")
-    ]
+    keys = [manifest_of(folder)["cascade_key"] for folder in (out, tmp_path / "here")]
     assert keys[0] == keys[1]
 
 

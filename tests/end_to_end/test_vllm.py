@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from benchmarks.chaos import killed_vllm
 from support.checkpoints import stored
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
@@ -81,12 +81,7 @@ def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
                 assert (verdict["violates"] is None) == (verdict["status"] != "ok")
     agreement = re.search(r"agreement (\d\.\d\d)", (labelled / "said.txt").read_text())
     assert agreement is not None and float(agreement[1]) >= 0.9
-    assert (
-        json.loads((labelled / "out/_moderay/manifest.json").read_text())["runs"][-1][
-            "engine_restarts"
-        ]
-        == 1
-    )
+    assert manifest_of(labelled / "out")["runs"][-1]["engine_restarts"] == 1
     assert len(list((labelled / "cache/weights").glob("*/model.safetensors"))) == 1
 
 

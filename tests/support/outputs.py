@@ -1,5 +1,6 @@
 """What a run wrote and printed, read back."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def labels(folder: Path) -> dict[str, pa.Table]:
         for file in sorted(folder.rglob("*.parquet"))
         if "_moderay" not in file.parts
     }
+
+
+def manifest_file(folder: Path) -> Path:
+    """The manifest of an output on disk that counts: the last one."""
+    found = (folder / "_moderay").glob("manifest-*.json")
+    return max(found, key=lambda file: int(file.stem.removeprefix("manifest-")))
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The same, read."""
+    content: dict[str, Any] = json.loads(manifest_file(folder).read_text())
+    return content
 
 
 def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:

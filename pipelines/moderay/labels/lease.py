@@ -167,7 +167,15 @@ class Lease:
         return modified(self._layout.fs, path) or time.time()
 
     def _release(self) -> None:
-        _remove_claim(self._layout, self.run)
+        try:
+            _remove_claim(self._layout, self.run)
+        except OSError as error:
+            logging.getLogger(__name__).warning(
+                "the lease of %s could not be given back, so that it ends in %.0f s: %s",
+                self._layout.url,
+                LEASE_S,
+                error,
+            )
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):

@@ -30,7 +30,7 @@ from moderay.labels.layout import Layout, MarkerName, marker_name
 from moderay.labels.lease import assert_held
 from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
-from moderay.labels.unit_file import BrokenUnitError, unit_table
+from moderay.labels.unit_file import BrokenUnitError, parse_unit
 
 
 class ShardFailedError(ModerayError):
@@ -287,7 +287,7 @@ def _read_unit(work: Publication, rows: Range) -> pa.Table:
     """A saved unit; one that is broken is dropped, so that its rows are judged again."""
     path = work.layout.unit(work.shard.name, rows, work.units)
     try:
-        return unit_table(get(work.layout.fs, path), rows)
+        return parse_unit(get(work.layout.fs, path), rows)
     except BrokenUnitError as error:
         remove(work.layout.fs, path)
         raise ShardFailedError(

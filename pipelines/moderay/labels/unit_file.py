@@ -39,7 +39,7 @@ def unit_bytes(judged: pa.Table, rows: Range) -> bytes:
     return data
 
 
-def unit_table(data: bytes, rows: Range) -> pa.Table:
+def parse_unit(data: bytes, rows: Range) -> pa.Table:
     """What a unit's file holds.
 
     Raises:

@@ -33,7 +33,7 @@ from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
-from moderay.labels.records import ShardMarker
+from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.prepare import POSITION
@@ -368,6 +368,7 @@ def sifted(
         source=path,
         identity=(name, info["size"], version(info)),
         rows=len(rows),
+        label_file=WrittenFile(size=0, version="", digest=""),
         input_rows=len(fates),
         flagged=0,
         policies={},
@@ -386,7 +387,7 @@ def sifted(
                 "0" * 16,
                 "1" * 16,
                 (),
-                lease.epoch,
+                lease.run,
                 {},
             )
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from support.documents import DOCUMENTS, blocks, commands, expected, name_of
+from support.outputs import manifest_file
 from support.project import ROOT
 
 # What starts an engine, or needs labels that one has made.
@@ -125,7 +126,7 @@ def test_console_block_holds_where_output_and_status_are_as_shown(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_readme_does_what_it_shows(demo: Session) -> None:
-    assert (demo.folder / "demo" / "labels" / "_moderay" / "manifest.json").exists()
+    assert manifest_file(demo.folder / "demo" / "labels").exists()
 
 
 @pytest.mark.slow

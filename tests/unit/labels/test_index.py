@@ -3,7 +3,6 @@ lie there.
 """
 
 import asyncio
-import json
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +25,11 @@ from moderay.corpus.content import content_hash
 from moderay.judges.glance import Band
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
+from moderay.labels.label_file import file_version, run_note
 from moderay.labels.layout import Layout
-from moderay.labels.lookup import Payloads, file_version
+from moderay.labels.lookup import Payloads
 from moderay.labels.reuse import LabelFile, entries, load
+from moderay.labels.unit_file import unit_bytes
 
 POLICIES = ("harassment", "spam")
 KEY = "0123456789abcdef"
@@ -65,15 +66,11 @@ def unit_of(
 
 
 def save_unit(layout: Layout, shard: str, start: int, end: int, unit: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(
-        sink, unit.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
-    ) as writer:
-        writer.write_table(unit)
-    layout.write(layout.unit(shard, (start, end), KEY), sink.getvalue().to_pybytes())
+    rows = (start, end)
+    layout.write(layout.unit(shard, rows, KEY), unit_bytes(unit, rows))
 
 
-def publish(layout: Layout, shard: str, unit: pa.Table, marker: str = "", groups: int = 7) -> None:
+def publish(layout: Layout, shard: str, unit: pa.Table, run: int = -1, groups: int = 7) -> None:
     """The label file of a judged unit, with an input column carried over."""
     policies = [name for name in unit.schema.names if name in POLICIES]
     decisions = [
@@ -85,9 +82,8 @@ def publish(layout: Layout, shard: str, unit: pa.Table, marker: str = "", groups
         columns, schema=pa.schema([pa.field("n", pa.int64()), *label_fields(policies)])
     )
     Path(layout.label(shard)).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, layout.label(shard), row_group_size=groups)
-    if marker:
-        layout.write(marker, json.dumps({"shard": shard}).encode())
+    noted = table.replace_schema_metadata(run_note(run))
+    pq.write_table(noted, layout.label(shard), row_group_size=groups)
 
 
 def found_in(
@@ -283,8 +279,7 @@ def test_partition_that_does_not_answer_gives_no_hits_and_is_left_alone(
 
 
 def test_verdicts_are_read_from_the_unit_and_then_from_the_label_file(layout: Layout) -> None:
-    marker = layout.marker("a.parquet", KEY, KEY)
-    source = Source(0, "a.parquet", KEY, marker)
+    source = Source(0, "a.parquet", KEY, 5)
     rows = range(
         3, 63, 2
     )  # as with `where`: the position in the input is not the place in the file
@@ -300,7 +295,7 @@ def test_verdicts_are_read_from_the_unit_and_then_from_the_label_file(layout: La
     reader = Payloads([layout], POLICIES)
     from_unit = reader.read(hit)
     assert {name: rationales(column) for name, column in from_unit.items()} == expected
-    publish(layout, "a.parquet", unit, marker)
+    publish(layout, "a.parquet", unit, run=5)
     remove(layout.fs, layout.unit("a.parquet", (0, 70), KEY))
     for later in (reader, Payloads([layout], POLICIES)):
         from_labels = later.read(hit)
@@ -311,9 +306,14 @@ def test_verdicts_are_read_from_the_unit_and_then_from_the_label_file(layout: La
     assert [value["run"] for value in from_labels["spam"].to_pylist() if value] == [3, 3, 3]
 
 
-def test_label_file_without_the_marker_of_this_cascade_is_not_believed(layout: Layout) -> None:
-    publish(layout, "a.parquet", unit_of([0], ["text"], {"spam": [verdict("another judge's")]}))
-    source = Source(0, "a.parquet", KEY, layout.marker("a.parquet", KEY, KEY))
+def test_label_file_of_another_run_is_not_believed(layout: Layout) -> None:
+    publish(
+        layout,
+        "a.parquet",
+        unit_of([0], ["text"], {"spam": [verdict("another judge's")]}),
+        run=4,
+    )
+    source = Source(0, "a.parquet", KEY, 5)
     assert Payloads([layout], ["spam"]).read(found_in(File(source, 0, 9), ["text"], [0], [1]))[
         "spam"
     ].to_pylist() == [None]
@@ -371,13 +371,12 @@ def test_only_this_very_content_with_status_ok_is_taken(
     unit = unit_of(
         range(10), texts, {"spam": [verdict(f"said {i}", state) for i, state in enumerate(states)]}
     )
-    marker = layout.marker("a.parquet", KEY, KEY)
     if published:
-        publish(layout, "a.parquet", unit, marker, groups=3)
+        publish(layout, "a.parquet", unit, run=5, groups=3)
     else:
         save_unit(layout, "a.parquet", 0, 10, unit)
     hit = found_in(
-        File(Source(0, "a.parquet", KEY, marker), 0, 10),
+        File(Source(0, "a.parquet", KEY, 5), 0, 10),
         [f"text {text}" for text, _, _ in request],
         [row for _, row, _ in request],
         [1] * len(request),

@@ -11,10 +11,11 @@ from support.outputs import labels
 
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.labels import shard_writer
-from moderay.labels.layout import read_markers
-from moderay.labels.lease import Lease, LeaseLostError
+from moderay.labels.layout import list_state, read_markers
+from moderay.labels.lease import Lease, LeaseLostError, claim_path
 from moderay.labels.records import LeaseRecord
 from moderay.labels.shard_writer import Publication
+from moderay.labels.unit_file import unit_bytes
 from moderay.pipeline import check
 from moderay.pipeline.plan import make_plan
 
@@ -34,12 +35,8 @@ def judged_shard(job_file: Path, verdicts: Sequence[Verdict] = EMPTY) -> Publica
         ],
         schema=unit_schema(["spam"]),
     )
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, unit.schema) as writer:
-        writer.write_table(unit)
-    plan.layout.write(
-        plan.layout.unit(work.shard.name, (0, 35), work.units), sink.getvalue().to_pybytes()
-    )
+    path = plan.layout.unit(work.shard.name, (0, 35), work.units)
+    plan.layout.write(path, unit_bytes(unit, (0, 35)))
     keys = {cascade.policy.id: cascade.keys for cascade in checked.cascades}
     return Publication(
         plan.layout,
@@ -61,10 +58,8 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(
 ) -> None:  # type: ignore[no-untyped-def]
     publication = judged_shard(job(output={"path": f"{bucket}/planted"}))
     layout = publication.layout
-    layout.write(
-        layout.private("lease.json"),
-        LeaseRecord(id="a", epoch=0, host="h", pid=1, renewed=0, released=False).to_json(),
-    )
+    claim = LeaseRecord(id="a", run=0, host="h", machine="m", pid=1)
+    layout.write(claim_path(layout, 0), claim.to_json())
     before = set(layout.fs.find(layout.root))
     write_table = pq.ParquetWriter.write_table
 
@@ -84,12 +79,12 @@ def test_exception_in_the_middle_of_publishing_leaves_no_object(
 def test_writer_whose_epoch_is_over_publishes_nothing(job, corpus: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     publication = judged_shard(job())
     with Lease(publication.layout) as first:
-        assert first.epoch == publication.epoch
+        assert first.run == publication.run
     with (
-        Lease(publication.layout) as second,
+        Lease(publication.layout, least=1) as second,
         pytest.raises(LeaseLostError, match="taken over by another driver"),
     ):
-        assert second.epoch == 1
+        assert second.run == 1
         shard_writer.publish(publication, [(0, 35)], [])
     assert labels(tmp_path / "out") == {}
 
@@ -104,12 +99,15 @@ def test_marker_shows_what_its_label_file_holds_also_under_another_threshold(
     layout, name = publication.layout, publication.shard.name
     with Lease(layout):
         marker = shard_writer.publish(publication, [(0, 35)], [])
-        path = layout.marker(name, publication.key, publication.decision)
+        state = list_state(layout)
+        (published,) = state.markers[name]
+        path = layout.marker(name, published)
+        assert state.published(name) == published
         assert list(read_markers(layout, [path])) == [marker]
         (rule,) = publication.rules
         again = shard_writer.republish(
             replace(publication, rules=(rule.under(0.7),), decision="f" * 16),
-            [(publication.key, publication.decision)],
+            [published],
         )
     rows = labels(tmp_path / "out")[name].column("spam").to_pylist()
     assert sum(marker.histograms["spam"].values()) == marker.policies["spam"].ok == 30

@@ -98,7 +98,7 @@ def test_the_end_of_a_unit_arrives_as_it_was_sent(done: UnitDone) -> None:
 
 @given(dones)
 def test_a_unit_that_has_ended_takes_its_end_along(done: UnitDone) -> None:
-    sent = UnitRead(Source(0, done.shard, "key", "marker"), done.rows, None, done)
+    sent = UnitRead(Source(0, done.shard, "key", 7), done.rows, None, done)
     block = unit_table(sent, ["spam", "hate"])
     assert block.schema == message_schema(["spam", "hate"])
     assert unit_read(block) == sent
@@ -138,7 +138,7 @@ def test_what_is_prepared_has_always_the_same_schema(values: list[str | None]) -
     column = pa.chunked_array([pa.array(values, pa.string())])
     table = rows_of(texts(column))
     assert table.schema == prepared_schema(IDS)
-    sent = UnitRead(Source(0, "a", "key", "marker"), (0, len(values)), table)
+    sent = UnitRead(Source(0, "a", "key", 7), (0, len(values)), table)
     block = unit_table(sent, IDS)
     assert block.schema == message_schema(IDS)
     arrived = unit_read(block)

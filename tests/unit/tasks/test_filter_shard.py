@@ -18,7 +18,7 @@ from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
-from moderay.labels.records import ShardMarker
+from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.tasks.filter.shard import FilterRule, Sifting, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
@@ -97,6 +97,7 @@ def test_rows_of_any_schema_survive_unchanged(
         source=path,
         identity=("a.parquet", info["size"], version(info)),
         rows=rows,
+        label_file=WrittenFile(size=0, version="", digest=""),
         input_rows=rows,
         flagged=0,
         policies={},
@@ -116,7 +117,7 @@ def test_rows_of_any_schema_survive_unchanged(
                 "0" * 16,
                 "1" * 16,
                 (),
-                lease.epoch,
+                lease.run,
                 {},
             )
         )

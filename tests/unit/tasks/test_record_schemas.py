@@ -30,6 +30,7 @@ from moderay.labels.records import (
     LabelCounts,
     LeaseRecord,
     ShardMarker,
+    WrittenFile,
 )
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
@@ -96,6 +97,7 @@ FILES: dict[str, Record] = {
         source="/in/a.parquet",
         input_rows=2,
         rows=2,
+        label_file=WrittenFile(size=9, version="v", digest="0" * 32),
         flagged=1,
         policies={"spam": COUNTS},
         new=LabelCounts(rows=1, flagged=0, policies={}),
@@ -105,7 +107,7 @@ FILES: dict[str, Record] = {
         thresholds={"spam": 0.5},
         run=1,
     ),
-    "lease": LeaseRecord(id="a", epoch=0, host="h", pid=1, renewed=1.5, released=False),
+    "lease": LeaseRecord(id="a", run=0, part=(3, 10), host="h", machine="m", pid=1),
     "screen-card": Card(
         teacher=TEACHER,
         rows=9,

@@ -160,11 +160,12 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
     """One row of `message_schema`. The unit's columns are not copied."""
     schema = message_schema(policies)
     source = unit.source
-    names = (source.shard, source.units, source.run)
     done = None if unit.done is None else _ended_row(unit.done)
     return pa.Table.from_arrays(
         [
-            *[pa.array([name], pa.string()) for name in names],
+            pa.array([source.shard], pa.string()),
+            pa.array([source.units], pa.string()),
+            pa.array([source.run], pa.int64()),
             pa.array([range_row(unit.rows)], RANGE),
             _one_list(unit.table, schema.field("table").type),
             pa.array([done], schema.field("done").type),
@@ -175,14 +176,12 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
 
 def unit_read(block: pa.Table) -> UnitRead:
     """What the one row of `message_schema` says."""
-    shard, key, marker, rows = (
-        block.column(name)[0].as_py() for name in ("shard", "key", "run", "rows")
-    )
+    row = block.select(["shard", "key", "run", "rows"]).to_pylist()[0]
     lists = block.column("table").combine_chunks()
     done = block.column("done")[0].as_py(maps_as_pydicts="strict")
     return UnitRead(
-        Source(0, shard, key, marker),
-        range_of(rows),
+        Source(0, row["shard"], row["key"], row["run"]),
+        range_of(row["rows"]),
         pa.Table.from_struct_array(lists.flatten()) if lists.is_valid()[0].as_py() else None,
         None if done is None else _unit_done(done),
     )
