@@ -16,10 +16,12 @@ if TYPE_CHECKING:
         label,
         load_job,
         load_policy,
+        output_status,
         plan,
         read_labels,
         run,
         trend,
+        verify,
     )
     from moderay.config.job import Job
     from moderay.config.policy import Policy
@@ -54,10 +56,12 @@ __all__ = [
     "label",
     "load_job",
     "load_policy",
+    "output_status",
     "plan",
     "read_labels",
     "run",
     "trend",
+    "verify",
 ]
 
 # Where the names of `__all__` are that `moderay.api` does not hold.

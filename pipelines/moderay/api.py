@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from moderay.pipeline.flow import Outcome
     from moderay.pipeline.plan import Plan
     from moderay.tasks.filter.filter import Filtered
+    from moderay.tasks.output_status import OutputStatus
+    from moderay.tasks.verify import Verified
 
     JobSource: TypeAlias = str | os.PathLike[str] | Job | Checked
 
@@ -364,6 +366,55 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     return compare_nights(read_nights(urls, storage)[-nights:], alarms)
+
+
+def output_status(
+    url: str | os.PathLike[str], storage: Mapping[str, Any] | None = None
+) -> OutputStatus:
+    """How far an output is, and which drivers are writing it; also while they do.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+
+    Raises:
+        UserError: there is no output of moderay.
+
+    Example:
+        >>> status = moderay.output_status("labels")
+        >>> status.shards, status.rows, status.writers
+        (1, 600, ())
+    """
+    from moderay.tasks.output_status import output_status
+
+    return output_status(os.fspath(url), storage or {})
+
+
+def verify(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    repair: bool = False,
+) -> Verified:
+    """Read an output in full, and hold its files against each other.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        repair: remove what is broken, so that the next run of its job makes it again.
+
+    Raises:
+        UserError: there is no output of moderay.
+        TryAgainError: for a repair, somebody is writing it.
+
+    Example:
+        >>> verified = moderay.verify("labels")
+        >>> verified.shards, verified.rows, verified.findings
+        (1, 600, ())
+    """
+    from moderay.tasks.verify import verify
+
+    return verify(os.fspath(url), storage or {}, repair)
 
 
 def calibrate(

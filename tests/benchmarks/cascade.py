@@ -6,7 +6,6 @@ Screens and bands are calibrated on another corpus of the same kind, as yesterda
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
+from support.outputs import manifest_of
 from support.project import ROOT
 
 from moderay.engines.tiny import demo
@@ -74,7 +74,7 @@ def verdicts(folder: Path) -> list[bool | None]:
 
 
 def line(folder: Path, name: str, output: str) -> None:
-    manifest = json.loads((folder / output / "_moderay/manifest.json").read_text())
+    manifest = manifest_of(folder / output)
     usage, rows = manifest["runs"][-1]["usage"], manifest["rows"]
     here, plain = verdicts(folder / output), verdicts(folder / "plain")
     known = [(a, b) for a, b in zip(here, plain, strict=True) if b is not None]

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from support.project import ROOT, SHARED
 
 from moderay.config.policy import load_policy
-from moderay.core.storage import filesystem, version
+from moderay.core.storage import filesystem, stamp, version
 from moderay.core.verdicts import VERDICT, label_fields
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.decisions import decide, flagged, summary
+from moderay.labels.layout import Layout, marker_name
 from moderay.labels.manifest_record import (
     JudgeRecord,
     Manifest,
@@ -34,7 +35,8 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
-from moderay.labels.records import ShardMarker
+from moderay.labels.manifest_store import append_manifest
+from moderay.labels.records import ShardMarker, WrittenFile
 
 SHARD_ROWS, WORDS = 10_000, 60
 KEEP = "NOT (spam.violates OR spam.probability > 0.8)"
@@ -45,7 +47,8 @@ def write(folder: Path, shards: int) -> None:
     rng, policy = np.random.default_rng(0), load_policy(ROOT / "policies/spam")
     words = np.array([f"word{i}" for i in range(5000)])
     (folder / "in").mkdir(parents=True)
-    (folder / "labels/_moderay/shards").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    layout = Layout(str(folder / "labels"))
     schema = pa.schema(label_fields([policy.id]))
     for number in range(shards):
         name, rows = f"{number:05d}.parquet", SHARD_ROWS
@@ -87,6 +90,7 @@ def write(folder: Path, shards: int) -> None:
             folder / "labels" / name,
             compression="zstd",
         )
+        written = stamp(layout.fs, layout.label(name)) or (0, "")
         fs, path = filesystem(str(folder / "in" / name))
         info = fs.info(path)
         marker = ShardMarker(
@@ -94,6 +98,7 @@ def write(folder: Path, shards: int) -> None:
             source=path,
             identity=(name, info["size"], version(info)),
             rows=rows,
+            label_file=WrittenFile(size=written[0], version=written[1], digest=""),
             input_rows=rows,
             flagged=0,
             policies={policy.id: PolicyCounts.of(summary(decisions))},
@@ -101,9 +106,8 @@ def write(folder: Path, shards: int) -> None:
             thresholds={policy.id: policy.threshold},
             run=0,
         )
-        (folder / f"labels/_moderay/shards/{name}-{0:016x}-{0:016x}.json").write_bytes(
-            marker.to_json()
-        )
+        marker_path = layout.marker(name, marker_name(marker, "0" * 16, "0" * 16))
+        layout.write(marker_path, marker.to_json())
     judge = JudgeRecord(
         judge="reason",
         labels={label: spec.violates for label, spec in policy.labels.items()},
@@ -127,7 +131,7 @@ def write(folder: Path, shards: int) -> None:
         policies={policy.id: record},
         runs=(RunRecord(run=0, status="finished", started="2026-01-01", model=model),),
     )
-    (folder / "labels/_moderay/manifest.json").write_bytes(manifest.to_json())
+    append_manifest(layout, lambda before: manifest)
 
 
 def by_hand(folder: Path) -> None:

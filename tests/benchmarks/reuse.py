@@ -18,10 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from support.outputs import manifest_of
 from support.project import ROOT
 
+from moderay.core.storage import remove, stamp
 from moderay.corpus.content import content_hash
 from moderay.labels.index import File, Partition, Source
+from moderay.labels.layout import Layout, file_stamp, list_state, published_markers
 
 SHARDS = 20
 
@@ -63,7 +66,7 @@ def run(folder: Path, output: str, **sections: Any) -> tuple[dict[str, Any], flo
     subprocess.run(
         command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"RAY_ADDRESS": "local"}
     )
-    manifest = json.loads((folder / output / "_moderay/manifest.json").read_text())
+    manifest = manifest_of(folder / output)
     return manifest["runs"][-1], time.monotonic() - began
 
 
@@ -77,7 +80,12 @@ def earlier(folder: Path, texts: list[str]) -> None:
     for file in sorted(whole.iterdir())[1:]:
         file.rename(alone / file.name)
     run(folder, "before")
-    out, marker = folder / "before", next((folder / "before/_moderay/shards").iterdir())
+    layout = Layout(str(folder / "before"))
+    state, out = list_state(layout), folder / "before"
+    published = state.published("000.parquet")
+    (marker,) = published_markers(layout).values()
+    assert published is not None
+    remove(layout.fs, layout.marker("000.parquet", published))
     first = pq.read_table(out / "000.parquet")
     for number, part in enumerate(np.array_split(np.arange(len(texts)), SHARDS)):
         hashes = pa.array([content_hash([texts[i]]) for i in part])
@@ -90,11 +98,11 @@ def earlier(folder: Path, texts: list[str]) -> None:
             ),
             out / f"{number:03d}.parquet",
         )
-        if number:
-            copied = json.loads(marker.read_text()) | {"shard": f"{number:03d}.parquet"}
-            marker.with_name(
-                marker.name.replace("000.parquet", f"{number:03d}.parquet")
-            ).write_text(json.dumps(copied))
+        shard = f"{number:03d}.parquet"
+        size, version = stamp(layout.fs, layout.label(shard)) or (0, "")
+        name = published._replace(stamp=file_stamp(size, version))
+        copied = marker.model_copy(update={"shard": shard})
+        layout.write(layout.marker(shard, name), copied.to_json())
     for file in alone.iterdir():
         file.rename(whole / file.name)
 
@@ -115,7 +123,7 @@ def index_bytes(rows: int) -> float:
     for start in range(0, rows, 512):
         keys = random.integers(0, 2**63, min(512, rows - start), np.uint64)
         partition.add(
-            File(Source(0, f"{start // 5000}.parquet", "k", "m"), start, start + 512),
+            File(Source(0, f"{start // 5000}.parquet", "k", 0), start, start + 512),
             keys,
             np.arange(len(keys)),
             np.ones(len(keys), np.uint64),

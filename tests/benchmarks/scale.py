@@ -5,7 +5,6 @@ listing of a million units.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from support.outputs import manifest_of
 from support.project import ROOT
 
 SHARD_ROWS = 5_000
@@ -70,9 +70,7 @@ def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, d
         most = max(most, _memory(psutil.Process(driver.pid)))
         time.sleep(0.5)
     assert driver.returncode == 0, driver.communicate()[1].decode()
-    run: dict[str, Any] = json.loads((folder / "out/_moderay/manifest.json").read_text())["runs"][
-        -1
-    ]
+    run: dict[str, Any] = manifest_of(folder / "out")["runs"][-1]
     assert run["judged"] == rows
     return most / 2**20, run
 

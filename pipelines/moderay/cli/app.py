@@ -29,6 +29,7 @@ for command in (
     labels.filter,
     labels.trend,
     labels.calibrate,
+    labels.verify,
     policy.label,
     policy.render,
     cluster.submit,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, out, printable, warn
+from moderay.cli.console import JobFile, Sets, out, printable, storage_of, warn
 from moderay.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -153,10 +154,38 @@ def _follow(cluster: Cluster, job_id: str) -> None:
 
 
 def status(
-    address: Address,
-    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", show_default=False)] = None,
+    address: Annotated[str | None, _DASHBOARD] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[OUTPUT|ID]",
+            help="A folder of labels, or a submitted job.",
+            show_default=False,
+        ),
+    ] = None,
+    job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
 ) -> None:
-    """Show how a submitted job is doing; without an ID, all of them."""
+    """Show how far labels are and who writes them, or how submitted jobs are doing."""
+    is_output = target is not None and ("/" in target or Path(target).is_dir())
+    if target is not None and (is_output or address is None):
+        _output_status(target, storage_of(job, None))
+    elif address is None:
+        raise UserError(
+            "status takes a folder of labels, or --address URL of a cluster's dashboard for the "
+            "jobs that were submitted there"
+        )
+    else:
+        _job_status(address, target)
+
+
+def _output_status(output: str, storage: Mapping[str, Any]) -> None:
+    from moderay import api
+    from moderay.cli.tables import show_output_status
+
+    show_output_status(output, api.output_status(output, storage))
+
+
+def _job_status(address: str, job_id: str | None) -> None:
     from moderay.tasks.submit.cluster import connect
     from moderay.tasks.submit.jobs import local_time, submitted_job, submitted_jobs
     from moderay.tasks.submit.logs import log_lines

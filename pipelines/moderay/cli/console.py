@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +26,15 @@ Sets = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a key of the job, such as output.path=labels."
     ),
 ]
+
+
+def storage_of(job: Path | None, sets: list[str] | None) -> Mapping[str, Any]:
+    """The `storage:` of a job file, for commands that take an output's folder."""
+    if job is None:
+        return {}
+    from moderay import api
+
+    return api.load_job(job, sets or ()).storage
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, err, out, warn_of_model
+from moderay.cli.console import JobFile, Sets, err, out, storage_of, warn, warn_of_model
 from moderay.cli.tables import show_filter, show_outcome, show_trend
 
 if TYPE_CHECKING:
@@ -132,6 +132,35 @@ def trend(
     else:
         show_trend(compared, price)
     raise typer.Exit(int(strict and bool(compared.alarms)))
+
+
+def verify(
+    output: Annotated[str, typer.Argument(help="Folder of labels.", show_default=False)],
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Remove what is broken, so that the next run makes it again."
+        ),
+    ] = False,
+    job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
+    sets: Sets = None,
+) -> None:
+    """Read labels in full and hold them against their markers; say what is wrong."""
+    from moderay import api
+
+    verified = api.verify(output, storage_of(job, sets), repair=repair)
+    for run in verified.writing:
+        warn(f"note: run {run} holds a part of it: what it has in work may show as broken")
+    for finding in verified.findings:
+        warn(f"{finding.path}: {finding.problem}; {finding.remedy}")
+    dropped = sum(len(finding.drop) for finding in verified.findings) if verified.repaired else 0
+    out.print(
+        f"{output}: {verified.shards:,} shards with {verified.rows:,} rows are whole"
+        + (f", {len(verified.findings):,} findings" if verified.findings else "")
+        + (f"; {dropped:,} files removed: run the job again" if dropped else ""),
+        soft_wrap=True,
+    )
+    raise typer.Exit(verified.exit_status)
 
 
 def calibrate(

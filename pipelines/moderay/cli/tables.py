@@ -16,7 +16,10 @@ from moderay.core.verdicts import Status
 if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.filter.records import Reasons
+    from moderay.tasks.output_status import OutputStatus
 
+# Runs that `status` shows.
+LAST_RUNS = 20
 _STYLE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False}
 
 
@@ -66,6 +69,35 @@ def show_brief(job: Any, outcome: Any, as_json: bool) -> None:
 
     night = brief(job, outcome.manifest, outcome.worked)
     print(json.dumps(night, ensure_ascii=False) if as_json else "\n".join(map(inert, lines(night))))
+
+
+def show_output_status(output: str, status: OutputStatus) -> None:
+    """How far an output is: what is published, its last runs, and who is writing it now."""
+    manifest = status.manifest
+    whole = ", complete" if manifest.complete and not status.writers else ""
+    out.print(
+        f"{printable(output)}: {status.shards:,} of {manifest.input_shards:,} shards published, "
+        f"{status.rows:,} rows, {status.flagged:,} flagged{whole}",
+        soft_wrap=True,
+    )
+    writers = {writer.claim.run: writer for writer in status.writers}
+    table = Table("run", "part", "host", "status", "started", "ended", "judged", **_STYLE)
+    for run in manifest.runs[-LAST_RUNS:]:
+        writer = writers.pop(run.run, None)
+        part = "all" if run.part is None else f"{run.part[0]}/{run.part[1]}"
+        state = f"{run.status}, renewed {writer.age:.0f} s ago" if writer else run.status
+        judged = "" if run.ended is None else f"{run.judged:,}"
+        table.add_row(
+            str(run.run), part, run.host or "", state, run.started or "", run.ended or "", judged
+        )
+    for number, writer in writers.items():
+        part = f"{writer.claim.part[0]}/{writer.claim.part[1]}"
+        state = f"starting, renewed {writer.age:.0f} s ago"
+        table.add_row(str(number), part, writer.claim.host, state, "", "", "")
+    out.print(table)
+    for kind, reasons in (("unreadable", manifest.unreadable), ("failed", manifest.failed)):
+        for name, reason in reasons.items():
+            warn(f"{kind}: {name}: {reason}")
 
 
 def show_trend(trend: Any, price: float | None) -> None:

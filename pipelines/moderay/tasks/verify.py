@@ -1,0 +1,347 @@
+"""`moderay verify`: an output read in full, and held against what it says of itself.
+
+Label files, markers, units, claims and the manifest are read; of each that is broken, or that
+contradicts another, it is told what is wrong and what to do. A repair drops what is broken, so that
+the next run makes it again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moderay.core.errors import UserError, first_line
+from moderay.core.records import RecordRefusedError
+from moderay.core.storage import get, patiently, plain_errors, remove, shown
+from moderay.core.verdicts import FLAGGED, ROW, Status, label_fields
+from moderay.labels.label_file import local_digest, published_by
+from moderay.labels.layout import Layout, MarkerName, State, file_stamp, list_state
+from moderay.labels.lease import Lease, claim_path, claims, is_abandoned, read_claim
+from moderay.labels.manifest_record import Manifest
+from moderay.labels.manifest_store import append_manifest, read_manifest
+from moderay.labels.records import ShardMarker
+from moderay.labels.unit_file import BrokenUnitError, parse_unit
+from moderay.pipeline.manifest import OutputTotal
+
+# Label files that are read side by side.
+READERS = 4
+_AGAIN = "run the job again: it is labelled anew"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        path: Of the file, below the output.
+        problem: What is wrong.
+        remedy: What a person may do, in the imperative.
+        drop: Paths of what a repair removes.
+    """
+
+    path: str
+    problem: str
+    remedy: str
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What an output is like.
+
+    Attributes:
+        shards: Published shards that are whole.
+        rows: Their label rows.
+        writing: Runs that hold claims, so that what they have in work may show as broken.
+        findings: What is wrong.
+        repaired: Whether what could be dropped was.
+    """
+
+    shards: int
+    rows: int
+    writing: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    repaired: bool
+
+    @property
+    def exit_status(self) -> int:
+        """The process's: 1 where something is wrong."""
+        return int(bool(self.findings))
+
+
+def verify(url: str, storage: Mapping[str, Any], repair: bool = False) -> Verified:
+    """Read an output in full.
+
+    Args:
+        url: Of the output.
+        storage: Options of its storage.
+        repair: Drop what is broken. The output is held meanwhile.
+
+    Raises:
+        UserError: There is no output of moderay.
+        TryAgainError: For a repair: a run is writing it.
+    """
+    layout = Layout(url, storage)
+    with plain_errors(url):
+        if not repair:
+            return _verified(layout, tuple(claims(layout)))
+        _assert_output(layout, list_state(layout))
+        with Lease(layout) as lease:
+            verified = _verified(layout, (), lease.run)
+            _repair(layout, verified.findings)
+    return Verified(verified.shards, verified.rows, (), verified.findings, True)
+
+
+def _assert_output(layout: Layout, state: State) -> None:
+    if not state.markers and not state.units and _last_manifest(layout) is None:
+        raise UserError(
+            f"{shown(layout.url)} holds no labels of moderay: it has no _moderay/manifest-N.json"
+        )
+
+
+def _last_manifest(layout: Layout) -> Manifest | RecordRefusedError | None:
+    try:
+        return read_manifest(layout)
+    except RecordRefusedError as error:
+        return error
+
+
+def _verified(layout: Layout, writing: tuple[int, ...], run: int | None = None) -> Verified:
+    state = list_state(layout)
+    _assert_output(layout, state)
+    manifest = _last_manifest(layout)
+    findings = [*_claims(layout, writing), *_units(layout, state)]
+    total = OutputTotal()
+    for shard in _shards(layout, state):
+        findings += shard.findings
+        if shard.marker is not None:
+            total.add(shard.marker)
+    findings += _strays(layout, state)
+    findings += _scratch(layout, state, run)
+    if isinstance(manifest, RecordRefusedError):
+        path = layout.private("manifest-N.json")
+        findings.append(Finding(_below(layout, path), str(manifest), manifest.remedy))
+    elif not writing:
+        findings += _manifest(manifest, total)
+    return Verified(total.shards, total.rows, writing, tuple(findings), False)
+
+
+def _repair(layout: Layout, findings: Sequence[Finding]) -> None:
+    """Drop what is broken, and have the manifest say what is left."""
+    dropped = [path for finding in findings for path in finding.drop]
+    for path in dropped:
+        remove(layout.fs, path)
+    if not findings or not isinstance(_last_manifest(layout), Manifest):
+        return
+    state = list_state(layout)
+
+    def counted(before: Manifest | None) -> Manifest:
+        assert before is not None, "it was there a moment ago"
+        total = OutputTotal()
+        for shard in _shards(layout, state):
+            if shard.marker is not None:
+                total.add(shard.marker)
+        update = {**total.manifest_fields(), "complete": False}
+        return Manifest.model_validate({**dict(before), **update})
+
+    append_manifest(layout, counted)
+
+
+def _below(layout: Layout, path: str) -> str:
+    return path.removeprefix(f"{layout.root}/")
+
+
+def _claims(layout: Layout, runs: Sequence[int]) -> Iterator[Finding]:
+    for run in runs:
+        path = claim_path(layout, run)
+        try:
+            read_claim(layout, run)
+        except RecordRefusedError as error:
+            yield Finding(_below(layout, path), error.reason, error.remedy, (path,))
+
+
+def _units(layout: Layout, state: State) -> Iterator[Finding]:
+    """Units that are not whole."""
+    for name, keys in state.units.items():
+        for key, ranges in keys.items():
+            for rows in ranges:
+                path = layout.private(f"units/{name}/{rows[0]}-{rows[1]}-{key}.arrow")
+                try:
+                    parse_unit(get(layout.fs, path), rows)
+                except FileNotFoundError:
+                    continue  # published meanwhile
+                except BrokenUnitError as error:
+                    again = "run the job again: its rows are judged anew"
+                    yield Finding(
+                        _below(layout, path), f"is no whole unit ({error})", again, (path,)
+                    )
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A published shard: its marker, if its label file is what that says, and what is wrong."""
+
+    marker: ShardMarker | None
+    findings: tuple[Finding, ...]
+
+
+def _shards(layout: Layout, state: State) -> Iterator[_Shard]:
+    """Every shard that has a marker; one schema for all."""
+    with ThreadPoolExecutor(READERS) as pool:
+        each = pool.map(lambda shard: _shard(layout, state, shard), sorted(state.markers))
+        yield from each
+
+
+def _shard(layout: Layout, state: State, shard: str) -> _Shard:
+    published = state.published(shard)
+    findings = []
+    for name in state.markers[shard]:
+        if name != published and published is not None:
+            path = layout.marker(shard, name)
+            problem = "speaks of a label file that another one has taken the place of"
+            findings.append(Finding(_below(layout, path), problem, "leave it", (path,)))
+    markers = tuple(layout.marker(shard, name) for name in state.markers[shard])
+    if published is None and shard not in state.stamps:
+        return _Shard(None, (Finding(shard, "its label file is gone", _AGAIN, markers),))
+    name = published or max(state.markers[shard], key=lambda name: name.run)
+    path = layout.marker(shard, name)
+    try:
+        marker = ShardMarker.from_json(get(layout.fs, path), path)
+    except RecordRefusedError as error:
+        broken = Finding(_below(layout, path), error.reason, error.remedy, (path,))
+        return _Shard(None, (*findings, broken))
+    wrong = _misnamed(shard, name, marker, published is not None) or _wrong(layout, marker)
+    if wrong is None:
+        return _Shard(marker, tuple(findings))
+    broken = Finding(shard, wrong, _AGAIN, (*markers, layout.label(shard)))
+    return _Shard(None, (*findings, broken))
+
+
+def _misnamed(shard: str, name: MarkerName, marker: ShardMarker, vouched: bool) -> str | None:
+    """How a marker contradicts its own name."""
+    file = marker.label_file
+    if marker.shard != shard or marker.run != name.run:
+        return f"its marker is of {marker.shard} and run {marker.run}"
+    if vouched and file_stamp(file.size, file.version) != name.stamp:
+        return "its marker is of another label file than its name says"
+    return None
+
+
+def _wrong(layout: Layout, marker: ShardMarker) -> str | None:
+    """What is wrong with a label file; None where it is what its marker says."""
+    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
+        file = Path(folder) / "labels.parquet"
+        try:
+            patiently(layout.fs, lambda: layout.fs.get_file(layout.label(marker.shard), str(file)))
+        except FileNotFoundError:
+            return "its label file is gone"
+        size = file.stat().st_size
+        if size != marker.label_file.size:
+            return f"it has {size:,} bytes, and had {marker.label_file.size:,} when published"
+        if local_digest(file) != marker.label_file.digest:
+            return "its bytes are not those that were published"
+        try:
+            with pq.ParquetFile(file) as labels:
+                return next(_contradictions(labels, marker), None)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            return f"it cannot be read ({first_line(error)})"
+
+
+def _contradictions(labels: pq.ParquetFile, marker: ShardMarker) -> Iterator[str]:
+    """How a label file's content contradicts its marker."""
+    schema = labels.schema_arrow
+    if published_by(schema) != marker.run:
+        yield f"it was written by run {published_by(schema)}, its marker by run {marker.run}"
+    own = label_fields(list(marker.policies))
+    if any(field not in list(schema) for field in own):
+        yield "its columns are not those of today's labels"
+        return
+    counted = _Counted(list(marker.policies))
+    for batch in labels.iter_batches(columns=[field.name for field in own]):
+        counted.add(batch)
+    if not counted.in_order:
+        yield "its rows are not in order"
+    if counted.rows != marker.rows or counted.last >= marker.input_rows:
+        yield (
+            f"it has {counted.rows:,} rows up to row {counted.last:,}, its marker says "
+            f"{marker.rows:,} of {marker.input_rows:,}"
+        )
+    if counted.flagged != marker.flagged:
+        yield f"{counted.flagged:,} rows are flagged, its marker says {marker.flagged:,}"
+    for name, statuses in counted.statuses.items():
+        noted = {status: marker.policies[name].by_status(status) for status in statuses}
+        if noted != dict(statuses):
+            yield f"{name}: its rows by status are {dict(statuses)}, its marker says {noted}"
+
+
+class _Counted:
+    """Label rows, counted batch by batch."""
+
+    def __init__(self, policies: Sequence[str]) -> None:
+        self.rows = 0
+        self.flagged = 0
+        self.last = -1
+        self.in_order = True
+        self.statuses: dict[str, Counter[Status]] = {name: Counter() for name in policies}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        positions = batch.column(ROW.name).to_numpy()
+        steps = np.diff(positions, prepend=self.last)
+        self.in_order = self.in_order and bool(np.all(steps > 0))
+        self.last = int(positions[-1]) if len(positions) else self.last
+        self.rows += len(positions)
+        self.flagged += pc.sum(batch.column(FLAGGED.name)).as_py() or 0
+        for name, counts in self.statuses.items():
+            for item in batch.column(name).field("status").value_counts().to_pylist():
+                counts[Status(item["values"])] += item["counts"]
+
+
+def _strays(layout: Layout, state: State) -> Iterator[Finding]:
+    """Label files without a marker: a driver died before it could say that they are published."""
+    for name in sorted(state.stamps.keys() - state.markers.keys()):
+        if not name.endswith(".parquet"):
+            continue
+        path = layout.label(name)
+        try:
+            with layout.fs.open(path, "rb") as stream:
+                run = published_by(pq.read_schema(stream))
+        except (pa.ArrowException, OSError):
+            continue  # somebody else's file
+        if run is not None:
+            problem = f"run {run} wrote it, and died before it could publish it"
+            yield Finding(name, problem, "run the job again: it is published then", (path,))
+
+
+def _scratch(layout: Layout, state: State, run: int | None) -> Iterator[Finding]:
+    for path in state.scratch:
+        if run is None or is_abandoned(layout, path, run):
+            yield Finding(
+                _below(layout, path), "was never finished", "leave it: a later run removes it"
+            )
+
+
+def _manifest(manifest: Manifest | None, total: OutputTotal) -> Iterator[Finding]:
+    """How the manifest contradicts the markers."""
+    name = "_moderay/manifest-N.json"
+    if manifest is None:
+        yield Finding(name, "there is none", "run the job again: it writes one")
+        return
+    if manifest.status != "finished":
+        return  # its counts are of the run before
+    now = total.manifest_fields()
+    for key in ("shards", "input_rows", "rows", "flagged", "counts"):
+        if (said := getattr(manifest, key)) != now[key]:
+            there = "" if key == "counts" else f" {now[key]:,}, not {said:,}"
+            yield Finding(
+                name, f"{key} of the markers are{there or ' others'}", "run the job again"
+            )
