@@ -78,7 +78,11 @@ dones = st.builds(
 @given(
     st.lists(
         st.builds(
-            Reading, spans, st.text(), st.text(), st.lists(label_files, max_size=2).map(tuple)
+            Reading,
+            spans,
+            st.text(),
+            st.integers(0, 2**15),
+            st.lists(label_files, max_size=2).map(tuple),
         ),
         max_size=3,
     )
