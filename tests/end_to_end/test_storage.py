@@ -9,7 +9,7 @@ from support.outputs import compared, labels
 
 from moderay.core.storage import filesystem
 from moderay.labels.analysis.trend import read_nights
-from moderay.labels.layout import outputs
+from moderay.labels.manifest_store import outputs
 from moderay.tasks.filter.records import FATES
 
 

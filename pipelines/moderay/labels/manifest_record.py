@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
@@ -215,8 +215,14 @@ class Manifest(Record):
     Counts are those of all published shards as of the end of the run that ended last.
     """
 
+    remedy: ClassVar[str] = (
+        "delete it: the one before it counts then, and the next run adds up anew"
+    )
+
     schema_version: Literal[1] = 1
     """Version of this file's schema; another one is refused."""
+    id: str = ""
+    """Of this content, like no other's."""
     name: str
     """The job's."""
     complete: bool

@@ -7,6 +7,7 @@ created that one meanwhile: what two drivers write at once is put in one after t
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,7 +42,8 @@ def append_manifest(layout: Layout, change: Callable[[Manifest | None], Manifest
     """
     while True:
         number, before = _last(layout)
-        manifest = change(before)
+        # No other writer's is like it, as `create` needs.
+        manifest = change(before).model_copy(update={"id": uuid.uuid4().hex})
         if layout.create(manifest_path(layout, number + 1), manifest.to_json()):
             for old in manifest_numbers(layout):
                 if old <= number + 1 - KEPT:
