@@ -367,7 +367,8 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
         judged = read.map_batches(
             Judge,
             fn_constructor_args=(context,),
-            batch_size=None,
+            # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
+            batch_size=1,
             batch_format="pyarrow",
             **engines.options(sum(len(reading.span.units) for reading in readings)),
         )
