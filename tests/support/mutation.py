@@ -54,7 +54,9 @@ def _extreme(data: bytearray, random: Random) -> None:
     size = random.choice((1, 2, 4, 8))
     start = random.randint(0, len(data))
     number = random.choice(EXTREMES)
-    data[start : start + size] = random.choice((bytes([number]) * size, number.to_bytes(size, "little")))
+    data[start : start + size] = random.choice(
+        (bytes([number]) * size, number.to_bytes(size, "little"))
+    )
 
 
 def _take_out(data: bytearray, random: Random) -> None:
