@@ -21,7 +21,8 @@ from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Shard
 from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.stages.spans import RowStream
-from support.corpora import get
+from support.corpora import get, put
+from support.mutation import mutants
 
 # What breaks lines, or a reader that looks at several of them.
 TOKENS = (
@@ -29,9 +30,36 @@ TOKENS = (
     b"\\udc00", b"\\u0000", b"\\", b'"', b"{", b"}", b"[", b"]", b",", b":", b"{}", b"[1]", b"null",
     b"true", b"1e999", b"-1e-999", b"NaN", b"-Infinity", b"9" * 400, b'"text":', b'"text":7,',
     b'"id":"x",', b'"o":{"a":1},', b'"l":["x",1],', b'"text":[{"role":"user","content":"x"}],',
-    b'"\\u0074ext":"x",', b"[" * 150, b'{"a":' * 120, b"}\n{", b'"}\n{"text":"other"}\n', b" ", b"\t",
+    b'"\\u0074ext":"x",', b"[" * 150, b'{"a":' * 120, b"}\n{", b'"}\n{"text":"other"}\n', b" ",
+    b"\t",
 )  # fmt: skip
+# What is mutated.
+ROWS = (
+    {"text": "row é 0", "id": 0, "n": 1.5, "tags": ["a", "b"], "o": {"a": "x"}},
+    {"text": 'row "1" {[', "id": 1, "n": 2, "tags": []},
+    {"text": None, "id": 2, "o": {"a": None, "b": [1]}},
+    {"text": "row\n3", "id": 3, "ok": True},
+    {"text": "row 4 \ud83d\ude00", "id": 4, "n": -1e-9},
+    {"text": "  ", "id": 5},
+)
+SOUND = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS) * 3
 WHY = pa.field("moderay", pa.struct([("row", pa.int64())]))
+
+
+def put_mutants(folder: Path, end: str, seed: int, count: int) -> int:
+    """Write folder/in/*.END: damaged lines, and where it is compressed, damage to that as well.
+
+    Returns:
+        How many files.
+    """
+    for name, data in mutants(SOUND, seed, count, TOKENS):
+        put(folder, f"{name}.{end}", data)
+    if not end.endswith((".gz", ".zst")):
+        return count
+    sound = put(folder, f"sound.{end}", SOUND).read_bytes()
+    for name, data in mutants(sound, seed, count):
+        (folder / f"in/{name}-packed.{end}").write_bytes(data)
+    return 2 * count + 1
 
 
 def scanned(job_file: Path) -> tuple[Scan, Any]:
