@@ -33,7 +33,7 @@ _GO_ON = "what is complete is saved, and the same command goes on from there"
 class Brakes:
     """The limits of a run, held against its progress all the time."""
 
-    def __init__(  # noqa: PLR0913, PLR0917  # the limits, and what each is held against
+    def __init__(
         self, limits: Limits, gpus: int, engines: int, progress: Progress, rows: float
     ) -> None:
         """Limits for a run that begins now.
