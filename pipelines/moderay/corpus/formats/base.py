@@ -18,7 +18,7 @@ BATCH_BYTES = 64 * 2**20
 
 # Beside the columns of a file in which rows cannot be read: why, null for the others. Such a row is
 # null in all columns.
-UNREADABLE = "\x00unreadable"
+UNREADABLE = "\x01unreadable"
 
 
 def kind_column(name: str) -> str:
@@ -26,7 +26,7 @@ def kind_column(name: str) -> str:
 
     In it stands what a value is in words, such as "a number"; null where it is a string or null.
     """
-    return f"\x00kind {name}"
+    return f"\x01kind {name}"
 
 
 class UnreadableError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
