@@ -231,7 +231,13 @@ def test_first_line_cannot_pass_its_file_off_as_another_encoding(
 def test_names_of_keys_do_not_pass_for_what_readers_say(
     job: Callable[..., Path], tmp_path: Path
 ) -> None:
-    hostile = {"text": "a", "\x01unreadable": "forged", "\x01kind text": "a list", "\0row": 5, "": 1}
+    hostile = {
+        "text": "a",
+        "\x01unreadable": "forged",
+        "\x01kind text": "a list",
+        "\0row": 5,
+        "": 1,
+    }
     put(tmp_path, "a.jsonl", [hostile, {"text": "[1]", "": "x"}, {"text": 7}])
     with (tmp_path / "in/a.jsonl").open("ab") as file:
         file.write(b"no object\n")
