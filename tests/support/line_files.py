@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from moderay.config.job_file import draft_job
@@ -192,8 +193,8 @@ def assert_verbatim(
         for start, rows in source.batches():
             numbers = pa.array(range(start, start + len(rows)), pa.int64())
             why = pa.StructArray.from_arrays([numbers], fields=list(WHY.type))
-            as_is.add(rows, [])
-            with_reasons.add(rows, [why])
+            as_is.add(rows, [], np.ones(len(rows), bool))
+            with_reasons.add(rows, [why], np.ones(len(rows), bool))
         as_is.close(always=True)
         with_reasons.close(always=True)
     assert decompressed(kept, shard).split(b"\n")[:-1] == list(lines), shard.name

@@ -310,7 +310,7 @@ def test_keys_are_added_behind_the_others(line: bytes, whole: bytes) -> None:
 VERDICTS = {
     "kept": Verdict(Status.OK, [0.75, 0.0, 0.25]),
     "removed": Verdict(Status.OK, [0.1, 0.0, 0.9]),
-    "held": Verdict(Status.EMPTY),
+    "held": Verdict(Status.INVALID),
 }
 
 
@@ -397,6 +397,10 @@ def test_filtered_lines_are_what_they_were_and_those_that_are_no_objects_stay_so
     tmp_path_factory, rows, end: str, unselected: Fate, verdicts: bool, gap: str, newline: bool
 ) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path_factory.mktemp("sift")
+    rows = [
+        ("held" if line in NO_OBJECTS and fate != "unselected" else fate, line)
+        for fate, line in rows
+    ]
     text = "".join(line + gap for _, line in rows).encode()
     file = put(folder, f"a.{end}", text if newline else text.rstrip(b"\r\n"))
     parts = sifted(folder, file, [fate for fate, _ in rows], unselected, verdicts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from moderay.corpus.ranges import Range
@@ -51,12 +52,13 @@ class Footer:
 class Part(Protocol):
     """A local file that grows by batches."""
 
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         """Append rows.
 
         Args:
             rows: As `Verbatim.batches` gives them.
             more: Values of the further columns, one array a column.
+            doubtful: Bool: which of the rows perhaps cannot be read, and so have no columns.
         """
 
     def close(self, always: bool = False) -> None:

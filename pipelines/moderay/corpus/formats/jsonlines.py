@@ -231,10 +231,10 @@ class _LinePart:
         self._codec = codec
         self._stream: Any = None
 
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         if len(rows):
             whole = rows.column(0).to_pylist()
-            self._opened().write(b"".join(self._with(whole, more) if more else whole))
+            self._opened().write(b"".join(self._with(whole, more, doubtful) if more else whole))
 
     def close(self, always: bool = False) -> None:
         if always:
@@ -250,10 +250,14 @@ class _LinePart:
             self._stream = pa.output_stream(str(self._file), compression=self._codec)
         return self._stream
 
-    def _with(self, whole: Sequence[bytes], more: list[pa.Array]) -> Iterator[bytes]:
+    def _with(
+        self, whole: Sequence[bytes], more: list[pa.Array], doubtful: np.ndarray
+    ) -> Iterator[bytes]:
         frame: Any = pl.from_arrow(pa.Table.from_arrays(more, schema=self._more))
         added: list[bytes] = frame.write_ndjson().encode().splitlines()
-        no_objects = faults(lines(b"".join(whole)))
+        asked = np.flatnonzero(doubtful)
+        found = faults(lines(b"".join(whole[row] for row in asked))) if len(asked) else {}
+        no_objects = set(asked[list(found)].tolist())
         for row, (line, keys) in enumerate(zip(whole, added, strict=True)):
             if row in no_objects:
                 yield line
