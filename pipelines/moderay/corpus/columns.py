@@ -118,11 +118,12 @@ def _output_problems(job: Job, shard: str, schema: pa.Schema) -> Iterator[Proble
     """Carried columns that the first shard cannot give."""
     names = output_columns(job, schema)
     key = _columns_key(job)
+    known = set(schema.names)
     for name in dict.fromkeys(names):
         if job.output.columns != "all" and names.count(name) > 1:
             yield job.problem(key, f"output.columns names {name!r} twice")
     for name in dict.fromkeys(names):
-        if name not in schema.names:
+        if name not in known:
             message = f"output.columns: {shard} has no column {name!r}"
             yield job.problem(key, message, nearest(name, schema.names))
         elif not named_once(schema, name):
@@ -191,8 +192,9 @@ def content_problems(
 
 def _carried_problems(schema: pa.Schema, carried: pa.Schema, first: str) -> Iterator[Wrong]:
     """Against the first shard, which gives the output its schema."""
+    known = set(schema.names)
     for field in carried:
-        if field.name not in schema.names:
+        if field.name not in known:
             yield "input.path", f"no column {field.name!r}, which {first} has", _SCHEMA
         elif not named_once(schema, field.name):
             yield "input.path", f"two columns are named {field.name!r}", _SCHEMA

@@ -245,7 +245,8 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
         run.lease.epoch,
         start_board(),
     )
-    brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress)
+    rows = run.plan.rows_left * (checked.job.input.sample or 1)
+    brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress, rows)
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():

@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from moderay.corpus.formats.base import (
     BATCH_ROWS,
+    UNREADABLE,
     Footer,
     Format,
     Part,
     UnreadableError,
     Verbatim,
+    kind_column,
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
@@ -26,6 +28,7 @@ from moderay.corpus.formats.parquet import Parquet, bounded_batches
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
+    "UNREADABLE",
     "Footer",
     "Format",
     "NoType",
@@ -37,6 +40,7 @@ __all__ = [
     "format_of",
     "input_file",
     "is_input",
+    "kind_column",
     "label_file",
     "suffix",
 ]

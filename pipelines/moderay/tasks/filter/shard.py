@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
-from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
+from moderay.core.verdicts import DECISION, FLAGGED, ROW, Status, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
 from moderay.corpus.where import where_columns
@@ -243,6 +243,10 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
     others = np.setdiff1d(
         np.arange(len(rows)), positions, assume_unique=True
     )  # not selected for judging
+    # Invalid is what a row holds, and so under all policies.
+    status = structs(labels.column(rule.ids[0])).field("status")
+    doubtful = np.ones(len(rows), bool)
+    doubtful[positions] = pc.equal(status, Status.INVALID.value).to_numpy(zero_copy_only=False)
     for fate, mask in fates(rule.keep, labels).items():
         chosen = labels.filter(mask)
         mine = positions[mask.to_numpy(zero_copy_only=False)]
@@ -261,7 +265,8 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
                 pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)
             ]
             mine = np.sort(np.concatenate([mine, others]))
-        parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
+        chosen_rows = rows if len(mine) == len(rows) else rows.take(pa.array(mine))
+        parts[fate].add(chosen_rows, beside, doubtful[mine])
 
 
 def _beside(rule: FilterRule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
