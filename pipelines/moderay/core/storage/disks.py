@@ -59,10 +59,10 @@ def on_disk(folder: str | os.PathLike[str], needed: int | None = None) -> Iterat
     except OSError as error:
         if error.errno not in OF_THE_MACHINE:
             raise
-        told = DiskError(error.errno, error.strerror)
-        told.folder = os.fspath(folder)
-        told.needed = needed
-        raise told from error
+        located = DiskError(error.errno, error.strerror)
+        located.folder = os.fspath(folder)
+        located.needed = needed
+        raise located from error
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def exhausted(url: str, error: BaseException) -> ModerayError | None:
     """What to say where a machine met its limits.
 
     Args:
-        url: What was read or written, as it may be shown.
+        url: What was read or written, as it may be shown; empty where that is not known.
         error: What was raised.
 
     Returns:
@@ -99,10 +99,10 @@ def exhausted(url: str, error: BaseException) -> ModerayError | None:
         return None
     folder = _folder(url, error)
     host = os.uname().nodename
-    where = f"{folder or url} on {host}"
+    where = f"{folder or url or 'a disk'} on {host}"
     if error.errno in _FULL:
         needed = error.needed if isinstance(error, DiskError) else None
-        room = _room(folder, needed) if error.errno != errno.ENFILE else ""
+        room = _room(folder, needed) if folder and error.errno != errno.ENFILE else ""
         return NoRoomError(f"{where}: {_FULL[error.errno]}{room}; {_way_out(folder)}")
     if error.errno == errno.EROFS:
         return UserError(
@@ -138,8 +138,8 @@ def _folder(url: str, error: OSError) -> str:
 
 def _room(folder: str, needed: int | None) -> str:
     """How much of the folder's disk is free."""
-    while folder and not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+    while not os.path.isdir(folder) and (above := os.path.dirname(folder)) != folder:
+        folder = above
     try:
         disk = os.statvfs(folder)
     except OSError as error:
