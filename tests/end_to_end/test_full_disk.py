@@ -55,7 +55,7 @@ def shell(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
     def call(script: str) -> str:
         lines = [
-            f'run() {{ {sys.executable} -m moderay run "$@" {tmp_path}/job.yaml; echo "exit $?"; }}',
+            f'run() {{ {sys.executable} -m moderay run {tmp_path}/job.yaml; echo "exit $?"; }}',
             f"cd {tmp_path}",
             script,
         ]

@@ -35,9 +35,7 @@ def file(job: Callable[..., Path], tmp_path: Path) -> Path:
         rows = [f"row {shard} {i}" for i in range(ROWS // 6)]
         pq.write_table(pa.table({"text": rows}), tmp_path / f"in/{shard}.parquet")
     model = {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 16}, "replicas": 1}
-    return job(
-        {"default": ANSWER, "delay": {"mean_s": 0.25}}, unit={"rows": 10}, model=model
-    )
+    return job({"default": ANSWER, "delay": {"mean_s": 0.25}}, unit={"rows": 10}, model=model)
 
 
 def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:

@@ -75,7 +75,10 @@ def foreign_ray() -> Iterator[ForeignRay]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--num-cpus=2", "--include-dashboard=false", "--no-monitor", f"--port={port}"),
-        *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
+        *(
+            f"--dashboard-agent-listen-port={free_port()}",
+            f"--ray-client-server-port={free_port()}",
+        ),
         *("--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 * 2**20}"),
     ]
     process = subprocess.Popen(
@@ -91,7 +94,9 @@ def foreign_ray() -> Iterator[ForeignRay]:
         assert process.poll() is None, "".join(lines)
         yield ForeignRay(f"127.0.0.1:{port}", env, process)
     finally:
-        below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        below = (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        )
         for one in [process, *below]:
             with suppress(psutil.NoSuchProcess):
                 one.kill()

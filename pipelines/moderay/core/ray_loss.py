@@ -77,8 +77,9 @@ def cause(error: ray.exceptions.RayError) -> Exception:
             return below
         if isinstance(below, _FULL):
             return NoRoomError(
-                f"Ray's object store is full, and so is the disk it spills to: {first_line(below)}; "
-                f"make room below Ray's temporary folder (/tmp/ray as it comes): {_GO_ON}"
+                "Ray's object store is full, and so is the disk it spills to: "
+                f"{first_line(below)}; make room below Ray's temporary folder (/tmp/ray as it "
+                f"comes): {_GO_ON}"
             )
         if isinstance(below, _LOST):
             return RayLostError(_sentence(first_line(below)))

@@ -149,4 +149,3 @@ def _watch(parent: int) -> None:
 def whereabouts() -> str:
     """Of the process this is called in: its host and id."""
     return f"process {os.getpid()} on {os.uname().nodename}"
-

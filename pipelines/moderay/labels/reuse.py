@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from moderay.core.errors import UserError, first_line
 from moderay.core import ray_loss
+from moderay.core.errors import UserError, first_line
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import RemoteFile, canonical_url, filesystem, is_glob, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs

@@ -132,16 +132,17 @@ def test_full_device_is_known_whoever_writes(writer: str) -> None:
         else:
             LocalFileSystem().pipe_file(FULL, b"1")
 
-    with pytest.raises(NoRoomError, match="the disk is full"), plain_errors("s3://bucket/out"):
-        with on_disk("/dev"):
-            write()
+    full = pytest.raises(NoRoomError, match="the disk is full")
+    with full, plain_errors("s3://bucket/out"), on_disk("/dev"):
+        write()
 
 
 def test_scratch_disk_is_named_and_not_the_output(tmp_path: Path) -> None:
-    with pytest.raises(NoRoomError) as caught, plain_errors("s3://bucket/out"):
-        with scratch_folder() as folder, on_disk(folder):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert f"{folder} on " in str(caught.value) and "s3://bucket" not in str(caught.value)
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    full = pytest.raises(NoRoomError)
+    with full as caught, plain_errors("s3://a/out"), scratch_folder() as folder, on_disk(folder):
+        raise error
+    assert f"{folder} on " in str(caught.value) and "s3://" not in str(caught.value)
     assert "or have TMPDIR name another disk" in str(caught.value) and not folder.exists()
 
 
@@ -151,16 +152,16 @@ def test_no_folder_for_scratch_files_is_a_sentence(
     """As where every disk that Python tries is full or read-only."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
-    with pytest.raises(UserError, match="have TMPDIR name one"), plain_errors("s3://bucket/out"):
-        with scratch_folder():
-            pass
+    refused = pytest.raises(UserError, match="have TMPDIR name one")
+    with refused, plain_errors("s3://bucket/out"), scratch_folder():
+        pass
 
 
 def test_real_limit_on_file_sizes_reaches_the_person(tmp_path: Path) -> None:
     fs, path = filesystem(str(tmp_path / "out/a.json"))
-    with pytest.raises(UserError, match="`ulimit -f`"), plain_errors(str(tmp_path / "out")):
-        with file_size_limit(1000):
-            put_bytes(fs, path, bytes(5000), str(tmp_path / "out/_moderay/tmp"))
+    refused = pytest.raises(UserError, match="`ulimit -f`")
+    with refused, plain_errors(str(tmp_path / "out")), file_size_limit(1000):
+        put_bytes(fs, path, bytes(5000), str(tmp_path / "out/_moderay/tmp"))
     assert list((tmp_path / "out/_moderay/tmp").iterdir()) == []
 
 
@@ -199,9 +200,7 @@ def test_file_where_a_folder_must_be_is_the_persons_to_mend(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE])
-def test_nobody_tries_again_what_fails_again(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_tries_again_what_fails_again(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(retries._RETRYING, "sleep", pauses.append)
     error = OSError(number, os.strerror(number))
@@ -258,8 +257,8 @@ def test_full_store_is_told_as_full_and_asked_once(monkeypatch: pytest.MonkeyPat
     }.items():
         monkeypatch.setenv(name, value)
     fs, path = filesystem("s3://full/out/a.json")
-    with pytest.raises(NoRoomError, match="the store is full") as caught:
-        with plain_errors("s3://full/out"):
-            put_bytes(fs, path, b"{}", "s3://full/out/tmp")
+    full = pytest.raises(NoRoomError, match="the store is full")
+    with full as caught, plain_errors("s3://full/out"):
+        put_bytes(fs, path, b"{}", "s3://full/out/tmp")
     server.shutdown()
     assert "Please delete some" in str(caught.value) and pauses == []

@@ -90,16 +90,28 @@ def test_shipment_holds_what_the_job_names_here_and_no_secret(
     ("key", "sections"),
     [
         ("input.path", {"input": {"path": f"s3://me:{SECRET}@corpus/in", "content": "text"}}),
-        ("input.path", {"input": {"path": f"https://h/a?X-Amz-Signature={SECRET}", "content": "c"}}),
-        ("input.path.1", {"input": {"path": ["s3://a", f"az://a/b?se=1&sig={SECRET}"], "content": "c"}}),
-        ("output.path", {"output": {"path": f"https://host/out?AWSAccessKeyId=A&Signature={SECRET}"}}),
+        (
+            "input.path",
+            {"input": {"path": f"https://h/a?X-Amz-Signature={SECRET}", "content": "c"}},
+        ),
+        (
+            "input.path.1",
+            {"input": {"path": ["s3://a", f"az://a/b?se=1&sig={SECRET}"], "content": "c"}},
+        ),
+        (
+            "output.path",
+            {"output": {"path": f"https://host/out?AWSAccessKeyId=A&Signature={SECRET}"}},
+        ),
         ("reuse.0", {"reuse": [f"https://host/out?access_token={SECRET}"]}),
         ("filter.out", {"filter": {"keep": "NOT spam.violates", "out": f"s3://u:{SECRET}@b/out"}}),
         ("model.engine.hf_token", {"model": {"engine": {"hf_token": SECRET}}}),
         ("storage.s3.secret", {"storage": {"s3": {"secret": SECRET}}}),
         ("storage.secretAccessKey", {"storage": {"secretAccessKey": SECRET}}),
         ("storage.apikey", {"storage": {"apikey": SECRET}}),
-        ("storage.headers.Authorization", {"storage": {"headers": {"Authorization": f"Bearer {SECRET}"}}}),
+        (
+            "storage.headers.Authorization",
+            {"storage": {"headers": {"Authorization": f"Bearer {SECRET}"}}},
+        ),
         ("storage.headers.X-Api-Key", {"storage": {"headers": {"X-Api-Key": SECRET}}}),
         ("storage.sftp.password", {"storage": {"sftp": {"password": 271828}}}),
         ("storage.az.sas", {"storage": {"az": {"sas": SECRET}}}),
@@ -198,14 +210,16 @@ def test_nothing_that_is_sent_to_a_cluster_holds_a_secret_of_the_environment(
     files = {n: file for n, file in shipment.files.items() if not n.startswith("moderay/")}
     manifest = kuberay.manifests(shipment.job, files)
     assert len(client.sent) > 10 and any("exec python -m moderay run" in one for one in client.sent)
-    assert "${PLANTED_SECRET}" in manifest and any("${PLANTED_SECRET}" in one for one in client.sent)
+    assert "${PLANTED_SECRET}" in manifest and any(
+        "${PLANTED_SECRET}" in one for one in client.sent
+    )
     assert SECRET not in manifest and not any(SECRET in one for one in client.sent)
 
 
 @pytest.mark.parametrize(
     "log",
     [
-        "Traceback (most recent call last):\n  File ...\nModuleNotFoundError: No module named 'ray'",
+        "Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'ray'",
         "sh: 1: exec: python: not found",
         "bash: line 1: python: command not found",
         "Traceback ...\nRuntimeError: Version mismatch: The cluster was started with:\n"

@@ -156,4 +156,3 @@ def size_text(count: int) -> str:
     if count >= 1e9:
         return f"{count / 1e9:,.1f} GB"
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count:,} bytes"
-

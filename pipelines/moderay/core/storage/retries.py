@@ -38,7 +38,12 @@ _BROKEN = {
     "ServerDisconnectedError",
 }
 # Codes of S3 stores that are full; AWS's own never is.
-_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "EntityQuotaExceeded"}
+_FULL = {
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "QuotaExceeded",
+    "EntityQuotaExceeded",
+}
 # Answers, not failures, although they are OSErrors.
 _ANSWERS = (
     FileNotFoundError,
@@ -75,8 +80,8 @@ def is_passing(error: BaseException) -> bool:
         return False
     if is_full(error):
         return False
-    if (status := _status(error)) is not None:
-        return status >= 500 or status in (408, 429)
+    if answer := _answer(error):
+        return _status(answer) >= 500 or _status(answer) in (408, 429)
     return isinstance(error, OSError) or any(
         kind.__name__ in _BROKEN for kind in type(error).__mro__
     )
@@ -84,21 +89,19 @@ def is_passing(error: BaseException) -> bool:
 
 def is_full(error: BaseException) -> bool:
     """Whether a store answered that nothing more fits, or may be kept, there."""
-    known = error if _answer(error) else error.__cause__  # s3fs hands on botocore's as its cause
-    answer = _answer(known) if known is not None else {}
+    answer = _answer(error) or _answer(error.__cause__)  # botocore's, which s3fs hands on as cause
     code = answer.get("Error", {}).get("Code")
-    return code in _FULL or (known is not None and _status(known) == HTTPStatus.INSUFFICIENT_STORAGE)
+    return code in _FULL or _status(answer) == HTTPStatus.INSUFFICIENT_STORAGE
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of botocore's ClientError; None where it is something else."""
-    answer = _answer(error)
-    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if answer else None
-
-
-def _answer(error: BaseException) -> Mapping[str, Any]:
+def _answer(error: BaseException | None) -> Mapping[str, Any]:
+    """What a store answered, of botocore's ClientError; nothing of other errors."""
     answer = getattr(error, "response", None)
     return answer if isinstance(answer, Mapping) else {}
+
+
+def _status(answer: Mapping[str, Any]) -> int:
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _record(state: RetryCallState) -> None:

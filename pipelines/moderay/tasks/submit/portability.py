@@ -59,7 +59,10 @@ def _secret_problems(key: str, value: str) -> Iterator[tuple[str, str]]:
     if shown(value) != value:
         yield "user and password in a URL would lie on the cluster in clear", _ENVIRONMENT
     elif _has_signed_query(value):
-        yield "the signature or key in a URL's query would lie on the cluster in clear", _ENVIRONMENT
+        yield (
+            "the signature or key in a URL's query would lie on the cluster in clear",
+            _ENVIRONMENT,
+        )
     in_storage = key.startswith("storage.")
     if not in_storage and not key.startswith("model.engine."):
         return
