@@ -20,9 +20,11 @@ from moderay.core.storage.disks import OF_THE_MACHINE
 
 # Seconds between two looks at Ray, and for which an answer is waited.
 LOOK_S = 1.0
-# Seconds for which the head may be away: one with a store of its own comes back. After 60, Ray
-# would end this process itself, and not in good order.
+# Seconds for which a head on another machine may be away: one with a store of its own comes back.
+# After 60, Ray would end this process itself, and not in good order. A head on this machine that is
+# gone does not come back under a run.
 AWAY_S = 30.0
+GONE_S = 3.0
 
 # Nodes, workers and objects that Ray gave up on, and Ray itself.
 _LOST = (
@@ -65,7 +67,7 @@ def ray_errors() -> Iterator[None]:
         if isinstance(error, ray.exceptions.RayError):
             raise cause(error) from error
         # Whatever is raised over a Ray that is not there comes of that.
-        if (gone := _gone(0.0)) is not None:
+        if (gone := _gone(at_once=True)) is not None:
             raise RayLostError(_sentence(gone)) from error
         raise
 
@@ -125,16 +127,20 @@ def wait(calls: Sequence[Any], count: int, timeout: float | None = None) -> list
 
 def assert_there() -> None:
     """Raises `RayLostError` where the Ray that this process is connected to is gone."""
-    if (gone := _gone(AWAY_S)) is not None:
+    if (gone := _gone()) is not None:
         raise RayLostError(_sentence(gone))
 
 
-def _gone(patience: float) -> str | None:
-    """What of Ray has been gone for longer than `patience` seconds; None where nothing has."""
+def _gone(at_once: bool = False) -> str | None:
+    """What of Ray is gone; None where all of it is there, or may come back.
+
+    Args:
+        at_once: Something has failed already: nothing is expected to come back.
+    """
     if not ray.is_initialized():
         return None
     context = ray.get_runtime_context()
-    return _connection(context.gcs_address, context.get_node_id()).gone(patience)
+    return _connection(context.gcs_address, context.get_node_id()).gone(at_once)
 
 
 class _Connection:
@@ -143,24 +149,23 @@ class _Connection:
     def __init__(self, head: str, raylet: str | None) -> None:
         self._head = head
         self._raylet = raylet
+        is_here = raylet is not None and _host(raylet) == _host(head)
+        self._patience = GONE_S if is_here else AWAY_S
         self._looked = time.monotonic()
         self._answered = self._looked
 
-    def gone(self, patience: float) -> str | None:
-        """Which of them is gone; they are looked at once in `LOOK_S`, or at once for no patience.
-
-        A raylet that is gone never comes back; a head may.
-        """
+    def gone(self, at_once: bool) -> str | None:
+        """Which of them is gone. They are looked at once in `LOOK_S`, if not `at_once`."""
         now = time.monotonic()
-        if patience and now - self._looked < LOOK_S:
+        if not at_once and now - self._looked < LOOK_S:
             return None
         self._looked = now
         if self._raylet is not None and isinstance(_refusal(self._raylet), ConnectionRefusedError):
             return f"its raylet on this machine, {self._raylet}, is gone"
         if _refusal(self._head) is None:
             self._answered = now
-        elif (away := now - self._answered) >= patience:
-            return f"its head at {self._head} has not answered for {away:.0f} s"
+        elif at_once or now - self._answered > self._patience:
+            return f"its head at {self._head} has not answered for {now - self._answered:.0f} s"
         return None
 
 
@@ -173,11 +178,15 @@ def _connection(head: str, node: str) -> _Connection:
     return _Connection(head, f"{raylet['NodeManagerAddress']}:{raylet['NodeManagerPort']}")
 
 
+def _host(address: str) -> str:
+    return address.rpartition(":")[0].strip("[]")
+
+
 def _refusal(address: str) -> OSError | None:
     """Why nobody takes connections there; None where somebody does, or it cannot be told."""
-    host, _, port = address.rpartition(":")
+    port = int(address.rpartition(":")[2])
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S).close()
+        socket.create_connection((_host(address), port), timeout=LOOK_S).close()
     except OSError as error:
         return None if error.errno in OF_THE_MACHINE else error
     return None
