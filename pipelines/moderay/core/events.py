@@ -83,9 +83,7 @@ def _to_stderr() -> logging.Handler:
 
 
 class _EventFile(logging.FileHandler):
-    """Events serve people and counters: where no more can be written, the run goes on, and says so
-    once.
-    """
+    """Events in a file; where no more can be written, the run goes on and says so once."""
 
     _is_full = False
 
