@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import errno
-import http.server
 import os
 import pickle
 import resource
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
 from fsspec.implementations.local import LocalFileSystem
+from support.endpoint import served_beside
 
 from moderay.core.errors import ModerayError, NoRoomError, UserError
 from moderay.core.storage import (
@@ -228,37 +228,26 @@ def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
         assert caught.value is error and exhausted(str(tmp_path), error) is None
 
 
-class _FullStore(http.server.BaseHTTPRequestHandler):
+async def full_store(request: web.Request) -> web.Response:
     """An S3 store that takes nothing more, as MinIO answers when its drives are full."""
-
-    def do_PUT(self) -> None:
-        self.server.puts += 1  # type: ignore[attr-defined]
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = b"<Error><Code>XMinioStorageFull</Code><Message>Please delete some</Message></Error>"
-        self.send_response(507)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
+    await request.read()
+    body = "<Error><Code>XMinioStorageFull</Code><Message>Please delete some</Message></Error>"
+    return web.Response(status=507, text=body, content_type="application/xml")
 
 
-def test_full_store_is_told_as_full_and_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _FullStore)
-    server.puts = 0  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def test_full_store_is_told_as_full_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(retries._RETRYING, "sleep", pauses.append)
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    fs, path = filesystem("s3://full/out/a.json")
     full = pytest.raises(NoRoomError, match="the store is full")
-    with full as caught, plain_errors("s3://full/out"):
-        put_bytes(fs, path, b"{}", "s3://full/out/tmp")
-    server.shutdown()
+    with served_beside(full_store) as url:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": url,
+        }.items():
+            monkeypatch.setenv(name, value)
+        fs, path = filesystem("s3://full/out/a.json")
+        with full as caught, plain_errors("s3://full/out"):
+            put_bytes(fs, path, b"{}", "s3://full/out/tmp")
     assert "Please delete some" in str(caught.value) and pauses == []
