@@ -61,11 +61,13 @@ def ray_errors() -> Iterator[None]:
     """
     try:
         yield
+    except ray.exceptions.RayError as error:  # first: one that a task raised is of ours as well
+        if (reason := cause(error)) is error:
+            raise
+        raise reason from error
     except ModerayError:
         raise
     except Exception as error:
-        if isinstance(error, ray.exceptions.RayError):
-            raise cause(error) from error
         # Whatever is raised over a Ray that is not there comes of that.
         if (gone := _gone(at_once=True)) is not None:
             raise RayLostError(_sentence(gone)) from error
@@ -75,6 +77,8 @@ def ray_errors() -> Iterator[None]:
 def cause(error: ray.exceptions.RayError) -> Exception:
     """What a person is told of an error of Ray's; the error itself where it is a bug."""
     for below in _chain(error):
+        if isinstance(below, ray.exceptions.RayTaskError):
+            continue  # it is of the class of what the task raised, too, and its text a traceback
         if isinstance(below, ModerayError):
             return below
         if isinstance(below, _FULL):
