@@ -75,7 +75,7 @@ def test_ray_that_goes_away_ends_the_run_in_one_sentence(
 ) -> None:
     if whose == "named":
         foreign: ForeignRay = request.getfixturevalue("foreign")
-        run = started(file, foreign.env | {"RAY_ADDRESS": foreign.address})
+        run = started(file, foreign.env | foreign.token | {"RAY_ADDRESS": foreign.address})
     else:
         run = started(file, os.environ | {"RAY_ADDRESS": "local"})
     until_saved(run, tmp_path, 2)
@@ -94,23 +94,25 @@ def test_ray_that_goes_away_ends_the_run_in_one_sentence(
     assert sum(map(len, labels(tmp_path / "out").values())) == ROWS
 
 
+def test_ray_that_wants_a_token_says_so(foreign: ForeignRay, file: Path) -> None:
+    run = started(file, foreign.env | {"RAY_ADDRESS": foreign.address})
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == 2 and "set RAY_AUTH_MODE=token" in shown, shown
+    assert len(shown.splitlines()) == 1, shown
+
+
 @pytest.mark.parametrize(
     ("address", "status", "text"),
     [
         ("127.0.0.1:{port}", 3, "is it running? Without RAY_ADDRESS, a run starts its own"),
         ("http://me:secret@127.0.0.1:{port}", 2, "HOST:PORT is wanted, such as HEAD:6379"),
-        ("auto", 3, "is it running? Without RAY_ADDRESS, a run starts its own"),
         ("nonsense", 3, "could not be joined at nonsense (RAY_ADDRESS)"),
     ],
 )
 def test_ray_that_cannot_be_joined_is_one_sentence(
-    address: str, status: int, text: str, file: Path, tmp_path: Path
+    address: str, status: int, text: str, file: Path
 ) -> None:
-    env = os.environ | {
-        "RAY_ADDRESS": address.format(port=free_port()),
-        "RAY_TMPDIR": str(tmp_path),
-    }
-    run = started(file, env)
+    run = started(file, os.environ | {"RAY_ADDRESS": address.format(port=free_port())})
     _, shown = run.communicate(timeout=120)
     assert run.returncode == status and text in shown, shown
     assert len(shown.splitlines()) == 1 and "secret" not in shown, shown

@@ -41,11 +41,13 @@ class ForeignRay:
     Attributes:
         address: Of its head.
         env: Where a process looks for a Ray of this machine, and finds this one.
+        token: Lets a process in that joins it by its address.
         process: Below which all of its processes run.
     """
 
     address: str
     env: dict[str, str]
+    token: dict[str, str]
     process: subprocess.Popen[str]
 
     def named(self, name: str) -> psutil.Process:
@@ -72,6 +74,7 @@ def foreign_ray() -> Iterator[ForeignRay]:
     port = free_port()
     env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     env |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token"}  # it is this user's, in the home folder
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--num-cpus=2", "--include-dashboard=false", "--no-monitor", f"--port={port}"),
@@ -92,7 +95,7 @@ def foreign_ray() -> Iterator[ForeignRay]:
             if "Ray runtime started" in line:
                 break
         assert process.poll() is None, "".join(lines)
-        yield ForeignRay(f"127.0.0.1:{port}", env, process)
+        yield ForeignRay(f"127.0.0.1:{port}", env, token, process)
     finally:
         below = (
             psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []

@@ -7,6 +7,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -22,6 +23,8 @@ from moderay.core.storage import exhausted, shown
 
 # Environment variable that names the Ray to join.
 ADDRESS = "RAY_ADDRESS"
+# Seconds for which a head that takes no connections is waited for.
+HEAD_S = 10.0
 # Characters that are kept of what Ray says.
 REASON_CHARS = 300
 # Seconds between two looks whether a worker's raylet still lives.
@@ -57,11 +60,12 @@ def start_ray() -> str:
             "HEAD:6379. A dashboard's is for `moderay submit --address`"
         )
     try:
+        _await_head(address)
         with _no_stderr():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _not_started(address, error) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    _silence_ray_data()
     gpus, cpus = resources()
     size = f"{cpus:g} CPUs" + (f", {gpus} GPUs" if gpus else "")
     if address == "local":
@@ -69,15 +73,47 @@ def start_ray() -> str:
     return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {size}"
 
 
+def _await_head(address: str) -> None:
+    """Wait a little for whoever takes connections there; Ray itself would wait for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        return
+    until = time.monotonic() + HEAD_S
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
+def _silence_ray_data() -> None:
+    """What it says on the terminal, tracebacks included; its file in Ray's session has it all."""
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
 def _not_started(address: str, error: Exception) -> ModerayError:
-    reason = " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__
+    """What to say where Ray could not be joined or started."""
     if (limit := exhausted(tempfile.gettempdir(), error)) is not None:
         return limit
-    if isinstance(error, ray.exceptions.AuthenticationError):
+    reasons = f"{error} {error.__cause__}"
+    if isinstance(error, ray.exceptions.AuthenticationError) or "AuthToken" in reasons:
         return UserError(
             f"the Ray at {address} ({ADDRESS}) lets nobody in without its token: set "
-            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH where the token is "
+            "not in ~/.ray/auth_token"
         )
+    reason = " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__
     if address == "local":
         return TryAgainError(f"Ray could not be started on this machine: {reason}")
     return TryAgainError(
