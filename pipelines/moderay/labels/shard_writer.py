@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
-from moderay.core.storage import RemoteFile, filesystem, get, put_file, remove, stamp
+from moderay.core.storage import RemoteFile, get, put_file, remove, stamp
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
@@ -124,7 +124,7 @@ def assert_unchanged(work: Publication) -> None:
     Raises:
         ShardFailedError: it has gone, or changed.
     """
-    now = stamp(*filesystem(work.shard.url, work.storage))
+    now = stamp(*work.shard.located(work.storage))
     if now is None:
         raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
@@ -268,7 +268,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    fs, path = filesystem(shard.url, work.storage)
+    fs, path = shard.located(work.storage)
     start = 0
     try:
         for table in format_of(shard.url).tables(fs, path, work.columns.names, shard.schema):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -42,6 +43,7 @@ _ANSWERS = (
     PermissionError,
     IsADirectoryError,
     NotADirectoryError,
+    io.UnsupportedOperation,
 )
 
 

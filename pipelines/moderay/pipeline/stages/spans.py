@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
-from moderay.core.storage import filesystem
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
@@ -70,7 +69,7 @@ class RowStream:
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:
         """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
-        fs, path = filesystem(shard.url, job.storage)
+        fs, path = shard.located(job.storage)
         average = max(1, shard.content_bytes // max(1, shard.rows))
         step = max(1, min(8192, 16 * 2**20 // average))
         self._tables = format_of(shard.url).tables(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
-from moderay.core.storage import RemoteFile, filesystem, plain_errors
+from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
@@ -159,7 +159,7 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
 
 
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
-    fs, path = filesystem(shard.url, checked.job.storage)
+    fs, path = shard.located(checked.job.storage)
     form = format_of(shard.url)
     with plain_errors(shard.url):
         names = form.names(fs, path) if shard.schema is None else shard.schema.names
@@ -184,7 +184,7 @@ def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
 def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
     """The contents of those rows, the chosen share of them."""
     rows, violates = truth
-    fs, path = filesystem(shard.url, checked.job.storage)
+    fs, path = shard.located(checked.job.storage)
     wanted = read_columns(checked.job)
     try:
         start = 0
