@@ -150,14 +150,14 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
         info: dict[str, Any] = fs.info(path)
     except FileNotFoundError as error:
         cause = error.__cause__
-        if cause is None:
+        if cause is None or not is_web(fs):
             raise
         raise _web_answer(cause) or OSError(first_line(cause)) from cause
     return info
 
 
 # Answers of the web that are no failures of the server; all others are taken for such.
-_WEB_ANSWERS = {
+_WEB_ANSWERS: dict[int, type[OSError]] = {
     HTTPStatus.NOT_FOUND: FileNotFoundError,
     HTTPStatus.GONE: FileNotFoundError,
     HTTPStatus.UNAUTHORIZED: PermissionError,
@@ -198,8 +198,11 @@ def file_size(info: Mapping[str, Any], path: str) -> int:
 
 # Names of a version in the details of fsspec's file systems. First what is of the bytes, then the
 # times of a change.
-_VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "sha", "mtime", "LastModified")
-_VERSIONS += ("Last-Modified", "last_modified", "modificationTime", "modify", "modified", "created")
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "sha"),
+    *("mtime", "LastModified", "Last-Modified", "last_modified", "modificationTime", "modify"),
+    *("modified", "created"),
+)
 
 
 def version(info: Mapping[str, Any]) -> str:

@@ -66,7 +66,11 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
 
 def _lies_over_another(kind: type) -> bool:
     """Whether a file system is made of another one's files, as a zip or a cache is."""
-    takes = [inspect.signature(base.__init__).parameters.keys() for base in kind.__mro__]
+    takes = [
+        inspect.signature(vars(base)["__init__"]).parameters.keys()
+        for base in kind.__mro__
+        if "__init__" in vars(base)
+    ]
     return any({"fo", "target_protocol"} & names for names in takes)
 
 

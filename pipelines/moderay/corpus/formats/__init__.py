@@ -6,7 +6,6 @@ A further format is a file beside this one, with what `base.Format` asks for, an
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 
 import pyarrow as pa
