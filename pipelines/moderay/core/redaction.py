@@ -7,7 +7,8 @@ import re
 # `user:password@` after `://`. A password may hold an `@`, and one of a store's keys a `/`, which
 # then makes a port that is no number of what stands before it.
 _USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|(?!arn:)[^/?#\s:@\[\]]+:(?!\d+(?:[/?#\s]|$))[^\s@]*@)")
-_QUERY = re.compile(r"\?([^?#\s\"'<>]*)")
+# Without the sign behind it in a sentence.
+_QUERY = re.compile(r"\?([^?#\s\"'<>]*[^?#\s\"'<>:,.;)\]])")
 # Words in the name of a parameter that make its value a secret.
 _SECRET = re.compile(
     r"(?:^|[^a-z])(?:sig|signature|token|secret|password|passwd|pwd|credentials?|auth|jwt|hmac"
