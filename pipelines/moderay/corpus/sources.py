@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -70,7 +69,6 @@ def list_source(url: str, job: Job) -> Source:
     fs, path = filesystem(url, job.storage)
     with plain_errors(url):
         named = _Named(url, fs, *_listed(fs, path, url))
-    real_folder = functools.cache(os.path.realpath)
     shards = []
     real = {}
     lost = {}
@@ -83,7 +81,7 @@ def list_source(url: str, job: Job) -> Source:
             lost[name] = why
         else:
             shards.append(_shard(named, file, name, info))
-            real[_canonical(fs, file, info, real_folder)] = shards[-1].url
+            real[_canonical(fs, file, info)] = shards[-1].url
     for path, why in named.listing.lost.items():
         name = named.below(path)
         may_hold_input = is_input(name) or "." not in posixpath.basename(name)
@@ -228,13 +226,8 @@ def _printable(name: str) -> str:
     return "/".join(map(storable, name.split("/")))
 
 
-def _canonical(
-    fs: Any, path: str, info: Mapping[str, Any], real_folder: Callable[[str], str]
-) -> str:
-    """As `canonical_url`; few folders have many files."""
+def _canonical(fs: Any, path: str, info: Mapping[str, Any]) -> str:
+    """As `canonical_url`."""
     if not is_local(fs):
         return canonical(fs, path)
-    if info.get("islink"):
-        return canonical(fs, os.path.realpath(path))
-    folder, name = os.path.split(path)
-    return canonical(fs, os.path.join(real_folder(folder), name))
+    return canonical(fs, info.get("real") or os.path.realpath(path))

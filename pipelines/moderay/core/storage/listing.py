@@ -28,7 +28,8 @@ class Listing:
     """Files of a store.
 
     Attributes:
-        files: Their details by path: `size` where the store knows it, and `islink`.
+        files: Their details by path: `size` where the store knows it, and on this machine `real`,
+            the path without links.
         others: Paths of what is neither file nor folder, of links back to a folder above, and,
             with a slash at the end, of folders that are not looked into.
         lost: By path of what may hold files and cannot be looked into: why.
@@ -148,7 +149,7 @@ class _Walk:
             if self.enters(path):
                 self._follow(entry, path, above)
         elif entry.is_file():
-            self.listing.files[path] = _details(entry, path)
+            self.listing.files[path] = _details(entry, path, above[-1])
         elif entry.is_symlink() and not os.path.exists(path):
             self.listing.lost[path] = f"a link to {os.readlink(path)}, which is not there"
         else:
@@ -156,9 +157,7 @@ class _Walk:
 
     def _follow(self, entry: os.DirEntry[str], path: str, above: tuple[str, ...]) -> None:
         """Take a folder for one to look into, unless there is a reason not to."""
-        real = f"{above[-1].rstrip('/')}/{entry.name}"
-        if entry.is_symlink():
-            real = os.path.realpath(path)
+        real = _real(entry, above[-1])
         if self._enter is not None and not self._enter(entry.name):
             self.listing.others.append(f"{path}/")
         elif real in above:
@@ -172,7 +171,13 @@ class _Walk:
             self._left.append((path, (*above, real)))
 
 
-def _details(entry: os.DirEntry[str], path: str) -> dict[str, Any]:
+def _real(entry: os.DirEntry[str], folder: str) -> str:
+    """An entry's real path, from that of its folder, which may be much shorter than its path."""
+    path = os.path.join(folder, entry.name)
+    return os.path.realpath(path) if entry.is_symlink() else path
+
+
+def _details(entry: os.DirEntry[str], path: str, folder: str) -> dict[str, Any]:
     """As fsspec's `info`, of the file that a link leads to."""
     status = entry.stat()
     return {
@@ -180,7 +185,7 @@ def _details(entry: os.DirEntry[str], path: str) -> dict[str, Any]:
         "type": "file",
         "size": status.st_size,
         "mtime": status.st_mtime,
-        "islink": entry.is_symlink(),
+        "real": _real(entry, folder),
     }
 
 
