@@ -151,8 +151,8 @@ def _reference(job: Job, kinds: _Kinds) -> int:
     """
     columns = {
         number: frozenset(
-            (field.name, field.type)
-            for field in schema
+            (field.name, field.type, times)
+            for field, times in _counted(schema)
             if job.output.columns == "all" or field.name in job.output.columns
         )
         for number, schema in kinds.firsts
@@ -164,6 +164,12 @@ def _reference(job: Job, kinds: _Kinds) -> int:
         return 0
     most = max(files, key=files.__getitem__)
     return next(number for number, own in columns.items() if own == most)
+
+
+def _counted(schema: pa.Schema) -> Iterator[tuple[pa.Field, int]]:
+    """Fields, and how many there are of their names."""
+    times = Counter(schema.names)
+    return ((field, times[field.name]) for field in schema)
 
 
 def _joined(messages: Iterable[str]) -> str:

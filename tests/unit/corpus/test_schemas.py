@@ -57,10 +57,10 @@ def test_where_half_of_the_files_are_odd_the_job_is_refused(
 ) -> None:
     table, why = ODD[kind]
     for number in range(4):
-        put(tmp_path, f"{number}.parquet", USUAL if number % 2 else table)
+        put(tmp_path, f"{number}.parquet", table if number % 2 else USUAL)
     with pytest.raises(Problems) as caught:
         scan(job())
-    assert kind == "no column" or why in str(caught.value) or "but string in" in str(caught.value)
+    assert why in str(caught.value)
 
 
 def test_file_that_where_or_rules_cannot_be_held_against_is_odd(
