@@ -171,8 +171,9 @@ def run(
 ) -> Outcome:
     """Label what is selected and not published yet, as `moderay run` does.
 
-    Ray is started where none is; a cluster's is taken from `RAY_ADDRESS`. What is saved when a run
-    ends early is not judged again: the same call goes on from there.
+    It uses the Ray that this process is connected to, else the one that `RAY_ADDRESS` names, else
+    one of its own. What is saved when a run ends early is not judged again: the same call goes on
+    from there.
 
     Args:
         job: a job file's path, or a `Job`.

@@ -96,6 +96,14 @@ class StoppedError(ModerayError):
         self.exit_status = exit_status
 
 
+class NoRoomError(StoppedError):
+    """A disk or a quota is full: after somebody made room, the same command goes on."""
+
+    def __init__(self, message: str) -> None:
+        """`message`: where, and how much is free."""
+        super().__init__(message, 3)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong in a file a person wrote.

@@ -7,7 +7,6 @@ the units. A task that dies at any point is simply run again.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,16 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
-from moderay.core.storage import RemoteFile, get, put_file, remove, stamp
+from moderay.core.storage import (
+    RemoteFile,
+    get,
+    machine_fault,
+    on_disk,
+    put_file,
+    remove,
+    scratch_folder,
+    stamp,
+)
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
@@ -140,11 +148,12 @@ def _write(
     old: Sequence[tuple[str, str]],
 ) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        file = Path(folder) / "labels.parquet"
+    with scratch_folder() as folder:
+        file = folder / "labels.parquet"
         # Of a shard that was published before, also what this run judged.
         tally = ShardTally(work.rules, work.epoch if old else None)
-        _to_local(file, work, batches, tally)
+        with on_disk(folder):
+            _to_local(file, work, batches, tally)
         marker = _marker(work, tally)
         _verify(file, work, marker.rows)
         assert_epoch(layout, work.epoch)
@@ -275,6 +284,8 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
             yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
             start += len(table)
     except (pa.ArrowException, OSError) as error:
+        if (fault := machine_fault(shard.url, error)) is not None:
+            raise fault from error
         raise ShardFailedError(
             f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
         ) from error

@@ -96,17 +96,3 @@ def test_column_that_is_added_later_changes_nothing_and_is_named(
     found = scan(job())
     assert found.columns.names == ["text", "n"] and len(found.shards) == 10
     assert found.notes == ("columns not carried, as not every file has them: added",)
-
-
-def test_json_files_have_no_odd_neighbour_either(job: MakeJob, tmp_path: Path) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for number in range(6):
-        n = '"x"' if number == 0 else number
-        (folder / f"{number}.jsonl").write_text(f'{{"text": "a", "n": {n}}}\n')
-    (folder / "6.jsonl").write_text('{"text": "a"}\n')
-    found = scan(job())
-    assert [name for name, _ in found.unreadable][0] == "0.jsonl"
-    assert [shard.file for shard in found.shards][:5] == [f"{i}.jsonl" for i in range(1, 6)]
-    assert found.columns.field("n").type == pa.int64()
-    assert len(found.shards) == 6

@@ -1,10 +1,12 @@
 """Storage of any kind by URL: what the rest of the package uses of it.
 
 `urls` finds the file system, `retries` is patient with it, `listing` says what there is, `files`
-reads and writes, `failures` says what a failure means for the person who runs the job.
+reads and writes, `disks` knows what this machine may run out of, `failures` says what a failure
+means for the person who runs the job.
 """
 
-from moderay.core.storage.failures import no_credentials, plain_errors
+from moderay.core.storage.disks import exhausted, on_disk, scratch_folder
+from moderay.core.storage.failures import machine_fault, no_credentials, plain_errors
 from moderay.core.storage.files import (
     HASHED,
     RemoteFile,
@@ -44,6 +46,7 @@ __all__ = [
     "content_version",
     "create",
     "details",
+    "exhausted",
     "file_size",
     "filesystem",
     "get",
@@ -55,14 +58,17 @@ __all__ = [
     "list_glob",
     "listed_file",
     "listed_url",
+    "machine_fault",
     "names_below",
     "no_credentials",
+    "on_disk",
     "patiently",
     "plain_errors",
     "put_bytes",
     "put_file",
     "read",
     "remove",
+    "scratch_folder",
     "shown",
     "stamp",
     "version",

@@ -7,12 +7,13 @@ import io
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from http import HTTPStatus
 from typing import Any
 
 from moderay.core.errors import first_line
 from moderay.core.redaction import shown
+from moderay.core.storage.disks import on_disk
 from moderay.core.storage.retries import patiently
 from moderay.core.storage.urls import is_local, is_web
 
@@ -26,28 +27,35 @@ _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
-    with _whole(fs, path, scratch) as target:
+    with _whole(fs, path, scratch, len(data)) as target:
         patiently(fs, lambda: fs.pipe_file(target, data))
 
 
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to `path`, where it appears as a whole; `scratch` as above."""
     options = {} if is_local(fs) else {"chunksize": PART_BYTES}
-    with _whole(fs, path, scratch) as target:
+    with _whole(fs, path, scratch, os.path.getsize(local)) as target:
         patiently(fs, lambda: fs.put_file(local, target, **options))
 
 
 @contextmanager
-def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
-    """Where to write a file that then appears at `path`, complete."""
+def _whole(fs: Any, path: str, scratch: str, size: int) -> Iterator[str]:
+    """Where to write a file of so many bytes that then appears at `path`, complete."""
     if _is_atomic(fs):
         yield path
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
-    fs.makedirs(scratch, exist_ok=True)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    yield aside
-    fs.mv(aside, path)
+    with on_disk(scratch, size) if is_local(fs) else nullcontext():
+        fs.makedirs(scratch, exist_ok=True)
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        try:
+            yield aside
+        except OSError:
+            # On a full disk, half a file would be in the way of whoever makes room.
+            with suppress(OSError):
+                fs.rm_file(aside)
+            raise
+        fs.mv(aside, path)
 
 
 def _is_atomic(fs: Any) -> bool:
@@ -88,7 +96,7 @@ def _create_local(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     aside = f"{path}.{uuid.uuid4().hex}"
     try:
-        with open(aside, "xb") as file:
+        with on_disk(os.path.dirname(path), len(data)), open(aside, "xb") as file:
             file.write(data)
         os.link(aside, path)  # whole, and only if there is none
     finally:

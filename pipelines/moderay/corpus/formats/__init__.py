@@ -6,18 +6,19 @@ A further format is a file beside this one, with what `base.Format` asks for, an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from moderay.corpus.formats.base import (
     BATCH_ROWS,
+    UNREADABLE,
     Footer,
     Format,
     Part,
     UnreadableError,
     Verbatim,
+    kind_column,
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
@@ -27,6 +28,7 @@ from moderay.corpus.names import storable
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
+    "UNREADABLE",
     "Footer",
     "Format",
     "NoType",
@@ -38,6 +40,7 @@ __all__ = [
     "format_of",
     "input_file",
     "is_input",
+    "kind_column",
     "label_file",
     "suffix",
 ]
@@ -109,12 +112,8 @@ def common(files: Sequence[tuple[str, pa.Schema]]) -> list[pa.Schema]:
         files: URL and schema of each, as it is by itself.
     """
     kinds = [type(format_of(url)) for url, _ in files]
-    counts = Counter(schema for _, schema in files)
-    # What most files have comes first: where types differ, the first one's is that of a file that
-    # has no value to show.
-    order = sorted(range(len(files)), key=lambda i: -counts[files[i][1]])
     schemas: dict[int, pa.Schema] = {}
     for kind in dict.fromkeys(kinds):
-        of_kind = [i for i in order if kinds[i] is kind]
+        of_kind = [i for i, other in enumerate(kinds) if other is kind]
         schemas |= zip(of_kind, kind.common([files[i][1] for i in of_kind]), strict=True)
     return [schemas[i] for i in range(len(files))]

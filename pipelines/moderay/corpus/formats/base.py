@@ -16,6 +16,18 @@ from moderay.corpus.ranges import Range
 BATCH_ROWS = 65_536
 BATCH_BYTES = 64 * 2**20
 
+# Beside the columns of a file in which rows cannot be read: why, null for the others. Such a row is
+# null in all columns.
+UNREADABLE = "\x00unreadable"
+
+
+def kind_column(name: str) -> str:
+    """Beside a column of values of different kinds, read as text.
+
+    In it stands what a value is in words, such as "a number"; null where it is a string or null.
+    """
+    return f"\x00kind {name}"
+
 
 class UnreadableError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
     """What a file holds is not of its format; that a store does not give it is an OSError."""
@@ -114,6 +126,9 @@ class Format(Protocol):
         groups: Range | None = None,
     ) -> Iterator[pa.Table]:
         """A file's rows in order, in bounded pieces.
+
+        `UNREADABLE` and `kind_column` stand beside the columns, where the file needs them: in all
+        its pieces or in none.
 
         Args:
             fs: Its file system.

@@ -7,7 +7,6 @@ and then the marker says that the shard is done.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,15 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile, listed_file, put_file, remove, stamp
+from moderay.core.storage import (
+    RemoteFile,
+    listed_file,
+    on_disk,
+    put_file,
+    remove,
+    scratch_folder,
+    stamp,
+)
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
@@ -129,11 +136,12 @@ def sift(work: Sifting) -> None:
     if wrong := changed(work.marker, work.shard, work.storage):
         raise ShardFailedError(wrong)
     layout, fs = work.out, work.out.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        done = _to_local(work, Path(folder))
+    with scratch_folder() as folder:
+        with on_disk(folder):
+            done = _to_local(work, folder)
         assert_epoch(layout, work.epoch)
         for fate in FATES:
-            if (file := Path(folder) / fate).is_file():
+            if (file := folder / fate).is_file():
                 put_file(fs, str(file), work.path(fate), layout.private("tmp"))
             else:
                 remove(fs, work.path(fate))  # of another rule
