@@ -144,7 +144,7 @@ def test_output_behind_a_link_in_the_input_is_refused(
     (tmp_path / "in/link").symlink_to(tmp_path / "labels")
     file = job(input={"path": path, "content": "text"}, output={"path": "labels/x"})
     if path == "in":
-        with pytest.raises(Problems, match="the output .* lies inside the input"):
+        with pytest.raises(Problems, match=r"the output .* lies inside the input"):
             scan(file)
     else:
         assert names(scan(file)) == ["a.parquet"]
@@ -238,7 +238,7 @@ def test_files_of_one_label_file_are_left_out_and_named_unless_there_are_no_othe
     for name in ("b.jsonl", "b.ndjson"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_text('{"text": "a"}\n')
-    with pytest.raises(Problems, match="would share the label file b.parquet"):
+    with pytest.raises(Problems, match=r"would share the label file b\.parquet"):
         scan(job())
     put(tmp_path / "in/a.parquet")
     found = scan(job())
