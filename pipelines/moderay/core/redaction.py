@@ -11,8 +11,8 @@ _USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|(?!arn:)[^/?#\s:@\[\]]+:(?!\d+(?:[/?#
 _QUERY = re.compile(r"\?([^?#\s\"'<>]*[^?#\s\"'<>:,.;)\]])")
 # Words in the name of a parameter that make its value a secret.
 _SECRET = re.compile(
-    r"(?:^|[^a-z])(?:sig|signature|token|secret|password|passwd|pwd|credentials?|auth|jwt|hmac"
-    r"|authorization|session|api_?key|access_?key(?:_?id)?|access_?id|account_?key)(?:$|[^a-z])"
+    r"(?:^|[^a-z])(?:sig|signature|sas|token|secret|password|passwd|pwd|passphrase|credentials?|auth|jwt|hmac"
+    r"|authorization|cookie|session|api_?key|access_?key(?:_?id)?|access_?id|account_?key)(?:$|[^a-z])"
     r"|^key$"
 )
 # What stands beside a signature and changes with it: of AWS, Google, Azure and CloudFront.

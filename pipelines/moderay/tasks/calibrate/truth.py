@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
-from moderay.core.storage import RemoteFile, plain_errors
+from moderay.core.storage import RemoteFile, plain_errors, shown
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
@@ -83,7 +83,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
         for shard in shards
         for part in _of_shard(checked, shard, _verdicts(layout, shard, policy, judge), share)
     ]
-    return _together(parts, keys.pop(), f"verdicts of {judge} in {url}")
+    return _together(parts, keys.pop(), f"verdicts of {judge} in {shown(url)}")
 
 
 def _published(layout: Layout) -> dict[str, ShardMarker]:
