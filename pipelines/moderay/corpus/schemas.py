@@ -15,6 +15,7 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.corpus.columns import content_problems, output_columns
 from moderay.corpus.formats import NoType
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import plain_type
 from moderay.corpus.where import (
     EACH_ROW,
     File,
@@ -69,9 +70,7 @@ def check_columns(job: Job, files: Sequence[File], policy_ids: Sequence[str]) ->
     first, reference = files[_reference(job, kinds)]
     names = output_columns(job, reference)
     fields = {
-        name: reference.field(name).remove_metadata()
-        for name in names
-        if named_once(reference, name)
+        name: _carried_field(reference.field(name)) for name in names if named_once(reference, name)
     }
     problems = [
         *_output_problems(job, first.file, reference),
@@ -151,7 +150,7 @@ def _reference(job: Job, kinds: _Kinds) -> int:
     """
     columns = {
         number: frozenset(
-            (field.name, field.type, times)
+            (field.name, plain_type(field.type), times)
             for field, times in _counted(schema)
             if job.output.columns == "all" or field.name in job.output.columns
         )
@@ -237,7 +236,7 @@ def _carried_problems(
             yield "input.path", f"no column {field.name!r}, which {first} has", _SCHEMA
         elif not named_once(schema, field.name):
             yield "input.path", f"two columns are named {field.name!r}", _SCHEMA
-        elif (kind := schema.field(field.name).type) != field.type:
+        elif (kind := plain_type(schema.field(field.name).type)) != field.type:
             message = f"column {field.name!r} is {kind}, but {field.type} in {first}"
             yield "input.path", message, _SCHEMA
 
@@ -256,6 +255,10 @@ def _where_check(job: Job) -> tuple[list[Check], list[Problem]]:
         message = "where does not look at one row's columns"
         return [], [job.problem("input.where", message, EACH_ROW)]
     return [lambda shard, schema: where_wrong(expression, names, shard, schema)], []
+
+
+def _carried_field(field: pa.Field) -> pa.Field:
+    return field.remove_metadata().with_type(plain_type(field.type))
 
 
 def _nullable(schema: pa.Schema, name: str) -> bool:

@@ -32,6 +32,7 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, stru
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.labels.decisions import decide, flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
@@ -203,7 +204,13 @@ def _to_local(
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except pa.ArrowNotImplementedError as error:  # of some types, Arrow reads and no more
+                raise ShardFailedError(
+                    f"{work.shard.file}: its carried columns cannot be written: "
+                    f"{first_line(error)}; leave them out with output.columns"
+                ) from None
             tally.add(table)
 
 
@@ -236,9 +243,7 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
         positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
-            wanted = (
-                carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
-            )
+            wanted = rows_at(carried, positions[:count] - start) if len(work.columns) else carried
             yield pa.Table.from_arrays(
                 [*wanted.columns, *held.slice(0, count).columns], schema=work.schema
             )

@@ -16,6 +16,7 @@ from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import UNREADABLE, format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import without_views
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.reuse import ReadAlong
@@ -115,6 +116,7 @@ def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[C
 
     Of a row that cannot be read nobody knows what `where` would say: it is among them.
     """
+    table = without_views(table)
     if job.input.where:
         frame: Any = pl.from_arrow(table)
         chosen = frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()

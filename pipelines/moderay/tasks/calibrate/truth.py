@@ -22,6 +22,7 @@ from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at, without_views
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.records import ShardMarker
@@ -190,7 +191,7 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
         start = 0
         for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, rows=STEP):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
-            table = batch.take(pa.array(rows[low:high] - start))
+            table = rows_at(without_views(batch), rows[low:high] - start)
             for name, value in shard.partitions:
                 if name in wanted:
                     table = table.append_column(name, pa.array([value] * len(table)))

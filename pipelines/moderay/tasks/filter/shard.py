@@ -33,6 +33,7 @@ from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
@@ -284,7 +285,7 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
                 pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)
             ]
             mine = np.sort(np.concatenate([mine, others]))
-        parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
+        parts[fate].add(rows_at(rows, mine), beside)
 
 
 def _beside(rule: FilterRule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
