@@ -109,8 +109,12 @@ def run(
     if plan.manifest is not None and _is_finished(plan, prune):
         # A shard that has become unreadable since is named again; nothing is written.
         unreadable = dict(checked.scan.unreadable)
-        now = {"unreadable": unreadable, "failed": {}, "gone": tuple(plan.gone)}
-        now["complete"] = not unreadable
+        now = {
+            "unreadable": unreadable,
+            "failed": {},
+            "gone": tuple(plan.gone),
+            "complete": not unreadable,
+        }
         return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
     progress = progress or Progress(None)
     with (
