@@ -324,7 +324,8 @@ def filter(
             labelled(outcome)
         url = checked.job.output.path
         storage = checked.job.storage
-    finished = finished_labels(url, storage)
+    shards = () if checked is None else checked.scan.shards
+    finished = finished_labels(url, storage, shards)
     return filter_labels(finished, request, storage, filtered or (lambda shards, total: None))
 
 

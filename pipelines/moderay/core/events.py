@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import ModerayError, UserError, first_line, inert
+from moderay.core.redaction import shown
 
 _package = logging.getLogger("moderay")
 _events = logging.getLogger("moderay.events")
@@ -128,4 +129,4 @@ class _JsonLines(logging.Formatter):
         else:
             message = {"event": "message", "text": record.getMessage()}
         head = {"time": round(record.created, 1), "level": record.levelname.lower()}
-        return json.dumps({**head, **_run, **message}, default=str)
+        return shown(json.dumps({**head, **_run, **message}, default=str))

@@ -89,7 +89,8 @@ def cause(error: ray.exceptions.RayError) -> Exception:
             )
         if isinstance(below, _LOST):
             return RayLostError(_sentence(first_line(below)))
-    return error
+    unknown: Exception = error
+    return unknown
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

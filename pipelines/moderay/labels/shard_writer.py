@@ -20,7 +20,6 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import (
     RemoteFile,
-    filesystem,
     get,
     machine_fault,
     on_disk,
@@ -33,6 +32,7 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, stru
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.labels.decisions import decide, flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
@@ -133,7 +133,7 @@ def assert_unchanged(work: Publication) -> None:
     Raises:
         ShardFailedError: it has gone, or changed.
     """
-    now = stamp(*filesystem(work.shard.url, work.storage))
+    now = stamp(*work.shard.located(work.storage))
     if now is None:
         raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
@@ -204,7 +204,13 @@ def _to_local(
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except pa.ArrowNotImplementedError as error:  # of some types, Arrow reads and no more
+                raise ShardFailedError(
+                    f"{work.shard.file}: its carried columns cannot be written: "
+                    f"{first_line(error)}; leave them out with output.columns"
+                ) from None
             tally.add(table)
 
 
@@ -237,9 +243,7 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
         positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
-            wanted = (
-                carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
-            )
+            wanted = rows_at(carried, positions[:count] - start) if len(work.columns) else carried
             yield pa.Table.from_arrays(
                 [*wanted.columns, *held.slice(0, count).columns], schema=work.schema
             )
@@ -278,7 +282,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    fs, path = filesystem(shard.url, work.storage)
+    fs, path = shard.located(work.storage)
     start = 0
     try:
         for table in format_of(shard.url).tables(fs, path, work.columns.names, shard.schema):

@@ -108,7 +108,13 @@ def run(
     plan = make_plan(checked, replace, retry_failed)
     if plan.manifest is not None and _is_finished(plan, prune):
         # A shard that has become unreadable since is named again; nothing is written.
-        now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": tuple(plan.gone)}
+        unreadable = dict(checked.scan.unreadable)
+        now = {
+            "unreadable": unreadable,
+            "failed": {},
+            "gone": tuple(plan.gone),
+            "complete": not unreadable,
+        }
         return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
     progress = progress or Progress(None)
     with (

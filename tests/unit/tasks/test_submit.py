@@ -335,6 +335,7 @@ def test_preflight_loads_no_more_of_moderay_than_its_errors() -> None:
         "moderay",
         "moderay.core",
         "moderay.core.errors",
+        "moderay.core.redaction",
         "moderay.tasks",
         "moderay.tasks.submit",
         "moderay.tasks.submit.preflight",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ _ANSWERS = (
     PermissionError,
     IsADirectoryError,
     NotADirectoryError,
+    io.UnsupportedOperation,
 )
 
 

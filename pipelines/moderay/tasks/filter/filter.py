@@ -131,6 +131,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
             left.others(name),
             epoch,
             storage,
+            labels.shards.get(name),
         )
         for name in left.todo
     ]
@@ -187,7 +188,14 @@ class _Left:
 
 def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
     keys = {
-        name: digest([labels.layout.url, marker.source, labels.marker_names[name], marker.run])
+        name: digest(
+            [
+                shown(labels.layout.url),
+                shown(marker.source),
+                labels.marker_names[name],
+                marker.run,
+            ]
+        )
         for name, marker in labels.markers.items()
     }
     return _Left(

@@ -56,9 +56,10 @@ def _path_problems(key: str, value: str, folder: Path) -> Iterator[tuple[str, st
 
 def _secret_problems(key: str, value: str) -> Iterator[tuple[str, str]]:
     """Messages and hints."""
-    if shown(value) != value:
+    address = value.partition("?")[0]
+    if shown(address) != address:
         yield "user and password in a URL would lie on the cluster in clear", _ENVIRONMENT
-    elif _has_signed_query(value):
+    elif shown(value) != value or _has_signed_query(value):
         yield (
             "the signature or key in a URL's query would lie on the cluster in clear",
             _ENVIRONMENT,
