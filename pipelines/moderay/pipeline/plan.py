@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
-from moderay.core.storage import get, plain_errors, stamp
+from moderay.core.storage import get, plain_errors, shown, stamp
 from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
+from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.label_file import stored_digest
@@ -170,7 +171,6 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         left.subtract(checked.scan.shards, keys, retry_failed)
         if not replace:
             _assert_same_source(layout, left)
-    unreadable = [label_file(file) for file, _ in checked.scan.unreadable]
     outputs = (layout, *[output.layout for output in checked.reused])
     return Plan(
         layout,
@@ -180,7 +180,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         tuple(left.todo),
         tuple(left.done),
         dict(left.leftovers),
-        left.gone({*keys, *unreadable}),
+        left.gone(checked.scan),
         tuple(left.lost),
         tuple(left.moved),
         state.scratch,
@@ -353,25 +353,27 @@ class _Subtraction:
             LabelFile(number, shard.name, taken) for number, taken in enumerate(usable) if taken
         )
 
-    def gone(self, input_names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    def gone(self, scan: Scan) -> dict[str, tuple[str, ...]]:
         """The files of each shard that the input no longer has."""
-        here = {state_name(name) for name in input_names}
-        files = {
-            shard: (
-                self.layout.label(shard),
-                *[self.layout.marker(shard, name) for name in self.state.markers[shard]],
-            )
-            for shard in sorted(self.state.markers.keys() - set(input_names))
+        here = {state_name(shard.name) for shard in scan.shards}
+        here |= {state_name(label_file(file)) for file, _ in scan.unreadable}
+        units = {shard_name(name) or name: name for name in self.state.units if name not in here}
+        return {
+            shard: (*self._published_files(shard), *self._unit_files(units.get(shard, "")))
+            for shard in scan.gone({*self.state.markers, *units})
         }
-        for name in sorted(self.state.units.keys() - here):
-            shard = shard_name(name) or name
-            units = [
-                self.layout.private(f"units/{name}/{start}-{end}-{key}.arrow")
-                for key, ranges in self.state.units[name].items()
-                for start, end in ranges
-            ]
-            files[shard] = (*files.get(shard, ()), *units)
-        return files
+
+    def _published_files(self, shard: str) -> list[str]:
+        markers = [self.layout.marker(shard, name) for name in self.state.markers.get(shard, ())]
+        return [self.layout.label(shard), *markers] if markers else []
+
+    def _unit_files(self, name: str) -> list[str]:
+        """Of a shard by its name in the state."""
+        return [
+            self.layout.private(f"units/{name}/{start}-{end}-{key}.arrow")
+            for key, ranges in self.state.units.get(name, {}).items()
+            for start, end in ranges
+        ]
 
 
 def _retry_key(published: MarkerName) -> str:
@@ -430,7 +432,8 @@ def _assert_same_source(layout: Layout, left: _Subtraction) -> None:
     """A shard may have changed since; labels of a file elsewhere are another job's."""
     for work in left.todo:
         marker = left.markers.get(work.shard.name)
-        if marker is not None and marker.source != work.shard.url:
+        # As shown: markers of earlier versions have secrets in them, and signatures change.
+        if marker is not None and shown(marker.source) != shown(work.shard.url):
             raise UserError(
                 f"{layout.url} holds labels of another input ({work.shard.name} is of "
                 f"{marker.source}, and {work.shard.url} in this job): "
