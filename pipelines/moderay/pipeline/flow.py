@@ -29,7 +29,7 @@ from moderay.corpus.content import template_columns
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import SLOTS, Layout, slot
-from moderay.labels.lease import WHOLE, HeldError, Lease, Part, is_abandoned
+from moderay.labels.lease import WHOLE, HeldError, Lease, Part, is_abandoned, slots_of
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reuse import LabelFile, load
@@ -140,7 +140,7 @@ def run(
         ModerayError: What a person can mend.
     """
     plan = make_plan(checked, options.replace, options.retry_failed)
-    if plan.manifest is not None and _is_finished(plan, options.prune):
+    if plan.manifest is not None and _is_finished(plan, options):
         # A shard that has become unreadable since is named again; nothing is written.
         unreadable = dict(checked.scan.unreadable)
         now = {
@@ -213,9 +213,10 @@ def _together(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def _is_finished(plan: Plan, prune: bool) -> bool:
-    """Whether an earlier run has left nothing to do."""
-    is_left = plan.todo or plan.leftovers or plan.moved or (prune and plan.gone)
+def _is_finished(plan: Plan, options: RunOptions) -> bool:
+    """Whether earlier runs have left nothing to do: to judge in any part, to clean up in this."""
+    mine = plan.of(slots_of(options.part))
+    is_left = plan.todo or mine.leftovers or mine.moved or (options.prune and mine.gone)
     return (
         not is_left
         and plan.manifest is not None

@@ -47,8 +47,18 @@ class Publisher:
         """Publish a shard from its saved units; wait while there are too many tasks."""
         while len(self._pending) >= self._most:
             self.collect(wait=True)
+        publication = self.publication(work)
+        task = (
+            self._republish.remote(publication, work.old)
+            if work.redecide
+            else self._publish.remote(publication, units, work.old)
+        )
+        self._pending[task] = work.shard.name
+
+    def publication(self, work: Work) -> Publication:
+        """What publishing a shard needs."""
         job = self._checked.job
-        publication = Publication(
+        return Publication(
             self._plan.layout,
             work.shard,
             work.key,
@@ -61,12 +71,6 @@ class Publisher:
             self._run,
             job.storage,
         )
-        task = (
-            self._republish.remote(publication, work.old)
-            if work.redecide
-            else self._publish.remote(publication, units, work.old)
-        )
-        self._pending[task] = work.shard.name
 
     def collect(self, wait: bool = False) -> None:
         """Take in what has ended."""
@@ -89,10 +93,14 @@ class Publisher:
                 metrics.shard("failed")
                 event("shard failed", logging.WARNING, shard=shard, reason=first_line(raised))
                 continue
-            self._total.add(marker)
-            self._published.add(self._path(marker))
-            metrics.shard("published")
-            event("shard published", shard=shard, rows=marker.rows, flagged=marker.flagged)
+            self.add(marker)
+
+    def add(self, marker: ShardMarker) -> None:
+        """Take in a shard that is published."""
+        self._total.add(marker)
+        self._published.add(self._path(marker))
+        metrics.shard("published")
+        event("shard published", shard=marker.shard, rows=marker.rows, flagged=marker.flagged)
 
     def _path(self, marker: ShardMarker) -> str:
         name = marker_name(marker, self._keys[marker.shard], self._plan.decision)
