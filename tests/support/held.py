@@ -82,6 +82,7 @@ class Held:
         driver = self.started()
         driver.kill()
         driver.communicate()
+        time.sleep(3)  # Ray ends its engines, which go on until then
         self.hold.unlink()
 
     def assert_whole(self) -> None:
