@@ -29,7 +29,15 @@ from moderay.corpus.content import template_columns
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import SLOTS, Layout, slot
-from moderay.labels.lease import WHOLE, HeldError, Lease, Part, is_abandoned, slots_of
+from moderay.labels.lease import (
+    WHOLE,
+    HeldError,
+    Lease,
+    Part,
+    assert_held,
+    is_abandoned,
+    slots_of,
+)
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reuse import LabelFile, load
@@ -140,7 +148,7 @@ def run(
         ModerayError: What a person can mend.
     """
     plan = make_plan(checked, options.replace, options.retry_failed)
-    if plan.manifest is not None and _is_finished(plan, options):
+    if plan.manifest is not None and _is_finished(plan, bool(checked.scan.unreadable), options):
         # A shard that has become unreadable since is named again; nothing is written.
         unreadable = dict(checked.scan.unreadable)
         now = {
@@ -213,8 +221,11 @@ def _together(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def _is_finished(plan: Plan, options: RunOptions) -> bool:
-    """Whether earlier runs have left nothing to do: to judge in any part, to clean up in this."""
+def _is_finished(plan: Plan, unreadable: bool, options: RunOptions) -> bool:
+    """Whether earlier runs have left nothing to do, and say so.
+
+    To judge in any part, to clean up in this one.
+    """
     mine = plan.of(slots_of(options.part))
     is_left = plan.todo or mine.leftovers or mine.moved or (options.prune and mine.gone)
     return (
@@ -222,6 +233,7 @@ def _is_finished(plan: Plan, options: RunOptions) -> bool:
         and plan.manifest is not None
         and plan.manifest.status == "finished"
         and plan.manifest.shards == len(plan.done)
+        and (plan.manifest.complete or unreadable)
     )
 
 
@@ -308,7 +320,8 @@ class _Ended:
         """The manifest that follows another one, from all that is published now."""
         assert before is not None, "the run's own beginning is written"
         run, checked = self.run, self.run.checked
-        run.lease.assert_held()
+        # As the store has it: a driver that slept is woken before it has renewed its lease.
+        assert_held(run.plan.layout, run.lease.run)
         now = make_plan(checked, self.options.replace)
         others = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
         self.left = len(others)
