@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -285,10 +286,10 @@ def version(info: Mapping[str, Any]) -> str:
 
     Nothing where the store says neither.
     """
-    for name in _VERSIONS:
-        if info.get(name) is not None:
-            return str(info[name]).strip('"')
-    return ""
+    known = (info[name] for name in _VERSIONS if info.get(name) is not None)
+    first = next(known, "")
+    # Some stores list a time as a number, and say it of one file as a date.
+    return str(first.timestamp() if isinstance(first, datetime) else first).strip('"')
 
 
 # What begins the version of a file whose store says none.
