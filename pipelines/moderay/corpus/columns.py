@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import polars as pl
 import pyarrow as pa
 
 from moderay.config.job import Job
-from moderay.core.errors import Problem, first_line, nearest
+from moderay.core.errors import Problem, nearest
+from moderay.core.sql.refusal import SqlRefusedError
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import NoType
 from moderay.corpus.shard import Shard
 from moderay.corpus.where import (
-    EACH_ROW,
     File,
     Wrong,
     named_once,
-    row_by_row,
+    row_condition,
     where_columns,
     where_wrong,
 )
@@ -206,18 +205,11 @@ def _where_problems(job: Job, files: Sequence[File]) -> Iterator[Problem]:
     if not job.input.where:
         return
     try:
-        expression = pl.sql_expr(job.input.where)
-        names = where_columns(job.input.where)
-        alone = bool(names) and row_by_row(expression)
-    except pl.exceptions.PolarsError as error:
-        yield job.problem("input.where", f"where: {first_line(error)}")
+        condition = row_condition(job.input.where)
+    except SqlRefusedError as error:
+        yield job.problem("input.where", f"where: {error.reason}", error.hint)
         return
-    if not alone:
-        yield job.problem("input.where", "where does not look at one row's columns", EACH_ROW)
-        return
-    yield from _for_each(
-        job, files, lambda shard, schema: where_wrong(expression, names, shard, schema)
-    )
+    yield from _for_each(job, files, lambda shard, schema: where_wrong(condition, shard, schema))
 
 
 def _nullable(schema: pa.Schema, name: str) -> bool:

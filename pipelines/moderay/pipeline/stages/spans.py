@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
+from moderay.core.sql.row_expression import row_expression
 from moderay.core.storage import filesystem
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
@@ -113,10 +112,8 @@ def _cut(missing: Sequence[Range], low: int, high: int, step: int) -> tuple[Rang
 def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
     """The rows that `where` (null is no) and `sample` ask for, and their contents."""
     if job.input.where:
-        frame: Any = pl.from_arrow(table)
-        table = table.filter(
-            frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
-        )
+        values = row_expression(job.input.where).values(table)
+        table = table.filter(values.fill_null(False).to_arrow())
     all_contents = contents(table, job.input.content)
     if job.input.sample is None:
         return table, all_contents
