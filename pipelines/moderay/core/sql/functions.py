@@ -32,7 +32,7 @@ _SOME = Function(1, 20)
 FUNCTIONS: Mapping[str, Function] = {
     **dict.fromkeys(("ABS", "CEIL", "CEILING", "FLOOR", "SIGN", "SQRT", "CBRT"), _UNARY),
     **dict.fromkeys(("EXP", "LN", "LOG2", "LOG10", "LOG1P"), _UNARY),
-    **dict.fromkeys(("MOD", "DIV"), _BINARY),
+    "MOD": _BINARY,
     "ROUND": Function(1, 2, constant=(1,)),
     **dict.fromkeys(("COALESCE", "GREATEST", "LEAST"), _SOME),
     **dict.fromkeys(("NULLIF", "IFNULL"), _BINARY),
@@ -46,8 +46,8 @@ FUNCTIONS: Mapping[str, Function] = {
     **dict.fromkeys(("STARTS_WITH", "ENDS_WITH", "STRPOS"), Function(2, 2, constant=(1,))),
     "REGEXP_LIKE": Function(2, 3, constant=(1, 2)),
     "DATE_PART": Function(2, 2, constant=(0,)),
-    **dict.fromkeys(("ARRAY_LENGTH", "ARRAY_MIN", "ARRAY_MAX"), _UNARY),
-    **dict.fromkeys(("ARRAY_SUM", "ARRAY_MEAN", "ARRAY_LOWER", "ARRAY_UPPER"), _UNARY),
+    **dict.fromkeys(("ARRAY_LENGTH", "ARRAY_SUM", "ARRAY_MEAN"), _UNARY),
+    **dict.fromkeys(("ARRAY_LOWER", "ARRAY_UPPER"), _UNARY),
     **dict.fromkeys(("ARRAY_CONTAINS", "ARRAY_GET"), Function(2, 2, constant=(1,))),
 }
 
