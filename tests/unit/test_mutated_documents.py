@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.project import ROOT
 
-from moderay.config.job_file import draft_job
+from moderay.config.job_file import load_job
 from moderay.config.policy import load_golden, load_policy
 from moderay.core.errors import UserError
 from moderay.judges.rules_file import load_rules
@@ -25,7 +25,7 @@ POLICY = load_policy(ROOT / "policies/spam")
 JOB = """\
 name: tweets
 input: {path: in/*.parquet, content: "{title}\\n\\n{body}", where: lang = 'en', sample: 0.5}
-output: {path: "${HOME}/labels", columns: [id, &lang lang], reasoning: flagged, rationale: all}
+output: {path: "${HOME}/labels", columns: [id, &lang lang], reasoning: flagged}
 policies: [policies/spam, policies/harassment]
 model:
   source: tiny
@@ -89,7 +89,7 @@ def mutated(text: str, chance: random.Random) -> str:
 
 
 def read_job(folder: Path) -> object:
-    return draft_job(folder / "job.yaml")
+    return load_job(folder / "job.yaml")
 
 
 def read_rules(folder: Path) -> object:

@@ -20,6 +20,7 @@ from moderay.core.errors import Problem, Problems, first_line, nearest
 POLICY_ID = r"[a-z][a-z0-9_]*"
 # Characters of golden.jsonl.
 LONGEST_GOLDEN = 2**24
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class Label(BaseModel):
@@ -48,6 +49,13 @@ class GoldenCase(BaseModel):
     content: str
     label: str
     boundary: bool = False
+
+    @field_validator("content")
+    @classmethod
+    def _is_text(cls, content: str) -> str:
+        if _HALF_PAIR.search(content):
+            raise ValueError("half of a surrogate pair, which no text can hold")
+        return content
 
 
 class Policy(BaseModel):
@@ -140,11 +148,8 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
     lines = text.removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         try:
-            case = GoldenCase.model_validate(json.loads(line, object_pairs_hook=_once))
-        except RecursionError:
-            problems.append(Problem(str(file), number, "nested too deeply"))
-            continue
-        except ValueError as error:  # of json and of pydantic
+            case = _golden_case(line)
+        except ValueError as error:
             problems.append(Problem(str(file), number, first_line(error)))
             continue
         if case.label not in policy.labels:
@@ -154,6 +159,18 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
     if problems:
         raise Problems(problems)
     return cases
+
+
+def _golden_case(line: str) -> GoldenCase:
+    """A line of a golden set. Raises `ValueError` where it is none."""
+    try:
+        return GoldenCase.model_validate(json.loads(line, object_pairs_hook=_once))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

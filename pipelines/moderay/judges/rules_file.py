@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from moderay.config import yaml_document
 from moderay.config.bounded_yaml import shortened
 from moderay.config.policy import Policy
 from moderay.config.text_file import read_text
 from moderay.config.yaml_document import Document
 from moderay.core.errors import Problem, Problems, nearest
+from moderay.core.patterns import pattern_problem
 from moderay.core.sql.refusal import SqlRefusedError
 from moderay.corpus.where import File, row_condition, where_wrong
 from moderay.judges.literals import Literals
@@ -38,10 +37,6 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "where": ((str,), "Polars SQL"),
 }
 _OUTCOME = "label: one of {labels}, which settles; or pass: true, an exception for the next judge"
-_LINEAR = (
-    "patterns take linear time: no look-around and no back-references; for an exception "
-    "write a rule with pass: true before this one"
-)
 
 
 def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
@@ -242,12 +237,8 @@ class _RuleReader:
         return literals
 
     def _check_pattern(self, pattern: str) -> None:
-        try:
-            pl.Series([""]).str.contains(pattern)
-        except pl.exceptions.ComputeError as error:
-            text = str(error).partition("\n\nThis error occurred")[0].removeprefix("regex error: ")
-            what = text.rpartition("error: ")[2].strip()
-            hint = _LINEAR if "look-around" in what or "backreferences" in what else ""
+        if problem := pattern_problem(pattern):
+            what, hint = problem
             self._wrong("pattern", f"pattern: {what}", hint)
 
     def _check_where(self, where: str | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import polars as pl
 from sqlglot import exp
 
+from moderay.core.patterns import pattern_problem
 from moderay.core.sql.refusal import SqlRefusedError
 
 _NUMBER = re.compile(r"\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,3})?")
@@ -55,8 +55,6 @@ def column_name(node: exp.Expr) -> str:
 
 def check_regex(pattern: str) -> None:
     """Whether Rust's engine, which takes linear time, reads it. Raises `SqlRefusedError`."""
-    try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.ComputeError as error:
-        what = str(error).partition("\n\nThis error occurred")[0].rpartition("error: ")[2].strip()
-        raise SqlRefusedError(f"the pattern {pattern[:_SHOWN]!r}: {what}") from None
+    if problem := pattern_problem(pattern):
+        what, hint = problem
+        raise SqlRefusedError(f"the pattern {pattern[:_SHOWN]!r}: {what}", hint)

@@ -40,12 +40,9 @@ class RowExpression:
     def values(self, table: pa.Table) -> pl.Series:
         """Its value for every row of a table. Raises one of `POLARS_ERRORS`."""
         frame: Any = pl.from_arrow(table.select(list(self.columns)))
-        # Not `select`: what depends on no column would have one row.
-        values: pl.Series = frame.with_columns(self.expression.alias(_VALUE))[_VALUE]
-        return values
-
-
-_VALUE = "value of the expression"
+        values: pl.Series = frame.select(self.expression).to_series()
+        # What comes to a constant, as COALESCE(1, n) does, has one row.
+        return values if len(values) == len(table) else values.new_from_index(0, len(table))
 
 
 @lru_cache(maxsize=512)

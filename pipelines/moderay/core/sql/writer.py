@@ -154,9 +154,14 @@ class _Writer:
         """A text or a number."""
         return quoted(node.this) if node.is_string else number(node.this)
 
-    def constant(self, node: exp.Expr, depth: int) -> str:  # noqa: ARG002
-        """NULL, TRUE or FALSE."""
-        return "NULL" if isinstance(node, exp.Null) else str(node.this).upper()
+    def truth(self, node: exp.Boolean, depth: int) -> str:  # noqa: ARG002
+        """TRUE or FALSE."""
+        return str(node.this).upper()
+
+    def null(self, node: exp.Null, depth: int) -> NoReturn:  # noqa: ARG002
+        """Has no type of its own: Polars takes it on an empty table and fails on a full one."""
+        hint = "NULL stands behind IS, behind ELSE, and among the values of IN"
+        raise SqlRefusedError("NULL is not allowed here", hint)
 
     def bracketed(self, node: exp.Paren, depth: int) -> str:
         """Brackets are written for every operator, whether or not there were any."""
@@ -201,7 +206,7 @@ class _Writer:
         if isinstance(node, exp.Not):
             return f"(NOT {self.write(node.this, depth + 1)})"
         operand = self.write(node.this, depth + 1)
-        return f"-{operand}" if node.this.is_number else f"(- {operand})"
+        return f"-{operand}" if isinstance(node.this, exp.Literal) else f"(- {operand})"
 
     def is_(self, node: exp.Is, depth: int) -> str:
         """IS NULL, IS TRUE and IS FALSE."""
@@ -209,7 +214,8 @@ class _Writer:
             raise SqlRefusedError("IS stands before NULL, TRUE or FALSE", "compare with =")
         negated = "NOT " if node.args.get("negate") else ""
         operand = self.write(node.this, depth + 1)
-        return f"({operand} IS {negated}{self.write(node.expression, depth + 1)})"
+        what = "NULL" if isinstance(node.expression, exp.Null) else self.truth(node.expression, depth)
+        return f"({operand} IS {negated}{what})"
 
     def in_(self, node: exp.In, depth: int) -> str:
         """IN a list of constants."""
@@ -240,7 +246,8 @@ class _Writer:
             when, then = (self.write(branch.args[part], depth + 1) for part in ("this", "true"))
             parts.append(f"WHEN {when} THEN {then}")
         default = node.args.get("default")
-        parts.append(f"ELSE {'NULL' if default is None else self.write(default, depth + 1)}")
+        is_null = default is None or isinstance(default, exp.Null)
+        parts.append("ELSE NULL" if is_null else f"ELSE {self.write(default, depth + 1)}")
         return " ".join([*parts, "END"])
 
     def cast(self, node: exp.Cast, depth: int) -> str:
@@ -284,8 +291,10 @@ class _Writer:
         return f"{name}({', '.join(parts)})"
 
     def _constant(self, node: exp.Expr, what: str, depth: int) -> str:
+        if isinstance(node, exp.Null) and what == "IN":
+            return "NULL"
         inner = node.this if isinstance(node, exp.Neg) else node
-        if not isinstance(inner, exp.Literal | exp.Boolean | exp.Null):
+        if not isinstance(inner, exp.Literal | exp.Boolean):
             hint = "write it out: a text in quotes or a number"
             raise SqlRefusedError(f"{what} needs a constant here", hint)
         return self.write(node, depth + 1)
@@ -302,8 +311,8 @@ _OPERANDS = ("this", "expression")
 _FORMS: Mapping[type[exp.Expr], _Form] = {
     exp.Column: _Form(_Writer.column, ("this", "table", "db", "catalog")),
     exp.Literal: _Form(_Writer.literal, ("this", "is_string")),
-    exp.Boolean: _Form(_Writer.constant, ("this",)),
-    exp.Null: _Form(_Writer.constant, ()),
+    exp.Boolean: _Form(_Writer.truth, ("this",)),
+    exp.Null: _Form(_Writer.null, ()),
     exp.Paren: _Form(_Writer.bracketed, ("this",)),
     exp.And: _Form(_Writer.chain, _OPERANDS),
     exp.Or: _Form(_Writer.chain, _OPERANDS),
