@@ -36,7 +36,7 @@ def listening() -> Iterator[Listener]:
             self.send_response(404)
             self.end_headers()
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815
 
         def log_message(self, *args: Any) -> None:
             pass

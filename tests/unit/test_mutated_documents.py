@@ -58,16 +58,17 @@ GOLDEN = """\
 {"content": "Buy now", "label": "SP4"}
 {"content": "Hello \\u00e4 \\"there\\"", "label": "SP0", "boundary": true}
 """
-PIECES = """&a *a !!int !!python/object:os.system ? : - [ ] { } , | > ' " \\ # % @ ` --- ... << ~ .nan
-.inf 1e999 -0 0x1 0o7 1_0 1:30 2026-11-27 null true yes ${HOME} ${ \0 \ud800 \u2028 \ufeff \x85 ä 😀
-"\\0" "\\ud800" ( ) ; -- /* */ $$ E' x' OR AND NOT NULL SELECT EXISTS read_csv('x') now() AVG(n) (?=a)
-a{1000}{1000} * ^ $ .. / ../../x \\1 (a+)+ [[:x:]] id label pass where pattern any_of text spam -1 1e5
-99999999999999999999999 [[[[[[[[ {{{{{{{{ ((((((((""".split()
+PIECES = """\
+&a *a !!int !!python/object:os.system ? : - [ ] { } , | > ' " \\ # % @ ` --- ... << ~ .nan
+.inf 1e999 -0 0x1 0o7 1_0 1:30 2026-11-27 null true yes ${HOME} ${ \0 \ud800 \u2028 \ufeff
+\x85 ä 😀 "\\0" "\\ud800" ( ) ; -- /* */ $$ E' x' OR AND NOT NULL SELECT EXISTS read_csv('x')
+now() AVG(n) (?=a) a{1000}{1000} * ^ $ .. / ../../x \\1 (a+)+ [[:x:]] id label pass where
+pattern any_of text spam -1 1e5 99999999999999999999999 [[[[[[[[ {{{{{{{{ ((((((((""".split()
 
 
 def mutated(text: str, chance: random.Random) -> str:
-    """A text with one to eight parts cut, doubled, moved or put in."""
-    for _ in range(chance.randint(1, 8)):
+    """A text with one to four parts cut, doubled, moved or put in."""
+    for _ in range(chance.randint(1, 4)):
         start = chance.randrange(len(text) + 1)
         end = min(len(text), start + int(chance.expovariate(1 / 6)))
         piece = chance.choice(PIECES) * chance.choice([1, 1, 1, 2, 40])

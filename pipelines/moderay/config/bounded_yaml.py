@@ -7,7 +7,7 @@ a text comes to when its aliases are filled in.
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -32,8 +32,8 @@ class _BoundError(yaml.MarkedYAMLError):
         hint: What to do about it.
     """
 
-    def __init__(self, problem: str, hint: str, mark: yaml.Mark) -> None:
-        super().__init__(problem=problem, problem_mark=mark)  # type: ignore[no-untyped-call]
+    def __init__(self, problem: str, hint: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
         self.hint = hint
 
 
@@ -45,9 +45,9 @@ def compose(text: str) -> yaml.Node | None:
     """
     loader = _Composer(text)
     try:
-        return loader.get_single_node()  # type: ignore[no-any-return,no-untyped-call]
+        return loader.get_single_node()
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def why_not(error: yaml.YAMLError) -> tuple[str, str]:
@@ -74,22 +74,22 @@ class _Composer(yaml.SafeLoader):
         # What each anchor comes to, once it is known.
         self._anchored: dict[str, tuple[int, int]] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             self._check_alias(event)
-            return super().compose_node(parent, index)  # type: ignore[no-any-return,no-untyped-call]
+            return super().compose_node(parent, index)
         self._check_tag(event)
         before = self._nodes, self._size
         self._grow(1, self._length(event), event.start_mark)
         self._depth += 1
         if self._depth > DEEPEST:
             _refuse(f"nested deeper than {DEEPEST} levels", "write it flatter", event.start_mark)
-        node = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
         self._depth -= 1
         if event.anchor is not None:
             self._anchored[event.anchor] = self._nodes - before[0], self._size - before[1]
-        return node  # type: ignore[no-any-return]
+        return node
 
     def _check_alias(self, event: yaml.AliasEvent) -> None:
         """Count what it stands for. PyYAML refuses an anchor that is nowhere."""
@@ -99,13 +99,13 @@ class _Composer(yaml.SafeLoader):
             message = f"*{event.anchor} stands inside the anchor it names"
             _refuse(message, "write the value out", event.start_mark)
 
-    def _check_tag(self, event: yaml.NodeEvent) -> None:
+    def _check_tag(self, event: Any) -> None:
         """What a value is follows from how it is written; a tag could ask for any object."""
         tag = event.tag
         if tag not in (None, "!", _TEXT):
             _refuse(f"the tag {shortened(tag)} is not read", "take it out", event.start_mark)
 
-    def _length(self, event: yaml.NodeEvent) -> int:
+    def _length(self, event: Any) -> int:
         """Characters of a scalar."""
         if not isinstance(event, yaml.ScalarEvent):
             return 0
@@ -114,7 +114,7 @@ class _Composer(yaml.SafeLoader):
             _refuse(message, "take it out", event.start_mark)
         return len(event.value)
 
-    def _grow(self, nodes: int, size: int, mark: yaml.Mark) -> None:
+    def _grow(self, nodes: int, size: int, mark: Any) -> None:
         self._nodes += nodes
         self._size += size
         if self._nodes > MOST_NODES or self._size > LARGEST:
@@ -126,5 +126,5 @@ class _Composer(yaml.SafeLoader):
             )
 
 
-def _refuse(problem: str, hint: str, mark: yaml.Mark) -> NoReturn:
+def _refuse(problem: str, hint: str, mark: Any) -> NoReturn:
     raise _BoundError(problem, hint, mark)

@@ -13,8 +13,8 @@ from moderay.config import yaml_document
 from moderay.config.job import SCRIPTED, Job, Output
 from moderay.config.paths import absolute_path, absolute_source, beside
 from moderay.config.policy import Policy, load_policy
-from moderay.config.variables import fill
 from moderay.config.validation import validation_problems
+from moderay.config.variables import fill
 from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem, plain_data
 from moderay.core.errors import Problem, Problems
 

@@ -173,7 +173,7 @@ def _set_value(document: Document, text: str) -> Any:
     written = Document({}, DocumentOrigin())
     value = _NodeReader(written).value(node, "")
     messages = [problem.message for _, problem in written.problems]
-    document.problems += [(SET, Problem(SET, None, message)) for message in messages]
+    document.problems.extend((SET, Problem(SET, None, message)) for message in messages)
     return value
 
 
@@ -221,7 +221,7 @@ class _NodeReader:
         try:
             if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
                 raise ValueError("too long for a number")
-            return self._scalars.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+            return self._scalars.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError):
             message = f"{key}: {shortened(node.value)!r} cannot be read as {node.tag}"
             self._document.wrong(key, message, "put it in quotes")

@@ -1,7 +1,7 @@
 """Regular expressions that people write, before content meets them.
 
-Polars finds them with Rust's engine, whose time is linear in the text. How steep the line is depends
-on the pattern: `.{1,3000}x` takes a minute for a megabyte, so its repetitions are counted.
+Polars finds them with Rust's engine, whose time is linear in the text. How steep the line is
+depends on the pattern: `.{1,3000}x` takes a minute for a megabyte, so repetitions are counted.
 """
 
 from __future__ import annotations

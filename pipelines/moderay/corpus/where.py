@@ -35,9 +35,7 @@ def row_condition(where: str) -> RowExpression:
     return expression
 
 
-def where_wrong(
-    expression: RowExpression, shard: Shard, schema: pa.Schema
-) -> Iterator[Wrong]:
+def where_wrong(expression: RowExpression, shard: Shard, schema: pa.Schema) -> Iterator[Wrong]:
     """What an expression would meet in a shard."""
     names = expression.columns
     partitions = dict(shard.partitions)

@@ -217,7 +217,9 @@ def test_policy_from_outside_gets_nothing_of_the_environment(
     assert policy.text == "Say ${MODERAY_TEST_SECRET}."
 
 
-@pytest.mark.parametrize("name", ["../secret.txt", "{folder}/secret.txt", "link.txt", "a/../../secret.txt"])
+@pytest.mark.parametrize(
+    "name", ["../secret.txt", "{folder}/secret.txt", "link.txt", "a/../../secret.txt"]
+)
 def test_rules_read_no_literals_from_outside_their_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("hunter2\n")
     folder = tmp_path / "policy"

@@ -105,7 +105,7 @@ REFUSED = {
     "REPLACE(text, 'a', 'aaaaaaaa') = 'a'": "no function REPLACE",
     "LEFT(text, m) = 'a'": "LEFT needs a constant",
     "UPPER() = 'a'": "UPPER takes 1 to 1 arguments",
-    '"UPPER"(text) = \'A\'': "no function UPPER",
+    "\"UPPER\"(text) = 'A'": "no function UPPER",
     "DROP TABLE t": "no SQL",
     "SELECT 1": "no SQL",
 }
@@ -288,7 +288,7 @@ def test_name_in_quotes_is_that_column_or_is_refused(name: str) -> None:
     assert row_expression(sql).values(table).to_list() == [True, False]
 
 
-TEXTS = st.sampled_from(["", "a", "en", "12.5", "'", '"', "%", "_", "\\", "Ä", "A \"quoted\""])
+TEXTS = st.sampled_from(["", "a", "en", "12.5", "'", '"', "%", "_", "\\", "Ä", 'A "quoted"'])
 NUMBERS = st.sampled_from(["0", "1", "-1", "2", "7", "0.5", "1e3", "9223372036854775807"])
 
 
@@ -394,7 +394,7 @@ def conditions(draw: st.DrawFn, depth: int) -> str:
                 f"STARTS_WITH({before}, 'e')",
                 f"ENDS_WITH({before}, 'n')",
                 f"(day > DATE '2000-01-01' OR {one})",
-                f"ARRAY_CONTAINS(list, 7)",
+                "ARRAY_CONTAINS(list, 7)",
                 f"CASE WHEN {one} THEN {two} WHEN {two} THEN {one} ELSE flag END",
                 f"COALESCE({one}, {two})",
             ]
@@ -408,7 +408,7 @@ def shown(values: pl.Series) -> list[str]:
 
 
 @given(conditions(3), st.permutations(range(len(TABLE))))
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=200)
 def test_value_for_a_row_does_not_depend_on_the_rows_beside_it(sql: str, order: list[int]) -> None:
     assume(len(sql) < LONGEST)
     try:

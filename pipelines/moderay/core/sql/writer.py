@@ -12,9 +12,21 @@ from typing import Any, NamedTuple, NoReturn
 from sqlglot import exp
 
 from moderay.core.errors import nearest
-from moderay.core.sql.functions import AGGREGATES, FUNCTIONS, VOLATILE
+from moderay.core.sql.functions import FUNCTIONS
 from moderay.core.sql.literals import check_regex, column_name, day, number, quoted
-from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
+from moderay.core.sql.nodes import (
+    BINARY,
+    DAYS,
+    PARTS,
+    PATTERNS,
+    QUERIES,
+    TYPES,
+    called,
+    refuse,
+    refuse_function,
+    shown_type,
+)
+from moderay.core.sql.refusal import SqlRefusedError
 
 # Operators within operators, a chain of AND or of OR being one.
 DEEPEST = 16
@@ -22,81 +34,9 @@ MOST_BRANCHES = 50
 # `||` makes of a text several times the text.
 MOST_JOINED = 20
 
-_BINARY: Mapping[type[exp.Expr], str] = {
-    exp.EQ: "=",
-    exp.NEQ: "<>",
-    exp.LT: "<",
-    exp.LTE: "<=",
-    exp.GT: ">",
-    exp.GTE: ">=",
-    exp.Add: "+",
-    exp.Sub: "-",
-    exp.Mul: "*",
-    exp.Div: "/",
-    exp.Mod: "%",
-    exp.NullSafeEQ: "IS NOT DISTINCT FROM",
-    exp.NullSafeNEQ: "IS DISTINCT FROM",
-}
-_PATTERNS: Mapping[type[exp.Expr], str] = {
-    exp.Like: "LIKE",
-    exp.ILike: "ILIKE",
-    exp.RegexpLike: "~",
-    exp.RegexpFullMatch: "~",  # `~` as DuckDB reads it; Polars finds it anywhere, as Postgres does
-    exp.RegexpILike: "~*",
-}
-_QUERIES = (exp.Query, exp.SubqueryPredicate)
-_MANY_ROWS: Mapping[type[exp.Expr], str] = {
-    exp.Window: "OVER",
-    exp.Filter: "FILTER",
-    exp.WithinGroup: "WITHIN GROUP",
-    exp.Distinct: "DISTINCT",
-}
-_OTHERS: Mapping[type[exp.Expr], str] = {
-    exp.Array: "[...]",
-    exp.Bracket: "[...]",
-    exp.ByteString: "a text with escapes (E'...')",
-    exp.Concat: "a text beside a text",
-    exp.DataType: "a type that is not in a CAST",
-    exp.Dot: "this many names in a row",
-    exp.Escape: "ESCAPE",
-    exp.IntDiv: "// (which fails on infinity; FLOOR(a / b) does not)",
-    exp.JSONExtract: "->",
-    exp.JSONExtractScalar: "->>",
-    exp.National: "N'...'",
-    exp.Placeholder: "a parameter",
-    exp.Pow: "**",
-    exp.RawString: "a text in dollar quotes",
-    exp.Star: "*",
-    exp.Struct: "{...}",
-    exp.Tuple: "a list of values that is not behind IN",
-}
 # Two of these in a row are read in two ways: `a = b = c`, `a = b LIKE c`.
 _PREDICATES = (exp.Predicate, exp.Not)
 _SUM = (exp.Add, exp.Sub)
-
-_TYPES: Mapping[exp.DType, str] = {
-    exp.DType.BOOLEAN: "BOOLEAN",
-    exp.DType.TINYINT: "TINYINT",
-    exp.DType.SMALLINT: "SMALLINT",
-    exp.DType.INT: "INTEGER",
-    exp.DType.BIGINT: "BIGINT",
-    exp.DType.FLOAT: "REAL",
-    exp.DType.DOUBLE: "DOUBLE",
-    exp.DType.TEXT: "VARCHAR",
-    exp.DType.VARCHAR: "VARCHAR",
-}
-# Of a constant alone: how a column of texts is read as days depends on its first rows.
-_DAYS: Mapping[exp.DType, str] = {
-    exp.DType.DATE: "DATE",
-    exp.DType.TIMESTAMP: "TIMESTAMP",
-    exp.DType.TIMESTAMPNTZ: "TIMESTAMP",
-}
-_PARTS = ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOY", "ISODOW", "HOUR", "MINUTE", "SECOND")
-_ALLOWED = (
-    "allowed are columns and constants, comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, ~, IS, CASE, "
-    "CAST, arithmetic, and functions of one row"
-)
-_LONGEST_SHOWN = 40
 
 
 class WrittenSql(NamedTuple):
@@ -133,14 +73,14 @@ class _Writer:
         """A node below `depth` others."""
         form = _FORMS.get(type(node))
         if form is None:
-            _refuse(node)
+            refuse(node)
         if depth > DEEPEST:
             raise SqlRefusedError(f"it is nested deeper than {DEEPEST} levels", "write it flatter")
         if more := [name for name, value in node.args.items() if value and name not in form.parts]:
-            raise SqlRefusedError(f"{_called(node)} with {more[0].upper()} is not allowed")
+            raise SqlRefusedError(f"{called(node)} with {more[0].upper()} is not allowed")
         return form.write(self, node, depth)
 
-    def column(self, node: exp.Column, depth: int) -> str:  # noqa: ARG002
+    def column(self, node: exp.Column, depth: int) -> str:
         """A column, or a field within one."""
         names = [
             column_name(node.args[part])
@@ -150,15 +90,15 @@ class _Writer:
         self.paths.append(tuple(names))
         return ".".join(f'"{name}"' for name in names)
 
-    def literal(self, node: exp.Literal, depth: int) -> str:  # noqa: ARG002
+    def literal(self, node: exp.Literal, depth: int) -> str:
         """A text or a number."""
         return quoted(node.this) if node.is_string else number(node.this)
 
-    def truth(self, node: exp.Boolean, depth: int) -> str:  # noqa: ARG002
+    def truth(self, node: exp.Boolean, depth: int) -> str:
         """TRUE or FALSE."""
         return str(node.this).upper()
 
-    def null(self, node: exp.Null, depth: int) -> NoReturn:  # noqa: ARG002
+    def null(self, node: exp.Null, depth: int) -> NoReturn:
         """Has no type of its own: Polars takes it on an empty table and fails on a full one."""
         hint = "NULL stands behind IS, behind ELSE, and among the values of IN"
         raise SqlRefusedError("NULL is not allowed here", hint)
@@ -176,7 +116,7 @@ class _Writer:
         """An operator between two."""
         _check_clear(node, node.this, node.expression)
         left, right = (self.write(part, depth + 1) for part in (node.this, node.expression))
-        return f"({left} {_BINARY[type(node)]} {right})"
+        return f"({left} {BINARY[type(node)]} {right})"
 
     def join(self, node: exp.DPipe, depth: int) -> str:
         """Text after text."""
@@ -191,7 +131,7 @@ class _Writer:
     def pattern(self, node: exp.Binary, depth: int) -> str:
         """LIKE and regular expressions."""
         _check_clear(node, node.this, node.expression)
-        text, operator = self.write(node.this, depth + 1), _PATTERNS[type(node)]
+        text, operator = self.write(node.this, depth + 1), PATTERNS[type(node)]
         if not node.expression.is_string:
             raise SqlRefusedError(f"{operator} needs a text in quotes", "write the pattern itself")
         if operator.startswith("~"):
@@ -214,14 +154,16 @@ class _Writer:
             raise SqlRefusedError("IS stands before NULL, TRUE or FALSE", "compare with =")
         negated = "NOT " if node.args.get("negate") else ""
         operand = self.write(node.this, depth + 1)
-        what = "NULL" if isinstance(node.expression, exp.Null) else self.truth(node.expression, depth)
+        what = (
+            "NULL" if isinstance(node.expression, exp.Null) else self.truth(node.expression, depth)
+        )
         return f"({operand} IS {negated}{what})"
 
     def in_(self, node: exp.In, depth: int) -> str:
         """IN a list of constants."""
         _check_clear(node, node.this)
         if query := node.args.get("query"):
-            _refuse(query)
+            refuse(query)
         if not node.expressions:
             hint = "write the values: lang IN ('en', 'de')"
             raise SqlRefusedError("IN stands before a list of values", hint)
@@ -253,20 +195,20 @@ class _Writer:
     def cast(self, node: exp.Cast, depth: int) -> str:
         """A value as another type: null where it cannot be, so that no row ends a run."""
         to = node.args["to"]
-        kind = to.this if isinstance(to, exp.DataType) and not to.expressions else None
-        if kind in _DAYS and node.this.is_string:
-            return day(_DAYS[kind], node.this.this)
-        if kind not in _TYPES:
-            valid = ", ".join(dict.fromkeys(_TYPES.values()))
+        kind: Any = to.this if isinstance(to, exp.DataType) and not to.expressions else None
+        if kind in DAYS and node.this.is_string:
+            return day(DAYS[kind], node.this.this)
+        if kind not in TYPES:
+            valid = ", ".join(dict.fromkeys(TYPES.values()))
             hint = f"valid: {valid}; a day or time is compared with DATE '...' or TIMESTAMP '...'"
-            raise SqlRefusedError(f"a cast to {_shown_type(to)} is not allowed", hint)
-        return f"TRY_CAST({self.write(node.this, depth + 1)} AS {_TYPES[kind]})"
+            raise SqlRefusedError(f"a cast to {shown_type(to)} is not allowed", hint)
+        return f"TRY_CAST({self.write(node.this, depth + 1)} AS {TYPES[kind]})"
 
     def extract(self, node: exp.Extract, depth: int) -> str:
         """A part of a day or time."""
         part = str(getattr(node.this, "name", "")).upper()
-        if part not in _PARTS:
-            raise SqlRefusedError(f"EXTRACT of {part} is not allowed", nearest(part, _PARTS))
+        if part not in PARTS:
+            raise SqlRefusedError(f"EXTRACT of {part} is not allowed", nearest(part, PARTS))
         return f"EXTRACT({part} FROM {self.write(node.expression, depth + 1)})"
 
     def call(self, node: exp.Anonymous, depth: int) -> str:
@@ -274,7 +216,7 @@ class _Writer:
         name = node.this.upper() if isinstance(node.this, str) else ""
         function = FUNCTIONS.get(name)
         if function is None:
-            _refuse_function(node.name)
+            refuse_function(node.name)
         count = len(node.expressions)
         if not function.least <= count <= function.most:
             needs = f"{function.least} to {function.most}"
@@ -316,9 +258,9 @@ _FORMS: Mapping[type[exp.Expr], _Form] = {
     exp.Paren: _Form(_Writer.bracketed, ("this",)),
     exp.And: _Form(_Writer.chain, _OPERANDS),
     exp.Or: _Form(_Writer.chain, _OPERANDS),
-    **dict.fromkeys(_BINARY, _Form(_Writer.binary, (*_OPERANDS, "typed", "safe"))),
+    **dict.fromkeys(BINARY, _Form(_Writer.binary, (*_OPERANDS, "typed", "safe"))),
     exp.DPipe: _Form(_Writer.join, (*_OPERANDS, "safe")),
-    **dict.fromkeys(_PATTERNS, _Form(_Writer.pattern, (*_OPERANDS, "negate"))),
+    **dict.fromkeys(PATTERNS, _Form(_Writer.pattern, (*_OPERANDS, "negate"))),
     exp.Not: _Form(_Writer.unary, ("this",)),
     exp.Neg: _Form(_Writer.unary, ("this",)),
     exp.Is: _Form(_Writer.is_, (*_OPERANDS, "negate")),
@@ -356,37 +298,9 @@ def _halved(operands: Sequence[str], operator: str) -> str:
 
 def _check_clear(node: exp.Expr, *operands: exp.Expr) -> None:
     """No comparison directly beside another."""
-    if any(isinstance(operand, _PREDICATES) and not isinstance(operand, _QUERIES) for operand in operands):
-        reason = f"{_called(node)} beside another comparison or NOT can be read in two ways"
+    if any(
+        isinstance(operand, _PREDICATES) and not isinstance(operand, QUERIES)
+        for operand in operands
+    ):
+        reason = f"{called(node)} beside another comparison or NOT can be read in two ways"
         raise SqlRefusedError(reason, "put brackets")
-
-
-def _shown_type(to: exp.Expr) -> str:
-    return str(getattr(to.this, "value", to.this))[:_LONGEST_SHOWN]
-
-
-def _called(node: exp.Expr) -> str:
-    """What a person would call a node."""
-    return _BINARY.get(type(node)) or _PATTERNS.get(type(node)) or node.key.upper()
-
-
-def _refuse(node: exp.Expr) -> NoReturn:
-    """Say what is not allowed, in the words of who wrote it."""
-    if isinstance(node, _QUERIES):
-        hint = "a condition on the columns of one row; nothing is read from elsewhere"
-        raise SqlRefusedError("a query is not allowed", hint)
-    if type(node) in _MANY_ROWS:
-        raise SqlRefusedError(f"{_MANY_ROWS[type(node)]} looks at many rows", EACH_ROW)
-    if (name := node.key.upper()) in VOLATILE:
-        _refuse_function(name)
-    raise SqlRefusedError(f"{_OTHERS.get(type(node), name)} is not allowed", _ALLOWED)
-
-
-def _refuse_function(name: str) -> NoReturn:
-    name = name.upper()[:_LONGEST_SHOWN]
-    if name in AGGREGATES:
-        raise SqlRefusedError(f"{name} looks at many rows", EACH_ROW)
-    if name in VOLATILE:
-        hint = "write the value itself; in a job file ${DATE} is today"
-        raise SqlRefusedError(f"{name} gives another answer each time", hint)
-    raise SqlRefusedError(f"no function {name} for one row", nearest(name, FUNCTIONS))
