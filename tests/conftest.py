@@ -58,9 +58,9 @@ def golden() -> Callable[[str, str], None]:
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     """An HTTP server that notes what it is asked for."""
-    with listening() as made:
+    with listening(tmp_path_factory.mktemp("listener")) as made:
         yield made
 
 

@@ -1,81 +1,76 @@
-"""What notices that something was asked for: an HTTP server, and a file that nobody may open."""
+"""What notices that something was asked for: an HTTP server, and a file that nobody may open.
+
+Both are processes of their own, which answer even a library that holds Python's lock.
+"""
 
 from __future__ import annotations
 
-import http.server
 import os
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
-@dataclass
+@dataclass(frozen=True)
 class Listener:
     """An HTTP server on loopback.
 
     Attributes:
         url: Where it listens.
-        requests: The paths it was asked for.
+        log: A line for each request.
     """
 
     url: str
-    requests: list[str]
+    log: Path
+
+    @property
+    def requests(self) -> list[str]:
+        """What it was asked for."""
+        return [line for line in self.log.read_text().splitlines() if "HTTP/" in line]
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
-    """A `Listener`, which answers everything with 404."""
-    requests: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            requests.append(self.path)
-            self.send_response(404)
-            self.end_headers()
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield Listener(f"http://127.0.0.1:{server.server_address[1]}", requests)
-        server.shutdown()
-        thread.join()
+def listening(folder: Path) -> Iterator[Listener]:
+    """A `Listener` with nothing to give, whose log lies in an empty folder."""
+    log = folder / "log"
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=errors) as server,
+    ):
+        assert server.stdout is not None
+        port = server.stdout.readline().split(b"port ")[1].split()[0].decode()
+        yield Listener(f"http://127.0.0.1:{port}", log)
+        server.terminate()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pipe:
     """A named pipe.
 
     Attributes:
         path: Where it lies.
-        opened: Whether anybody opened it to read.
+        writer: Ends when somebody has opened it to read.
     """
 
     path: Path
-    opened: threading.Event = field(default_factory=threading.Event)
+    writer: subprocess.Popen[bytes]
 
-    def wait(self) -> None:
-        """Until somebody does; then give a table of one row."""
-        with suppress(BrokenPipeError), self.path.open("w") as file:
-            self.opened.set()
-            file.write("a\n1\n")
+    @property
+    def opened(self) -> bool:
+        """Whether anybody opened it to read, half a second ago at the latest."""
+        with suppress(subprocess.TimeoutExpired):
+            self.writer.wait(0.5)
+        return self.writer.returncode is not None
 
 
 @contextmanager
 def waiting_pipe(path: Path) -> Iterator[Pipe]:
     """A `Pipe` at a path where nothing is yet."""
     os.mkfifo(path)
-    made = Pipe(path)
-    thread = threading.Thread(target=made.wait, daemon=True)
-    thread.start()
-    yield made
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # lets the thread go
-    thread.join(10)
-    os.close(reader)
+    with subprocess.Popen(["sh", "-c", 'printf "a\\n1\\n" > "$0"', str(path)]) as writer:
+        yield Pipe(path, writer)
+        writer.terminate()

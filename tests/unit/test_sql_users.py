@@ -56,7 +56,7 @@ def test_checking_sends_no_request_and_opens_no_path(
     for query in QUERIES:
         for target in (f"{listener.url}/a.csv", str(pipe.path)):
             assert "a query is not allowed" in user(query.format(target=target), job, tmp_path)
-    assert listener.requests == [] and not pipe.opened.is_set()
+    assert listener.requests == [] and not pipe.opened
 
 
 @pytest.mark.parametrize("user", [where, rule, keep])

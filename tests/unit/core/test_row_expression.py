@@ -179,7 +179,7 @@ def test_no_expression_sends_a_request_or_opens_a_path(
         for target in (f"{listener.url}/a.csv", str(pipe.path)):
             with pytest.raises(SqlRefusedError):
                 row_expression(sql.format(call=f"{reader}('{target}')"))
-    assert listener.requests == [] and not pipe.opened.is_set()
+    assert listener.requests == [] and not pipe.opened
 
 
 def test_sql_reaches_polars_in_one_file_alone() -> None:
