@@ -25,7 +25,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SHOWN = 60
 
 
-class _BoundError(yaml.MarkedYAMLError):
+class YamlBoundError(yaml.MarkedYAMLError):
     """Sound YAML that is not read here.
 
     Attributes:
@@ -52,7 +52,7 @@ def compose(text: str) -> yaml.Node | None:
 
 def why_not(error: yaml.YAMLError) -> tuple[str, str]:
     """Why a text was refused, and a hint."""
-    if isinstance(error, _BoundError):
+    if isinstance(error, YamlBoundError):
         return str(error.problem), error.hint
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"no YAML: {what}", ""
@@ -127,4 +127,4 @@ class _Composer(yaml.SafeLoader):
 
 
 def _refuse(problem: str, hint: str, mark: Any) -> NoReturn:
-    raise _BoundError(problem, hint, mark)
+    raise YamlBoundError(problem, hint, mark)

@@ -15,6 +15,7 @@ from moderay.config.bounded_yaml import (
     DEEPEST,
     LONGEST_NUMBER,
     NUMBERS,
+    YamlBoundError,
     compose,
     shortened,
     why_not,
@@ -166,6 +167,9 @@ def _set_value(document: Document, text: str) -> Any:
     """The value of a `--set`: as YAML, or as it stands where it is none."""
     try:
         node = compose(text)
+    except YamlBoundError as error:
+        document.problems.append((SET, Problem(SET, None, *why_not(error))))
+        return text
     except yaml.YAMLError:
         return text
     if node is None:

@@ -140,12 +140,23 @@ def test_numbers_up_to_the_bound_are_numbers(tmp_path: Path) -> None:
     assert "cannot be read" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["[" * 5_000, LAUGHS, "&a [*a]", "!!python/object:a.b {}"])
-def test_value_of_set_that_is_no_plain_yaml_is_a_text(value: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("[" * 5_000, "nested deeper"),
+        (LAUGHS, "each alias counted"),
+        ("&a [*a]", "inside the anchor"),
+        ("!!python/object:a.b {}", "is not read"),
+        ("{a: 1, a: 2}", "'a' stands twice"),
+    ],
+)
+def test_value_of_set_that_could_take_over_is_a_problem_of_set(
+    value: str, word: str, tmp_path: Path
+) -> None:
     (tmp_path / "job.yaml").write_text("name: x\ninput: {path: in, content: text}\n")
     with within(10):
         draft = draft_job(tmp_path / "job.yaml", [f"input.where={value}"])
-    assert draft.problems
+    assert any(problem.file == "--set" and word in str(problem) for problem in draft.problems)
 
 
 def test_key_of_set_that_is_too_deep_is_a_problem(tmp_path: Path) -> None:
