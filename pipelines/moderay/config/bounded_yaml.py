@@ -33,6 +33,7 @@ class YamlBoundError(yaml.MarkedYAMLError):
     """
 
     def __init__(self, problem: str, hint: str, mark: Any) -> None:
+        """What is wrong at a mark of the text, and the attribute."""
         super().__init__(problem=problem, problem_mark=mark)
         self.hint = hint
 
