@@ -54,7 +54,7 @@ def where_wrong(expression: RowExpression, shard: Shard, schema: pa.Schema) -> I
         yield "input.where", f"column {untyped[0].name!r} is {untyped[0].type}", ""
         return
     try:
-        kind = expression.values(pa.schema(fields).empty_table()).dtype
+        kind = expression.kind(pa.schema(fields))
     except POLARS_ERRORS as error:
         types = ", ".join(f"{field.name} is {field.type}" for field in fields)
         yield "input.where", f"where: {first_line(error)}", types

@@ -1,8 +1,11 @@
 """What people write in SQL: gated before Polars sees it, and the same for a row in any company."""
 
+import os
+import random
+import re
 import sys
 import time
-from typing import Any
+from collections import Counter
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +19,7 @@ from moderay.core.sql.functions import FUNCTIONS
 from moderay.core.sql.literals import quoted
 from moderay.core.sql.reader import DEEPEST_BRACKETS, LONGEST
 from moderay.core.sql.refusal import SqlRefusedError
-from moderay.core.sql.row_expression import row_expression
+from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
 from moderay.core.sql.writer import DEEPEST
 
 TABLE = pa.table(
@@ -417,23 +420,22 @@ def test_value_for_a_row_does_not_depend_on_the_rows_beside_it(sql: str, order: 
         assert "deep" in str(error) or "times" in str(error), (sql, str(error))
         return
     assume(expression.columns)
-    empty = kind_on(expression, TABLE.slice(0, 0))
-    assume(empty is not None)
+    kind = kind_of(expression)
+    assume(kind is not None)
     whole = expression.values(TABLE)
-    assert whole.dtype == empty
+    assert whole.dtype == kind
     alone = pl.concat([expression.values(TABLE.slice(row, 1)) for row in range(len(TABLE))])
     moved = expression.values(TABLE.take(order))
     assert shown(whole) == shown(alone), sql
     assert [shown(whole)[row] for row in order] == shown(moved), sql
 
 
-def kind_on(expression: Any, table: pa.Table) -> pl.DataType | None:
+def kind_of(expression: RowExpression) -> pl.DataType | None:
     """The type of its values; None where the table's types do not fit it."""
     try:
-        kind: pl.DataType = expression.values(table).dtype
-    except pl.exceptions.PolarsError:
+        return expression.kind(TABLE.schema)
+    except POLARS_ERRORS:
         return None
-    return kind
 
 
 def test_every_function_that_is_allowed_is_one_of_polars() -> None:
@@ -461,3 +463,79 @@ def test_every_function_that_is_allowed_is_one_of_polars() -> None:
     for name in FUNCTIONS:
         values = row_expression(f"{name}({arguments.get(name, 'x')})").values(TABLE)
         assert len(values) == len(TABLE), name
+
+
+SEEDS = [
+    "lang IN ('en', 'de') AND NOT (n > 3 OR text LIKE '%a%')",
+    "CASE lang WHEN 'en' THEN n > 1 ELSE COALESCE(m, -1) BETWEEN 0 AND 2.5 END",
+    "part.b.c IS NOT DISTINCT FROM 'x' OR CAST(text AS DOUBLE) / m > 1e3 - x",
+    "EXTRACT(YEAR FROM day) = 2024 OR day >= DATE '2024-01-01' OR \"n\" % 2 = 1",
+    "REGEXP_LIKE(text, '^[a-z]+\\d', 'i') OR SUBSTR(text, 1, 2) || 'a' = 'b' IS FALSE",
+]
+PARTS = """\
+( ) ' " , . ; -- /* */ $$ $a$ E' x' N' { } [ ] -> ->> :: : ? @ # ~ !~ ~* ^@ << >> ** // ||
+&& | & - + * % = <> < == != <=> AND OR NOT NULL TRUE IS IN LIKE BETWEEN CASE WHEN END CAST
+AS DISTINCT FROM SELECT EXISTS WITH OVER FILTER ANY ALL INTERVAL COLUMNS(*) read_csv('x')
+NOW() COUNT(*) n m x text lang flag day list part 1 -1 1e5 0x1 1_0 'a' 'a''b' "n" LAMBDA
+ROW STRUCT MAP UNNEST IF TRIM POSITION AT TIME ZONE COLLATE""".split()
+
+
+def test_mutated_expression_is_refused_in_a_sentence_or_the_same_for_each_row() -> None:
+    chance = random.Random("expressions")
+    ends = Counter(mutated_end(chance) for _ in range(int(os.environ.get("MODERAY_FUZZ", "600"))))
+    assert ends["refused"] and ends["evaluated"], ends
+
+
+def mutated_end(chance: random.Random) -> str:
+    """How a mutated expression ends; what it should not, is the test's failure."""
+    words = re.split(r"(\W)", chance.choice(SEEDS))
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(words) + 1)
+        words[at : at + chance.choice([0, 0, 1, 2])] = [" ", chance.choice([*PARTS, *words]), " "]
+    sql = "".join(words)
+    try:
+        expression = row_expression(sql)
+    except SqlRefusedError as error:
+        assert "\n" not in str(error) and "sqlglot" not in str(error), sql
+        return "refused"
+    assert not re.search(
+        r"(?i)\bselect\b|read_csv\(|--|/\*", re.sub(r"'[^']*'|\"[^\"]*\"", "", sql)
+    )
+    if not expression.columns or not set(expression.columns) <= set(TABLE.column_names):
+        return "of no table"
+    if kind_of(expression) is None:
+        return "of other types"
+    whole = expression.values(TABLE)
+    alone = pl.concat([expression.values(TABLE.slice(row, 1)) for row in range(len(TABLE))])
+    assert shown(whole) == shown(alone), sql
+    return "evaluated"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COALESCE(part, -1) > 1",  # fails on a value, not on an empty table
+        "CASE lang WHEN 'nowhere' THEN lang > 1 ELSE flag END",  # fails where a row comes to it
+        "CASE WHEN FALSE THEN lang > 1 ELSE flag END",
+        "CASE WHEN flag THEN TRUE WHEN lang > 1 THEN FALSE END",
+        "IF(FALSE, lang > 1, flag)",
+        "COALESCE(TRUE, lang > 1)",
+    ],
+)
+def test_type_that_does_not_fit_is_found_before_a_row_comes_to_it(sql: str) -> None:
+    with pytest.raises(POLARS_ERRORS):
+        row_expression(sql).kind(TABLE.schema)
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("'' = COALESCE('', text)", [True] * 6),  # a constant to Polars, which has one row
+        ("- -1 = n", [False, None, False, False, False, False]),  # `--` begins a comment
+        ("n - - 1 > 7", [False, None, False, False, True, True]),
+        ("-(-(n)) = 7", [False, None, False, False, False, True]),
+    ],
+)
+def test_expression_that_was_once_read_wrongly(sql: str, values: list[bool | None]) -> None:
+    assert row_expression(sql).values(TABLE).to_list() == values
+    assert row_expression(sql).values(TABLE.slice(0, 0)).to_list() == []

@@ -70,14 +70,14 @@ def syntax_tree(sql: str) -> exp.Expr:
     _check_nesting(tokens)
     try:
         parser = _Parser(ErrorLevel.IMMEDIATE, max_nodes=MOST_NODES, dialect=DuckDB)
-        tree = parser.parse_into(exp.Condition, tokens, sql)[0]
+        trees = parser.parse_into(exp.Condition, tokens, sql)
     except ParseError as error:
         raise SqlRefusedError(_sentence(error)) from None
     except RecursionError:
         raise SqlRefusedError("it is nested too deeply", "write it flatter") from None
-    if tree is None:
-        raise SqlRefusedError("it is no expression")
-    return tree
+    if not trees or trees[0] is None:
+        raise SqlRefusedError("it is no expression", "write a condition on columns")
+    return trees[0]
 
 
 def _tokens(sql: str) -> list[Token]:

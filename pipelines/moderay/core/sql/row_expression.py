@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.core.errors import first_line
+from moderay.core.sql.probe import probe
 from moderay.core.sql.refusal import SqlRefusedError
 
 # A panic of Polars is no `Exception`.
@@ -27,15 +28,24 @@ class RowExpression:
     Attributes:
         paths: The columns it reads, each with the fields within it: `a.b` is ("a", "b").
         expression: For Polars.
+        branches: Parts that Polars evaluates only where a row comes to them.
     """
 
     paths: tuple[tuple[str, ...], ...]
     expression: pl.Expr = field(compare=False, repr=False)
+    branches: tuple[pl.Expr, ...] = field(compare=False, repr=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns it reads, each once."""
         return tuple(dict.fromkeys(path[0] for path in self.paths))
+
+    def kind(self, schema: pa.Schema) -> pl.DataType:
+        """The type of its values over columns of these types. Raises one of `POLARS_ERRORS`."""
+        frame: Any = pl.from_arrow(probe(schema))
+        for branch in self.branches:
+            frame.select(branch)
+        return self.values(probe(schema)).dtype
 
     def values(self, table: pa.Table) -> pl.Series:
         """Its value for every row of a table. Raises one of `POLARS_ERRORS`."""
@@ -59,9 +69,9 @@ def row_expression(sql: str) -> RowExpression:
     from moderay.core.sql.reader import syntax_tree  # noqa: PLC0415
     from moderay.core.sql.writer import written  # noqa: PLC0415
 
-    text, paths = written(syntax_tree(sql))
+    text, paths, branches = written(syntax_tree(sql))
     try:
-        expression = pl.sql_expr(text)
+        expression, *parts = (pl.sql_expr(part) for part in (text, *branches))
     except POLARS_ERRORS as error:
         raise SqlRefusedError(first_line(error)) from None
-    return RowExpression(paths, expression)
+    return RowExpression(paths, expression, tuple(parts))

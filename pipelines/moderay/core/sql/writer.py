@@ -45,10 +45,12 @@ class WrittenSql(NamedTuple):
     Attributes:
         text: SQL.
         paths: The columns it reads, each with the fields within it, once, in order.
+        branches: What is evaluated only for rows that come to it, which may be none.
     """
 
     text: str
     paths: tuple[tuple[str, ...], ...]
+    branches: tuple[str, ...]
 
 
 def written(tree: exp.Expr) -> WrittenSql:
@@ -59,7 +61,9 @@ def written(tree: exp.Expr) -> WrittenSql:
     """
     writer = _Writer()
     text = writer.write(tree, 0)
-    return WrittenSql(text, tuple(dict.fromkeys(writer.paths)))
+    return WrittenSql(
+        text, tuple(dict.fromkeys(writer.paths)), tuple(dict.fromkeys(writer.branches))
+    )
 
 
 class _Writer:
@@ -67,6 +71,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.paths: list[tuple[str, ...]] = []
+        self.branches: list[str] = []
         self._joined = 0
 
     def write(self, node: Any, depth: int) -> str:
@@ -187,10 +192,13 @@ class _Writer:
         for branch in branches:
             when, then = (self.write(branch.args[part], depth + 1) for part in ("this", "true"))
             parts.append(f"WHEN {when} THEN {then}")
+            self.branches += [when, then] if node.this is None else [f"({parts[1]} = {when})", then]
         default = node.args.get("default")
-        is_null = default is None or isinstance(default, exp.Null)
-        parts.append("ELSE NULL" if is_null else f"ELSE {self.write(default, depth + 1)}")
-        return " ".join([*parts, "END"])
+        if default is None or isinstance(default, exp.Null):
+            return " ".join([*parts, "ELSE NULL END"])
+        otherwise = self.write(default, depth + 1)
+        self.branches.append(otherwise)
+        return " ".join([*parts, f"ELSE {otherwise} END"])
 
     def cast(self, node: exp.Cast, depth: int) -> str:
         """A value as another type: null where it cannot be, so that no row ends a run."""
@@ -227,6 +235,7 @@ class _Writer:
             else self.write(part, depth + 1)
             for number, part in enumerate(node.expressions)
         ]
+        self.branches += parts
         if name == "REGEXP_LIKE":
             flags = f"(?{node.expressions[2].name})" if count == 3 else ""
             check_regex(flags + node.expressions[1].name)

@@ -69,7 +69,7 @@ def _field_problem(expression: RowExpression, policies: Sequence[str]) -> tuple[
 def _type_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
     """A rule that is not true or false of one row."""
     try:
-        kind = expression.values(schema.empty_table()).dtype
+        kind = expression.kind(schema)
     except POLARS_ERRORS as error:
         hint = "compare a policy's fields, such as spam.violates, not the policy itself"
         return first_line(error), hint
