@@ -65,4 +65,4 @@ def where_wrong(expression: RowExpression, shard: Shard, schema: pa.Schema) -> I
 
 def named_once(schema: pa.Schema, name: str) -> bool:
     """Whether exactly one column has this name; Parquet allows several."""
-    return bool(schema.names.count(name) == 1)
+    return len(schema.get_all_field_indices(name)) == 1

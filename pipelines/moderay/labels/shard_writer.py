@@ -7,7 +7,6 @@ the units. A task that dies at any point is simply run again.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,21 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
-from moderay.core.storage import RemoteFile, filesystem, get, put_file, remove, stamp
+from moderay.core.storage import (
+    RemoteFile,
+    get,
+    machine_fault,
+    on_disk,
+    put_file,
+    remove,
+    scratch_folder,
+    stamp,
+)
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import BATCH_ROWS, format_of
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.labels.decisions import decide, flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
@@ -124,7 +133,7 @@ def assert_unchanged(work: Publication) -> None:
     Raises:
         ShardFailedError: it has gone, or changed.
     """
-    now = stamp(*filesystem(work.shard.url, work.storage))
+    now = stamp(*work.shard.located(work.storage))
     if now is None:
         raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
@@ -140,11 +149,12 @@ def _write(
     old: Sequence[tuple[str, str]],
 ) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        file = Path(folder) / "labels.parquet"
+    with scratch_folder() as folder:
+        file = folder / "labels.parquet"
         # Of a shard that was published before, also what this run judged.
         tally = ShardTally(work.rules, work.epoch if old else None)
-        _to_local(file, work, batches, tally)
+        with on_disk(folder):
+            _to_local(file, work, batches, tally)
         marker = _marker(work, tally)
         _verify(file, work, marker.rows)
         assert_epoch(layout, work.epoch)
@@ -194,7 +204,13 @@ def _to_local(
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except pa.ArrowNotImplementedError as error:  # of some types, Arrow reads and no more
+                raise ShardFailedError(
+                    f"{work.shard.file}: its carried columns cannot be written: "
+                    f"{first_line(error)}; leave them out with output.columns"
+                ) from None
             tally.add(table)
 
 
@@ -227,9 +243,7 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
         positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
-            wanted = (
-                carried.take(pa.array(positions[:count] - start)) if len(work.columns) else carried
-            )
+            wanted = rows_at(carried, positions[:count] - start) if len(work.columns) else carried
             yield pa.Table.from_arrays(
                 [*wanted.columns, *held.slice(0, count).columns], schema=work.schema
             )
@@ -268,13 +282,15 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    fs, path = filesystem(shard.url, work.storage)
+    fs, path = shard.located(work.storage)
     start = 0
     try:
         for table in format_of(shard.url).tables(fs, path, work.columns.names, shard.schema):
             yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
             start += len(table)
     except (pa.ArrowException, OSError) as error:
+        if (fault := machine_fault(shard.url, error)) is not None:
+            raise fault from error
         raise ShardFailedError(
             f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
         ) from error

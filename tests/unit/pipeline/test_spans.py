@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from moderay.corpus.shard import Shard
 from moderay.pipeline import check
 from moderay.pipeline.stages import spans
 
@@ -38,7 +39,7 @@ def test_a_million_rows_in_one_row_group_are_read_once(
     shard = checked.scan.shards[0]
     group = pq.read_metadata(tmp_path / "in/a.parquet").row_group(0)
     counting = _Counting()
-    monkeypatch.setattr(spans, "filesystem", lambda *_: (counting, str(tmp_path / "in/a.parquet")))
+    monkeypatch.setattr(Shard, "located", lambda *_: (counting, str(tmp_path / "in/a.parquet")))
     from moderay.engines import checkpoint
     from moderay.engines.harmony.vocabulary import vocabulary
 

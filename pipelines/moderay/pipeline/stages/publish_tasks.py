@@ -8,10 +8,11 @@ from typing import Any
 
 import ray
 
-from moderay.core import events
+from moderay.core import events, ray_loss
 from moderay.core.errors import TryAgainError, first_line
 from moderay.core.events import event
-from moderay.core.ray_runtime import cause, end_with_raylet
+from moderay.core.ray_loss import RayLostError, cause
+from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
 from moderay.labels.records import ShardMarker
@@ -74,13 +75,15 @@ class Publisher:
         tasks = list(self._pending)
         # One at least, or what there is.
         count, timeout = (1, None) if wait else (len(tasks), 0)
-        for task in ray.wait(tasks, num_returns=count, timeout=timeout)[0]:
+        for task in ray_loss.wait(tasks, count, timeout):
             shard = self._pending.pop(task)
             try:
                 marker: ShardMarker = ray.get(task)
             except ray.exceptions.RayError as error:
                 raised = cause(error)
-                if not isinstance(raised, (ShardFailedError, TryAgainError)):
+                if isinstance(raised, RayLostError) or not isinstance(
+                    raised, (ShardFailedError, TryAgainError)
+                ):
                     raise raised from error
                 self._failed[shard] = first_line(raised)
                 metrics.shard("failed")

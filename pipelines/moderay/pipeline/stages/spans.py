@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
 from moderay.core.sql.row_expression import row_expression
-from moderay.core.storage import filesystem
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
-from moderay.corpus.formats import format_of
+from moderay.corpus.formats import UNREADABLE, format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import without_views
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.reuse import ReadAlong
@@ -69,7 +70,7 @@ class RowStream:
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:
         """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
-        fs, path = filesystem(shard.url, job.storage)
+        fs, path = shard.located(job.storage)
         average = max(1, shard.content_bytes // max(1, shard.rows))
         step = max(1, min(8192, 16 * 2**20 // average))
         self._tables = format_of(shard.url).tables(
@@ -110,10 +111,16 @@ def _cut(missing: Sequence[Range], low: int, high: int, step: int) -> tuple[Rang
 
 
 def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
-    """The rows that `where` (null is no) and `sample` ask for, and their contents."""
+    """The rows that `where` (null is no) and `sample` ask for, and their contents.
+
+    Of a row that cannot be read nobody knows what `where` would say: it is among them.
+    """
+    table = without_views(table)
     if job.input.where:
-        values = row_expression(job.input.where).values(table)
-        table = table.filter(values.fill_null(False).to_arrow())
+        chosen = row_expression(job.input.where).values(table).fill_null(False).to_arrow()
+        if UNREADABLE in table.column_names:
+            chosen = pc.or_(chosen, pc.is_valid(table.column(UNREADABLE)))
+        table = table.filter(chosen)
     all_contents = contents(table, job.input.content)
     if job.input.sample is None:
         return table, all_contents

@@ -7,7 +7,6 @@ and then the marker says that the shard is done.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,10 +20,20 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
-from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
+from moderay.core.storage import (
+    RemoteFile,
+    listed_file,
+    on_disk,
+    put_file,
+    remove,
+    scratch_folder,
+    stamp,
+)
+from moderay.core.verdicts import DECISION, FLAGGED, ROW, Status, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
+from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
@@ -76,6 +85,7 @@ class Sifting:
         old: Markers that it replaces, by key and decision.
         epoch: Of the driver's lease.
         storage: Options of the input's file system.
+        shard: The input file, where the job is known: the marker's URL may lack what opens it.
     """
 
     rule: FilterRule
@@ -87,6 +97,7 @@ class Sifting:
     old: tuple[tuple[str, str], ...]
     epoch: int
     storage: Mapping[str, Any]
+    shard: Shard | None = None
 
     @property
     def name(self) -> str:
@@ -95,6 +106,11 @@ class Sifting:
         It is that of the files made of it below their folders too.
         """
         return input_file(self.marker.shard, self.marker.source)
+
+    @property
+    def located(self) -> tuple[Any, str]:
+        """The input file's file system, and its path there."""
+        return source_of(self.marker, self.shard, self.storage)
 
     def path(self, fate: Fate) -> str:
         """Of the file with these rows."""
@@ -118,14 +134,15 @@ def sift(work: Sifting) -> None:
         LeaseLostError: Another driver has taken over.
         OSError: The storage keeps failing.
     """
-    if wrong := changed(work.marker, work.storage):
+    if wrong := changed(work.marker, work.shard, work.storage):
         raise ShardFailedError(wrong)
     layout, fs = work.out, work.out.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        done = _to_local(work, Path(folder))
+    with scratch_folder() as folder:
+        with on_disk(folder):
+            done = _to_local(work, folder)
         assert_epoch(layout, work.epoch)
         for fate in FATES:
-            if (file := Path(folder) / fate).is_file():
+            if (file := folder / fate).is_file():
                 put_file(fs, str(file), work.path(fate), layout.private("tmp"))
             else:
                 remove(fs, work.path(fate))  # of another rule
@@ -134,9 +151,16 @@ def sift(work: Sifting) -> None:
         remove(fs, layout.marker(work.name, *marker))
 
 
-def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
+def source_of(
+    marker: ShardMarker, shard: Shard | None, storage: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """The file system and path of the file that was labelled."""
+    return listed_file(marker.source, storage) if shard is None else shard.located(storage)
+
+
+def changed(marker: ShardMarker, shard: Shard | None, storage: Mapping[str, Any]) -> str | None:
     """How a shard's source differs from the file that was labelled; None where it does not."""
-    now = stamp(*filesystem(marker.source, storage))
+    now = stamp(*source_of(marker, shard, storage))
     if now is None:
         return f"{marker.shard}: {marker.source}, of which these are the labels, is gone"
     if now != marker.identity[1:]:
@@ -146,11 +170,11 @@ def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
 
 def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     """Write the shard's files into a folder; what their marker says."""
-    fs, path = filesystem(work.marker.source, work.storage)
+    fs, path = work.located
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
-        with format_of(path).verbatim(fs, path) as source:
+        with format_of(work.marker.source).verbatim(fs, path) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
@@ -243,6 +267,10 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
     others = np.setdiff1d(
         np.arange(len(rows)), positions, assume_unique=True
     )  # not selected for judging
+    # Invalid is what a row holds, and so under all policies.
+    status = structs(labels.column(rule.ids[0])).field("status")
+    doubtful = np.ones(len(rows), bool)
+    doubtful[positions] = pc.equal(status, Status.INVALID.value).to_numpy(zero_copy_only=False)
     for fate, mask in fates(rule.keep, labels).items():
         chosen = labels.filter(mask)
         mine = positions[mask.to_numpy(zero_copy_only=False)]
@@ -261,7 +289,7 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
                 pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)
             ]
             mine = np.sort(np.concatenate([mine, others]))
-        parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
+        parts[fate].add(rows_at(rows, mine), beside, doubtful[mine])
 
 
 def _beside(rule: FilterRule, fate: Fate, labels: pa.Table) -> list[pa.Array]:
