@@ -51,6 +51,19 @@ def compose(text: str) -> yaml.Node | None:
         loader.dispose()
 
 
+def load(text: str) -> Any:
+    """The values of a text; None where it is empty.
+
+    Raises:
+        yaml.YAMLError: It is no YAML, too much of it, or holds a number or day that is none.
+    """
+    node = compose(text)
+    try:
+        return None if node is None else _Constructor().construct_document(node)
+    except (ValueError, OverflowError) as error:
+        raise yaml.YAMLError(str(error)) from None
+
+
 def why_not(error: yaml.YAMLError) -> tuple[str, str]:
     """Why a text was refused, and a hint."""
     if isinstance(error, YamlBoundError):
@@ -125,6 +138,15 @@ class _Composer(yaml.SafeLoader):
                 "write less of it; long lists of literals belong in a file that any_of names",
                 mark,
             )
+
+
+class _Constructor(yaml.constructor.SafeConstructor):
+    """PyYAML's, with numbers of a length that can be printed."""
+
+    def construct_scalar(self, node: Any) -> Any:
+        if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+            _refuse("too long for a number", "put it in quotes", node.start_mark)
+        return super().construct_scalar(node)
 
 
 def _refuse(problem: str, hint: str, mark: Any) -> NoReturn:

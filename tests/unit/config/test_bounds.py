@@ -1,6 +1,7 @@
 """What people write, or have from others, cannot take a process's time, memory or secrets."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from moderay.config.bounded_yaml import DEEPEST, LONGEST_NUMBER, MOST_NODES
 from moderay.config.job_file import draft_job, load_job
 from moderay.config.policy import LONGEST_GOLDEN, load_golden, load_policy
 from moderay.config.text_file import LONGEST
-from moderay.core.errors import Problems
+from moderay.core.errors import Problems, UserError
 from moderay.judges.rules_file import load_rules
+from moderay.tasks.submit.kuberay import load_cluster
 
 FRONT = "id: spam\nlabels: {A: {violates: true}, B: {violates: false}}\n"
 POLICY = load_policy(ROOT / "policies/spam")
@@ -261,3 +263,23 @@ def test_links_in_a_circle_and_pipes_of_names_are_problems(tmp_path: Path) -> No
         with pytest.raises(Problems, match="any_of"):
             load_rules(POLICY, tmp_path)
     assert os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_cluster_file_that_could_take_over_is_refused_or_is_none(name: str, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(HOSTILE[name][0])
+    with within(10), pytest.raises(UserError) as caught:
+        load_cluster(tmp_path / "cluster.yaml")
+    assert len(str(caught.value)) < 500 + len(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+def test_yaml_is_loaded_in_one_file_alone() -> None:
+    package = ROOT / "pipelines/moderay"
+    ways = ("yaml.safe_load", "yaml.load", "yaml.compose", "yaml.full_load", "SafeLoader")
+    users = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if any(re.search(rf"\b{way}", file.read_text(encoding="utf-8")) for way in ways)
+    }
+    # The package's own profiles of GPUs are no one else's.
+    assert users == {"config/bounded_yaml.py", "engines/vllm/gpu_profiles.py"}
