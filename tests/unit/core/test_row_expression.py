@@ -520,6 +520,10 @@ def mutated_end(chance: random.Random) -> str:
         "CASE WHEN flag THEN TRUE WHEN lang > 1 THEN FALSE END",
         "IF(FALSE, lang > 1, flag)",
         "COALESCE(TRUE, lang > 1)",
+        "IF(flag, n, lang) = 'en'",  # Polars makes texts of n only where a row takes lang
+        "CASE WHEN flag THEN part ELSE n END = 1",
+        "COALESCE(n, flag) = 1",
+        "CAST(day AS VARCHAR) LIKE '2%'",  # panics where a day is beyond the calendar
     ],
 )
 def test_type_that_does_not_fit_is_found_before_a_row_comes_to_it(sql: str) -> None:
@@ -539,3 +543,52 @@ def test_type_that_does_not_fit_is_found_before_a_row_comes_to_it(sql: str) -> N
 def test_expression_that_was_once_read_wrongly(sql: str, values: list[bool | None]) -> None:
     assert row_expression(sql).values(TABLE).to_list() == values
     assert row_expression(sql).values(TABLE.slice(0, 0)).to_list() == []
+
+
+VALUES = pa.table(
+    {
+        "dec": pa.array([1, 0, None, 2, 0], pa.decimal128(10, 2)),
+        "big": pa.array([10**37, 0, None, 1, 2], pa.decimal128(38, 0)),
+        "u": pa.array([2**64 - 1, 0, None, 7, 2**63], pa.uint64()),
+        "bin": pa.array([b"a", b"\xff", None, b"b", b""], pa.binary()),
+        "x": pa.array([1.7e308, 0.1, None, 0.3, float("nan")]),
+        "flag": [True, False, None, True, True],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("sql", "values"),
+    [
+        ("1 / dec > 0.6", [True, None, None, False, None]),
+        ("5 % dec = 1", [False, None, None, True, None]),
+        ("big * 1000 > 0", [None, False, None, True, True]),
+        ("COALESCE(u, -1) < 8", [None, True, True, True, None]),
+        ("CAST(bin AS VARCHAR) = 'b'", [False, None, None, True, False]),
+        ("flag AND 1 / dec > 0", [True, False, None, True, None]),
+        ("x / 1.5 = 1.7e308 / 1.5", None),
+        ("x / 10 = 0.03", None),
+    ],
+)
+def test_value_that_cannot_be_computed_is_null_and_takes_no_other_row_out(
+    sql: str, values: list[bool | None] | None
+) -> None:
+    expression = row_expression(sql)
+    whole = expression.values(VALUES)
+    assert whole.dtype == expression.kind(VALUES.schema) == pl.Boolean
+    assert values is None or whole.to_list() == values
+    for rows in (1, 2, 3):
+        parts = [expression.values(VALUES.slice(at, rows)) for at in range(0, len(VALUES), rows)]
+        assert pl.concat(parts).to_list() == whole.to_list()
+
+
+def test_types_that_do_not_fit_are_no_nulls() -> None:
+    with pytest.raises(POLARS_ERRORS):
+        row_expression("lang > n").values(TABLE)
+
+
+def test_many_rows_that_cannot_be_computed_cost_moments() -> None:
+    table = pa.table({"dec": pa.array([0] * 1_000 + [1] * 1_000, pa.decimal128(10, 2))})
+    began = time.perf_counter()
+    assert row_expression("1 / dec > 0").values(table).null_count() == 1_000
+    assert time.perf_counter() - began < 10

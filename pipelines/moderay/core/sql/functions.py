@@ -51,6 +51,9 @@ FUNCTIONS: Mapping[str, Function] = {
     **dict.fromkeys(("ARRAY_CONTAINS", "ARRAY_GET"), Function(2, 2, constant=(1,))),
 }
 
+# Of which a row gets one of the arguments; of IF one behind the first.
+ALIKE = frozenset("COALESCE GREATEST IF IFNULL LEAST NULLIF".split())
+
 # What is refused with a word of its own.
 AGGREGATES = frozenset(
     """ANY_VALUE ARRAY_AGG AVG CORR COUNT COVAR COVAR_POP COVAR_SAMP CUME_DIST DENSE_RANK FIRST

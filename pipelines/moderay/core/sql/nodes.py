@@ -46,7 +46,7 @@ _OTHERS: Mapping[type[exp.Expr], str] = {
     exp.ByteString: "a text with escapes (E'...')",
     exp.Concat: "a text beside a text",
     exp.DataType: "a type that is not in a CAST",
-    exp.Dot: "this many names in a row",
+    exp.Dot: "a dot here",
     exp.Escape: "ESCAPE",
     exp.IntDiv: "// (which fails on infinity; FLOOR(a / b) does not)",
     exp.JSONExtract: "->",

@@ -101,7 +101,8 @@ def _tokens(sql: str) -> list[Token]:
 
 
 def _refuse_gap(text: str) -> None:
-    what = repr(text.strip()[:20]) if text.strip() else "a comment"
+    shown = text.strip(" \t\r\n")[:20]
+    what = repr(shown) if shown else "a comment"
     raise SqlRefusedError(f"{what} is not allowed", "write the expression alone, without comments")
 
 

@@ -6,6 +6,7 @@ package hands SQL to Polars, which opens files and asks servers while it reads s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -29,11 +30,13 @@ class RowExpression:
         paths: The columns it reads, each with the fields within it: `a.b` is ("a", "b").
         expression: For Polars.
         branches: Parts that Polars evaluates only where a row comes to them.
+        alike: Parts of which each row gets one.
     """
 
     paths: tuple[tuple[str, ...], ...]
     expression: pl.Expr = field(compare=False, repr=False)
     branches: tuple[pl.Expr, ...] = field(compare=False, repr=False)
+    alike: tuple[tuple[pl.Expr, ...], ...] = field(compare=False, repr=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -45,14 +48,56 @@ class RowExpression:
         frame: Any = pl.from_arrow(probe(schema))
         for branch in self.branches:
             frame.select(branch)
-        return self.values(probe(schema)).dtype
+        for parts in self.alike:
+            _check_alike([frame.select(part).to_series().dtype for part in parts])
+        return self._computed(frame).dtype
 
     def values(self, table: pa.Table) -> pl.Series:
-        """Its value for every row of a table. Raises one of `POLARS_ERRORS`."""
-        frame: Any = pl.from_arrow(table.select(list(self.columns)))
-        values: pl.Series = frame.select(self.expression).to_series()
+        """Its value for every row of a table.
+
+        Null where it cannot be computed, as a decimal divided by zero: one row takes no other out.
+        Raises one of `POLARS_ERRORS` where the types of columns do not fit.
+        """
+        columns = table.select(list(self.columns))
+        frame: Any = pl.from_arrow(columns)
+        try:
+            return self._computed(frame)
+        except POLARS_ERRORS:
+            return self._computed_apart(frame, self.kind(columns.schema))
+
+    def _computed(self, frame: pl.DataFrame) -> pl.Series:
+        # Polars takes a single row for a constant, and divides constants to another last digit.
+        rows = pl.concat([frame, frame.clear(1)], rechunk=True) if len(frame) == 1 else frame
+        values = rows.select(self.expression).to_series()[: len(frame)]
         # What comes to a constant, as COALESCE(1, n) does, has one row.
-        return values if len(values) == len(table) else values.new_from_index(0, len(table))
+        return values if len(values) == len(frame) else values.new_from_index(0, len(frame))
+
+    def _computed_apart(self, frame: pl.DataFrame, kind: pl.DataType) -> pl.Series:
+        """By halves, until each row for which it cannot be computed is alone."""
+        try:
+            return self._computed(frame)
+        except POLARS_ERRORS:
+            if len(frame) == 1:
+                return pl.Series([None], dtype=kind)
+        half = len(frame) // 2
+        parts = frame[:half], frame[half:]
+        return pl.concat([self._computed_apart(part, kind) for part in parts])
+
+
+def _check_alike(kinds: Sequence[pl.DataType]) -> None:
+    """Polars makes one type of several, but only where the rows at hand need more than one."""
+    families = {_family(kind): kind for kind in kinds if kind != pl.Null}
+    if len(families) > 1:
+        shown = " and ".join(sorted(str(kind) for kind in families.values()))
+        raise pl.exceptions.SchemaError(f"{shown} are values of one CASE, IF, COALESCE or the like")
+
+
+def _family(kind: pl.DataType) -> object:
+    if kind.is_numeric():
+        return "number"
+    if kind in (pl.Date, pl.Datetime):
+        return "day"
+    return "text" if kind in (pl.String, pl.Categorical, pl.Enum) else kind
 
 
 @lru_cache(maxsize=512)
@@ -69,9 +114,13 @@ def row_expression(sql: str) -> RowExpression:
     from moderay.core.sql.reader import syntax_tree  # noqa: PLC0415
     from moderay.core.sql.writer import written  # noqa: PLC0415
 
-    text, paths, branches = written(syntax_tree(sql))
+    sql_of = written(syntax_tree(sql))
     try:
-        expression, *parts = (pl.sql_expr(part) for part in (text, *branches))
+        return RowExpression(
+            sql_of.paths,
+            pl.sql_expr(sql_of.text),
+            tuple(pl.sql_expr(part) for part in sql_of.branches),
+            tuple(tuple(pl.sql_expr(part) for part in parts) for parts in sql_of.alike),
+        )
     except POLARS_ERRORS as error:
         raise SqlRefusedError(first_line(error)) from None
-    return RowExpression(paths, expression, tuple(parts))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from sqlglot import exp
 
 from moderay.core.errors import nearest
-from moderay.core.sql.functions import FUNCTIONS
+from moderay.core.sql.functions import ALIKE, FUNCTIONS
 from moderay.core.sql.literals import check_regex, column_name, day, number, quoted
 from moderay.core.sql.nodes import (
     BINARY,
@@ -46,11 +46,13 @@ class WrittenSql(NamedTuple):
         text: SQL.
         paths: The columns it reads, each with the fields within it, once, in order.
         branches: What is evaluated only for rows that come to it, which may be none.
+        alike: Values of which each row gets one.
     """
 
     text: str
     paths: tuple[tuple[str, ...], ...]
     branches: tuple[str, ...]
+    alike: tuple[tuple[str, ...], ...]
 
 
 def written(tree: exp.Expr) -> WrittenSql:
@@ -62,7 +64,10 @@ def written(tree: exp.Expr) -> WrittenSql:
     writer = _Writer()
     text = writer.write(tree, 0)
     return WrittenSql(
-        text, tuple(dict.fromkeys(writer.paths)), tuple(dict.fromkeys(writer.branches))
+        text,
+        tuple(dict.fromkeys(writer.paths)),
+        tuple(dict.fromkeys(writer.branches)),
+        tuple(dict.fromkeys(writer.alike)),
     )
 
 
@@ -72,6 +77,7 @@ class _Writer:
     def __init__(self) -> None:
         self.paths: list[tuple[str, ...]] = []
         self.branches: list[str] = []
+        self.alike: list[tuple[str, ...]] = []
         self._joined = 0
 
     def write(self, node: Any, depth: int) -> str:
@@ -187,17 +193,21 @@ class _Writer:
         if len(branches) > MOST_BRANCHES:
             raise SqlRefusedError(f"more than {MOST_BRANCHES} times WHEN", "write fewer")
         parts = ["CASE"]
+        values = []
         if node.this is not None:
             parts.append(self.write(node.this, depth + 1))
         for branch in branches:
             when, then = (self.write(branch.args[part], depth + 1) for part in ("this", "true"))
             parts.append(f"WHEN {when} THEN {then}")
+            values.append(then)
             self.branches += [when, then] if node.this is None else [f"({parts[1]} = {when})", then]
         default = node.args.get("default")
         if default is None or isinstance(default, exp.Null):
+            self.alike.append(tuple(values))
             return " ".join([*parts, "ELSE NULL END"])
         otherwise = self.write(default, depth + 1)
         self.branches.append(otherwise)
+        self.alike.append((*values, otherwise))
         return " ".join([*parts, f"ELSE {otherwise} END"])
 
     def cast(self, node: exp.Cast, depth: int) -> str:
@@ -236,6 +246,8 @@ class _Writer:
             for number, part in enumerate(node.expressions)
         ]
         self.branches += parts
+        if name in ALIKE:
+            self.alike.append(tuple(parts[1:] if name == "IF" else parts))
         if name == "REGEXP_LIKE":
             flags = f"(?{node.expressions[2].name})" if count == 3 else ""
             check_regex(flags + node.expressions[1].name)
