@@ -553,6 +553,7 @@ VALUES = pa.table(
         "bin": pa.array([b"a", b"\xff", None, b"b", b""], pa.binary()),
         "x": pa.array([1.7e308, 0.1, None, 0.3, float("nan")]),
         "flag": [True, False, None, True, True],
+        "pair": pa.array([[1, 2], None, [None, 3], [4, 5], None], pa.list_(pa.int64(), 2)),
     }
 )
 
@@ -566,6 +567,8 @@ VALUES = pa.table(
         ("COALESCE(u, -1) < 8", [None, True, True, True, None]),
         ("CAST(bin AS VARCHAR) = 'b'", [False, None, None, True, False]),
         ("flag AND 1 / dec > 0", [True, None, None, True, None]),
+        ("pair IS NULL", [False, True, False, False, True]),
+        ("ARRAY_LENGTH(pair) = 2", [True, None, True, True, None]),
         ("x / 1.5 = 1.7e308 / 1.5", None),
         ("x / 10 = 0.03", None),
     ],

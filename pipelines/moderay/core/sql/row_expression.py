@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
@@ -45,7 +45,7 @@ class RowExpression:
 
     def kind(self, schema: pa.Schema) -> pl.DataType:
         """The type of its values over columns of these types. Raises one of `POLARS_ERRORS`."""
-        frame: Any = pl.from_arrow(probe(schema))
+        frame = _frame(probe(schema))
         for branch in self.branches:
             frame.select(branch)
         for parts in self.alike:
@@ -59,7 +59,7 @@ class RowExpression:
         Raises one of `POLARS_ERRORS` where the types of columns do not fit.
         """
         columns = table.select(list(self.columns))
-        frame: Any = pl.from_arrow(columns)
+        frame = _frame(columns)
         try:
             return self._computed(frame)
         except POLARS_ERRORS:
@@ -82,6 +82,19 @@ class RowExpression:
         half = len(frame) // 2
         parts = frame[:half], frame[half:]
         return pl.concat([self._computed_apart(part, kind) for part in parts])
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    """A table for Polars, which cannot read some slices of lists of a fixed size."""
+    fields = [
+        field.with_type(pa.list_(field.type.value_field))
+        if pa.types.is_fixed_size_list(field.type)
+        else field
+        for field in table.schema
+    ]
+    schema = pa.schema(fields)
+    frame: Any = pl.from_arrow(table if schema.equals(table.schema) else table.cast(schema))
+    return cast("pl.DataFrame", frame)
 
 
 def _check_alike(kinds: Sequence[pl.DataType]) -> None:
