@@ -523,6 +523,8 @@ def mutated_end(chance: random.Random) -> str:
         "IF(flag, n, lang) = 'en'",  # Polars makes texts of n only where a row takes lang
         "CASE WHEN flag THEN part ELSE n END = 1",
         "COALESCE(n, flag) = 1",
+        "part = n",
+        "CASE part WHEN 1 THEN flag END",
         "CAST(day AS VARCHAR) LIKE '2%'",  # panics where a day is beyond the calendar
     ],
 )

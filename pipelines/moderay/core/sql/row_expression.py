@@ -30,7 +30,7 @@ class RowExpression:
         paths: The columns it reads, each with the fields within it: `a.b` is ("a", "b").
         expression: For Polars.
         branches: Parts that Polars evaluates only where a row comes to them.
-        alike: Parts of which each row gets one.
+        alike: Parts of which each row gets one; and, each alone, what is compared.
     """
 
     paths: tuple[tuple[str, ...], ...]
@@ -99,6 +99,8 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 def _check_alike(kinds: Sequence[pl.DataType]) -> None:
     """Polars makes one type of several, but only where the rows at hand need more than one."""
+    if any(isinstance(kind, pl.Struct) for kind in kinds):
+        raise pl.exceptions.SchemaError("a struct is no single value: name one of its fields")
     families = {_family(kind): kind for kind in kinds if kind != pl.Null}
     if len(families) > 1:
         shown = " and ".join(sorted(str(kind) for kind in families.values()))

@@ -46,7 +46,7 @@ class WrittenSql(NamedTuple):
         text: SQL.
         paths: The columns it reads, each with the fields within it, once, in order.
         branches: What is evaluated only for rows that come to it, which may be none.
-        alike: Values of which each row gets one.
+        alike: Values of which each row gets one; and, each alone, what is compared.
     """
 
     text: str
@@ -127,6 +127,8 @@ class _Writer:
         """An operator between two."""
         _check_clear(node, node.this, node.expression)
         left, right = (self.write(part, depth + 1) for part in (node.this, node.expression))
+        operands = (node.this, left), (node.expression, right)
+        self.alike += [(sql,) for part, sql in operands if not isinstance(part, exp.Literal)]
         return f"({left} {BINARY[type(node)]} {right})"
 
     def join(self, node: exp.DPipe, depth: int) -> str:
@@ -196,6 +198,7 @@ class _Writer:
         values = []
         if node.this is not None:
             parts.append(self.write(node.this, depth + 1))
+            self.alike.append((parts[1],))
         for branch in branches:
             when, then = (self.write(branch.args[part], depth + 1) for part in ("this", "true"))
             parts.append(f"WHEN {when} THEN {then}")
