@@ -53,6 +53,11 @@ def contents(table: pa.Table, content: str) -> list[Content]:
     ]
 
 
+def content_hashes(table: pa.Table, content: str) -> pa.StringArray:
+    """The hash of every row's content, in order; null where nothing could be hashed."""
+    return pa.array([row.hash for row in contents(table, content)], pa.string())
+
+
 def texts(column: pa.ChunkedArray) -> list[Content]:
     """The contents of a column of strings or bytes.
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from moderay.config.job import Job
 from moderay.core.errors import Problem, TryAgainError, first_line
-from moderay.core.storage import filesystem, plain_errors
+from moderay.core.storage import ChangedError, filesystem, plain_errors
 from moderay.corpus.columns import check_columns, is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import Footer, UnreadableError, common, format_of
@@ -141,7 +141,10 @@ def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
     fs, path = filesystem(shard.url, job.storage)
     content = template_columns(job.input.content)
     with plain_errors(shard.url):
-        return format_of(shard.url).footer(fs, path, shard.size, content)
+        try:
+            return format_of(shard.url).footer(fs, path, shard.state, content)
+        except ChangedError as error:
+            raise UnreadableError(str(error)) from None
 
 
 def _with_schemas(job: Job, files: Sequence[tuple[Shard, Footer]]) -> list[tuple[Shard, pa.Schema]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from moderay.core.storage import FileState
 from moderay.corpus.formats import Footer, input_file
 
 
@@ -24,6 +25,8 @@ class Shard:
         conversation: Whether its content is a list of turns.
         partitions: Hive keys in the path, with their values.
         schema: What the file is read with, where it does not say so itself.
+        ctime_ns: As `FileState` has it, when it was listed: no part of its identity, since a file
+            that was only moved need not be judged again.
     """
 
     url: str
@@ -35,6 +38,7 @@ class Shard:
     conversation: bool = False
     partitions: tuple[tuple[str, str], ...] = ()
     schema: pa.Schema | None = None
+    ctime_ns: int | None = None
 
     @property
     def file(self) -> str:
@@ -50,6 +54,11 @@ class Shard:
     def identity(self) -> tuple[str, int, str]:
         """What a key hashes: another file of the same name is another shard."""
         return self.name, self.size, self.version
+
+    @property
+    def state(self) -> FileState:
+        """What it was when it was listed."""
+        return FileState(self.size, self.version, self.ctime_ns)
 
 
 # By a shard's identity.

@@ -10,6 +10,7 @@ from moderay.config.job import Job
 from moderay.core.errors import Problem
 from moderay.core.storage import (
     canonical_url,
+    ctime_ns,
     details,
     filesystem,
     find,
@@ -93,11 +94,11 @@ def list_source(source: str, job: Job) -> tuple[list[Shard], str]:
         name = posixpath.relpath(file, root)
         hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
         if info.get("type") == "file" and not hidden:
-            shards.append(_shard(_url(fs, file), name, info))
+            shards.append(_shard(_url(fs, file), name, info, ctime_ns(fs, file)))
     return shards, _url(fs, base)
 
 
-def _shard(url: str, name: str, info: dict[str, Any]) -> Shard:
+def _shard(url: str, name: str, info: dict[str, Any], ctime: int | None) -> Shard:
     parts = [part.partition("=") for part in name.split("/")[:-1]]
     return Shard(
         url=url,
@@ -105,6 +106,7 @@ def _shard(url: str, name: str, info: dict[str, Any]) -> Shard:
         size=int(info["size"]),
         version=version(info),
         partitions=tuple((key, value) for key, equals, value in parts if equals),
+        ctime_ns=ctime,
     )
 
 

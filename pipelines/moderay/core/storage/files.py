@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -149,50 +148,6 @@ def remove(fs: Any, path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError):
         patiently(fs, lambda: fs.rm_file(path))
-
-
-class RemoteFile(io.RawIOBase):
-    """A file of any store, read by ranges as they are asked for; nothing is read ahead.
-
-    Each range is fetched with `get`, and so patiently.
-    """
-
-    def __init__(self, fs: Any, path: str) -> None:
-        """Look up the file's size. Raises FileNotFoundError."""
-        self._fs = fs
-        self._path = path
-        self._at = 0
-        self._size = int(details(fs, path)["size"])
-
-    def readable(self) -> bool:
-        """True: it is there to be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """True: a range may begin anywhere."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins, in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set where the next read begins, without a request."""
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as the file goes; how many bytes came."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes in one request; without a size, all that are left."""
-        end = self._size if size < 0 else min(self._at + size, self._size)
-        data = get(self._fs, self._path, self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data
 
 
 def find(fs: Any, path: str) -> dict[str, dict[str, Any]]:

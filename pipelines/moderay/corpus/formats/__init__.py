@@ -18,6 +18,8 @@ from moderay.corpus.formats.base import (
     Part,
     UnreadableError,
     Verbatim,
+    bytes_of,
+    joined,
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
@@ -33,10 +35,12 @@ __all__ = [
     "UnreadableError",
     "Verbatim",
     "bounded_batches",
+    "bytes_of",
     "common",
     "format_of",
     "input_file",
     "is_input",
+    "joined",
     "label_file",
     "suffix",
 ]

@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile
+from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import Footer, UnreadableError
 from moderay.corpus.formats.json_types import common_types, look, parsed, typed, unified
 from moderay.corpus.formats.lines import Lines, read_lines
@@ -69,14 +69,15 @@ class JsonLines:
         """The columns that have a type."""
         return typed(schema)
 
-    def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+    def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, by a reading of the whole file."""
+        size = listed.size
         if self.codec and not size:
             raise UnreadableError("empty: truncated")
         schema = pa.schema([])
         content_bytes = 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
-        for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES)):
+        for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES, listed=listed)):
             columns, table = look(lines)
             schema = unified(schema, columns)
             content_bytes += sum(
@@ -102,11 +103,12 @@ class JsonLines:
         *,
         rows: int | None = None,
         groups: Range | None = None,
+        listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
         assert schema is not None, "a file without a footer has its schema from a scan"
         columns = pa.schema([field for field in schema if field.name in names])
-        for lines in self._lines(fs, path, READ_BYTES, groups):
+        for lines in self._lines(fs, path, READ_BYTES, groups, listed):
             table = parsed(lines.data, columns)
             if len(table) != len(lines):
                 raise UnreadableError(f"{len(lines):,} lines hold {len(table):,} objects")
@@ -114,18 +116,25 @@ class JsonLines:
             yield from (table.slice(start, step) for start in range(0, len(table), step))
 
     @contextmanager
-    def verbatim(self, fs: Any, path: str) -> Iterator[_LineRows]:
+    def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[_LineRows]:
         """As `Format.verbatim`."""
-        yield _LineRows(self, fs, path)
+        yield _LineRows(self, fs, path, listed)
 
-    def _lines(self, fs: Any, path: str, size: int, groups: Range | None = None) -> Iterator[Lines]:
+    def _lines(  # a file, what of it, and how much at once
+        self,
+        fs: Any,
+        path: str,
+        size: int,
+        groups: Range | None = None,
+        listed: FileState | None = None,
+    ) -> Iterator[Lines]:
         """Lines that hold a row, of these row groups or of all."""
         low = 0
         high = None
         if groups is not None and not self.codec:
             low = groups[0] * GROUP_BYTES
             high = groups[1] * GROUP_BYTES
-        source = _WatchedFile(fs, path)
+        source = _WatchedFile(fs, path, listed)
         # From the byte before: a line that begins exactly here follows a newline.
         source.seek(max(0, low - 1))
         stream: Any = io.BufferedReader(source, FETCH_BYTES)
@@ -175,14 +184,15 @@ class _WatchedFile(RemoteFile):
 class _LineRows:
     """`base.Verbatim`: a row is its line, byte for byte, in a column of its own."""
 
-    def __init__(self, format_: JsonLines, fs: Any, path: str) -> None:
+    def __init__(self, format_: JsonLines, fs: Any, path: str, listed: FileState | None) -> None:
         self._format = format_
         self._fs = fs
         self._path = path
+        self._listed = listed
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
-        for lines in self._format._lines(self._fs, self._path, READ_BYTES):
+        for lines in self._format._lines(self._fs, self._path, READ_BYTES, listed=self._listed):
             whole = [
                 lines.data[first : end + 1]
                 for first, end in zip(lines.starts, lines.ends, strict=True)

@@ -12,14 +12,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile, get
-from moderay.corpus.formats.base import BATCH_BYTES, BATCH_ROWS, Footer, UnreadableError
+from moderay.core.storage import FileState, RemoteFile
+from moderay.corpus.formats.base import (
+    BATCH_BYTES,
+    Footer,
+    UnreadableError,
+    bytes_of,
+    joined,
+)
 from moderay.corpus.ranges import Range
 
 # Bytes of a file's end that are read at first.
 TAIL = 2**16
 # Bytes of the shortest Parquet file there can be.
 MIN_FILE = 12
+# Of rows or bytes, the most that a file can hold: what a footer claims is added up in 64 bits.
+MOST = 2**62
+# Rows and bytes that are decoded at once.
+PIECE_ROWS = 8192
+PIECE_BYTES = 16 * 2**20
+# How many times as many rows are decoded at once as were before.
+GROWTH = 8
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,9 @@ class Parquet:
         """None: the footer says it."""
         return None
 
-    def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+    def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, by one request for all but the widest schemas."""
-        tail = _tail(fs, path, size)
+        tail = _tail(fs, path, listed)
         if not tail:
             raise UnreadableError("no Parquet footer at its end: truncated, or no Parquet file")
         try:
@@ -49,19 +62,21 @@ class Parquet:
             schema = metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UnreadableError(first_line(error)) from error
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
         counted = [
             i
             for i, path in enumerate(paths)
             if any(path == name or path.startswith(f"{name}.") for name in content)
         ]
-        size = sum(group.column(i).total_uncompressed_size for group in groups for i in counted)
-        return Footer(schema, tuple(group.num_rows for group in groups), size)
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        chunks = [[group.column(i) for i in counted] for group in groups]
+        size = sum(chunk.total_uncompressed_size for of_group in chunks for chunk in of_group)
+        return Footer(schema, _rows_of(metadata, chunks), min(max(size, 0), MOST))
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the file's footer."""
-        return list(pq.read_schema(RemoteFile(fs, path)).names)
+        with RemoteFile(fs, path) as source:
+            return list(pq.read_schema(source).names)
 
     def tables(  # noqa: PLR0913  as `Format.tables`
         self,
@@ -72,22 +87,25 @@ class Parquet:
         *,
         rows: int | None = None,
         groups: Range | None = None,
+        listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
-        # The column chunk is fetched once; nothing is read ahead beyond it.
-        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
+        with (
+            RemoteFile(fs, path, listed) as source,
+            _blaming_the_file(source),
+            _opened(source) as file,
+        ):
             columns = [name for name in file.schema_arrow.names if name in names]
-            some = None if groups is None else list(range(*groups))
-            for batch in file.iter_batches(
-                batch_size=rows or _step(file), row_groups=some, columns=columns, use_threads=False
-            ):
-                yield pa.Table.from_batches([batch])
+            yield from _pieces(file, columns, groups, rows or PIECE_ROWS)
 
     @contextmanager
-    def verbatim(self, fs: Any, path: str) -> Iterator[_GroupRows]:
+    def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[_GroupRows]:
         """As `Format.verbatim`."""
-        with pq.ParquetFile(RemoteFile(fs, path), pre_buffer=True) as file:
-            yield _GroupRows(file)
+        with RemoteFile(fs, path, listed) as source:
+            with _blaming_the_file(source):
+                file = _opened(source)
+            with file:
+                yield _GroupRows(file, source)
 
 
 def bounded_batches(
@@ -98,43 +116,111 @@ def bounded_batches(
     At most `BATCH_ROWS` or `BATCH_BYTES` at a time.
     """
     start = 0
-    for batch in file.iter_batches(batch_size=_step(file), columns=columns, use_threads=False):
-        yield start, pa.Table.from_batches([batch])
-        start += len(batch)
+    for table in joined(_pieces(file, columns, None, PIECE_ROWS)):
+        yield start, table
+        start += len(table)
 
 
-def _step(file: pq.ParquetFile) -> int:
-    """Rows of `BATCH_BYTES` as they are in memory, by the widest row group.
+def _opened(source: RemoteFile) -> pq.ParquetFile:
+    """A file of which a column chunk is fetched at once; nothing is read ahead beyond it."""
+    return pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
 
-    On storage, text that compresses well is a small part of that.
+
+@contextmanager
+def _blaming_the_file(source: RemoteFile) -> Iterator[None]:
+    """What a library raises is of what the file holds, unless the store has failed."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if source.failed or isinstance(error, UnreadableError):
+            raise
+        raise UnreadableError(first_line(error)) from error
+
+
+def _pieces(
+    file: pq.ParquetFile, columns: Sequence[str] | None, groups: Range | None, most: int
+) -> Iterator[pa.Table]:
+    """The rows of row groups, in order, at most so many or about `PIECE_BYTES` at a time.
+
+    No footer is believed, neither what it says of bytes (one text in a dictionary may stand in all
+    rows) nor of rows: a row group that ends before its count would shift those behind it.
     """
-    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-    width = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
-    return max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
+    step = 1
+    low, high = groups or (0, file.num_row_groups)
+    if high > file.num_row_groups:
+        raise UnreadableError(f"{file.num_row_groups:,} row groups, where {high:,} were counted")
+    for group in range(low, high):
+        claimed = left = file.metadata.row_group(group).num_rows
+        batches = file.iter_batches(step, row_groups=[group], columns=columns, use_threads=False)
+        while left > 0:
+            batch = next(batches, None)
+            if batch is None or not len(batch):
+                raise UnreadableError(
+                    f"row group {group} ends after {claimed - left:,} rows, and its footer claims "
+                    f"{claimed:,}"
+                )
+            table = pa.Table.from_batches([batch])
+            left -= len(table)
+            # What comes next is taken to be as wide as this, and not to be many times as much.
+            step = min(most, GROWTH * step, PIECE_BYTES * len(table) // max(1, bytes_of(table)))
+            step = max(1, step)
+            file.reader.set_batch_size(step)
+            yield table
 
 
-def _tail(fs: Any, path: str, size: int) -> bytes:
+def _tail(fs: Any, path: str, listed: FileState) -> bytes:
     """A file's end with the whole footer in it; nothing where there is none.
 
     One request for all but the widest schemas.
     """
-    if size < MIN_FILE:
+    if listed.size < MIN_FILE:
         return b""
-    tail = get(fs, path, max(0, size - TAIL), size)
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if tail[-4:] not in (b"PAR1", b"PARE") or needed > size:
-        return b""
-    return tail if needed <= len(tail) else get(fs, path, size - needed, size)
+    with RemoteFile(fs, path, listed) as file:
+        file.seek(max(0, listed.size - TAIL))
+        tail = file.read()
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if tail[-4:] not in (b"PAR1", b"PARE") or needed > listed.size:
+            return b""
+        file.seek(listed.size - needed)
+        return tail if needed <= len(tail) else file.read()
+
+
+def _rows_of(metadata: pq.FileMetaData, chunks: Sequence[Sequence[Any]]) -> tuple[int, ...]:
+    """Rows of each row group.
+
+    Args:
+        metadata: Of a file.
+        chunks: By row group, what the footer says of some columns in it.
+
+    Raises:
+        UnreadableError: The footer contradicts itself.
+    """
+    rows = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    if min(rows, default=0) < 0 or not sum(rows) == metadata.num_rows <= MOST:
+        raise UnreadableError(
+            f"its footer claims {metadata.num_rows:,} rows, and {sum(rows):,} in its row groups"
+        )
+    for count, of_group in zip(rows, chunks, strict=True):
+        for chunk in of_group:
+            # A list has a value for each of its items, and one where it has none.
+            if chunk.num_values < count:
+                raise UnreadableError(
+                    f"its footer claims {count:,} rows, and {chunk.num_values:,} values of "
+                    f"{chunk.path_in_schema}"
+                )
+    return rows
 
 
 class _GroupRows:
     """`base.Verbatim`: schema metadata, nested and extension types stay what they are."""
 
-    def __init__(self, file: pq.ParquetFile) -> None:
+    def __init__(self, file: pq.ParquetFile, source: RemoteFile) -> None:
         self._file = file
+        self._source = source
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
-        return bounded_batches(self._file)
+        with _blaming_the_file(self._source):
+            yield from bounded_batches(self._file)
 
     def part(self, file: Path, more: Sequence[pa.Field]) -> _GroupPart:
         own = self._file.schema_arrow

@@ -22,6 +22,10 @@ from moderay.pipeline.manifest import OutputTotal
 from moderay.pipeline.plan import Plan, Work
 
 
+# A task whose worker dies each time that Ray tries.
+_DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
+
+
 class Publisher:
     """Publishing tasks, a few at a time.
 
@@ -59,6 +63,7 @@ class Publisher:
             job.output.reasoning,
             self._epoch,
             job.storage,
+            job.input.content,
         )
         task = (
             self._republish.remote(publication, work.old)
@@ -80,7 +85,7 @@ class Publisher:
                 marker: ShardMarker = ray.get(task)
             except ray.exceptions.RayError as error:
                 raised = cause(error)
-                if not isinstance(raised, (ShardFailedError, TryAgainError)):
+                if not isinstance(raised, (ShardFailedError, TryAgainError, *_DIED)):
                     raise raised from error
                 self._failed[shard] = first_line(raised)
                 metrics.shard("failed")

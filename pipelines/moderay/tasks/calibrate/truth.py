@@ -167,7 +167,7 @@ def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
             raise UserError(
                 f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}"
             )
-        tables = list(form.tables(fs, path, [column], shard.schema))
+        tables = list(form.tables(fs, path, [column], shard.schema, listed=shard.state))
     values = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
     truths.update((name, label.violates) for name, label in policy.labels.items())
@@ -188,7 +188,9 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
     wanted = read_columns(checked.job)
     try:
         start = 0
-        for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, rows=STEP):
+        for batch in format_of(shard.url).tables(
+            fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
+        ):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
             table = batch.take(pa.array(rows[low:high] - start))
             for name, value in shard.partitions:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile, filesystem, put_file, remove, stamp
+from moderay.core.storage import FileState, RemoteFile, filesystem, put_file, remove, stamp
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
 from moderay.corpus.ranges import Range
@@ -150,7 +150,8 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
-        with format_of(path).verbatim(fs, path) as source:
+        labelled = FileState(*work.marker.identity[1:])
+        with format_of(path).verbatim(fs, path, labelled) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
