@@ -27,22 +27,17 @@ def claiming(file: Path, rows: int, claim: int, values: bool = True) -> None:
         claim: What it claims.
         values: Whether it claims as many values of its column as well.
     """
-    pq.write_table(
-        pa.table({"text": [f"row {i}" for i in range(rows)]}),
-        file,
-        use_dictionary=False,
-        write_statistics=False,
-        store_schema=False,
-    )
-    data = file.read_bytes()
-    size = int.from_bytes(data[-8:-4], "little")
-    footer = data[-8 - size : -8]
-    # num_values of the column, then num_rows of the row group and, before both, of the file.
-    pieces = footer.split(varint(rows))
-    assert len(pieces) == 4, "the footer holds the number elsewhere too"
-    told = [varint(claim), varint(claim) if values else varint(rows), varint(claim)]
-    footer = pieces[0] + b"".join(a + b for a, b in zip(told, pieces[1:], strict=True))
-    file.write_bytes(data[: -8 - size] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    _write(file, [f"row {i}" for i in range(rows)], rows)
+    # Of the column's values, of the file and of the row group, in the order in which they stand.
+    _replace(file, varint(rows), [varint(n) for n in (claim, claim if values else rows, claim)])
+
+
+def shifted(file: Path, rows: tuple[int, int], claims: tuple[int, int]) -> None:
+    """Two row groups of so many rows, whose footer draws the line between them elsewhere."""
+    assert sum(rows) == sum(claims)
+    _write(file, [f"row {i}" for i in range(sum(rows))], rows[0])
+    for count, claim in zip(rows, claims, strict=True):
+        _replace(file, varint(count), [varint(claim)] * 2)
 
 
 def one_text_in_all_rows(file: Path, size: int, rows: int, before: int = 0) -> None:
@@ -56,9 +51,31 @@ def one_text_in_all_rows(file: Path, size: int, rows: int, before: int = 0) -> N
     """
     indices = pa.array([0] * before + [1] * rows, pa.int32())
     texts = pa.DictionaryArray.from_arrays(indices, pa.array(["a", "x" * size]))
-    table = pa.table({"text": texts.cast(pa.string()) if not rows else texts})
-    schema = pa.schema([("text", pa.dictionary(pa.int32(), pa.string()))])
-    with pq.ParquetWriter(
-        file, schema, compression="zstd", store_schema=False, dictionary_pagesize_limit=2**30
-    ) as writer:
-        writer.write_table(table)
+    pq.write_table(
+        pa.table({"text": texts}),
+        file,
+        compression="zstd",
+        store_schema=False,
+        dictionary_pagesize_limit=2**30,
+    )
+
+
+def _write(file: Path, texts: list[str], group: int) -> None:
+    pq.write_table(
+        pa.table({"text": texts}),
+        file,
+        row_group_size=group,
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    )
+
+
+def _replace(file: Path, old: bytes, new: list[bytes]) -> None:
+    """Put these in the place of each `old` in a file's footer."""
+    data = file.read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    first, *rest = data[-8 - size : -8].split(old)
+    assert len(rest) == len(new), "the number stands in the footer for something else too"
+    footer = first + b"".join(a + b for a, b in zip(new, rest, strict=True))
+    file.write_bytes(data[: -8 - size] + footer + len(footer).to_bytes(4, "little") + b"PAR1")

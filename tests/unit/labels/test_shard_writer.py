@@ -1,5 +1,6 @@
 """Publishing a shard is all or nothing, and of those who hold the lease."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from moderay.labels import shard_writer
 from moderay.labels.layout import read_markers
 from moderay.labels.lease import Lease, LeaseLostError
 from moderay.labels.records import LeaseRecord
-from moderay.labels.shard_writer import Publication
+from moderay.labels.shard_writer import Publication, ShardFailedError
 from moderay.pipeline import check
 from moderay.pipeline.plan import make_plan
 
@@ -119,3 +120,43 @@ def test_marker_shows_what_its_label_file_holds_also_under_another_threshold(
     assert [row.row for row in again.chosen["spam"].flagged] == [29, 28]
     assert {row.row for row in marker.chosen["spam"].failed} <= set(range(30, 35))
     assert again.chosen["spam"].borderline and not layout.fs.exists(path)
+
+
+def test_content_that_is_not_what_was_judged_is_not_published_and_is_judged_again(
+    job, corpus: Path, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    publication = replace(judged_shard(job()), content="text")
+    layout, unit = (
+        publication.layout,
+        publication.layout.unit("a.parquet", (0, 35), publication.units),
+    )
+    with Lease(layout), pytest.raises(ShardFailedError, match="holds other contents than were"):
+        assert layout.fs.exists(unit)
+        shard_writer.publish(publication, [(0, 35)], [])
+    assert labels(tmp_path / "out") == {} and not layout.fs.exists(unit)
+
+
+def test_input_that_changes_while_it_is_published_is_named(
+    job, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    publication = judged_shard(job())
+    file = corpus / "a.parquet"
+    now = file.stat()
+    other = file.read_bytes()
+    file.unlink()
+    file.write_bytes(other)
+    os.utime(file, ns=(now.st_atime_ns, now.st_mtime_ns))  # of the same size and time
+    with Lease(publication.layout), pytest.raises(ShardFailedError) as raised:
+        shard_writer.publish(publication, [(0, 35)], [])
+    assert str(raised.value) == "a.parquet changed while it was read: run the same command again"
+
+
+@pytest.mark.parametrize("rows", [34, 36])
+def test_input_with_other_rows_than_were_counted_is_not_published(
+    job, corpus: Path, tmp_path: Path, rows: int
+) -> None:  # type: ignore[no-untyped-def]
+    publication = judged_shard(job())
+    shard = replace(publication.shard, row_groups=(rows,))
+    with Lease(publication.layout), pytest.raises(ShardFailedError):
+        shard_writer.publish(replace(publication, shard=shard), [(0, 35)], [])
+    assert labels(tmp_path / "out") == {}

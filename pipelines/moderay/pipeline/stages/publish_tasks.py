@@ -21,7 +21,6 @@ from moderay.pipeline.control import metrics
 from moderay.pipeline.manifest import OutputTotal
 from moderay.pipeline.plan import Plan, Work
 
-
 # A task whose worker dies each time that Ray tries.
 _DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
 
