@@ -21,7 +21,6 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import (
     ChangedError,
-    RemoteFile,
     filesystem,
     get,
     put_file,
@@ -30,7 +29,7 @@ from moderay.core.storage import (
 )
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.content import content_hashes, template_columns
-from moderay.corpus.formats import BATCH_ROWS, bounded_batches, format_of, joined
+from moderay.corpus.formats import BATCH_ROWS, BoundedFile, bounded_batches, format_of, joined
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.labels.decisions import decide, flagged, redecide
@@ -130,9 +129,7 @@ def republish(work: Publication, old: Sequence[tuple[str, str]]) -> ShardMarker:
     Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
     """
     layout = work.layout
-    with pq.ParquetFile(
-        RemoteFile(layout.fs, layout.label(work.shard.name)), pre_buffer=True
-    ) as file:
+    with BoundedFile(layout.fs, layout.label(work.shard.name)) as file:
         if file.schema_arrow.equals(work.schema):
             return _write(work, _redecided(work, file, work.schema), (), old)
         assert_unchanged(work)
@@ -289,7 +286,7 @@ def _decided(work: Publication, unit: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
-def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.Table]:
+def _redecided(work: Publication, file: BoundedFile, schema: pa.Schema) -> Iterator[pa.Table]:
     """The columns of `schema` from a label file, with the rules' thresholds."""
     for _, batch in bounded_batches(file, schema.names):
         table = batch.select(schema.names)

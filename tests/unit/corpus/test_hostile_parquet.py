@@ -33,10 +33,6 @@ Write = Callable[..., Path]
 MIB = 2**20
 
 
-def checked_file(job: Write, tmp_path: Path, **sections: object) -> Checked:
-    return check(job(**sections))
-
-
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Where a hostile file is put, beside a good one."""
@@ -66,8 +62,7 @@ def test_footer_that_contradicts_itself_leaves_its_file_out(
     claiming(hostile, 300, claim, values=False)
     scan = check(job()).scan
     if 0 <= claim < 300:  # fewer rows than values: of a list that is so
-        assert [shard.file for shard in scan.shards] == ["a.parquet", "good.parquet"]
-        [shard] = [shard for shard in scan.shards if shard.rows == claim]
+        assert [shard.rows for shard in scan.shards] == [claim, 1]
     else:
         assert [file for file, _ in scan.unreadable] == ["a.parquet"]
         assert "its footer claims" in scan.unreadable[0][1]
@@ -99,14 +94,14 @@ def test_claimed_rows_cost_nothing_until_they_are_read(job: Write, hostile: Path
 def test_row_group_that_ends_before_its_count_does_not_shift_the_next(
     job: Write, hostile: Path
 ) -> None:
-    shifted(hostile, (211, 223), (217, 217))
+    shifted(hostile, (223, 211), (228, 206))
     checked = check(job())
     shard = checked.scan.shards[0]
-    assert shard.row_groups == (217, 217)
+    assert shard.row_groups == (228, 206)
     fs, path = filesystem(shard.url)
-    with pytest.raises(UnreadableError, match="row group 0 ends after 211 rows"):
+    with pytest.raises(UnreadableError, match="row group 0 ends after 223 rows"):
         list(format_of(shard.url).tables(fs, path, ["text"], None))
-    with pytest.raises(UnreadableError, match="row group 0 ends after 211 rows"):
+    with pytest.raises(UnreadableError, match="row group 0 ends after 223 rows"):
         read(shard, checked, UnitSize(rows=50))
 
 
@@ -171,7 +166,7 @@ def test_page_that_is_not_what_its_checksum_says_leaves_its_file_out(
         checked = check(job())
         shard = checked.scan.shards[0]
         if checksums:
-            with pytest.raises(UnreadableError, match="(?i)crc|checksum"):
+            with pytest.raises(UnreadableError, match=r"(?i)crc|checksum"):
                 read(shard, checked, UnitSize(rows=50))
         else:  # nobody can tell
             assert read(shard, checked, UnitSize(rows=300)) == [(0, 300)]
@@ -192,5 +187,4 @@ def test_mutated_files_are_left_out_or_read_alike_in_every_way(tmp_path: Path) -
     )
     assert result.returncode == 0, result.stderr[-3000:]
     outcomes = json.loads(result.stdout)
-    assert sum(outcomes.values()) == 150 and outcomes["read"] > 20
-    assert sum(count for name, count in outcomes.items() if name != "read") > 20
+    assert sum(outcomes.values()) == 150 and 10 < outcomes["read"] < 140

@@ -23,11 +23,12 @@ from moderay.corpus.formats.base import (
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
-from moderay.corpus.formats.parquet import Parquet, bounded_batches
+from moderay.corpus.formats.parquet import BoundedFile, Parquet, bounded_batches
 
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
+    "BoundedFile",
     "Footer",
     "Format",
     "NoType",

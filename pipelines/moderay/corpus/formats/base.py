@@ -160,11 +160,7 @@ def bytes_of(rows: pa.Table) -> int:
 
     Sooner or later it is written out.
     """
-    try:
-        size = int(rows.nbytes)
-    except pa.ArrowNotImplementedError:  # views, whose slices are not counted apart
-        size = int(rows.get_total_buffer_size())
-    return size + sum(
+    return int(rows.nbytes) + sum(
         _written_out(chunk)
         for column in rows.columns
         if pa.types.is_dictionary(column.type)

@@ -17,13 +17,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
-from moderay.core.storage import FileState, RemoteFile, filesystem, put_file, remove, stamp
+from moderay.core.storage import FileState, filesystem, put_file, remove, stamp
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
-from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
+from moderay.corpus.formats import (
+    BoundedFile,
+    Part,
+    Verbatim,
+    bounded_batches,
+    format_of,
+    input_file,
+)
 from moderay.corpus.ranges import Range
 from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
@@ -215,9 +221,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
     fields = [
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
-    with pq.ParquetFile(
-        RemoteFile(work.labels.fs, work.labels.label(work.marker.shard)), pre_buffer=True
-    ) as file:
+    with BoundedFile(work.labels.fs, work.labels.label(work.marker.shard)) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
             columns |= {
