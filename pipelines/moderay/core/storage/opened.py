@@ -226,7 +226,10 @@ async def _range(fs: Any, path: str, part: tuple[int, int], state: FileState) ->
         **of_version,
     )
     try:
-        return await answer["Body"].read() if version(answer) == state.version else None
+        data: bytes | None = (
+            await answer["Body"].read() if version(answer) == state.version else None
+        )
+        return data
     finally:
         answer["Body"].close()
 
