@@ -40,6 +40,17 @@ def shifted(file: Path, rows: tuple[int, int], claims: tuple[int, int]) -> None:
         _replace(file, varint(count), [varint(claim)] * 2)
 
 
+def levels_that_do_not_fit(file: Path) -> None:
+    """A column that its footer calls required, with a histogram of which rows are null.
+
+    pyarrow 26 ends the process that looks at the column chunk.
+    """
+    pq.write_table(pa.table({"text": [None, "a"] * 50}), file, store_schema=False)
+    data = file.read_bytes()
+    assert data.count(b"%\x02\x18\x04text") == 1  # repetition, then the name
+    file.write_bytes(data.replace(b"%\x02\x18\x04text", b"%\x00\x18\x04text"))
+
+
 def one_text_in_all_rows(file: Path, size: int, rows: int, before: int = 0) -> None:
     """A small file in which all rows are one text of so many bytes, from a dictionary.
 

@@ -30,12 +30,14 @@ from moderay.pipeline.stages.prepare import POSITION
 from moderay.pipeline.stages.spans import RowStream, spans
 
 ROWS = 300
+# What the scripted engine tells apart.
+WORDS = ("word ", "prize ", "shop ")
 # What a run expects of a reader; anything else would end it.
 EXPECTED = (pa.ArrowException, OSError)
 
 
 def _table(conversation: bool = False) -> pa.Table:
-    texts = [None if i % 17 == 0 else f"row {i} " + "word " * (i % 9) for i in range(ROWS)]
+    texts = [None if i % 17 == 0 else f"row {i} {WORDS[i % 3] * (i % 9)}" for i in range(ROWS)]
     turns = [[{"role": "user", "content": text}] * (1 + i % 3) for i, text in enumerate(texts)]
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     return pa.table(
@@ -112,6 +114,17 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
         if len(changed) < 64:
             break
     return bytes(changed)
+
+
+def shard_alone(file: Path) -> bool:
+    """Whether a file's footer can be read and has the columns of the originals."""
+    try:
+        schema = pq.read_schema(file)
+    except (*EXPECTED, UnicodeDecodeError):
+        return False
+    return schema.names == _table().schema.names and all(
+        schema.field(name).type == pa.string() for name in ("id", "text")
+    )
 
 
 def outcome(folder: Path, seed: int) -> str:

@@ -5,6 +5,7 @@ bounds.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -170,6 +171,27 @@ def test_page_that_is_not_what_its_checksum_says_leaves_its_file_out(
                 read(shard, checked, UnitSize(rows=50))
         else:  # nobody can tell
             assert read(shard, checked, UnitSize(rows=300)) == [(0, 300)]
+
+
+def test_footer_that_would_end_the_process_leaves_its_file_out(tmp_path: Path) -> None:
+    """A histogram of two levels for a column that has one: pyarrow aborts when it is looked at."""
+    script = """
+import sys
+from pathlib import Path
+from support.hostile_parquet import levels_that_do_not_fit
+from support.parquet_mutation import outcome
+folder = Path(sys.argv[1])
+levels_that_do_not_fit(folder / "a.parquet")
+print(outcome(folder, 0))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'pipelines'}:{ROOT / 'tests'}"},
+    )
+    assert (result.returncode, result.stdout) == (0, "left out by the scan\n"), result.stderr
 
 
 def test_mutated_files_are_left_out_or_read_alike_in_every_way(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,10 @@ class Parquet:
         if not tail:
             raise UnreadableError("no Parquet footer at its end: truncated, or no Parquet file")
         try:
-            metadata = pq.read_metadata(pa.BufferReader(tail))
-            schema = metadata.schema.to_arrow_schema()
+            with pq.ParquetFile(_Tail(tail, listed.size), pre_buffer=True) as file:
+                metadata = file.metadata
+                schema = file.schema_arrow
+                _assert_sound(file, [name for name in content if name in schema.names])
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UnreadableError(first_line(error)) from error
         paths = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
@@ -278,6 +281,43 @@ def _tail(fs: Any, path: str, listed: FileState) -> bytes:
         return tail if needed <= len(tail) else file.read()
 
 
+class _Tail(io.BytesIO):
+    """A file of which only the end is there; to read before it raises `_NotThereError`."""
+
+    def __init__(self, tail: bytes, size: int) -> None:
+        super().__init__(tail)
+        self._missing = size - len(tail)
+
+    def tell(self) -> int:
+        return super().tell() + self._missing
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET:
+            return super().seek(offset, whence) + self._missing
+        if offset < self._missing:
+            raise _NotThereError
+        return super().seek(offset - self._missing) + self._missing
+
+
+class _NotThereError(Exception):
+    """Only the end of this file was fetched."""
+
+
+def _assert_sound(file: pq.ParquetFile, columns: Sequence[str]) -> None:
+    """Assert that what a footer says of some columns can be looked at.
+
+    Where it contradicts itself, `RowGroupMetaData.column` of pyarrow 26 ends the process. A reader
+    looks at all of it before it reads the first page, and raises.
+
+    Raises:
+        pa.ArrowException: It cannot, as OSError.
+    """
+    groups = range(file.num_row_groups)
+    if groups and columns:
+        with suppress(_NotThereError):
+            next(file.iter_batches(1, row_groups=groups, columns=columns, use_threads=False), None)
+
+
 def _rows_of(metadata: pq.FileMetaData, chunks: Sequence[Sequence[Any]]) -> tuple[int, ...]:
     """Rows of each row group.
 
@@ -316,19 +356,20 @@ class _GroupRows:
     def part(self, file: Path, more: Sequence[pa.Field]) -> _GroupPart:
         own = self._file.schema_arrow
         schema = pa.schema([*own, *more], metadata=own.metadata)
-        return _GroupPart(file, schema, self._codec())
+        return _GroupPart(file, schema, self._codec)
 
     def _codec(self) -> str:
-        """How the file is compressed, as the writer names it."""
-        first = self._file.metadata.row_group(0) if self._file.metadata.num_row_groups else None
-        codec = first.column(0).compression if first is not None and first.num_columns else "SNAPPY"
+        """How the file is compressed, as the writer names it; of one that was read from."""
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        first = next((group for group in groups if group.num_rows), None)
+        codec = first.column(0).compression if first is not None else "SNAPPY"
         return {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}.get(codec, codec)
 
 
 class _GroupPart:
     """Row groups of `BATCH_BYTES`, however few rows of each batch come here."""
 
-    def __init__(self, file: Path, schema: pa.Schema, codec: str) -> None:
+    def __init__(self, file: Path, schema: pa.Schema, codec: Callable[[], str]) -> None:
         self._file = file
         self._schema = schema
         self._codec = codec
@@ -351,7 +392,7 @@ class _GroupPart:
 
     def _flush(self) -> None:
         self._writer = self._writer or pq.ParquetWriter(
-            self._file, self._schema, compression=self._codec
+            self._file, self._schema, compression=self._codec()
         )
         self._writer.write_table(
             pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
