@@ -200,6 +200,7 @@ class _S3Object(_StoredFile):
 
     def fetch(self, start: int, end: int, state: FileState) -> bytes | None:
         def fetch() -> bytes | None:
+            data: bytes | None
             try:
                 data = sync(self._fs.loop, _range, self._fs, self._path, (start, end), state)
             except OSError as error:
@@ -226,10 +227,7 @@ async def _range(fs: Any, path: str, part: tuple[int, int], state: FileState) ->
         **of_version,
     )
     try:
-        data: bytes | None = (
-            await answer["Body"].read() if version(answer) == state.version else None
-        )
-        return data
+        return await answer["Body"].read() if version(answer) == state.version else None
     finally:
         answer["Body"].close()
 
