@@ -171,8 +171,9 @@ def run(
 ) -> Outcome:
     """Label what is selected and not published yet, as `moderay run` does.
 
-    Ray is started where none is; a cluster's is taken from `RAY_ADDRESS`. What is saved when a run
-    ends early is not judged again: the same call goes on from there.
+    It uses the Ray that this process is connected to, else the one that `RAY_ADDRESS` names, else
+    one of its own. What is saved when a run ends early is not judged again: the same call goes on
+    from there.
 
     Args:
         job: a job file's path, or a `Job`.
@@ -323,7 +324,8 @@ def filter(
             labelled(outcome)
         url = checked.job.output.path
         storage = checked.job.storage
-    finished = finished_labels(url, storage)
+    shards = () if checked is None else checked.scan.shards
+    finished = finished_labels(url, storage, shards)
     return filter_labels(finished, request, storage, filtered or (lambda shards, total: None))
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from support.corpora import get, put
 from support.outputs import compared, labels
+from support.scripted import SCRIPT
 
 from moderay.corpus.formats import Footer, jsonlines
 from moderay.pipeline.check import check
@@ -35,10 +37,10 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     pq.write_table(pa.Table.from_pylist(given_rows), tmp_path / "in/p.parquet")
     for name in names[1:]:
         put(tmp_path, name, given_rows)
-    put(tmp_path, "torn.jsonl", b'{"text": "a"}\n{"text": ')
+    put(tmp_path, "torn.jsonl", b'{"text": \n')
     file = job(filter={"keep": KEEP, "out": "clean"})
     result = cli("filter", file)
-    assert result.returncode == 1 and "torn.jsonl: line 2 is no JSON object" in result.stderr, (
+    assert result.returncode == 1 and "line 1 is no JSON object" in result.stderr, (
         result.stdout + result.stderr
     )
     assert list(
@@ -99,3 +101,67 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
     assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
     assert check(file, ["input.content=id"]).scan.rows == 40 + 4 * 9  # other columns' bytes
+
+
+HOSTILE = {
+    3: b'{"text": "claim your prize \\ud800", "n": 3}',
+    4: b'{"text": "hello", "text": "claim your prize", "n": 4}',
+    9: b'{"text": "hello", "n": 1e999}',
+    10: b'{"text": "claim your prize", "n": 10',
+    17: b'["visit my shop"]',
+    25: b'{"text": "caf\xe9", "n": 25}\r',
+    39: b"\0\0",
+}
+
+
+@pytest.mark.parametrize("end", ["jsonl", "jsonl.gz", "ndjson.zst"])
+def test_hostile_lines_cost_their_rows_and_not_their_file(
+    job, cli, tmp_path: Path, end: str
+) -> None:  # type: ignore[no-untyped-def]
+    words = ["hello there", "claim your prize", "visit my shop"]
+    text = [
+        HOSTILE.get(i) or json.dumps({"text": f"{words[i % 3]} {i}", "n": i}).encode()
+        for i in range(40)
+    ]
+    text[6] = b'{"text": {"$ne": "prize"}, "n": 6}'
+    put(tmp_path, f"a.{end}", b"\n".join(text) + b"\n")
+    result = cli("filter", job(filter={"keep": KEEP, "out": "clean"}))
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = labels(tmp_path / "out")["a.parquet"]
+    assert table["row"].to_pylist() == list(range(40))
+    for row, verdict in enumerate(table["spam"].to_pylist()):
+        if row in HOSTILE or row == 6:
+            assert (verdict["status"], verdict["violates"]) == ("invalid", None)
+            assert verdict["detail"].startswith("the line " if row in HOSTILE else "an object")
+        else:
+            assert verdict["label"] == ["SP0", "SP4", "SP2"][row % 3]
+        n = None if row in HOSTILE else row
+        assert table["n"][row].as_py() == n
+        assert (table["text"][row].as_py() is None) == (row in HOSTILE)
+    held = get(tmp_path / f"clean/held/a.{end}").split(b"\n")[:-1]
+    of_objects = [line for line in held if line not in HOSTILE.values()]
+    assert [line for line in held if line in HOSTILE.values()] == list(HOSTILE.values())
+    assert [json.loads(line)["moderay"]["row"] for line in of_objects] == [6]
+    kept = get(tmp_path / f"clean/kept/a.{end}").split(b"\n")[:-1]
+    assert kept == [line for i, line in enumerate(text) if i % 3 == 0 and i not in {6, *HOSTILE}]
+
+
+def test_more_lines_that_are_no_objects_than_max_failed_end_the_run(
+    job, cli, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
+    text = [b'{"text": "row %d"}' % i if i % 10 else b'{"text": "half' for i in range(5000)]
+    put(tmp_path, "a.jsonl", b"\n".join(text))
+    script = {"default": SCRIPT["default"], "delay": {"mean_s": 0.05}}
+    result = cli("run", job(script, unit={"rows": 100}))
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert (
+        "of 5,000 rows hold nothing that can be judged (invalid), and limits.max_failed is 5%"
+        in (result.stderr)
+    )
+    assert cli("run", job(script, unit={"rows": 100}, limits={"max_failed": 0.2})).returncode == 0
+    table = labels(tmp_path / "out")["a.parquet"]
+    statuses = table["spam"].combine_chunks().field("status").value_counts().to_pylist()
+    assert {(count["values"], count["counts"]) for count in statuses} == {
+        ("ok", 4500),
+        ("invalid", 500),
+    }

@@ -15,12 +15,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import requests
 from support.outputs import compared, labels, plain
 from support.scripted import SCRIPT
 
@@ -71,49 +73,54 @@ class Cluster:
     workers: list[Node]
 
 
+# Of the store, in the environment of the cluster's processes alone.
+STORE_SECRET = "planted-and-not-to-be-told"
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    port, dashboard = _free_port(), _free_port()
-    nodes: list[Node] = []
+def auth() -> Iterator[dict[str, str]]:
     with tempfile.NamedTemporaryFile("w", prefix="token-") as token:
         token.write("0123456789abcdef" * 4)
         token.flush()
-        auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token.name}
-        lean = {
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_enable_worker_prestart": "0",
-            "RAY_prestart_worker_first_driver": "0",
-        }
-        env = (
-            os.environ
-            | auth
-            | lean
-            | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        )
-        env.pop("RAY_ADDRESS")
-        try:
-            nodes += [
-                _node(
-                    env,
-                    "head",
-                    "--head",
-                    f"--port={port}",
-                    f"--dashboard-port={dashboard}",
-                    "--num-cpus=0",
-                    "--no-monitor",
-                )
-            ]
-            _until_started(nodes[0])
-            nodes += [
-                _node(env, f"worker-{number}", f"--address=127.0.0.1:{port}", "--num-cpus=2")
-                for number in (1, 2)
-            ]
-            for node in nodes[1:]:
-                _until_started(node)
-            yield Cluster(f"http://127.0.0.1:{dashboard}", auth, nodes[0], nodes[1:])
-        finally:
-            for node in reversed(nodes):
-                node.end()
+        yield {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token.name}
+
+
+def _environment(auth: dict[str, str], python: Path) -> dict[str, str]:
+    """Of a node's processes, in which `python` is the one of this folder."""
+    lean = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
+        "STORE_SECRET": STORE_SECRET,
+    }
+    env = os.environ | auth | lean | {"PATH": f"{python}:{os.environ['PATH']}"}
+    env.pop("RAY_ADDRESS")
+    return env
+
+
+def _head(env: dict[str, str], port: int, dashboard: int) -> Node:
+    ports = (f"--port={port}", f"--dashboard-port={dashboard}")
+    return _node(env, "head", "--head", *ports, "--num-cpus=0", "--no-monitor")
+
+
+@pytest.fixture(scope="module")
+def cluster(auth: dict[str, str]) -> Iterator[Cluster]:
+    port, dashboard = _free_port(), _free_port()
+    nodes: list[Node] = []
+    env = _environment(auth, Path(sys.executable).parent)
+    try:
+        nodes += [_head(env, port, dashboard)]
+        _until_started(nodes[0])
+        nodes += [
+            _node(env, f"worker-{number}", f"--address=127.0.0.1:{port}", "--num-cpus=2")
+            for number in (1, 2)
+        ]
+        for node in nodes[1:]:
+            _until_started(node)
+        yield Cluster(f"http://127.0.0.1:{dashboard}", auth, nodes[0], nodes[1:])
+    finally:
+        for node in reversed(nodes):
+            node.end()
 
 
 def _free_port() -> int:
@@ -311,6 +318,63 @@ def test_job_that_the_cluster_cannot_run_is_not_queued(
     assert (
         str(tmp_path / "out") not in cli("status", "--address", cluster.url, **cluster.env).stdout
     )
+
+
+def test_cluster_that_was_started_without_its_environment_is_told_what_to_do(
+    auth: dict[str, str], submitted: Callable[..., Path], cli: Cli, tmp_path: Path
+) -> None:
+    """Its `python` is one that has no Ray, as where `ENV/bin/ray start` was called by its path."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    dashboard = _free_port()
+    head = _head(_environment(auth, python.parent), _free_port(), dashboard)
+    try:
+        _until_started(head)
+        address = ("--address", f"http://127.0.0.1:{dashboard}")
+        refused = cli("submit", submitted(tmp_path / "out", 0.0), *address, **auth)
+    finally:
+        head.end()
+    assert refused.returncode == 2, refused.stderr
+    assert "is not the one that Ray runs on (No module named 'ray')" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1 and "ray start --head" in refused.stderr
+
+
+def test_job_on_a_cluster_leaves_no_secret_there(
+    cluster: Cluster, submitted: Callable[..., Path], watch: Callable[..., Watch], tmp_path: Path
+) -> None:
+    storage = {"s3": {"key": "somebody", "secret": "${STORE_SECRET}"}}
+    run = watch("submit", submitted(tmp_path / "out", 0.3, storage=storage), "--wait")
+    arguments = set[str]()
+    while run.process.poll() is None:
+        for node in (cluster.head, *cluster.workers):
+            arguments |= _arguments(node)
+        time.sleep(0.2)
+    assert run.process.returncode == 0, run.said
+    details = requests.get(
+        f"{cluster.url}/api/jobs/", headers={"Authorization": f"Bearer {'0123456789abcdef' * 4}"}
+    ).text
+    assert run.id in details and any("moderay run" in line for line in arguments)
+    assert STORE_SECRET not in details + run.said + "\n".join(arguments)
+    logs = [
+        file
+        for node in (cluster.head, *cluster.workers)
+        for file in Path(node.folder).rglob("*")
+        if file.is_file() and not file.is_symlink()
+    ]
+    assert len(logs) > 20
+    written = [*logs, *(file for file in (tmp_path / "out").rglob("*") if file.is_file())]
+    assert [file for file in written if STORE_SECRET.encode() in file.read_bytes()] == []
+
+
+def _arguments(node: Node) -> set[str]:
+    """Of the node's processes."""
+    found = set[str]()
+    for process in psutil.Process(node.process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.add(" ".join(process.cmdline()))
+    return found
 
 
 def test_cluster_that_does_not_let_one_in_is_told_in_one_sentence(

@@ -19,6 +19,7 @@ from support.outputs import labels
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
+from moderay.core.verdicts import Status
 from moderay.engines import checkpoint
 from moderay.engines.harmony.prompt import prompt
 from moderay.engines.harmony.vocabulary import vocabulary
@@ -61,6 +62,24 @@ def test_part_of_the_demo_is_labelled_as_it_should_be(tmp_path: Path, cli) -> No
     assert all(nothing == (status != "ok") for status, _, nothing in verdicts)
     agreement = re.search(r"agreement (\d\.\d\d)", ran.stdout)
     assert agreement is not None and float(agreement[1]) >= 0.9
+
+
+@pytest.mark.slow
+def test_engine_that_asks_ray_for_a_gpu_judges_every_row(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    """The GPU is one in Ray's books only. What Ray Data wants of actors with GPUs, and where it
+    puts them, is real.
+    """
+    demo.write(tmp_path / "in")
+    sets = [f"input.path={tmp_path}/in", f"output.path={tmp_path}/out", "input.sample=0.03"]
+    sets += ["unit.rows=100", "model.engine.max_num_seqs=32", "model.engine.enforce_eager=true"]
+    books = {"RAY_ADDRESS": "local", "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}'}
+    ran = cli("run", ROOT / "jobs/demo.yaml", *(f"--set={s}" for s in sets), **books)
+    assert ran.returncode == 0, ran.stderr
+    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    assert manifest["runs"][-1]["hardware"]["gpus"] == 1 and manifest["rows"] > 20
+    for counts in manifest["counts"].values():
+        assert counts["ok"] > 0.8 * manifest["rows"]
+        assert sum(counts[status.value] for status in Status) == manifest["rows"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,16 @@
-"""A Ray on this machine that tests share."""
+"""Rays on this machine: one that tests share, and those of somebody else."""
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
 from ray.cluster_utils import Cluster
 
 # Ray gives a node up that does not answer within 30 s; a busy machine takes longer now and then.
@@ -21,3 +32,76 @@ def started_ray() -> Cluster:
             if attempt == ATTEMPTS or "timed out during startup" not in str(error):
                 raise
     raise AssertionError("an attempt returns or raises")
+
+
+@dataclass(frozen=True)
+class ForeignRay:
+    """A Ray that somebody else has started on this machine, with `ray start`.
+
+    Attributes:
+        address: Of its head.
+        env: Where a process looks for a Ray of this machine, and finds this one.
+        token: Lets a process in that joins it by its address.
+        process: Below which all of its processes run.
+    """
+
+    address: str
+    env: dict[str, str]
+    token: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def named(self, name: str) -> psutil.Process:
+        """One of its processes: `gcs_server` or `raylet`."""
+        return child(self.process.pid, name)
+
+
+def child(pid: int, name: str) -> psutil.Process:
+    """A process below another, by its name."""
+    below = psutil.Process(pid).children(recursive=True)
+    return next(process for process in below if process.name().startswith(name))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def foreign_ray() -> Iterator[ForeignRay]:
+    """A head of two CPUs without a dashboard; its folder is short, since sockets lie in it."""
+    folder = tempfile.mkdtemp(prefix="mr-")
+    port = free_port()
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    env |= {"RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token"}  # it is this user's, in the home folder
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--num-cpus=2", "--include-dashboard=false", "--no-monitor", f"--port={port}"),
+        *(
+            f"--dashboard-agent-listen-port={free_port()}",
+            f"--ray-client-server-port={free_port()}",
+        ),
+        *("--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={100 * 2**20}"),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ray runtime started" in line:
+                break
+        assert process.poll() is None, "".join(lines)
+        yield ForeignRay(f"127.0.0.1:{port}", env, token, process)
+    finally:
+        below = (
+            psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        )
+        for one in [process, *below]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)

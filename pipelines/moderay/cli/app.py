@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -39,13 +41,27 @@ for command in (
     app.command()(command)
 
 
+@contextmanager
+def _machine_errors() -> Iterator[None]:
+    """Of files that commands write beside an output, such as charts and bands."""
+    try:
+        yield
+    except OSError as error:
+        from moderay.core.storage import exhausted
+
+        if (limit := exhausted("", error)) is None:
+            raise
+        raise limit from error
+
+
 def main() -> None:
     """Entry point: errors that a person can mend end in one sentence."""
     # A thread of Ray Data that outlives a stopped run must not start another cluster as this
     # process ends.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
-        app(standalone_mode=True)
+        with _machine_errors():
+            app(standalone_mode=True)
     except Problems as error:
         for problem in error.problems:
             warn(str(problem))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from moderay.core.errors import inert
+from moderay.core.redaction import shown
 
 if TYPE_CHECKING:
     from moderay.config.job import Model
@@ -33,8 +34,8 @@ def printable(text: str) -> str:
 
 
 def warn(text: str) -> None:
-    """A message on stderr. Names in it may come from other people's storage."""
-    print("\n".join(map(inert, text.split("\n"))), file=sys.stderr)
+    """A message on stderr, without secrets. Names in it may come from other people's storage."""
+    print("\n".join(map(inert, shown(text).split("\n"))), file=sys.stderr)
 
 
 def warn_of_model(model: Model) -> None:

@@ -26,7 +26,9 @@ def check(job: JobFile, sets: Sets = None) -> None:
     checked = api.check(job, sets or ())
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
-        warn(f"warning: {name} cannot be read and will be left out: {reason}")
+        warn(f"warning: {name} will be left out: {reason}")
+    for note in checked.scan.notes:
+        warn(f"note: {note}")
     out.print(
         f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
         f"{len(checked.policies)} policies"
@@ -117,7 +119,9 @@ def run(
     checked = api.check(job, sets or ())
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
-        warn(f"warning: {name} cannot be read and is left out: {reason}")
+        warn(f"warning: {name} is left out: {reason}")
+    for note in checked.scan.notes:
+        warn(f"note: {note}")
     if limit is not None:
         _show_first_rows(checked, limit, show)
         return

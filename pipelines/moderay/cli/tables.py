@@ -11,6 +11,7 @@ from rich.table import Table
 
 from moderay.cli.console import out, printable, warn
 from moderay.core.errors import inert
+from moderay.core.redaction import shown
 from moderay.core.verdicts import Status
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ def show_outcome(checked: Any, outcome: Any) -> None:
     if not outcome.worked:
         out.print(
             f"nothing to do: {outcome.manifest.shards:,} shards with "
-            f"{outcome.manifest.rows:,} rows are published in {checked.job.output.path}"
+            f"{outcome.manifest.rows:,} rows are published in {shown(checked.job.output.path)}"
         )
     else:
         _summary(outcome)
-        out.print(f"labels: {checked.job.output.path}", soft_wrap=True)
+        out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
     if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
         warn(
             f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
@@ -123,6 +124,7 @@ def _nights(trend: Any, price: float | None) -> Table:
 def show_filter(done: Filtered, folder: str) -> None:
     """What a filter did: rows by fate, and why those that are not kept are not."""
     card = done.card
+    folder = shown(folder)
     if not done.worked:
         out.print(
             f"nothing to do: {card.shards:,} shards with {card.rows.input:,} rows are filtered in "

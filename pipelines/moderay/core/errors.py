@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from moderay.core.redaction import shown
+
 
 class ErrorMessage(NamedTuple):
     """An error on its way between processes, which Ray would hand on as a text alone.
@@ -29,7 +31,7 @@ class ErrorMessage(NamedTuple):
 
 
 class ModerayError(Exception):
-    """Base of what a person is told without a traceback.
+    """Base of what a person is told without a traceback, and without secrets of URLs.
 
     Each kind can be pickled, whatever its constructor takes.
 
@@ -38,6 +40,10 @@ class ModerayError(Exception):
     """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        """What it says; the URLs in it as they may be shown."""
+        return shown(super().__str__())
 
     @property
     def message(self) -> ErrorMessage:
@@ -90,6 +96,14 @@ class StoppedError(ModerayError):
         self.exit_status = exit_status
 
 
+class NoRoomError(StoppedError):
+    """A disk or a quota is full: after somebody made room, the same command goes on."""
+
+    def __init__(self, message: str) -> None:
+        """`message`: where, and how much is free."""
+        super().__init__(message, 3)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong in a file a person wrote.
@@ -110,7 +124,8 @@ class Problem:
         """`file:line: message`, and the hint on a line of its own."""
         line = "" if self.line is None else f":{self.line}"
         where = f"{self.file}{line}: " if self.file else ""
-        return f"{where}{self.message}" + (f"\n    hint: {self.hint}" if self.hint else "")
+        hint = f"\n    hint: {self.hint}" if self.hint else ""
+        return shown(f"{where}{self.message}{hint}")
 
 
 class Problems(UserError):  # noqa: N818  # it is several of `Problem`
@@ -141,8 +156,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, in one line; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What a library's error says, in one line without secrets; its kind where it says nothing."""
+    return shown((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 # What a terminal would obey instead of show.

@@ -17,7 +17,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from moderay.core.errors import ModerayError
+from moderay.core.errors import ModerayError, UserError, first_line, inert
+from moderay.core.redaction import shown
 
 _package = logging.getLogger("moderay")
 _events = logging.getLogger("moderay.events")
@@ -52,9 +53,12 @@ def of_run(job: str, run: int, file: Path | None) -> Iterator[None]:
     """In the driver: its events are of this run, and are added to `file`.
 
     A `ModerayError` that ends the run is one of them.
+
+    Raises:
+        UserError: The file cannot be opened.
     """
     _run.update(job=job, run=run)
-    handler = None if file is None else _recording(logging.FileHandler(file, encoding="utf-8"))
+    handler = None if file is None else _recording(_event_file(file))
     try:
         yield
     except ModerayError as error:
@@ -79,6 +83,38 @@ def _to_stderr() -> logging.Handler:
     return _recording(logging.StreamHandler(sys.stderr))
 
 
+class _EventFile(logging.FileHandler):
+    """Events in a file; where no more can be written, the run goes on and says so once."""
+
+    _is_full = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the library's name)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._give_up(error)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # of what was left in its buffer
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if not self._is_full:
+            self._is_full = True
+            note = f"note: no more events are written to {self.baseFilename}: {first_line(error)}"
+            print(inert(note), file=sys.stderr, flush=True)
+
+
+def _event_file(file: Path) -> logging.Handler:
+    try:
+        return _EventFile(file, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"events cannot be written to {file}: {first_line(error)}") from None
+
+
 def _recording(handler: logging.Handler) -> logging.Handler:
     handler.setFormatter(_JsonLines())
     _package.addHandler(handler)
@@ -93,4 +129,4 @@ class _JsonLines(logging.Formatter):
         else:
             message = {"event": "message", "text": record.getMessage()}
         head = {"time": round(record.created, 1), "level": record.levelname.lower()}
-        return json.dumps({**head, **_run, **message}, default=str)
+        return shown(json.dumps({**head, **_run, **message}, default=str))

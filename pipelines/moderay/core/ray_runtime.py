@@ -7,7 +7,9 @@ import functools
 import logging
 import multiprocessing
 import os
+import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,38 +18,108 @@ from typing import Any
 
 import ray
 
-from moderay.core.errors import ModerayError, TryAgainError, first_line
+from moderay.core.errors import ModerayError, TryAgainError, UserError
+from moderay.core.storage import exhausted, shown
 
+# Environment variable that names the Ray to join.
+ADDRESS = "RAY_ADDRESS"
+# Seconds for which a head that takes no connections is waited for.
+HEAD_S = 10.0
+# Characters that are kept of what Ray says.
+REASON_CHARS = 300
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
 
 
-def start_ray() -> None:
-    """Join the cluster that RAY_ADDRESS names, or one that runs on this machine; else start one.
+def start_ray() -> str:
+    """Join the Ray that RAY_ADDRESS names, or start one of this process's own.
 
-    RAY_ADDRESS=local asks for a new one.
+    A Ray that merely runs on this machine is somebody else's: RAY_ADDRESS=auto joins it. What Ray
+    starts itself, a submitted job's driver or a worker, has the address from it, or is connected.
+
+    Returns:
+        Which it is, for people; empty where this process was connected already.
 
     Raises:
+        UserError: The address is none, or another token is wanted.
+        NoRoomError: There is no room for its files.
         TryAgainError: It could not be joined or started.
     """
     if ray.is_initialized():
-        return
+        return ""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    is_own = os.environ.get("RAY_ADDRESS", "local") == "local"
-    options: dict[str, Any] = {"include_dashboard": False} if is_own else {}
+    address = os.environ.get(ADDRESS) or "local"
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
     # exception. That it is off is the one line it still prints.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    if "://" in address and not address.startswith("ray://"):
+        raise UserError(
+            f"{ADDRESS}={shown(address)} is no address of Ray's: HOST:PORT is wanted, such as "
+            "HEAD:6379. A dashboard's is for `moderay submit --address`"
+        )
     try:
+        _await_head(address)
         with _no_stderr():
-            ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise TryAgainError(
-            f"Ray could not be joined or started at {where}: {first_line(error)}"
-        ) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _not_started(address, error) from error
+    _silence_ray_data()
+    gpus, cpus = resources()
+    size = f"{cpus:g} CPUs" + (f", {gpus} GPUs" if gpus else "")
+    if address == "local":
+        return f"started its own Ray ({size}); {ADDRESS} would join another"
+    return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {size}"
+
+
+def _await_head(address: str) -> None:
+    """Wait a little for whoever takes connections there; Ray itself would wait for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        return
+    until = time.monotonic() + HEAD_S
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
+def _silence_ray_data() -> None:
+    """What it says on the terminal, tracebacks included; its file in Ray's session has it all."""
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL + 1)
+
+
+def _not_started(address: str, error: Exception) -> ModerayError:
+    """What to say where Ray could not be joined or started."""
+    if (limit := exhausted(tempfile.gettempdir(), error)) is not None:
+        return limit
+    reasons = f"{error} {error.__cause__}"
+    if isinstance(error, ray.exceptions.AuthenticationError) or "AuthToken" in reasons:
+        return UserError(
+            f"the Ray at {address} ({ADDRESS}) lets nobody in without its token: set "
+            "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH where the token is "
+            "not in ~/.ray/auth_token"
+        )
+    reason = " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__
+    if address == "local":
+        return TryAgainError(f"Ray could not be started on this machine: {reason}")
+    return TryAgainError(
+        f"Ray could not be joined at {address} ({ADDRESS}): {reason}; is it running? Without "
+        f"{ADDRESS}, a run starts its own"
+    )
 
 
 def resources() -> tuple[int, float]:
@@ -122,9 +194,3 @@ def earlier_attempts() -> int:
 def whereabouts() -> str:
     """Of the process this is called in: its host and id."""
     return f"process {os.getpid()} on {os.uname().nodename}"
-
-
-def cause(error: ray.exceptions.RayError) -> BaseException:
-    """What a task raised, where it is an error of ours; else Ray's own error."""
-    raised = getattr(error, "cause", None)
-    return raised if isinstance(raised, ModerayError) else error

@@ -8,9 +8,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moderay.core.verdicts import Status
+from moderay.corpus.formats import UNREADABLE, kind_column
 
 # A column of a template: its name between braces.
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -43,11 +46,22 @@ def template_columns(content: str) -> list[str]:
 
 def contents(table: pa.Table, content: str) -> list[Content]:
     """Every row's content, in order. Never raises for what a row holds."""
+    rows = _readable(table, content)
+    if UNREADABLE not in table.column_names:
+        return rows
+    return [
+        row if reason is None else Content("", None, Status.INVALID, reason)
+        for row, reason in zip(rows, table.column(UNREADABLE).to_pylist(), strict=True)
+    ]
+
+
+def _readable(table: pa.Table, content: str) -> list[Content]:
+    """The contents of rows that could be read."""
     names = template_columns(content)
     if names == [content]:
         column = table.column(content)
-        return conversations(column) if _is_list(column.type) else texts(column)
-    columns = {name: texts(table.column(name)) for name in names}
+        return conversations(column) if _is_list(column.type) else _mixed(table, content)
+    columns = {name: _only_texts(table, name) for name in names}
     return [
         _filled(content, {name: columns[name][i] for name in names}) for i in range(table.num_rows)
     ]
@@ -56,6 +70,32 @@ def contents(table: pa.Table, content: str) -> list[Content]:
 def content_hashes(table: pa.Table, content: str) -> pa.StringArray:
     """The hash of every row's content, in order; null where nothing could be hashed."""
     return pa.array([row.hash for row in contents(table, content)], pa.string())
+
+
+def _mixed(table: pa.Table, name: str) -> list[Content]:
+    """The contents of a column in which a value may be of another kind than text.
+
+    A list is a conversation, where it is one of turns.
+    """
+    rows = _only_texts(table, name)
+    if kind_column(name) not in table.column_names:
+        return rows
+    is_list = pc.equal(table.column(kind_column(name)), "a list").fill_null(False)
+    values = table.column(name).filter(is_list).to_pylist()
+    for row, value in zip(np.flatnonzero(is_list.to_numpy()), values, strict=True):
+        rows[row] = _written_conversation(value)
+    return rows
+
+
+def _only_texts(table: pa.Table, name: str) -> list[Content]:
+    """The contents of a column in which a value of another kind than text is invalid."""
+    rows = texts(table.column(name))
+    if kind_column(name) not in table.column_names:
+        return rows
+    return [
+        row if kind is None else Content("", None, Status.INVALID, f"{kind}, not text")
+        for row, kind in zip(rows, table.column(kind_column(name)).to_pylist(), strict=True)
+    ]
 
 
 def texts(column: pa.ChunkedArray) -> list[Content]:
@@ -182,6 +222,19 @@ def _conversation(turns: list[dict[str, bytes | None] | None] | None) -> Content
     if not any(message.strip() for message in messages):
         return Content("", content_hash(parts), Status.EMPTY)
     return Content(transcript(roles, messages), content_hash(parts))
+
+
+def _written_conversation(text: str) -> Content:
+    """A conversation from its turns as JSON."""
+    turns: list[dict[str, bytes | None] | None] = []
+    for number, turn in enumerate(json.loads(text), start=1):
+        values = turn if isinstance(turn, dict) else {}
+        parts = {name: values.get(name) for name in ("role", "content")}
+        for name, part in parts.items():
+            if not (part is None or isinstance(part, str)):
+                return Content("", None, Status.INVALID, f"turn {number} has a {name} of no text")
+        turns.append({name: part and part.encode() for name, part in parts.items()})
+    return _conversation(turns)
 
 
 def transcript(roles: Sequence[str], messages: Sequence[str]) -> str:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 
 from moderay.config.job import Job
-from moderay.core.errors import Problem, TryAgainError, first_line
-from moderay.core.storage import ChangedError, filesystem, plain_errors
-from moderay.corpus.columns import check_columns, is_conversation
+from moderay.core.errors import Problem, TryAgainError, UserError, first_line
+from moderay.core.storage import (
+    HASHED,
+    ChangedError,
+    content_version,
+    details,
+    file_size,
+    is_local,
+    plain_errors,
+    version,
+)
+from moderay.corpus.columns import is_conversation
 from moderay.corpus.content import template_columns
-from moderay.corpus.formats import Footer, UnreadableError, common, format_of
+from moderay.corpus.formats import Footer, UnreadableError, common, format_of, label_file
+from moderay.corpus.inputs import Inputs, first_names, input_files
+from moderay.corpus.schemas import Agreement, check_columns
 from moderay.corpus.shard import Footers, Shard
-from moderay.corpus.sources import input_files
+from moderay.corpus.sources import UNKNOWN
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
-# Footers that a store may fail to give before the store is taken for the trouble, and not the
-# files.
+# Footers that a store may fail or refuse to give before the store is taken for the trouble, and not
+# the files.
 UNREACHABLE = 20
 
 
@@ -32,9 +45,10 @@ class Scan:
         shards: The files that can be read, by name.
         schemas: Of each shard, what it is read with.
         columns: The carried fields, in order.
-        unreadable: (file, reason) of the others.
+        unreadable: (file, reason) of the others, and of folders that cannot be looked into.
         problems: What `check` reports.
         footers: Of files that had to be read for them.
+        notes: What a person should know of it, a sentence each.
     """
 
     shards: tuple[Shard, ...]
@@ -43,6 +57,7 @@ class Scan:
     unreadable: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...]
     footers: Footers = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[tuple[Shard, pa.Schema]]:
@@ -53,6 +68,28 @@ class Scan:
     def rows(self) -> int:
         """Rows of all shards."""
         return sum(shard.rows for shard in self.shards)
+
+    def without(self, odd: Mapping[str, str]) -> Scan:
+        """The same with some files among the unreadable ones, by name, each with the reason."""
+        kept = [(shard, schema) for shard, schema in self.files if shard.file not in odd]
+        return replace(
+            self,
+            shards=tuple(shard for shard, _ in kept),
+            schemas=tuple(schema for _, schema in kept),
+            unreadable=tuple(sorted((*self.unreadable, *odd.items()))),
+        )
+
+    def gone(self, labels: Iterable[str]) -> list[str]:
+        """Those of some label files whose input is not there any more, in order.
+
+        Of what cannot be read, or lies in a folder that cannot be looked into, nobody knows.
+        """
+        there = {shard.name for shard in self.shards}
+        there |= {label_file(file) for file, _ in self.unreadable}
+        folders = tuple(f"{file}/" for file, _ in self.unreadable)
+        return sorted(
+            label for label in labels if label not in there and not label.startswith(folders)
+        )
 
 
 @dataclass(frozen=True)
@@ -77,31 +114,45 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         UserError: The storage refuses.
         TryAgainError: The storage does not answer.
     """
-    files, problems = input_files(job)
-    counted = any(format_of(shard.url).counted for shard in files)
-    read = _read_footers(job, files, kept() if counted else {})
+    inputs = input_files(job)
+    counted = any(format_of(shard.url).counted for shard in inputs.shards)
+    read = _read_footers(job, inputs.shards, kept() if counted else {})
     with_footer = [(file.shard, file.footer) for file in read if file.footer is not None]
-    unreadable = tuple((file.shard.file, file.error) for file in read if file.footer is None)
+    broken = {file.shard.file: file.error for file in read if file.footer is None}
     good = _with_schemas(job, with_footer)
-    carried = pa.schema([])
-    if good:
-        carried, wrong = check_columns(job, good, policy_ids)
-        problems += wrong
-        if not sum(shard.rows for shard, _ in good):
-            problems.append(job.problem("input.path", "the input has no rows"))
-    elif files:
-        message = f"none of {len(files)} files can be read; the first: {unreadable[0][1]}"
+    problems = list(inputs.problems)
+    agreed = check_columns(job, good, policy_ids) if good else Agreement(pa.schema([]), {}, (), ())
+    problems += agreed.problems
+    if good and not sum(shard.rows for shard, _ in good):
+        problems.append(job.problem("input.path", "the input has no rows"))
+    if broken and not good:
+        first = next(iter(broken.values()))
+        message = f"none of {len(broken)} files can be read; the first: {first}"
         problems.append(job.problem("input.path", message))
-    return Scan(
+    every = Scan(
         shards=tuple(shard for shard, _ in good),
         schemas=tuple(schema for _, schema in good),
-        columns=carried,
-        unreadable=unreadable,
+        columns=agreed.carried,
+        unreadable=tuple({**inputs.lost, **broken}.items()),
         problems=tuple(problems),
         footers={
             shard.identity: footer for shard, footer in with_footer if format_of(shard.url).counted
         },
+        notes=tuple(_notes(inputs, [file.shard for file in read], agreed)),
     )
+    return every.without({good[number][0].file: why for number, why in agreed.odd.items()})
+
+
+def _notes(inputs: Inputs, shards: Sequence[Shard], agreed: Agreement) -> Iterator[str]:
+    if inputs.passed_over:
+        yield f"passed over, as hidden or of another kind: {first_names(inputs.passed_over)}"
+    if hashed := [shard.file for shard in shards if shard.version.startswith(HASHED)]:
+        yield (
+            "the store does not say whether these files change, so that each is read as a whole to "
+            f"compare it, at every start and as it is published: {first_names(hashed)}"
+        )
+    if agreed.uncarried:
+        yield f"columns not carried, as not every file has them: {first_names(agreed.uncarried)}"
 
 
 def _read_footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[_FileRead]:
@@ -109,17 +160,18 @@ def _read_footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[_File
 
     Raises:
         TryAgainError: The store gives none, or more than UNREACHABLE are missing.
+        UserError: It refuses as many.
     """
     read: list[_FileRead] = []
     unreachable = 0
     with ThreadPoolExecutor(PARALLEL) as pool:
-        tasks = [pool.submit(_footer, job, shard, kept) for shard in files]
+        tasks = [pool.submit(_read, job, shard, kept) for shard in files]
         for shard, task in zip(files, tasks, strict=True):
             try:
-                read.append(_FileRead(shard, task.result()))
+                read.append(_FileRead(*task.result()))
             except UnreadableError as error:
                 read.append(_FileRead(shard, None, first_line(error)))
-            except TryAgainError as error:
+            except (TryAgainError, UserError) as error:
                 unreachable += 1
                 read.append(_FileRead(shard, None, str(error)))
                 if unreachable == min(len(files), UNREACHABLE):
@@ -128,23 +180,40 @@ def _read_footers(job: Job, files: Sequence[Shard], kept: Footers) -> list[_File
     return read
 
 
-def _footer(job: Job, shard: Shard, kept: Footers) -> Footer:
-    """One file's footer.
+def _read(job: Job, shard: Shard, kept: Footers) -> tuple[Shard, Footer]:
+    """A file with what its listing may not have said, and its footer.
 
     Raises:
-        UnreadableError: For what the file holds.
+        UnreadableError: For what the file holds, or that nobody here may read it.
         UserError: The store refuses it, which says nothing about the file.
         TryAgainError: The store does not give it, which says nothing about the file.
     """
-    if (known := kept.get(shard.identity)) is not None:
-        return known
-    fs, path = filesystem(shard.url, job.storage)
+    fs, path = shard.located(job.storage)
     content = template_columns(job.input.content)
     with plain_errors(shard.url):
         try:
-            return format_of(shard.url).footer(fs, path, shard.state, content)
-        except ChangedError as error:
-            raise UnreadableError(str(error)) from None
+            shard = _told_apart(shard, fs, path)
+            if (known := kept.get(shard.identity)) is not None:
+                return shard, known
+            return shard, format_of(shard.url).footer(fs, path, shard.state, content)
+        except FileNotFoundError:
+            raise UnreadableError("it has gone since it was listed") from None
+        except (ChangedError, io.UnsupportedOperation) as error:
+            raise UnreadableError(first_line(error)) from None
+        except PermissionError:
+            if not is_local(fs):
+                raise
+            raise UnreadableError("access denied") from None
+
+
+def _told_apart(shard: Shard, fs: Any, path: str) -> Shard:
+    """A shard with the size and the version that its listing did not say."""
+    if shard.size == UNKNOWN:
+        info = details(fs, path)
+        shard = replace(shard, size=file_size(info, path), version=version(info))
+    if not shard.version:
+        shard = replace(shard, version=content_version(fs, path))
+    return shard
 
 
 def _with_schemas(job: Job, files: Sequence[tuple[Shard, Footer]]) -> list[tuple[Shard, pa.Schema]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from moderay.core.storage import FileState
+from moderay.core.storage import FileState, filesystem, listed_file
 from moderay.corpus.formats import Footer, input_file
 
 
@@ -16,7 +17,8 @@ class Shard:
     """One input file.
 
     Attributes:
-        url: Where it lies.
+        url: Where it lies, as it is written and shown: without secrets, and never opened where
+            there is a `path`.
         name: The path of its label file below the output's root.
         size: Bytes, as it lies there.
         version: What changes when its bytes do (`storage.version`).
@@ -25,6 +27,8 @@ class Shard:
         conversation: Whether its content is a list of turns.
         partitions: Hive keys in the path, with their values.
         schema: What the file is read with, where it does not say so itself.
+        store: URL whose file system it lies in: what the job names, with the secrets in it.
+        path: In that file system, as it was listed; empty where `url` says it all.
         ctime_ns: As `FileState` has it, when it was listed: no part of its identity, since a file
             that was only moved need not be judged again.
     """
@@ -38,7 +42,19 @@ class Shard:
     conversation: bool = False
     partitions: tuple[tuple[str, str], ...] = ()
     schema: pa.Schema | None = None
+    store: str = field(default="", repr=False)
+    path: str = field(default="", repr=False)
     ctime_ns: int | None = None
+
+    def located(self, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """Its file system, and its path there, which is not taken for a URL again.
+
+        Args:
+            options: The job's `storage:`.
+        """
+        if not self.path:
+            return listed_file(self.url, options)
+        return filesystem(self.store, options)[0], self.path
 
     @property
     def file(self) -> str:

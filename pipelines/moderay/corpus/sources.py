@@ -1,117 +1,160 @@
-"""Sources -> files: what a job's `input.path` names, and where labels must not go."""
+"""Sources -> files: what a job's `input.path` names, each entry by itself."""
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from moderay.config.job import Job
-from moderay.core.errors import Problem
+from moderay.core.errors import UserError
 from moderay.core.storage import (
-    canonical_url,
-    ctime_ns,
+    Listing,
+    canonical,
     details,
     filesystem,
-    find,
+    glob_root,
     is_glob,
     is_local,
-    patiently,
+    is_web,
+    list_folder,
+    list_glob,
+    listed_url,
     plain_errors,
+    shown,
     version,
 )
-from moderay.corpus.formats import is_input, label_file
+from moderay.corpus.formats import is_input, label_file, suffix
+from moderay.corpus.names import storable
 from moderay.corpus.shard import Shard
 
-_ONE_ROOT = "name a folder above both"
+# Size of a file that its store's listing does not say.
+UNKNOWN = -1
 
 
-def input_files(job: Job) -> tuple[list[Shard], list[Problem]]:
-    """Every file of every source, by name, without its footer; and what is wrong with sources.
+@dataclass(frozen=True)
+class Source:
+    """What an entry of `input.path` names.
+
+    Attributes:
+        url: As the job has it.
+        shards: Its files, without what their footers say.
+        lost: By name, what may hold input and cannot be looked into: why.
+        passed_over: Names of what is no input: hidden, of another kind, no file.
+        roots: Canonical URLs of the folder or file it begins at, and of folders behind links in it.
+        real: By canonical URL of each file, its `url` in `shards`.
+    """
+
+    url: str
+    shards: tuple[Shard, ...]
+    lost: Mapping[str, str]
+    passed_over: tuple[str, ...]
+    roots: tuple[str, ...]
+    real: Mapping[str, str]
+
+
+def list_source(url: str, job: Job) -> Source:
+    """What an entry of `input.path` names.
+
+    A file or folder whose name begins with `_` or `.` is no input; nor is, in a folder, a file of
+    another kind.
 
     Raises:
-        UserError: A storage refuses.
-        TryAgainError: A storage does not answer.
+        UserError: The storage refuses, or it is no pattern.
+        TryAgainError: The storage does not answer.
     """
-    by_name: dict[str, Shard] = {}
-    by_url: dict[str, Shard] = {}
-    problems: list[Problem] = []
-    for source in job.input.paths:
-        shards, root = list_source(source, job)
-        if not shards:
-            problems.append(
-                job.problem(
-                    "input.path",
-                    f"no Parquet or JSON lines files at {source}",
-                    "a file, a folder, or a glob such as data/*.parquet",
-                )
-            )
-        for shard in shards:
-            same_name = by_name.setdefault(shard.name, shard)
-            same_url = by_url.setdefault(shard.url, shard)
-            problems += _clashes(job, shard, same_name, same_url)
-        problems += _output_problems(job, source, root, shards)
-    return sorted(by_name.values(), key=lambda shard: shard.name), problems
-
-
-def _clashes(job: Job, shard: Shard, same_name: Shard, same_url: Shard) -> Iterator[Problem]:
-    """Where another file has its label file, or another source names the same file otherwise."""
-    if same_name.url != shard.url:
-        same_folder = posixpath.dirname(same_name.url) == posixpath.dirname(shard.url)
-        yield job.problem(
-            "input.path",
-            f"{same_name.url} and {shard.url} would share the label file {shard.name}",
-            "rename one of them" if same_folder else _ONE_ROOT,
-        )
-    if same_url.name != shard.name:
-        yield job.problem(
-            "input.path",
-            f"{shard.url} is in two sources, as {same_url.file} and as {shard.file}",
-            _ONE_ROOT,
-        )
-
-
-def list_source(source: str, job: Job) -> tuple[list[Shard], str]:
-    """A source's files, and the URL of the folder (or the file) it begins at.
-
-    A file or folder whose name begins with `_` or `.` is no input.
-    """
-    fs, path = filesystem(source, job.storage)
-    with plain_errors(source):
-        fs.invalidate_cache()
-        if is_glob(fs, path):
-            base = root = _glob_root(path)
-            files = patiently(fs, lambda: fs.glob(path, detail=True))
-        elif (info := _info(fs, path)).get("type") == "file":
-            base = path
-            root = fs._parent(path)
-            files = {path: info}
-        else:
-            base = root = path
-            files = {name: info for name, info in find(fs, path).items() if is_input(name)}
+    fs, path = filesystem(url, job.storage)
+    with plain_errors(url):
+        named = _Named(url, fs, *_listed(fs, path, url))
     shards = []
-    for file, info in files.items():
-        name = posixpath.relpath(file, root)
-        hidden = any(part.startswith(("_", ".")) for part in name.split("/"))
-        if info.get("type") == "file" and not hidden:
-            shards.append(_shard(_url(fs, file), name, info, ctime_ns(fs, file)))
-    return shards, _url(fs, base)
-
-
-def _shard(url: str, name: str, info: dict[str, Any], ctime: int | None) -> Shard:
-    parts = [part.partition("=") for part in name.split("/")[:-1]]
-    return Shard(
-        url=url,
-        name=label_file(name),
-        size=int(info["size"]),
-        version=version(info),
-        partitions=tuple((key, value) for key, equals, value in parts if equals),
-        ctime_ns=ctime,
+    real = {}
+    lost = {}
+    passed_over = [name for name in map(named.below, named.listing.others) if name]
+    for file, info in named.listing.files.items():
+        name = named.below(file)
+        if (hidden := _hidden(name)) or not (named.chosen or is_input(name)):
+            passed_over.append(hidden or name)
+        elif why := _unreadable_name(fs, file, name):
+            lost[name] = why
+        else:
+            shards.append(_shard(named, file, name, info))
+            real[_canonical(fs, file, info)] = shards[-1].url
+    for path, why in named.listing.lost.items():
+        name = named.below(path)
+        may_hold_input = is_input(name) or "." not in posixpath.basename(name)
+        if may_hold_input and not _hidden(name):
+            lost[name] = why
+        else:
+            passed_over.append(name)
+    return Source(
+        url,
+        tuple(shards),
+        {_printable(name): why for name, why in lost.items()},
+        tuple(dict.fromkeys(map(_printable, passed_over))),
+        named.roots,
+        real,
     )
 
 
-def _url(fs: Any, path: str) -> str:
-    return path if is_local(fs) else str(fs.unstrip_protocol(path))
+@dataclass(frozen=True)
+class _Named:
+    """What an entry was found to name.
+
+    Attributes:
+        url: As the job has it.
+        fs: Its file system.
+        base: The path of the folder or file it begins at.
+        root: The path of the folder that names are seen from.
+        listing: The files.
+        chosen: Whether each of them was named or matched, whatever its kind.
+    """
+
+    url: str
+    fs: Any
+    base: str
+    root: str
+    listing: Listing
+    chosen: bool
+
+    def below(self, path: str) -> str:
+        """The name of a listed path, below the root."""
+        root = self.root
+        if is_web(self.fs):
+            # What only says which version of a file it is, or who may read it, is no name.
+            path, root = shown(path), shown(root)
+            plain = path.partition("?")[0]
+            path = plain if suffix(plain) else path
+        return path.removeprefix(root.rstrip("/") + "/")
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """As `Source.roots`."""
+        base = os.path.realpath(self.base) if is_local(self.fs) else self.base
+        return tuple(canonical(self.fs, path) for path in (base, *sorted(self.listing.behind)))
+
+
+def _listed(fs: Any, path: str, url: str) -> tuple[str, str, Listing, bool]:
+    """Base, root, listing and `chosen` of `_Named`."""
+    fs.invalidate_cache()
+    if is_glob(fs, path):
+        try:
+            return glob_root(path), glob_root(path), list_glob(fs, path, _enter), True
+        except ValueError as error:
+            raise UserError(f"input.path: {url}: {error}") from None
+    # A folder of the web is told from a file by its end alone.
+    if not (is_web(fs) and path.endswith("/")):
+        info = _info(fs, path)
+        if info.get("type") == "file":
+            root = posixpath.dirname(path.partition("?")[0] if is_web(fs) else path)
+            return path, root, Listing({path: info}), True
+    return path, path, list_folder(fs, path, _enter), False
+
+
+def _enter(name: str) -> bool:
+    return not name.startswith(("_", "."))
 
 
 def _info(fs: Any, path: str) -> dict[str, Any]:
@@ -125,32 +168,67 @@ def _info(fs: Any, path: str) -> dict[str, Any]:
         return {}
 
 
-def _glob_root(path: str) -> str:
-    """The folder above the first part of a path that is a pattern."""
-    parts = path.split("/")
-    is_pattern = [any(char in part for char in "*?[") for part in parts]
-    return "/".join(parts[: is_pattern.index(True)]) or "/"
+def _hidden(name: str) -> str:
+    """The first hidden part of a name, with what is before it; nothing where none is hidden."""
+    parts = name.split("/")
+    for number, part in enumerate(parts, start=1):
+        if not _enter(part):
+            return "/".join(parts[:number]) + ("/" if number < len(parts) else "")
+    return ""
 
 
-def _output_problems(
-    job: Job, source: str, root: str, shards: Sequence[Shard]
-) -> Iterator[Problem]:
-    """Labels must neither become input of the next run nor replace the input."""
-    if not job.output.path:
-        return
-    output = canonical_url(job.output.path, job.storage)
-    if output.startswith(canonical_url(root, job.storage)):
-        yield job.problem(
-            "output.path",
-            f"the output {job.output.path} lies inside the input {source}",
-            "write it elsewhere",
-        )
-        return
-    for shard in shards:
-        if canonical_url(shard.url, job.storage) == f"{output}{shard.name}/":
-            yield job.problem(
-                "output.path",
-                f"the labels of {shard.url} would replace the input file itself",
-                "write them to another folder",
-            )
-            return
+def _unreadable_name(fs: Any, path: str, name: str) -> str:
+    """Why a name cannot be that of a label file, or another file would be read by it; else nothing.
+
+    What is listed is not always what is opened: libraries take some names for more than a name.
+    """
+    if not all(name.split("/")):
+        return "a part of its path is empty"
+    if "s3" in fs.protocol and "?versionId=" in path:
+        return "what begins with ?versionId= is not taken for a part of its name"
+    if is_web(fs) and ("#" in path or {".", ".."} & set(unquote(path).split("/"))):
+        return "its address is one of another file"
+    return ""
+
+
+def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any]) -> Shard:
+    return Shard(
+        url=listed_url(named.fs, path, named.url),
+        name=label_file(name),
+        size=UNKNOWN if info.get("size") is None else int(info["size"]),
+        version=version(info),
+        partitions=_partitions(name),
+        store=named.url,
+        path=path,
+        ctime_ns=info.get("ctime_ns"),
+    )
+
+
+def _partitions(name: str) -> tuple[tuple[str, str], ...]:
+    """Hive keys of the folders in a name, with their values.
+
+    A key that has two values has none: which of them counts, nobody says.
+    """
+    parts = [part.partition("=") for part in name.split("/")[:-1]]
+    values: dict[str, set[str]] = {}
+    for key, equals, value in parts:
+        if equals:
+            values.setdefault(_as_text(key), set()).add(_as_text(value))
+    return tuple((key, min(of_key)) for key, of_key in values.items() if len(of_key) == 1)
+
+
+def _as_text(name: str) -> str:
+    """A name whose bytes may be no UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _printable(name: str) -> str:
+    """A name as it may stand in a record or a message."""
+    return "/".join(map(storable, name.split("/")))
+
+
+def _canonical(fs: Any, path: str, info: Mapping[str, Any]) -> str:
+    """As `canonical_url`."""
+    if not is_local(fs):
+        return canonical(fs, path)
+    return canonical(fs, info.get("real") or os.path.realpath(path))

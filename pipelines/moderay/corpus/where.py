@@ -73,4 +73,4 @@ def row_by_row(expression: pl.Expr) -> bool:
 
 def named_once(schema: pa.Schema, name: str) -> bool:
     """Whether exactly one column has this name; Parquet allows several."""
-    return bool(schema.names.count(name) == 1)
+    return len(schema.get_all_field_indices(name)) == 1

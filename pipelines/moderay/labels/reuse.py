@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from moderay.core import ray_loss
 from moderay.core.errors import UserError, first_line
 from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import (
@@ -241,7 +242,7 @@ def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) ->
     rows, unreadable = 0, dict[str, str]()
     for number, call in enumerate(calls):
         try:
-            loaded = ray.get(call)
+            loaded = ray_loss.get(call)
         except (
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.OutOfMemoryError,

@@ -7,7 +7,6 @@ the units. A task that dies at any point is simply run again.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +20,28 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import (
     ChangedError,
-    filesystem,
     get,
+    machine_fault,
+    on_disk,
     put_file,
     remove,
+    scratch_folder,
     stamp,
 )
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
 from moderay.corpus.content import content_hashes, template_columns
-from moderay.corpus.formats import BATCH_ROWS, BoundedFile, bounded_batches, format_of, joined
+from moderay.corpus.formats import (
+    BATCH_ROWS,
+    UNREADABLE,
+    BoundedFile,
+    bounded_batches,
+    format_of,
+    joined,
+    kind_column,
+)
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.labels.decisions import decide, flagged, redecide
 from moderay.labels.layout import Layout
 from moderay.labels.lease import assert_epoch
@@ -146,7 +156,7 @@ def assert_unchanged(work: Publication) -> None:
     Raises:
         ShardFailedError: it has gone, or changed.
     """
-    now = stamp(*filesystem(work.shard.url, work.storage))
+    now = stamp(*work.shard.located(work.storage))
     if now is None:
         raise ShardFailedError(f"{work.shard.file} has gone from the input while it was judged")
     if now != (work.shard.size, work.shard.version):
@@ -162,11 +172,12 @@ def _write(
     old: Sequence[tuple[str, str]],
 ) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        file = Path(folder) / "labels.parquet"
+    with scratch_folder() as folder:
+        file = folder / "labels.parquet"
         # Of a shard that was published before, also what this run judged.
         tally = ShardTally(work.rules, work.epoch if old else None)
-        _to_local(file, work, batches, tally)
+        with on_disk(folder):
+            _to_local(file, work, batches, tally)
         marker = _marker(work, tally)
         _verify(file, work, marker.rows)
         assert_epoch(layout, work.epoch)
@@ -216,7 +227,13 @@ def _to_local(
     # exception leaves a valid file with the rows so far.
     with pq.ParquetWriter(file, work.schema, compression="zstd") as writer:
         for table in batches:
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except pa.ArrowNotImplementedError as error:  # of some types, Arrow reads and no more
+                raise ShardFailedError(
+                    f"{work.shard.file}: its carried columns cannot be written: "
+                    f"{first_line(error)}; leave them out with output.columns"
+                ) from None
             tally.add(table)
 
 
@@ -249,11 +266,11 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
         positions = held.column(ROW.name).to_numpy()
         count = int(np.searchsorted(positions, end))
         if count:
-            is_part = len(work.columns) and count < end - start
-            wanted = carried.take(pa.array(positions[:count] - start)) if is_part else carried
+            wanted = rows_at(carried, positions[:count] - start) if len(work.columns) else carried
             beside = held.slice(0, count)
             _assert_judged(work, wanted, beside)
-            yield pa.Table.from_arrays([*wanted.columns, *beside.columns], schema=work.schema)
+            own = wanted.select(work.columns.names)
+            yield pa.Table.from_arrays([*own.columns, *beside.columns], schema=work.schema)
         held = held.slice(count)
     if len(held) or any(map(len, labels)):
         raise ShardFailedError(
@@ -267,7 +284,11 @@ def _assert_judged(work: Publication, carried: pa.Table, labels: pa.Table) -> No
     Raises:
         OtherContentsError: they do not.
     """
-    if work.content and set(template_columns(work.content)) <= set(carried.column_names):
+    names = set(template_columns(work.content))
+    # A column of the file's own by the name of one of these would stand in its place.
+    beside = {UNREADABLE, *map(kind_column, names)}
+    own = set(work.columns.names)
+    if work.content and names <= own and not beside & own:
         hashes = pa.chunked_array([content_hashes(carried, work.content)], pa.string())
         if not hashes.equals(labels.column(CONTENT_HASH.name)):
             raise OtherContentsError(f"{work.shard.file} holds other contents than were judged")
@@ -299,7 +320,7 @@ def _redecided(work: Publication, file: BoundedFile, schema: pa.Schema) -> Itera
 
 
 def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
-    """(first row, end, the carried columns of these rows).
+    """(first row, end, the carried columns of these rows, and what stands beside them).
 
     Raises:
         ShardFailedError: the input cannot be read, or has not the rows that were counted.
@@ -309,18 +330,24 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
-    fs, path = filesystem(shard.url, work.storage)
+    fs, path = shard.located(work.storage)
     names = work.columns.names
     start = 0
     try:
         for table in joined(
             format_of(shard.url).tables(fs, path, names, shard.schema, listed=shard.state)
         ):
-            yield start, start + len(table), table.select(names).cast(work.columns)
+            carried = table.select(names).cast(work.columns)
+            for name in table.column_names:
+                if name not in names:
+                    carried = carried.append_column(name, table.column(name))
+            yield start, start + len(table), carried
             start += len(table)
     except ChangedError as error:
         raise ShardFailedError(f"{shard.file} {error}") from error
     except (pa.ArrowException, OSError) as error:
+        if (fault := machine_fault(shard.url, error)) is not None:
+            raise fault from error
         raise ShardFailedError(
             f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
         ) from error

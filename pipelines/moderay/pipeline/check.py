@@ -17,6 +17,7 @@ from moderay.corpus.shard import Footers
 from moderay.engines.from_job import engine_spec
 from moderay.judges.build import cascades, fitted
 from moderay.judges.cascade import Cascade
+from moderay.judges.rules import Rules
 from moderay.judges.rules_file import check_rules
 from moderay.labels.footer_cache import read_footers
 from moderay.labels.layout import Layout
@@ -99,7 +100,23 @@ def _scanned(
     input_ = scan(job, [policy.id for policy in policies], lambda: _kept_footers(job))
     rules = [rules for cascade in cascades for rules in cascade.rules]
     in_rules = [problem for each in rules for problem in check_rules(each, input_.files)]
+    if in_rules and (odd := _odd_for_rules(rules, input_)):
+        input_, in_rules = input_.without(odd), []
     return input_, [*input_.problems, *in_rules]
+
+
+def _odd_for_rules(rules: Sequence[Rules], input_: Scan) -> dict[str, str]:
+    """Files that rules cannot be held against, and why; none where they are half of all or more.
+
+    As `check_columns` does: whoever may add a file must not take all others out.
+    """
+    wrong = {
+        file[0].file: problem.message
+        for file in input_.files
+        for each in rules
+        for problem in check_rules(each, [file])
+    }
+    return wrong if 2 * len(wrong) < len(input_.shards) else {}
 
 
 def _kept_footers(job: Job) -> Footers:

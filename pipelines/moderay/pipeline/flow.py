@@ -18,8 +18,10 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay.core.errors import StoppedError, TryAgainError, first_line
+from moderay.core import ray_loss
+from moderay.core.errors import StoppedError
 from moderay.core.events import event, of_run
+from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
@@ -106,13 +108,20 @@ def run(
     plan = make_plan(checked, replace, retry_failed)
     if plan.manifest is not None and _is_finished(plan, prune):
         # A shard that has become unreadable since is named again; nothing is written.
-        now = {"unreadable": dict(checked.scan.unreadable), "failed": {}, "gone": tuple(plan.gone)}
+        unreadable = dict(checked.scan.unreadable)
+        now = {
+            "unreadable": unreadable,
+            "failed": {},
+            "gone": tuple(plan.gone),
+            "complete": not unreadable,
+        }
         return Outcome(plan.manifest.model_copy(update=now), False, 0, 0.0, {})
     progress = progress or Progress(None)
     with (
         plain_errors(checked.job.output.path),
         Lease(plan.layout) as lease,
         of_run(checked.job.name, lease.epoch, progress.log),
+        ray_errors(),
     ):
         plan = make_plan(checked, replace, retry_failed)
         _clean(plan, prune)
@@ -184,7 +193,9 @@ def _label(checked: Checked, plan: Plan, lease: Lease, progress: Progress, prune
 def _begun(checked: Checked, plan: Plan, lease: Lease, progress: Progress) -> _Run:
     """With Ray, where there is anything to do for it."""
     if plan.todo:
-        start_ray()
+        if which := start_ray():
+            progress.note(which)
+        ray_loss.assert_there()
     gpus, cpus = resources() if plan.todo else (0, 0.0)
     return _Run(
         checked,
@@ -245,7 +256,8 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
         run.lease.epoch,
         start_board(),
     )
-    brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress)
+    rows = run.plan.rows_left * (checked.job.input.sample or 1)
+    brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress, rows)
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
@@ -261,7 +273,7 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
         run.tracker.assert_complete()
     except StoppedError as stop:
         stopped = stop
-    seen = ray.get(context.board.state.remote())
+    seen = ray_loss.get(context.board.state.remote())
     for actor in (context.board, *context.index.partitions):
         # The handles that tasks were given would keep them while this process is connected.
         ray.kill(actor)
@@ -275,7 +287,7 @@ def _watched(
 
     Raises:
         StoppedError: A limit is reached, or a signal has come.
-        TryAgainError: Ray gave up on something.
+        RayLostError: Ray is gone.
         LeaseLostError: Another driver has taken over.
     """
     watch = Watch()
@@ -283,6 +295,7 @@ def _watched(
     with Incoming(units) as incoming:
         while True:
             run.lease.assert_held()
+            ray_loss.assert_there()
             watch, steps = watch.before_wait(
                 time.monotonic(),
                 outstanding=run.tracker.outstanding > 0,
@@ -293,10 +306,10 @@ def _watched(
                     case Action.STOP_BOARD:
                         board.stop.remote()
                     case Action.LOOK:
-                        seen = ray.get(board.state.remote())
+                        seen = ray_loss.get(board.state.remote())
                     case Action.CHECK:
                         brakes.check(seen, run.tracker)
-            unit = _next(incoming)
+            unit = incoming.wait(WAIT_S)
             if not isinstance(unit, Quiet):
                 yield unit
                 continue
@@ -309,16 +322,6 @@ def _watched(
                 return
 
 
-def _next(incoming: Incoming[UnitDone]) -> UnitDone | Quiet:
-    try:
-        return incoming.wait(WAIT_S)
-    except _LOST as error:
-        raise TryAgainError(
-            f"Ray lost what the run needs ({first_line(error)}); what is complete is saved, and "
-            "the same command goes on from there"
-        ) from error
-
-
 def _clean(plan: Plan, prune: bool) -> None:
     """Remove what a killed driver left, and with `prune` what the input no longer has."""
     layout = plan.layout
@@ -327,17 +330,6 @@ def _clean(plan: Plan, prune: bool) -> None:
     gone = [path for paths in plan.gone.values() for path in paths] if prune else []
     for path in [*plan.leftovers, *gone]:
         remove(layout.fs, path)
-
-
-# Nodes, workers and objects that Ray gave up on.
-_LOST = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.ObjectLostError,
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.RaySystemError,
-)
 
 
 def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
@@ -369,7 +361,8 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
         judged = read.map_batches(
             Judge,
             fn_constructor_args=(context,),
-            batch_size=None,
+            # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
+            batch_size=1,
             batch_format="pyarrow",
             **engines.options(sum(reading.span.units for reading in readings)),
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderay.config.job import Model
+from moderay.core.storage import shown
 from moderay.judges.cascade import Cascade
 from moderay.labels.analysis import audit, trend
 from moderay.labels.counts import CountsTotal, PolicyCounts
@@ -115,7 +116,7 @@ def _sources(reused: Sequence[EarlierOutput]) -> tuple[ReusedOutput, ...]:
     """
     sources: dict[str, ReusedOutput] = {}
     for output in reused:
-        url, manifest = output.layout.url, output.manifest
+        url, manifest = shown(output.layout.url), output.manifest
         sources[url] = ReusedOutput(
             output=url, policies=manifest.policies, runs=tuple(map(_origin, manifest.runs))
         )
@@ -138,7 +139,7 @@ def _model(model: Model) -> ModelRecord:
             revision=model.revision,
             concurrency=model.concurrency,
         )
-    return ModelRecord(source=model.source, revision=model.revision, engine=model.engine)
+    return ModelRecord(source=shown(model.source), revision=model.revision, engine=model.engine)
 
 
 class OutputTotal:

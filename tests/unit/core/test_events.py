@@ -44,3 +44,21 @@ def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> N
         7,
     )
     assert "SECRET" not in (tmp_path / "events.jsonl").read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_disk_that_is_full_ends_the_events_and_not_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with events.of_run("nightly", 7, Path("/dev/full")):
+        for number in range(3):
+            events.event("progress", rows=number)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: no more events are written to /dev/full: ") and "No space" in line
+
+
+def test_file_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "none/events.jsonl"
+    refused = pytest.raises(UserError, match=f"events cannot be written to {file}: ")
+    with refused, events.of_run("nightly", 7, file):
+        pass

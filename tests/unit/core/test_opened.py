@@ -11,7 +11,6 @@ from moderay.core.storage import (
     ChangedError,
     FileState,
     RemoteFile,
-    ctime_ns,
     details,
     filesystem,
     version,
@@ -23,7 +22,7 @@ OTHER = b"other " * 1000
 
 def listed(fs: Any, path: str) -> FileState:
     info = details(fs, path)
-    return FileState(info["size"], version(info), ctime_ns(fs, path))
+    return FileState(info["size"], version(info), info.get("ctime_ns"))
 
 
 def moved_in(path: Path) -> None:

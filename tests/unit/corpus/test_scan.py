@@ -407,7 +407,7 @@ def test_shard_names_never_leave_the_output(
             "policies": ["none"],
         }
     )
-    for shard in list_source(source, job)[0]:
+    for shard in list_source(source, job).shards:
         assert not shard.name.startswith("/")
         assert not {"..", ".", "", "_x"} & set(shard.name.split("/"))
         assert os.path.normpath(root / "out" / shard.name).startswith(f"{root}/out/")

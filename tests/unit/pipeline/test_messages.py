@@ -1,5 +1,6 @@
 """Messages between the stages: what is sent is what arrives, in the schema that is declared."""
 
+import os
 from typing import Any
 
 import pyarrow as pa
@@ -54,6 +55,8 @@ shards = st.builds(
     conversation=st.booleans(),
     partitions=st.lists(st.tuples(st.text(), st.text()), max_size=2).map(tuple),
     schema=schemas,
+    store=st.text(),
+    path=st.text() | st.binary().map(os.fsdecode),
     ctime_ns=st.none() | st.integers(0, 2**62),
 )
 numbers = st.integers(1, 10**12)

@@ -82,8 +82,8 @@ class Limits(Section):
     Default: 20, of the 30 that Kubernetes gives.
     """
     max_failed: float = Field(default=0.05, ge=0, le=1)
-    """Share of judged rows that failed, did not parse or were forced, at which the run ends; looked
-    at from 2,000 rows on.
+    """Share of judged rows that failed, did not parse or were forced, at which the run ends; and
+    share of all rows that are `invalid`. Looked at from 2,000 rows on.
     """
     gpu_hours: float | None = Field(default=None, gt=0)
     """GPU hours after which the run ends. Default: none."""

@@ -6,8 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from moderay.core.errors import ModerayError, TryAgainError, UserError, first_line
-from moderay.core.storage.retries import is_passing
+from moderay.core.errors import (
+    ModerayError,
+    NoRoomError,
+    TryAgainError,
+    UserError,
+    first_line,
+)
+from moderay.core.storage.disks import exhausted
+from moderay.core.storage.retries import is_full, is_passing
 from moderay.core.storage.urls import shown
 
 # botocore's, by name: it need not be installed.
@@ -24,7 +31,8 @@ def plain_errors(url: str) -> Iterator[None]:
     """Storage errors of the kinds a person can mend, as one sentence without secrets.
 
     Raises:
-        UserError: For credentials, access and names.
+        UserError: For credentials, access, names, and limits that somebody must raise.
+        NoRoomError: For a disk, a quota or a store that is full.
         TryAgainError: For a store that does not answer.
     """
     url = shown(url)
@@ -39,7 +47,14 @@ def plain_errors(url: str) -> Iterator[None]:
         ) from None
     except FileNotFoundError as error:
         raise UserError(f"{url}: no such bucket or folder ({first_line(error)})") from None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(
+            f"{url}: a file is where a folder must be, or a folder where a file must be "
+            f"({first_line(error)}): move it away, or name another path"
+        ) from None
     except Exception as error:
+        if (limit := machine_fault(url, error)) is not None:
+            raise limit from None
         if isinstance(error, OSError) or is_passing(error):
             raise TryAgainError(
                 f"{url}: the storage does not answer ({first_line(error)}); try again"
@@ -47,6 +62,19 @@ def plain_errors(url: str) -> Iterator[None]:
         if (refused := no_credentials(url, error)) is not None:
             raise refused from None
         raise
+
+
+def machine_fault(url: str, error: Exception) -> ModerayError | None:
+    """What to say where a machine or a store has no room, or a limit is met; else None.
+
+    Such an error says nothing about the file that was read or written.
+    """
+    if is_full(error):
+        return NoRoomError(
+            f"{shown(url)}: the store is full ({first_line(error)}); make room there: what is "
+            "complete is saved, and the same command goes on"
+        )
+    return exhausted(shown(url), error)
 
 
 def no_credentials(url: str, error: Exception) -> UserError | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from http import HTTPStatus
 from typing import Any
 
+from moderay.core.errors import first_line
+from moderay.core.redaction import shown
+from moderay.core.storage.disks import on_disk
 from moderay.core.storage.retries import patiently
-from moderay.core.storage.urls import is_local
+from moderay.core.storage.urls import is_local, is_web
 
 # Bytes of one part of a large upload; the default of s3fs, 50 MB, is a lot to send again.
 PART_BYTES = 16 * 2**20
@@ -21,28 +26,35 @@ _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 def put_bytes(fs: Any, path: str, data: bytes, scratch: str) -> None:
     """Write a file as a whole or not at all; `scratch` is a folder on the same file system."""
-    with _whole(fs, path, scratch) as target:
+    with _whole(fs, path, scratch, len(data)) as target:
         patiently(fs, lambda: fs.pipe_file(target, data))
 
 
 def put_file(fs: Any, local: str, path: str, scratch: str) -> None:
     """Copy a finished local file to `path`, where it appears as a whole; `scratch` as above."""
     options = {} if is_local(fs) else {"chunksize": PART_BYTES}
-    with _whole(fs, path, scratch) as target:
+    with _whole(fs, path, scratch, os.path.getsize(local)) as target:
         patiently(fs, lambda: fs.put_file(local, target, **options))
 
 
 @contextmanager
-def _whole(fs: Any, path: str, scratch: str) -> Iterator[str]:
-    """Where to write a file that then appears at `path`, complete."""
+def _whole(fs: Any, path: str, scratch: str, size: int) -> Iterator[str]:
+    """Where to write a file of so many bytes that then appears at `path`, complete."""
     if _is_atomic(fs):
         yield path
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
-    fs.makedirs(scratch, exist_ok=True)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    yield aside
-    fs.mv(aside, path)
+    with on_disk(scratch, size) if is_local(fs) else nullcontext():
+        fs.makedirs(scratch, exist_ok=True)
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        try:
+            yield aside
+        except OSError:
+            # On a full disk, half a file would be in the way of whoever makes room.
+            with suppress(OSError):
+                fs.rm_file(aside)
+            raise
+        fs.mv(aside, path)
 
 
 def _is_atomic(fs: Any) -> bool:
@@ -83,7 +95,7 @@ def _create_local(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     aside = f"{path}.{uuid.uuid4().hex}"
     try:
-        with open(aside, "xb") as file:
+        with on_disk(os.path.dirname(path), len(data)), open(aside, "xb") as file:
             file.write(data)
         os.link(aside, path)  # whole, and only if there is none
     finally:
@@ -109,36 +121,96 @@ def get(fs: Any, path: str, start: int | None = None, end: int | None = None) ->
     """
 
     def fetch() -> bytes:
-        data: bytes = fs.cat_file(path, start=start, end=end)
+        try:
+            data: bytes = fs.cat_file(path, start=start, end=end)
+        except Exception as error:
+            if (answer := _web_answer(error)) is None:
+                raise
+            raise answer from error
         if start is not None and end is not None and len(data) != end - start:
-            raise OSError(f"{path}: {len(data):,} bytes came instead of {end - start:,}")
+            whole = is_web(fs) and len(data) > end - start
+            raise (io.UnsupportedOperation if whole else OSError)(
+                f"{shown(path)}: {len(data):,} bytes came instead of {end - start:,}"
+                + (": the server does not give parts of files" if whole else "")
+            )
         return data
 
     return patiently(fs, fetch)
 
 
 def details(fs: Any, path: str) -> dict[str, Any]:
-    """A file's size, time and so on, as they are now. Raises FileNotFoundError."""
+    """A file's size, time and so on, as they are now.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        PermissionError: The store refuses to say.
+        OSError: The store keeps failing.
+    """
     fs.invalidate_cache(fs._parent(path))
-    info: dict[str, Any] = patiently(fs, lambda: fs.info(path))
+    info: dict[str, Any] = patiently(fs, lambda: _info(fs, path))
     return info
 
 
-def stamp(fs: Any, path: str) -> tuple[int, str] | None:
-    """A file's size and `version`, as they are now; None where it is gone.
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """As fsspec's `info`, with `ctime_ns` of a local file.
 
-    By these a file is told from another of its name.
+    That of the web takes every failure for a file that is not there.
     """
     try:
-        info = details(fs, path)
-    except FileNotFoundError:
+        info: dict[str, Any] = fs.info(path)
+        if is_local(fs):
+            info["ctime_ns"] = os.stat(path).st_ctime_ns
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if cause is None or not is_web(fs):
+            raise
+        raise _web_answer(cause) or OSError(first_line(cause)) from cause
+    return info
+
+
+# Answers of the web that are no failures of the server; all others are taken for such.
+_WEB_ANSWERS: dict[int, type[OSError]] = {
+    HTTPStatus.NOT_FOUND: FileNotFoundError,
+    HTTPStatus.GONE: FileNotFoundError,
+    HTTPStatus.UNAUTHORIZED: PermissionError,
+    HTTPStatus.FORBIDDEN: PermissionError,
+}
+
+
+def _web_answer(error: BaseException) -> OSError | None:
+    """An answer of the web as the error that other file systems have for it; None for no answer."""
+    status = getattr(error, "status", None)
+    if not isinstance(status, int):
         return None
-    return int(info["size"]), version(info)
+    return _WEB_ANSWERS.get(status, OSError)(first_line(error))
+
+
+def file_size(info: Mapping[str, Any], path: str) -> int:
+    """Bytes of a file.
+
+    Raises:
+        UnsupportedOperation: The store does not say; without it, no part of a file can be read.
+    """
+    if info.get("size") is None:
+        raise io.UnsupportedOperation(f"{shown(path)}: the store does not say how large it is")
+    return int(info["size"])
+
+
+# Names of a version in the details of fsspec's file systems. First what is of the bytes, then the
+# times of a change.
+_VERSIONS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "sha"),
+    *("mtime", "LastModified", "Last-Modified", "last_modified", "modificationTime", "modify"),
+    *("modified", "created"),
+)
 
 
 def version(info: Mapping[str, Any]) -> str:
-    """What changes when a file's bytes do: the store's etag, else its time of change."""
-    for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created"):
+    """What changes when a file's bytes do: the store's etag, else its time of change.
+
+    Nothing where the store says neither.
+    """
+    for name in _VERSIONS:
         if info.get(name) is not None:
             return str(info[name]).strip('"')
     return ""
@@ -148,16 +220,6 @@ def remove(fs: Any, path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError):
         patiently(fs, lambda: fs.rm_file(path))
-
-
-def find(fs: Any, path: str) -> dict[str, dict[str, Any]]:
-    """Every file below a folder with its details; nothing where there is no such folder."""
-    fs.invalidate_cache()
-    try:
-        files: dict[str, dict[str, Any]] = patiently(fs, lambda: fs.find(path, detail=True))
-    except FileNotFoundError:
-        return {}
-    return files
 
 
 def names_below(fs: Any, path: str) -> Iterator[str]:

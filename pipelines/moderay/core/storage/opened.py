@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from fsspec.asyn import sync
 
-from moderay.core.storage.files import details, get, version
+from moderay.core.storage.files import details, file_size, get, version
 from moderay.core.storage.retries import patiently
 from moderay.core.storage.urls import is_local
 
@@ -42,13 +41,6 @@ class FileState:
             and (self.version == other.version or not (self.version and other.version))
             and (self.ctime_ns == other.ctime_ns or None in (self.ctime_ns, other.ctime_ns))
         )
-
-
-def ctime_ns(fs: Any, path: str) -> int | None:
-    """`FileState.ctime_ns` of a file; None where it has gone."""
-    with suppress(FileNotFoundError):
-        return os.stat(path).st_ctime_ns if is_local(fs) else None
-    return None
 
 
 class RemoteFile(io.RawIOBase):
@@ -185,7 +177,7 @@ class _StoredFile:
 
     def state(self) -> FileState:
         info = details(self._fs, self._path)
-        return FileState(int(info["size"]), version(info))
+        return FileState(file_size(info, self._path), version(info))
 
     def fetch(self, start: int, end: int, state: FileState) -> bytes | None:
         data = get(self._fs, self._path, start, end)

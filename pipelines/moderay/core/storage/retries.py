@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from tenacity import (
@@ -15,6 +17,7 @@ from tenacity import (
 
 from moderay.core.errors import first_line
 from moderay.core.events import event
+from moderay.core.storage.disks import OF_THE_MACHINE
 from moderay.core.storage.urls import is_local
 
 T = TypeVar("T")
@@ -35,6 +38,13 @@ _BROKEN = {
     "ResponseParserError",
     "ServerDisconnectedError",
 }
+# Codes of S3 stores that are full; AWS's own never is.
+_FULL = {
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "QuotaExceeded",
+    "EntityQuotaExceeded",
+}
 # Answers, not failures, although they are OSErrors.
 _ANSWERS = (
     FileNotFoundError,
@@ -42,6 +52,7 @@ _ANSWERS = (
     PermissionError,
     IsADirectoryError,
     NotADirectoryError,
+    io.UnsupportedOperation,
 )
 
 
@@ -67,15 +78,32 @@ def patiently(fs: Any, call: Callable[[], T]) -> T:
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed a little later."""
-    if isinstance(error, _ANSWERS):
+    if isinstance(error, _ANSWERS) or getattr(error, "errno", None) in OF_THE_MACHINE:
         return False
-    response = getattr(error, "response", None)  # botocore's ClientError
-    if isinstance(response, Mapping):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status in (408, 429)
+    if is_full(error):
+        return False
+    if answer := _answer(error):
+        return _status(answer) >= 500 or _status(answer) in (408, 429)
     return isinstance(error, OSError) or any(
         kind.__name__ in _BROKEN for kind in type(error).__mro__
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a store answered that nothing more fits, or may be kept, there."""
+    answer = _answer(error) or _answer(error.__cause__)  # botocore's, which s3fs hands on as cause
+    code = answer.get("Error", {}).get("Code")
+    return code in _FULL or _status(answer) == HTTPStatus.INSUFFICIENT_STORAGE
+
+
+def _answer(error: BaseException | None) -> Mapping[str, Any]:
+    """What a store answered, of botocore's ClientError; nothing of other errors."""
+    answer = getattr(error, "response", None)
+    return answer if isinstance(answer, Mapping) else {}
+
+
+def _status(answer: Mapping[str, Any]) -> int:
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _record(state: RetryCallState) -> None:

@@ -6,13 +6,13 @@ A further format is a file beside this one, with what `base.Format` asks for, an
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from moderay.corpus.formats.base import (
     BATCH_ROWS,
+    UNREADABLE,
     Footer,
     Format,
     Part,
@@ -20,14 +20,17 @@ from moderay.corpus.formats.base import (
     Verbatim,
     bytes_of,
     joined,
+    kind_column,
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
 from moderay.corpus.formats.parquet import BoundedFile, Parquet, bounded_batches
+from moderay.corpus.names import storable
 
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
+    "UNREADABLE",
     "BoundedFile",
     "Footer",
     "Format",
@@ -42,6 +45,7 @@ __all__ = [
     "input_file",
     "is_input",
     "joined",
+    "kind_column",
     "label_file",
     "suffix",
 ]
@@ -65,8 +69,14 @@ def format_of(name: str) -> Format:
 
 
 def suffix(name: str) -> str:
-    """The end of a file's name that tells its format, in lower case; nothing where none does."""
-    return next((known for known in _BY_SUFFIX if name.lower().endswith(known)), "")
+    """The end of a file's name that tells its format, in lower case; nothing where none does.
+
+    Of a URL of the web, which may have a query, it is that of the path.
+    """
+    path = name.lower()
+    if path.startswith(("http://", "https://")):
+        path = path.partition("?")[0]
+    return next((known for known in _BY_SUFFIX if path.endswith(known)), "")
 
 
 def is_input(name: str) -> bool:
@@ -75,17 +85,27 @@ def is_input(name: str) -> bool:
 
 
 def label_file(name: str) -> str:
-    """The label file of an input file: label files are Parquet, whatever the input is."""
+    """The label file of an input file: label files are Parquet, whatever the input is.
+
+    Both have the same path below their roots, but for names that not every store can hold
+    (`names.storable`).
+    """
     end = suffix(name)
-    return name if end in ("", ".parquet") else f"{name[: -len(end)]}.parquet"
+    label = name if end in ("", ".parquet") else f"{name[: -len(end)]}.parquet"
+    return "/".join(map(storable, label.split("/")))
 
 
 def input_file(label: str, url: str) -> str:
     """The path of the input file at `url` below its root, from its label file's below the output's.
 
-    The two have the same folder.
+    The two have the same folder, and names that differ in their ends alone.
     """
-    return posixpath.join(posixpath.dirname(label), posixpath.basename(url))
+    end = suffix(url)
+    if end in ("", ".parquet"):
+        return label
+    # As it is written there, in capitals or not.
+    at = url.lower().rindex(end)
+    return label.removesuffix(".parquet") + url[at : at + len(end)]
 
 
 def common(files: Sequence[tuple[str, pa.Schema]]) -> list[pa.Schema]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +18,18 @@ from moderay.corpus.ranges import Range
 # Of the input, held at once; the rows of a row group at most.
 BATCH_ROWS = 65_536
 BATCH_BYTES = 64 * 2**20
+
+# Beside the columns of a file in which rows cannot be read: why, null for the others. Such a row is
+# null in all columns.
+UNREADABLE = "\x01unreadable"
+
+
+def kind_column(name: str) -> str:
+    """Beside a column of values of different kinds, read as text.
+
+    In it stands what a value is in words, such as "a number"; null where it is a string or null.
+    """
+    return f"\x01kind {name}"
 
 
 class UnreadableError(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
@@ -41,12 +54,13 @@ class Footer:
 class Part(Protocol):
     """A local file that grows by batches."""
 
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         """Append rows.
 
         Args:
             rows: As `Verbatim.batches` gives them.
             more: Values of the further columns, one array a column.
+            doubtful: Bool: which of the rows perhaps cannot be read, and so have no columns.
         """
 
     def close(self, always: bool = False) -> None:
@@ -117,6 +131,9 @@ class Format(Protocol):
         listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
         """A file's rows in order, in pieces that are bounded as they are in memory (`joined`).
+
+        `UNREADABLE` and `kind_column` stand beside the columns, where the file needs them: in all
+        its pieces or in none.
 
         Args:
             fs: Its file system.

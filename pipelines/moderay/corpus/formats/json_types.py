@@ -2,34 +2,23 @@
 
 An integer and a number make a number, null and anything make that, a key that is missing is null,
 objects have the keys of all. Strings stay strings, also those that look like a date. Where one type
-cannot hold it all, the column is a `NoType`, which nobody may ask for.
+cannot hold it all, the column is a `NoType`, and is read as text (`json_rows`).
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.json as pj
 
-from moderay.core.errors import first_line
 from moderay.corpus.formats.base import UnreadableError
+from moderay.corpus.formats.json_objects import MOST_COLUMNS, objects, parsed, whole
 from moderay.corpus.formats.lines import Lines
 
-# Of an object, counted with those inside it, and of a file. More is a map with keys as data.
+# Of an object in a column, counted with those inside it. More is a map with keys as data.
 MOST_FIELDS = 1_000
-MOST_COLUMNS = 10_000
-# Objects and lists in each other. Arrow takes time that grows with the square of it to find their
-# types, and at some ten thousand crashes.
-MOST_DEEP = 100
-
-_OPEN, _CLOSE, _LIST = b"{}["
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
@@ -65,43 +54,28 @@ class NoType(pa.ExtensionType):  # type: ignore[misc]  # pyarrow has no types
 pa.register_extension_type(NoType(""))
 
 
-def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
-    """Objects as rows.
+class Look(NamedTuple):
+    """What a few lines hold.
 
-    Args:
-        data: One object a line.
-        schema: The columns that are read; by default all, in the types that Arrow finds.
-
-    Raises:
-        ArrowInvalid: A line is no JSON, or a column has no one type.
+    Attributes:
+        columns: Of those that are objects.
+        table: The columns that have a type; null in rows that are no object.
+        faults: Those rows, and why (`json_objects.faults`).
     """
-    options = (
-        {} if schema is None else {"explicit_schema": schema, "unexpected_field_behavior": "ignore"}
-    )
-    read = pj.ReadOptions(use_threads=False, block_size=len(data) + 1)
-    return pj.read_json(
-        pa.BufferReader(data), read_options=read, parse_options=pj.ParseOptions(**options)
-    )
+
+    columns: pa.Schema
+    table: pa.Table
+    faults: dict[int, str]
 
 
-def look(lines: Lines) -> tuple[pa.Schema, pa.Table]:
-    """The columns of a few lines, and those of them that have a type as a table.
-
-    Raises:
-        UnreadableError: A line is no object; the message has its number.
-    """
-    _assert_objects(lines)
-    try:
-        table = parsed(lines.data)
-        if len(table) == len(lines):
-            columns = [pa.field(field.name, _as_written(field.type)) for field in table.schema]
-            return pa.schema(columns), table
-    except pa.ArrowInvalid:
-        # A line is no JSON, or a column has no one type: what follows finds out, and takes longer.
-        pass
-    _each(lines, pa.schema([]))
-    schema = _by_value(lines)
-    return schema, _each(lines, typed(schema))
+def look(lines: Lines) -> Look:
+    """The columns of a few lines."""
+    if (table := whole(lines)) is not None:
+        columns = [pa.field(field.name, _as_written(field.type)) for field in table.schema]
+        return Look(pa.schema(columns), table, {})
+    found, rows = objects(lines)
+    schema = _by_value(rows)
+    return Look(schema, parsed(lines.without(found).data, typed(schema)), found)
 
 
 def typed(schema: pa.Schema) -> pa.Schema:
@@ -110,141 +84,81 @@ def typed(schema: pa.Schema) -> pa.Schema:
 
 
 def unified(first: pa.Schema, second: pa.Schema) -> pa.Schema:
-    """The columns of rows of both kinds.
-
-    Raises:
-        UnreadableError: They are more than `MOST_COLUMNS`.
-    """
+    """The columns of rows of both kinds."""
     if first.equals(second):
         return first
     types = dict(zip(first.names, first.types, strict=True))
     for field in second:
         types[field.name] = _either(types.get(field.name, field.type), field.type)
-    if len(types) > MOST_COLUMNS:
-        raise UnreadableError(f"its objects have more than {MOST_COLUMNS:,} different keys")
     return pa.schema(types.items())
 
 
-def common_types(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-    """What each file is to be read as, so that all have the same columns.
+def unified_in_file(first: pa.Schema, second: pa.Schema) -> pa.Schema:
+    """The columns of rows of both kinds in one file.
 
-    A column that has another type in each file keeps it, so that a message can name the file that
-    has which.
+    Raises:
+        UnreadableError: They are more than `MOST_COLUMNS`.
     """
-    different = list(dict.fromkeys(schemas))
-    together = functools.reduce(unified, different, pa.schema([]))
-    read_as = {
-        schema: pa.schema(
-            [pa.field(field.name, _in_file(schema, field, different)) for field in together]
-        )
-        for schema in different
-    }
-    return [read_as[schema] for schema in schemas]
+    both = unified(first, second)
+    if len(both) > MOST_COLUMNS:
+        raise UnreadableError(f"its objects have more than {MOST_COLUMNS:,} different keys")
+    return both
 
 
-def _in_file(schema: pa.Schema, field: pa.Field, others: Sequence[pa.Schema]) -> pa.DataType:
-    if not isinstance(field.type, NoType):
-        return NoType("objects without keys") if _keyless(field.type) else field.type
-    # Without a value in this file, what the first has that has one.
-    types = (own.field(field.name).type for own in (schema, *others) if field.name in own.names)
-    return next(kind for kind in types if not pa.types.is_null(kind))
-
-
-def _assert_objects(lines: Lines) -> None:
-    """That each line is text, an object from end to end, and not too deep.
-
-    One that begins and ends as an object does leaves no way for it to go over two lines.
-    """
-    array = np.frombuffer(lines.data, np.uint8)
-    _assert_text(lines)
-    for row in np.flatnonzero((array[lines.starts] != _OPEN) | (array[lines.ends - 1] != _CLOSE)):
-        text = lines[row].strip()
-        if not (text.startswith(b"{") and text.endswith(b"}")):
-            raise _no_object(lines, row)
-    opened = np.searchsorted(
-        np.flatnonzero((array == _OPEN) | (array == _LIST)), np.append(lines.starts, len(array))
-    )
-    for row in np.flatnonzero(np.diff(opened) > MOST_DEEP):
-        if _depth(lines[row]) > MOST_DEEP:
-            raise UnreadableError(
-                f"line {lines.line_of(lines.starts[row])}: objects and lists lie in each other "
-                f"more than {MOST_DEEP} deep"
-            )
-
-
-def _assert_text(lines: Lines) -> None:
-    data = lines.data
-    try:
-        if not data.isascii():
-            data.decode()
-    except UnicodeDecodeError as error:
-        begin = data.rfind(b"\n", 0, error.start) + 1
-        raise UnreadableError(
-            f"line {lines.line_of(error.start)}: invalid UTF-8 at byte {error.start - begin}"
-        ) from None
-
-
-def _no_object(lines: Lines, row: int, reason: str = "") -> UnreadableError:
-    return UnreadableError(
-        f"line {lines.line_of(lines.starts[row])} is no JSON object"
-        + (f": {reason}" if reason else "")
+def common_types(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """The columns of all files together; objects without keys, which Parquet cannot hold, too."""
+    together = functools.reduce(unified, dict.fromkeys(schemas), pa.schema([]))
+    return pa.schema(
+        [
+            pa.field(name, NoType("objects without keys") if _keyless(kind) else kind)
+            for name, kind in zip(together.names, together.types, strict=True)
+        ]
     )
 
 
-def _depth(text: bytes) -> int:
-    array = np.frombuffer(_STRING.sub(b"", text), np.uint8)
-    steps = np.isin(array, list(b"{[")).astype(np.int64) - np.isin(array, list(b"}]"))
-    return int(steps.cumsum().max(initial=0))
-
-
-def _each(lines: Lines, schema: pa.Schema) -> pa.Table:
-    """Rows, one for each line, halved until the line is found that is none."""
-    reason = "more than one"
-    try:
-        table = parsed(lines.data, schema)
-        if len(table) == len(lines):
-            return table
-    except pa.ArrowInvalid as error:
-        reason = re.sub(r"^JSON parse error: |\.? in row \d+$", "", first_line(error))
-    if len(lines) == 1:
-        raise _no_object(lines, 0, reason)
-    half = len(lines) // 2
-    return pa.concat_tables(
-        [_each(lines.part(0, half), schema), _each(lines.part(half, len(lines)), schema)]
-    )
-
-
-def _by_value(lines: Lines) -> pa.Schema:
-    """The columns of lines that Arrow finds no types for, from Python's values."""
-    rows = [_loaded(lines, row) for row in range(len(lines))]
+def _by_value(rows: Sequence[dict[str, Any]]) -> pa.Schema:
+    """The columns of rows that Arrow finds no types for, from Python's values."""
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.schema(
-        [pa.field(name, _of_values([row[name] for row in rows if name in row])) for name in names]
+        [
+            pa.field(name, _narrow(_of_values([row[name] for row in rows if name in row])))
+            for name in names
+        ]
     )
-
-
-def _loaded(lines: Lines, row: int) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(lines[row], parse_int=_integer)
-    except ValueError as error:
-        raise _no_object(lines, row, first_line(error)) from None
-    return values
-
-
-def _integer(text: str) -> int | float:
-    """As Arrow takes them: one of more than 64 bits is a number."""
-    value = int(text) if len(text) < 20 else 2**63
-    return value if -(2**63) <= value < 2**63 else float(text)
 
 
 def _of_values(values: Sequence[Any]) -> pa.DataType:
-    try:
-        return _as_written(pa.array(values).type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return NoType(_both(_WORDS[type(value)] for value in values if value is not None))
+    """As Arrow does where it can; pyarrow itself takes true and 1.5 for two numbers."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) > 1 and kinds != {int, float}:
+        return NoType(_both(WORDS[kind] for kind in kinds))
+    if kinds == {dict}:
+        parts = _by_key([value for value in values if value is not None])
+        return NoType(_both([WORDS[dict]])) if _has_none(parts.values()) else pa.struct(parts)
+    if kinds == {list}:
+        inside = _of_values([item for value in values if value is not None for item in value])
+        return NoType(_both([WORDS[list]])) if _has_none([inside]) else pa.list_(inside)
+    return _PLAIN[float if float in kinds else next(iter(kinds), type(None))]
 
 
-_WORDS = {
+def _by_key(values: Sequence[dict[str, Any]]) -> dict[str, pa.DataType]:
+    names = dict.fromkeys(name for value in values for name in value)
+    return {name: _of_values([value[name] for value in values if name in value]) for name in names}
+
+
+def _has_none(kinds: Iterable[pa.DataType]) -> bool:
+    return any(isinstance(kind, NoType) for kind in kinds)
+
+
+_PLAIN = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    type(None): pa.null(),
+}
+# What a value is, in words.
+WORDS = {
     str: "a string",
     int: "a number",
     float: "a number",

@@ -1,9 +1,9 @@
 """JSON lines: a JSON object a line, plain or compressed.
 
-A row is a line that is not blank; lines end in a newline, which the last one need not have. There
-is no footer: what a file holds is known after it was read once, piece by piece, whatever its size.
-A row group of a plain file is the lines that begin in `GROUP_BYTES` of it, so that a large file can
-be read from its middle; a compressed file is one row group.
+A row is a line that is not blank, whatever it holds; lines end in a newline, which the last one
+need not have. There is no footer: what a file holds is known after it was read once, piece by
+piece, whatever its size. A row group of a plain file is the lines that begin in `GROUP_BYTES` of
+it, so that a large file can be read from its middle; a compressed file is one row group.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,20 +25,24 @@ import pyarrow as pa
 from moderay.core.errors import first_line
 from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import Footer, UnreadableError
-from moderay.corpus.formats.json_types import common_types, look, parsed, typed, unified
-from moderay.corpus.formats.lines import Lines, read_lines
+from moderay.corpus.formats.json_objects import LOOK_ROWS, faults, few_rows
+from moderay.corpus.formats.json_rows import read_rows, readable, selected, with_faults
+from moderay.corpus.formats.json_types import Look, common_types, look, unified_in_file
+from moderay.corpus.formats.lines import Lines, lines, read_lines
 from moderay.corpus.ranges import Range
 
 # Fetched at once.
 FETCH_BYTES = 8 * 2**20
 # Read at once.
 READ_BYTES = 2 * 2**20
-# Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x
-# rows values of them.
+# Looked through for their types at once.
 LOOK_BYTES = 2**18
-LOOK_ROWS = 1_000
+# Values, nulls among them, that are read at once: a file may have very many keys and short lines.
+READ_VALUES = 2**24
 # Of a plain file, in a row group.
 GROUP_BYTES = 256 * 2**20
+# A letter, a digit or an underscore, as nobody writes them.
+_ESCAPED = re.compile(rb"\\u00[3-7]")
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,13 @@ class JsonLines:
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
         """The same columns for all (`common_types`)."""
-        return common_types(schemas)
+        together = common_types(schemas)
+        return [readable(together, schema) for schema in schemas]
 
     @staticmethod
     def explicit_schema(schema: pa.Schema) -> pa.Schema | None:
-        """The columns that have a type."""
-        return typed(schema)
+        """All of it."""
+        return schema
 
     def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, by a reading of the whole file."""
@@ -76,23 +82,28 @@ class JsonLines:
             raise UnreadableError("empty: truncated")
         schema = pa.schema([])
         content_bytes = 0
+        faulty = 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
-        for lines in _of_few_rows(self._lines(fs, path, LOOK_BYTES, listed=listed)):
-            columns, table = look(lines)
-            schema = unified(schema, columns)
-            content_bytes += sum(
-                table.column(name).nbytes for name in content if name in table.column_names
-            )
+        nothing_read = "holds no rows"
+        for piece in few_rows(self._lines(fs, path, LOOK_BYTES, listed=listed), LOOK_ROWS):
+            seen = look(piece)
+            if seen.faults and not counts.any():
+                nothing_read = _why_nothing(piece, seen.faults)
+            schema = unified_in_file(schema, seen.columns)
+            faulty += len(seen.faults)
+            content_bytes += sum(_content_bytes(piece, seen, name) for name in content)
             counts += np.bincount(
-                np.minimum((lines.at + lines.starts) // GROUP_BYTES, len(counts) - 1),
+                np.minimum((piece.at + piece.starts) // GROUP_BYTES, len(counts) - 1),
                 minlength=len(counts),
             )
-        return Footer(schema, tuple(counts.tolist()), content_bytes)
+        if 0 < faulty == counts.sum():
+            raise UnreadableError(nothing_read)
+        return Footer(with_faults(schema, faulty), tuple(counts.tolist()), content_bytes)
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the first rows."""
-        first = next(_of_few_rows(self._lines(fs, path, LOOK_BYTES)), None)
-        return [] if first is None else list(look(first)[0].names)
+        first = next(few_rows(self._lines(fs, path, LOOK_BYTES), LOOK_ROWS), None)
+        return [] if first is None else list(look(first).columns.names)
 
     def tables(  # noqa: PLR0913  as `Format.tables`
         self,
@@ -107,12 +118,11 @@ class JsonLines:
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
         assert schema is not None, "a file without a footer has its schema from a scan"
-        columns = pa.schema([field for field in schema if field.name in names])
-        for lines in self._lines(fs, path, READ_BYTES, groups, listed):
-            table = parsed(lines.data, columns)
-            if len(table) != len(lines):
-                raise UnreadableError(f"{len(lines):,} lines hold {len(table):,} objects")
-            step = rows or len(lines)
+        columns = selected(schema, names)
+        most = max(1, READ_VALUES // max(1, len(columns)))
+        for piece in few_rows(self._lines(fs, path, READ_BYTES, groups, listed), most):
+            table = read_rows(piece, columns)
+            step = rows or len(piece)
             yield from (table.slice(start, step) for start in range(0, len(table), step))
 
     @contextmanager
@@ -134,51 +144,52 @@ class JsonLines:
         if groups is not None and not self.codec:
             low = groups[0] * GROUP_BYTES
             high = groups[1] * GROUP_BYTES
-        source = _WatchedFile(fs, path, listed)
-        # From the byte before: a line that begins exactly here follows a newline.
-        source.seek(max(0, low - 1))
-        stream: Any = io.BufferedReader(source, FETCH_BYTES)
-        skipped = len(stream.readline()) - 1 if low else 0
-        try:
-            if self.codec:
-                stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-            yield from _before(read_lines(stream, size, low + skipped), high)
-        except OSError as error:
-            if source.failed:
-                raise
-            raise UnreadableError(first_line(error)) from error
+        with RemoteFile(fs, path, listed) as source:
+            # From the byte before: a line that begins exactly here follows a newline.
+            source.seek(max(0, low - 1))
+            stream: Any = io.BufferedReader(source, FETCH_BYTES)
+            skipped = len(stream.readline()) - 1 if low else 0
+            try:
+                if self.codec:
+                    stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
+                yield from _before(read_lines(stream, size, low + skipped), high)
+            except OSError as error:
+                if source.failed:
+                    raise
+                raise UnreadableError(first_line(error)) from error
 
 
 def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
     """The lines that begin before a byte of the file; all where it is None."""
-    for lines in pieces:
-        rows = len(lines) if end is None else int(np.searchsorted(lines.at + lines.starts, end))
+    for piece in pieces:
+        rows = len(piece) if end is None else int(np.searchsorted(piece.at + piece.starts, end))
         if rows:
-            yield lines if rows == len(lines) else lines.part(0, rows)
-        if rows < len(lines):
+            yield piece if rows == len(piece) else piece.part(0, rows)
+        if rows < len(piece):
             return
 
 
-def _of_few_rows(pieces: Iterator[Lines]) -> Iterator[Lines]:
-    for lines in pieces:
-        yield from (
-            lines.part(row, min(row + LOOK_ROWS, len(lines)))
-            for row in range(0, len(lines), LOOK_ROWS)
-        )
+def _content_bytes(piece: Lines, seen: Look, name: str) -> int:
+    """Of a column in memory; at most, where it has no type."""
+    if name in seen.table.column_names:
+        return int(seen.table.column(name).nbytes)
+    return len(piece.data) if name in seen.columns.names else 0
 
 
-class _WatchedFile(RemoteFile):
-    """Remembers that the storage failed: a codec raises OSError as well, for what a file holds."""
-
-    failed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """As `RemoteFile.read`."""
-        try:
-            return super().read(size)
-        except OSError:
-            self.failed = True
-            raise
+def _why_nothing(piece: Lines, found: Mapping[int, str]) -> str:
+    """Why a file that begins with these lines has not one that is an object."""
+    row = min(found)
+    line = piece[row]
+    encoding = json.detect_encoding(piece.data)
+    if encoding.startswith(("utf-16", "utf-32")):
+        text = line.decode(encoding, errors="ignore").lstrip("\ufeff \t\r\n")
+        if text.startswith(("{", "[")):
+            name = encoding[:6].upper()
+            return f"it is {name}, not UTF-8: convert it, for example with iconv -f {name} -t UTF-8"
+    if len(piece) == 1 and b"\r" in line.strip():
+        return "its lines end in a carriage return alone: end them in a newline"
+    number = piece.line_of(int(piece.starts[row]))
+    return f"not one of its lines is a JSON object; line {number} {found[row]}"
 
 
 class _LineRows:
@@ -192,20 +203,23 @@ class _LineRows:
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
-        for lines in self._format._lines(self._fs, self._path, READ_BYTES, listed=self._listed):
+        for piece in self._format._lines(self._fs, self._path, READ_BYTES, listed=self._listed):
             whole = [
-                lines.data[first : end + 1]
-                for first, end in zip(lines.starts, lines.ends, strict=True)
+                piece.data[first : end + 1]
+                for first, end in zip(piece.starts, piece.ends, strict=True)
             ]
             yield start, pa.table({"line": pa.array(whole, pa.large_binary())})
-            start += len(lines)
+            start += len(piece)
 
     def part(self, file: Path, more: Sequence[pa.Field]) -> _LinePart:
         return _LinePart(file, pa.schema(more), self._format.codec)
 
 
 class _LinePart:
-    """Lines as they are, with further columns as the last keys of their objects."""
+    """Lines as they are, with further columns as the last keys of their objects.
+
+    A line that is no object stays what it is.
+    """
 
     def __init__(self, file: Path, more: pa.Schema, codec: str | None) -> None:
         self._file = file
@@ -213,10 +227,10 @@ class _LinePart:
         self._codec = codec
         self._stream: Any = None
 
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         if len(rows):
-            lines = rows.column(0).to_pylist()
-            self._opened().write(b"".join(self._with(lines, more) if more else lines))
+            whole = rows.column(0).to_pylist()
+            self._opened().write(b"".join(self._with(whole, more, doubtful) if more else whole))
 
     def close(self, always: bool = False) -> None:
         if always:
@@ -232,17 +246,26 @@ class _LinePart:
             self._stream = pa.output_stream(str(self._file), compression=self._codec)
         return self._stream
 
-    def _with(self, lines: Sequence[bytes], more: list[pa.Array]) -> Iterator[bytes]:
+    def _with(
+        self, whole: Sequence[bytes], more: list[pa.Array], doubtful: np.ndarray
+    ) -> Iterator[bytes]:
         frame: Any = pl.from_arrow(pa.Table.from_arrays(more, schema=self._more))
-        added: list[bytes] = frame.write_ndjson().encode().split(b"\n")
-        for line, keys in zip(lines, added, strict=False):  # behind the last newline is nothing
-            self._assert_free(line)
-            yield spliced(line, keys)
+        added: list[bytes] = frame.write_ndjson().encode().splitlines()
+        asked = np.flatnonzero(doubtful)
+        found = faults(lines(b"".join(whole[row] for row in asked))) if len(asked) else {}
+        no_objects = set(asked[list(found)].tolist())
+        for row, (line, keys) in enumerate(zip(whole, added, strict=True)):
+            if row in no_objects:
+                yield line
+            else:
+                self._assert_free(line)
+                yield spliced(line, keys)
 
     def _assert_free(self, line: bytes) -> None:
         """A key that only some rows have is not seen by who looks at the first of them."""
+        is_escaped = _ESCAPED.search(line) is not None
         for name in self._more.names:
-            if f'"{name}"'.encode() in line and name in json.loads(line):
+            if (is_escaped or f'"{name}"'.encode() in line) and name in json.loads(line):
                 raise UnreadableError(
                     f"an object has a key {name!r}, the name of what is added: rename it in the "
                     "input"

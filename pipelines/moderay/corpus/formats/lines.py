@@ -5,7 +5,7 @@ Memory does not grow with the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -17,6 +17,8 @@ from moderay.corpus.formats.base import UnreadableError
 LINE_BYTES = 2**28
 _NEWLINE, _OPEN = b"\n{"
 _BLANK = b" \t\r"
+# Of UTF-8, at the beginning of a file.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,13 @@ class Lines:
             self.ends[low:high] - first,
         )
 
+    def without(self, rows: Collection[int]) -> Lines:
+        """As many rows, with an empty object for each of these; their places are not kept."""
+        if not rows:
+            return self
+        whole = [b"{}" if row in rows else self[row] for row in range(len(self))]
+        return lines(b"".join(line + b"\n" for line in whole), self.at, self.number)
+
     def line_of(self, offset: int) -> int:
         """The number in the file of the line that this byte of the data lies in."""
         return self.number + self.data.count(b"\n", 0, offset)
@@ -79,6 +88,8 @@ def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
 def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
     """The lines of a stream, piece by piece; a newline that the last line lacks is added.
 
+    A byte order mark at the beginning of the file is no part of its first line.
+
     Args:
         stream: Read to its end; what it raises goes through.
         size: Bytes of a piece, about; a line that is longer is one piece.
@@ -93,8 +104,8 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
     while data := stream.read(size):
         cut = data.rfind(b"\n") + 1
         if cut:
-            whole = lines(b"".join([*pieces, data[:cut]]), at, number)
-            at += len(whole.data)
+            whole = _lines_of_file(b"".join([*pieces, data[:cut]]), at, number)
+            at = whole.at + len(whole.data)
             number += whole.data.count(b"\n")
             pieces = []
             held = 0
@@ -104,4 +115,9 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
         if held > LINE_BYTES:
             raise UnreadableError(f"line {number} is longer than {LINE_BYTES:,} bytes")
     if held:
-        yield lines(b"".join([*pieces, b"\n"]), at, number)
+        yield _lines_of_file(b"".join([*pieces, b"\n"]), at, number)
+
+
+def _lines_of_file(data: bytes, at: int, number: int) -> Lines:
+    mark = len(_BYTE_ORDER_MARK) if at == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
+    return lines(data[mark:], at + mark, number)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -377,7 +378,7 @@ class _GroupPart:
         self._waiting: list[pa.Table] = []
         self._bytes = 0  # of what waits
 
-    def add(self, rows: pa.Table, more: list[pa.Array]) -> None:
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         if len(rows):
             self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
             self._bytes += self._waiting[-1].nbytes

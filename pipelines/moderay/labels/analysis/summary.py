@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moderay.config.job import Job
+from moderay.core.storage import shown
 from moderay.labels.analysis.trend import Night, nights
 from moderay.labels.manifest_record import Manifest
 
@@ -32,7 +33,7 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
     return {
         "job": manifest.name,
         "date": night.date,
-        "output": job.output.path,
+        "output": shown(job.output.path),
         "complete": manifest.complete,
         "worked": worked,
         "new": {

@@ -33,7 +33,9 @@ _GO_ON = "what is complete is saved, and the same command goes on from there"
 class Brakes:
     """The limits of a run, held against its progress all the time."""
 
-    def __init__(self, limits: Limits, gpus: int, engines: int, progress: Progress) -> None:
+    def __init__(
+        self, limits: Limits, gpus: int, engines: int, progress: Progress, rows: float
+    ) -> None:
         """Limits for a run that begins now.
 
         Args:
@@ -41,8 +43,10 @@ class Brakes:
             gpus: Of the cluster, for the budget of GPU hours.
             engines: Actors that the run wants at most.
             progress: Of the run.
+            rows: That the run judges, at most; of a sample, about.
         """
         self._limits = limits
+        self._rows = rows
         self._gpus = gpus
         self._engines = engines
         self._progress = progress
@@ -102,6 +106,15 @@ class Brakes:
 
     def _check_failures(self) -> None:
         most = self._limits.max_failed
+        # Of all rows, not of those so far: they cost nothing, come first, and lie together.
+        invalid = self._progress.invalid()
+        if self._rows >= ENOUGH and invalid > most * self._rows:
+            raise StoppedError(
+                f"stopped: {invalid:,} of {self._rows:,.0f} rows hold nothing that can be judged "
+                f"(invalid), and limits.max_failed is {most:.0%}: mend the input, or raise the "
+                f"limit; {_GO_ON}",
+                1,
+            )
         for policy, (doubtful, judged) in self._progress.doubtful().items():
             if judged >= ENOUGH and doubtful / judged > most:
                 raise StoppedError(

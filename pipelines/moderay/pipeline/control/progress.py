@@ -74,6 +74,7 @@ class Progress:
         self._tokens: Counter[str] = Counter()
         self._judged: Counter[str] = Counter()
         self._doubtful: Counter[str] = Counter()
+        self._invalid: Counter[str] = Counter()
         self._began = time.monotonic()
         self._shown = self._began
 
@@ -112,6 +113,7 @@ class Progress:
             failed = sum(policy[status] for status in RETRYABLE)
             self._doubtful[name] += failed + policy["forced"]
             self._judged[name] += failed + policy[Status.OK.value]
+            self._invalid[name] += policy[Status.INVALID.value]
             self._tokens[name] += policy["prompt_tokens"] + policy["output_tokens"]
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
@@ -147,6 +149,10 @@ class Progress:
     def doubtful(self) -> dict[str, tuple[int, int]]:
         """By policy id, rows that the model failed at or was forced to, of how many judged."""
         return {name: (self._doubtful[name], judged) for name, judged in self._judged.items()}
+
+    def invalid(self) -> int:
+        """Rows that hold nothing that can be judged, such as a line that is no JSON object."""
+        return max(self._invalid.values(), default=0)
 
     def state(self) -> Mapping[str, Any]:
         """What an event of progress says."""

@@ -81,9 +81,13 @@ _SHARD = pa.struct(
         ("partitions", pa.list_(pa.list_(pa.string(), 2))),
         # As Arrow writes a schema; null where the file says it itself.
         ("schema", pa.binary()),
+        ("store", pa.string()),
+        # Bytes: a local path may be no text.
+        ("path", pa.binary()),
         ("ctime_ns", pa.int64()),
     ]
 )
+_AS_BYTES = ("utf-8", "surrogateescape")
 _BAND = pa.struct([("below", pa.float64()), ("above", pa.float64())])
 _LABEL_FILE = pa.struct(
     [
@@ -116,8 +120,9 @@ def _span_row(reading: Reading) -> dict[str, object]:
     span = reading.span
     shard = span.shard
     schema = None if shard.schema is None else shard.schema.serialize().to_pybytes()
+    fields = {name: getattr(shard, name) for name in _SHARD.names}
     return {
-        "shard": {name: getattr(shard, name) for name in _SHARD.names} | {"schema": schema},
+        "shard": fields | {"schema": schema, "path": shard.path.encode(*_AS_BYTES)},
         "groups": range_row(span.groups),
         "first_row": span.first_row,
         "missing": [range_row(rows) for rows in span.missing],
@@ -137,6 +142,7 @@ def readings(table: pa.Table) -> Iterator[Reading]:
         shard = row["shard"]
         if shard["schema"] is not None:
             shard["schema"] = pa.ipc.read_schema(pa.py_buffer(shard["schema"]))
+        shard["path"] = shard["path"].decode(*_AS_BYTES)
         shard["row_groups"] = tuple(shard["row_groups"])
         shard["partitions"] = tuple(map(tuple, shard["partitions"]))
         missing = tuple(range_of(rows) for rows in row["missing"])

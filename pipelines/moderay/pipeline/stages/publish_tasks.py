@@ -8,10 +8,11 @@ from typing import Any
 
 import ray
 
-from moderay.core import events
+from moderay.core import events, ray_loss
 from moderay.core.errors import TryAgainError, first_line
 from moderay.core.events import event
-from moderay.core.ray_runtime import cause, end_with_raylet
+from moderay.core.ray_loss import RayLostError, cause
+from moderay.core.ray_runtime import end_with_raylet
 from moderay.core.storage import plain_errors
 from moderay.corpus.ranges import Range
 from moderay.labels.records import ShardMarker
@@ -78,17 +79,15 @@ class Publisher:
         tasks = list(self._pending)
         # One at least, or what there is.
         count, timeout = (1, None) if wait else (len(tasks), 0)
-        for task in ray.wait(tasks, num_returns=count, timeout=timeout)[0]:
+        for task in ray_loss.wait(tasks, count, timeout):
             shard = self._pending.pop(task)
             try:
                 marker: ShardMarker = ray.get(task)
             except ray.exceptions.RayError as error:
-                raised = cause(error)
-                if not isinstance(raised, (ShardFailedError, TryAgainError, *_DIED)):
-                    raise raised from error
-                self._failed[shard] = first_line(raised)
+                reason = first_line(_of_the_shard(error))
+                self._failed[shard] = reason
                 metrics.shard("failed")
-                event("shard failed", logging.WARNING, shard=shard, reason=first_line(raised))
+                event("shard failed", logging.WARNING, shard=shard, reason=reason)
                 continue
             self.total.add(marker)
             metrics.shard("published")
@@ -99,6 +98,25 @@ class Publisher:
         while self._pending:
             self.collect(wait=True)
         return self._failed
+
+
+def _of_the_shard(error: ray.exceptions.RayError) -> Exception:
+    """What a task ended with, where the other shards can be published.
+
+    Raises:
+        RayLostError: Ray, or something that only it can give back, is gone.
+        Exception: Anything else that is not of one shard alone.
+    """
+    if isinstance(error, _DIED):
+        ray_loss.assert_there()
+        died: Exception = error
+        return died
+    raised = cause(error)
+    if isinstance(raised, RayLostError) or not isinstance(
+        raised, (ShardFailedError, TryAgainError)
+    ):
+        raise raised from error
+    return raised
 
 
 def _task(work: Callable[..., ShardMarker], job: str) -> Any:

@@ -16,7 +16,7 @@ from moderay.core import events
 from moderay.core.errors import ModerayError, TryAgainError, first_line
 from moderay.core.events import event
 from moderay.core.ray_runtime import earlier_attempts, end_with_raylet, whereabouts
-from moderay.core.storage import no_credentials
+from moderay.core.storage import machine_fault, no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.labels.reuse import ReadAlong
@@ -60,6 +60,11 @@ def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iter
                 yield unit_table(unit, policies)
                 left = _behind(left, unit.rows[1])
         except (pa.ArrowException, OSError) as error:
+            if (fault := machine_fault(reading.span.shard.url, error)) is not None:
+                for rows in left[:1]:
+                    fatal = UnitDone(reading.span.shard.name, rows, fatal=fault.message)
+                    yield unit_table(_ended(reading, fatal), policies)
+                return
             event("shard unreadable", logging.WARNING, unit=left[:1], reason=first_line(error))
             for rows in left:
                 failed = UnitDone(reading.span.shard.name, rows, error=first_line(error))

@@ -7,15 +7,16 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
-from moderay.core.storage import filesystem
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
-from moderay.corpus.formats import UnreadableError, bytes_of, format_of
+from moderay.corpus.formats import UNREADABLE, UnreadableError, bytes_of, format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import without_views
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.reuse import ReadAlong
@@ -78,7 +79,7 @@ class RowStream:
     def __init__(self, span: Span, job: Job, wanted: Sequence[str]) -> None:
         """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
-        fs, path = filesystem(shard.url, job.storage)
+        fs, path = shard.located(job.storage)
         self._tables = format_of(shard.url).tables(
             fs,
             path,
@@ -150,12 +151,17 @@ def _within(ranges: Sequence[Range], low: int, high: int) -> tuple[Range, ...]:
 
 
 def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
-    """The rows that `where` (null is no) and `sample` ask for, and their contents."""
+    """The rows that `where` (null is no) and `sample` ask for, and their contents.
+
+    Of a row that cannot be read nobody knows what `where` would say: it is among them.
+    """
+    table = without_views(table)
     if job.input.where:
         frame: Any = pl.from_arrow(table)
-        table = table.filter(
-            frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
-        )
+        chosen = frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
+        if UNREADABLE in table.column_names:
+            chosen = pc.or_(chosen, pc.is_valid(table.column(UNREADABLE)))
+        table = table.filter(chosen)
     all_contents = contents(table, job.input.content)
     if job.input.sample is None:
         return table, all_contents

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, first_line
 from moderay.core.hashing import number
-from moderay.core.storage import RemoteFile, filesystem, plain_errors
+from moderay.core.storage import RemoteFile, plain_errors, shown
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at, without_views
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.records import ShardMarker
@@ -83,7 +84,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
         for shard in shards
         for part in _of_shard(checked, shard, _verdicts(layout, shard, policy, judge), share)
     ]
-    return _together(parts, keys.pop(), f"verdicts of {judge} in {url}")
+    return _together(parts, keys.pop(), f"verdicts of {judge} in {shown(url)}")
 
 
 def _published(layout: Layout) -> dict[str, ShardMarker]:
@@ -159,7 +160,7 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
 
 
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
-    fs, path = filesystem(shard.url, checked.job.storage)
+    fs, path = shard.located(checked.job.storage)
     form = format_of(shard.url)
     with plain_errors(shard.url):
         names = form.names(fs, path) if shard.schema is None else shard.schema.names
@@ -184,7 +185,7 @@ def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
 def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
     """The contents of those rows, the chosen share of them."""
     rows, violates = truth
-    fs, path = filesystem(shard.url, checked.job.storage)
+    fs, path = shard.located(checked.job.storage)
     wanted = read_columns(checked.job)
     try:
         start = 0
@@ -192,7 +193,7 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
             fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
         ):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
-            table = batch.take(pa.array(rows[low:high] - start))
+            table = rows_at(without_views(batch), rows[low:high] - start)
             for name, value in shard.partitions:
                 if name in wanted:
                     table = table.append_column(name, pa.array([value] * len(table)))

@@ -19,9 +19,10 @@ from typing import Any
 
 import ray
 
+from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
 from moderay.core.hashing import digest
-from moderay.core.ray_runtime import cause, end_with_raylet, resources, start_ray
+from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, read, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, list_state, read_files
@@ -130,6 +131,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
             left.others(name),
             epoch,
             storage,
+            labels.shards.get(name),
         )
         for name in left.todo
     ]
@@ -186,7 +188,14 @@ class _Left:
 
 def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
     keys = {
-        name: digest([labels.layout.url, marker.source, labels.marker_names[name], marker.run])
+        name: digest(
+            [
+                shown(labels.layout.url),
+                shown(marker.source),
+                labels.marker_names[name],
+                marker.run,
+            ]
+        )
         for name, marker in labels.markers.items()
     }
     return _Left(
@@ -257,15 +266,16 @@ def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
     most = 2 * math.ceil(resources()[1])
     try:
         while True:
-            names |= {
-                task.remote(work): work.name for work in itertools.islice(left, most - len(names))
-            }
-            if not names:
-                return
-            [ready], _ = ray.wait(list(names), num_returns=1)
-            yield names.pop(ready), ray.get(ready)
-    except ray.exceptions.RayError as error:
-        raise cause(error) from error
+            with ray_loss.ray_errors():
+                names |= {
+                    task.remote(work): work.name
+                    for work in itertools.islice(left, most - len(names))
+                }
+                if not names:
+                    return
+                [ready] = ray_loss.wait(list(names), 1)
+                failure = ray.get(ready)
+            yield names.pop(ready), failure
     except KeyboardInterrupt:
         raise _stopped() from None
 

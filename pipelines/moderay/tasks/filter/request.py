@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 from moderay.config.job import Job, Unselected
 from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
 from moderay.core.errors import Problem, Problems, UserError
-from moderay.core.storage import canonical_url, filesystem, plain_errors, shown
+from moderay.core.storage import canonical_url, listed_file, plain_errors, shown
 from moderay.core.verdicts import FLAGGED
 from moderay.corpus.formats import format_of, input_file
+from moderay.corpus.shard import Shard
 from moderay.labels.layout import Layout, list_state, read_manifest, read_markers
 from moderay.labels.manifest_record import Manifest, PolicyRecord
 from moderay.labels.records import ShardMarker
@@ -59,6 +60,7 @@ class Labels:
         markers: Of its shards, by input file.
         marker_names: Their (key, decision), by input file.
         rules: How the verdicts of each policy were decided.
+        shards: The input files, by their names, where the job is known.
     """
 
     layout: Layout
@@ -66,6 +68,7 @@ class Labels:
     markers: Mapping[str, ShardMarker]
     marker_names: Mapping[str, tuple[str, str]]
     rules: tuple[DecisionRule, ...]
+    shards: Mapping[str, Shard] = field(default_factory=dict)
 
     @property
     def missing(self) -> dict[str, str]:
@@ -121,15 +124,21 @@ def check_job(request: FilterRequest, checked: Checked) -> None:
     rules = [policy.rule for policy in checked.policies]
     screened = {cascade.policy.id for cascade in checked.cascades if "screen" in cascade.keys}
     sources = {shard.file: shard.url for shard in checked.scan.shards}
-    problems = [*_problems(request, rules, screened, job.output.path, sources, job.storage)]
+    shards = {shard.file: shard for shard in checked.scan.shards}
+    problems = [*_problems(request, rules, screened, job.output.path, sources, job.storage, shards)]
     if (job.input.where or job.input.sample) and request.unselected is None:
         problems.append(Problem("unselected", None, *_UNDECIDED))
     if problems:
         raise Problems(problems)
 
 
-def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
+def read_labels(url: str, storage: Mapping[str, Any], shards: Sequence[Shard] = ()) -> Labels:
     """An output's labels.
+
+    Args:
+        url: Of the output.
+        storage: Options of its file system and the input's.
+        shards: The input files, where the job is known.
 
     Raises:
         UserError: There are none, or their run has not ended.
@@ -158,6 +167,7 @@ def read_labels(url: str, storage: Mapping[str, Any]) -> Labels:
         markers,
         {file: names[marker.shard] for file, marker in markers.items()},
         tuple(_rule(name, policy) for name, policy in manifest.policies.items()),
+        {shard.file: shard for shard in shards},
     )
 
 
@@ -183,7 +193,7 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     # A source that is gone cannot be looked into.
     url, look = labels.layout.url, not lost
     problems = [
-        *_problems(request, labels.rules, screened, url, sources, storage, look),
+        *_problems(request, labels.rules, screened, url, sources, storage, labels.shards, look),
         *lost,
     ]
     if labels.unselected and request.unselected is None:
@@ -205,6 +215,7 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
     labels: str,
     sources: Mapping[str, str],
     storage: Mapping[str, Any],
+    shards: Mapping[str, Shard],
     look: bool = True,
 ) -> Iterator[Problem]:
     """What is wrong whether or not the rows are labelled yet.
@@ -216,6 +227,7 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         labels: Where they lie or will.
         sources: URLs by shard.
         storage: Options of their file system.
+        shards: The input files, where the job is known.
         look: Whether the first of the sources is looked into.
     """
     ids = [rule.policy for rule in rules]
@@ -224,7 +236,10 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
     yield from under_thresholds(rules, request.thresholds, screened)[1]
     yield from _out_problems(request.out, labels, sources, storage)
     if look and sources:
-        yield from _name_problems(next(iter(sources.values())), request, ids, storage)
+        name, url = next(iter(sources.items()))
+        shard = shards.get(name)
+        fs, path = listed_file(url, storage) if shard is None else shard.located(storage)
+        yield from _name_problems(url, fs, path, request, ids)
 
 
 def _out_problems(
@@ -239,11 +254,11 @@ def _out_problems(
 
 
 def _name_problems(
-    source: str, request: FilterRequest, policies: Sequence[str], storage: Mapping[str, Any]
+    source: str, fs: Any, path: str, request: FilterRequest, policies: Sequence[str]
 ) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
     with plain_errors(source):
-        names = format_of(source).names(*filesystem(source, storage))
+        names = format_of(source).names(fs, path)
     if WHY.name in names:
         message = (
             f"a column {WHY.name!r}, the name of the one that says why rows were removed or held"
@@ -257,7 +272,10 @@ def _name_problems(
 def _source_problems(labels: Labels, storage: Mapping[str, Any]) -> list[Problem]:
     """Shards whose source is gone or another version."""
     with ThreadPoolExecutor(16) as pool:
-        changes = pool.map(lambda marker: changed(marker, storage), labels.markers.values())
+        changes = pool.map(
+            lambda file: changed(labels.markers[file], labels.shards.get(file), storage),
+            labels.markers,
+        )
         messages = [message for message in changes if message]
     if len(messages) > NAMED:
         messages = [*messages[:NAMED], f"{len(messages) - NAMED:,} more like these"]

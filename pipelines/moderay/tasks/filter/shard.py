@@ -7,7 +7,6 @@ and then the marker says that the shard is done.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,16 @@ import pyarrow.compute as pc
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
-from moderay.core.storage import FileState, filesystem, put_file, remove, stamp
-from moderay.core.verdicts import DECISION, FLAGGED, ROW, label_fields, structs
+from moderay.core.storage import (
+    FileState,
+    listed_file,
+    on_disk,
+    put_file,
+    remove,
+    scratch_folder,
+    stamp,
+)
+from moderay.core.verdicts import DECISION, FLAGGED, ROW, Status, label_fields, structs
 from moderay.corpus.formats import (
     BoundedFile,
     Part,
@@ -31,6 +38,8 @@ from moderay.corpus.formats import (
     input_file,
 )
 from moderay.corpus.ranges import Range
+from moderay.corpus.shard import Shard
+from moderay.corpus.views import rows_at
 from moderay.corpus.where import where_columns
 from moderay.labels.decisions import flagged, redecide
 from moderay.labels.layout import Layout
@@ -82,6 +91,7 @@ class Sifting:
         old: Markers that it replaces, by key and decision.
         epoch: Of the driver's lease.
         storage: Options of the input's file system.
+        shard: The input file, where the job is known: the marker's URL may lack what opens it.
     """
 
     rule: FilterRule
@@ -93,6 +103,7 @@ class Sifting:
     old: tuple[tuple[str, str], ...]
     epoch: int
     storage: Mapping[str, Any]
+    shard: Shard | None = None
 
     @property
     def name(self) -> str:
@@ -101,6 +112,11 @@ class Sifting:
         It is that of the files made of it below their folders too.
         """
         return input_file(self.marker.shard, self.marker.source)
+
+    @property
+    def located(self) -> tuple[Any, str]:
+        """The input file's file system, and its path there."""
+        return source_of(self.marker, self.shard, self.storage)
 
     def path(self, fate: Fate) -> str:
         """Of the file with these rows."""
@@ -124,14 +140,15 @@ def sift(work: Sifting) -> None:
         LeaseLostError: Another driver has taken over.
         OSError: The storage keeps failing.
     """
-    if wrong := changed(work.marker, work.storage):
+    if wrong := changed(work.marker, work.shard, work.storage):
         raise ShardFailedError(wrong)
     layout, fs = work.out, work.out.fs
-    with tempfile.TemporaryDirectory(prefix="moderay-") as folder:
-        done = _to_local(work, Path(folder))
+    with scratch_folder() as folder:
+        with on_disk(folder):
+            done = _to_local(work, folder)
         assert_epoch(layout, work.epoch)
         for fate in FATES:
-            if (file := Path(folder) / fate).is_file():
+            if (file := folder / fate).is_file():
                 put_file(fs, str(file), work.path(fate), layout.private("tmp"))
             else:
                 remove(fs, work.path(fate))  # of another rule
@@ -140,9 +157,16 @@ def sift(work: Sifting) -> None:
         remove(fs, layout.marker(work.name, *marker))
 
 
-def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
+def source_of(
+    marker: ShardMarker, shard: Shard | None, storage: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """The file system and path of the file that was labelled."""
+    return listed_file(marker.source, storage) if shard is None else shard.located(storage)
+
+
+def changed(marker: ShardMarker, shard: Shard | None, storage: Mapping[str, Any]) -> str | None:
     """How a shard's source differs from the file that was labelled; None where it does not."""
-    now = stamp(*filesystem(marker.source, storage))
+    now = stamp(*source_of(marker, shard, storage))
     if now is None:
         return f"{marker.shard}: {marker.source}, of which these are the labels, is gone"
     if now != marker.identity[1:]:
@@ -152,12 +176,12 @@ def changed(marker: ShardMarker, storage: Mapping[str, Any]) -> str | None:
 
 def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     """Write the shard's files into a folder; what their marker says."""
-    fs, path = filesystem(work.marker.source, work.storage)
+    fs, path = work.located
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         labelled = FileState(*work.marker.identity[1:])
-        with format_of(path).verbatim(fs, path, labelled) as source:
+        with format_of(work.marker.source).verbatim(fs, path, labelled) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
@@ -248,6 +272,10 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
     others = np.setdiff1d(
         np.arange(len(rows)), positions, assume_unique=True
     )  # not selected for judging
+    # Invalid is what a row holds, and so under all policies.
+    status = structs(labels.column(rule.ids[0])).field("status")
+    doubtful = np.ones(len(rows), bool)
+    doubtful[positions] = pc.equal(status, Status.INVALID.value).to_numpy(zero_copy_only=False)
     for fate, mask in fates(rule.keep, labels).items():
         chosen = labels.filter(mask)
         mine = positions[mask.to_numpy(zero_copy_only=False)]
@@ -266,7 +294,7 @@ def _distribute(  # noqa: PLR0913, PLR0917  # a batch, and all that is counted o
                 pa.concat_arrays(both).take(order) for both in zip(beside, empty, strict=True)
             ]
             mine = np.sort(np.concatenate([mine, others]))
-        parts[fate].add(rows if len(mine) == len(rows) else rows.take(pa.array(mine)), beside)
+        parts[fate].add(rows_at(rows, mine), beside, doubtful[mine])
 
 
 def _beside(rule: FilterRule, fate: Fate, labels: pa.Table) -> list[pa.Array]:

@@ -104,6 +104,7 @@ def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) ->
 
     Raises:
         Problems: With everything wrong.
+        UserError: A policy's or a judge's folder would ship files of elsewhere.
     """
     path = Path(file)
     document = read_document(path, sets, keep=("storage",), days=_SOME_NIGHT if scheduled else None)
@@ -141,21 +142,37 @@ def _check_judges(job: Job, draft: Draft) -> None:
 def _shipped(data: dict[str, Any], draft: Draft) -> dict[str, bytes | Path]:
     """The files that a job names on this machine, by their names in the archive.
 
-    In `data`, the job's keys and values, these names take the paths' place.
+    In `data`, the job's keys and values, these names take the paths' place. Raises `UserError`.
     """
     files: dict[str, bytes | Path] = {}
     for number, (folder, policy) in enumerate(zip(data["policies"], draft.policies, strict=True)):
         data["policies"][number] = f"policies/{policy.id}"
-        files |= _folder(Path(folder), f"policies/{policy.id}")
+        files |= _named_folder(Path(folder), f"policies/{policy.id}")
     for number, step in enumerate(data.get("cascade", ())):
         for judge, args in step.items():
             if args and args.get("path"):
-                files |= _folder(Path(args["path"]), f"cascade/{number}-{judge}")
+                files |= _named_folder(Path(args["path"]), f"cascade/{number}-{judge}")
                 args["path"] = f"cascade/{number}-{judge}"
     model = data.get("model", {})
     if model.get("source", "").startswith(SCRIPTED):
         files["script.yaml"] = Path(model["source"].removeprefix(SCRIPTED))
         model["source"] = f"{SCRIPTED}script.yaml"
+    return files
+
+
+def _named_folder(folder: Path, name: str) -> dict[str, bytes | Path]:
+    """As `_folder`, of a folder that somebody else may have written.
+
+    Raises:
+        UserError: A link in it would ship a file that lies elsewhere on this machine.
+    """
+    files = _folder(folder, name)
+    for file in files.values():
+        if isinstance(file, Path) and folder.resolve() not in file.resolve().parents:
+            raise UserError(
+                f"{file} is a link that leads out of its folder, to {file.resolve()}, which would "
+                "be shipped: put the file itself there, or remove the link"
+            )
     return files
 
 

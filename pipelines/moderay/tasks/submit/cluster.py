@@ -14,6 +14,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from moderay.core.errors import TryAgainError, UserError, first_line
+from moderay.core.storage import shown
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Cluster:
     """A Ray cluster.
 
     Attributes:
-        address: URL of its dashboard, which is its job server too.
+        address: URL of its dashboard, which is its job server too; without a user's name.
         client: Ray's client of that server.
     """
 
@@ -39,17 +40,18 @@ def connect(address: str) -> Cluster:
     address = address.rstrip("/") if "://" in address else f"http://{address}"
     if not address.startswith(("http://", "https://")):
         raise UserError(
-            f"--address {address}: the address of Ray's dashboard is wanted, such as "
+            f"--address {shown(address)}: the address of Ray's dashboard is wanted, such as "
             "http://HEAD:8265"
         )
     for chatty in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    with cluster_errors(address), _without_addresses_of_others():
+    name = shown(address)
+    with cluster_errors(name), _without_addresses_of_others():
         try:
-            return Cluster(address, JobSubmissionClient(address))
+            return Cluster(name, JobSubmissionClient(address))
         except (json.JSONDecodeError, KeyError, requests.HTTPError, RuntimeError) as error:
             raise UserError(
-                f"what answers at {address} is no Ray dashboard, whose port is 8265 as it comes: "
+                f"what answers at {name} is no Ray dashboard, whose port is 8265 as it comes: "
                 f"{first_line(error)}"
             ) from None
 

@@ -11,9 +11,11 @@ from moderay.config.paths import SCRIPTED
 from moderay.config.yaml_document import VARIABLE, Document
 from moderay.core.storage import shown
 
-# Keys whose values are secrets, in the options of stores and engines.
+# Keys whose values are secrets, in the options of stores and engines: aws_secret_access_key,
+# secretAccessKey, X-Api-Key, Authorization.
 _SECRET = re.compile(
-    r"(?:^|_)(?:key|secret|token|password|passwd|credentials?|connection_string)$", re.IGNORECASE
+    r"(?:^|[_-]|(?<=[a-z])(?=[A-Z]))(?i:(?:api|access|secret)?key|secret|token|password|passwd|passphrase|credentials?|"
+    r"connection_string|connectionstring|authorization|auth|cookie|sas|signature|sig)$"
 )
 _SHARED = "a URL, or the absolute path of a folder that all nodes share"
 _ENVIRONMENT = (
@@ -54,8 +56,14 @@ def _path_problems(key: str, value: str, folder: Path) -> Iterator[tuple[str, st
 
 def _secret_problems(key: str, value: str) -> Iterator[tuple[str, str]]:
     """Messages and hints."""
-    if shown(value) != value:
+    address = value.partition("?")[0]
+    if shown(address) != address:
         yield "user and password in a URL would lie on the cluster in clear", _ENVIRONMENT
+    elif shown(value) != value or _has_signed_query(value):
+        yield (
+            "the signature or key in a URL's query would lie on the cluster in clear",
+            _ENVIRONMENT,
+        )
     in_storage = key.startswith("storage.")
     if not in_storage and not key.startswith("model.engine."):
         return
@@ -66,10 +74,18 @@ def _secret_problems(key: str, value: str) -> Iterator[tuple[str, str]]:
         )
 
 
+def _has_signed_query(value: str) -> bool:
+    """Whether a URL's query opens what it names: X-Amz-Signature, sig, token, api_key."""
+    if "://" not in value:
+        return False
+    names = (part.partition("=")[0] for part in re.split("[?&;]", value)[1:])
+    return any(_SECRET.search(name) for name in names)
+
+
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text below, with its dotted key."""
-    if isinstance(value, str):
-        yield key, value
+    """Every text and number below, with its dotted key: a password may be all digits."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        yield key, str(value)
     elif isinstance(value, dict):
         for name, below in value.items():
             yield from _texts(below, f"{key}.{name}".lstrip("."))

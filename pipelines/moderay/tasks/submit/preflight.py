@@ -18,6 +18,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -26,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from moderay.core.errors import ModerayError, Problem, Problems
 
 if TYPE_CHECKING:
+    from moderay.corpus.shard import Shard
     from moderay.pipeline.check import Checked
 
 # What begins a line of it in a driver's log.
@@ -152,11 +154,11 @@ def _unreached(checked: Checked, nodes: Sequence[Node]) -> list[Problem]:
     job = checked.job
     layout = Layout(job.output.path, job.storage)
     name = f"_moderay/preflight-{uuid.uuid4().hex}"
-    urls = [checked.scan.shards[0].url, f"{job.output.path.rstrip('/')}/{name}"]
+    url = f"{job.output.path.rstrip('/')}/{name}"
     with plain_errors(job.output.path):
         layout.write(f"{layout.root}/{name}", b"preflight")
     try:
-        answers = _on_each(nodes, reach, urls, job.storage)
+        answers = _on_each(nodes, reach, [url], job.storage, checked.scan.shards[:1])
     finally:
         remove(layout.fs, f"{layout.root}/{name}")
     if (model := _model(job)) is not None:
@@ -185,16 +187,19 @@ def _model(job: Any) -> tuple[str, str | None] | None:
     return spec.source, spec.revision
 
 
-def reach(urls: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+def reach(
+    urls: Sequence[str], options: Mapping[str, Any], shards: Sequence[Shard] = ()
+) -> dict[str, Any]:
     """On a node: what is wrong with files that must be there."""
     from moderay.core.storage import details, filesystem, plain_errors
 
     problems = []
-    for url in urls:
+    files = [(shard.url, shard.located) for shard in shards]
+    files += [(url, partial(filesystem, url)) for url in urls]
+    for url, located in files:
         try:
             with plain_errors(url):
-                fs, path = filesystem(url, options)
-                details(fs, path)
+                details(*located(options))
         except ModerayError as error:
             problems.append(
                 str(error)

@@ -7,6 +7,7 @@ what is saved.
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moderay.core.errors import Problems, TryAgainError, inert
+from moderay.core.errors import Problems, TryAgainError, UserError, inert
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.tasks.submit.bundle import JOB, Shipment, ship
@@ -35,6 +36,11 @@ PREFLIGHT_S = 900.0
 # Seconds beyond a job's grace time until Ray kills it: to publish what is complete and to write the
 # manifest.
 ENDING_S = 60
+# What a job logs whose `python` has no Ray, or another one, or that is not there.
+_OTHER_PYTHON = re.compile(
+    r"No module named '?ray'?|(?:exec: )?python: (?:command )?not found|"
+    r"Version mismatch: The cluster was started with"
+)
 
 
 def submit(
@@ -109,6 +115,7 @@ def _preflight(
 
     Raises:
         Problems: The job cannot run there.
+        UserError: Nothing of moderay can: jobs are started with another Python than Ray's.
         TryAgainError: The cluster does not come to an answer.
     """
     needed = needs()
@@ -126,6 +133,13 @@ def _preflight(
             [replace(problem, file=f"{cluster.address}, {problem.file}") for problem in wrong]
         )
     if report.ready is None:
+        if (line := _OTHER_PYTHON.search(f"{log}\n{ended.message}")) is not None:
+            raise UserError(
+                f"{cluster.address}: the `python` that jobs are started with there is not the one "
+                f"that Ray runs on ({inert(line[0])}): on its head, stop Ray, activate its "
+                "environment, so that `python` is that environment's, and start it again "
+                "(`. ENV/bin/activate && ray start --head ...`)"
+            )
         last = (log.strip().splitlines() or [ended.message])[-1]
         raise TryAgainError(
             f"{cluster.address} could not check the job: {inert(last)} (`moderay logs {job_id}` "

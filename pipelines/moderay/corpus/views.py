@@ -1,0 +1,47 @@
+"""Arrow's views of strings and bytes as plain ones: many of its functions do not know them.
+
+In a Parquet file both are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+_PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type with plain strings and bytes in the place of views, at any depth."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_item(kind), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return (pa.list_ if pa.types.is_list(kind) else pa.large_list)(_plain_item(kind))
+    return _PLAIN.get(kind, kind)
+
+
+def _plain_item(kind: pa.DataType) -> pa.Field:
+    field = kind.value_field
+    return field.with_type(plain_type(field.type))
+
+
+def without_views(table: pa.Table) -> pa.Table:
+    """A table with plain strings and bytes; itself where it has no others."""
+    schema = pa.schema([field.with_type(plain_type(field.type)) for field in table.schema])
+    return table if schema.equals(table.schema) else table.cast(schema)
+
+
+def rows_at(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Rows of a table by their rising positions, whatever its columns' types."""
+    if len(rows) == len(table):
+        return table
+    try:
+        return table.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # of views, which a copy of a file keeps
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
+        parts = [table.slice(run[0], len(run)) for run in runs]
+        return pa.concat_tables(parts) if parts else table.slice(0, 0)

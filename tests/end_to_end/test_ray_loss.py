@@ -1,0 +1,118 @@
+"""Whose Ray a run uses, and how it ends when that Ray goes away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support.outputs import labels
+from support.ray_cluster import ForeignRay, child, foreign_ray, free_port
+
+pytestmark = pytest.mark.slow
+
+ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
+ROWS = 600
+
+
+@pytest.fixture
+def foreign() -> Iterator[ForeignRay]:
+    with foreign_ray() as ray:
+        yield ray
+
+
+@pytest.fixture
+def file(job: Callable[..., Path], tmp_path: Path) -> Path:
+    """A job of some ten seconds."""
+    (tmp_path / "in").mkdir()
+    for shard in range(6):
+        rows = [f"row {shard} {i}" for i in range(ROWS // 6)]
+        pq.write_table(pa.table({"text": rows}), tmp_path / f"in/{shard}.parquet")
+    model = {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 16}, "replicas": 1}
+    return job({"default": ANSWER, "delay": {"mean_s": 0.25}}, unit={"rows": 10}, model=model)
+
+
+def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "moderay", "run", str(file)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
+def until_saved(run: subprocess.Popen[str], folder: Path, units: int) -> None:
+    deadline = time.monotonic() + 90
+    while len(list((folder / "out/_moderay/units").rglob("*.arrow"))) < units:
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_run_starts_its_own_ray_beside_somebody_elses(
+    foreign: ForeignRay, file: Path, tmp_path: Path
+) -> None:
+    run = started(file, foreign.env)
+    until_saved(run, tmp_path, 2)
+    foreign.named("gcs_server").kill()
+    foreign.named("raylet").kill()
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == 0, shown
+    assert "note: started its own Ray (" in shown and "RAY_ADDRESS would join another" in shown
+    assert sum(map(len, labels(tmp_path / "out").values())) == ROWS
+
+
+@pytest.mark.parametrize("victim", ["gcs_server", "raylet"])
+@pytest.mark.parametrize("whose", ["its own", "named"])
+def test_ray_that_goes_away_ends_the_run_in_one_sentence(
+    victim: str, whose: str, request: pytest.FixtureRequest, file: Path, tmp_path: Path
+) -> None:
+    if whose == "named":
+        foreign: ForeignRay = request.getfixturevalue("foreign")
+        run = started(file, foreign.env | foreign.token | {"RAY_ADDRESS": foreign.address})
+    else:
+        run = started(file, os.environ | {"RAY_ADDRESS": "local"})
+    until_saved(run, tmp_path, 2)
+    (foreign.named(victim) if whose == "named" else child(run.pid, victim)).kill()
+    killed = time.monotonic()
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == 3, shown
+    assert time.monotonic() - killed < 50
+    lines = [line for line in shown.splitlines() if " rows/s " not in line]
+    assert len(lines) == 2 and lines[0].startswith("note: "), shown
+    assert lines[1].startswith("moderay: Ray lost what the run needs ("), shown
+    assert "the same command goes on from there" in lines[1]
+    again = started(file, os.environ | {"RAY_ADDRESS": "local"})
+    _, shown = again.communicate(timeout=120)
+    assert again.returncode == 0, shown
+    assert sum(map(len, labels(tmp_path / "out").values())) == ROWS
+
+
+def test_ray_that_wants_a_token_says_so(foreign: ForeignRay, file: Path) -> None:
+    run = started(file, foreign.env | {"RAY_ADDRESS": foreign.address})
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == 2 and "set RAY_AUTH_MODE=token" in shown, shown
+    assert len(shown.splitlines()) == 1, shown
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "text"),
+    [
+        ("127.0.0.1:{port}", 3, "is it running? Without RAY_ADDRESS, a run starts its own"),
+        ("http://me:secret@127.0.0.1:{port}", 2, "HOST:PORT is wanted, such as HEAD:6379"),
+        ("nonsense", 3, "could not be joined at nonsense (RAY_ADDRESS)"),
+    ],
+)
+def test_ray_that_cannot_be_joined_is_one_sentence(
+    address: str, status: int, text: str, file: Path
+) -> None:
+    run = started(file, os.environ | {"RAY_ADDRESS": address.format(port=free_port())})
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == status and text in shown, shown
+    assert len(shown.splitlines()) == 1 and "secret" not in shown, shown
