@@ -22,7 +22,7 @@ from support.project import ROOT
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, TryAgainError, UserError
-from moderay.core.storage import FileState, RemoteFile, filesystem, version
+from moderay.core.storage import FileState, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.columns import read_columns
 from moderay.corpus.formats import format_of, is_input, jsonlines, label_file, suffix
@@ -231,10 +231,10 @@ def test_store_that_fails_is_no_unreadable_file(
 ) -> None:
     put(tmp_path, "a.jsonl.gz", [{"text": "a"}])
 
-    def lost(self: RemoteFile, size: int = -1) -> bytes:
+    def lost(*_: int) -> bytes:
         raise ConnectionResetError("lost")
 
-    monkeypatch.setattr(RemoteFile, "read", lost)
+    monkeypatch.setattr("os.pread", lost)
     with pytest.raises(TryAgainError, match=r"a\.jsonl\.gz: the storage does not answer \(lost\)"):
         check(job())
 

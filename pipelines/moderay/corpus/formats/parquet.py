@@ -66,6 +66,7 @@ class Parquet:
             with pq.ParquetFile(_Tail(tail, listed.size), pre_buffer=True) as file:
                 metadata = file.metadata
                 schema = file.schema_arrow
+                rows = _rows_of(metadata)
                 _assert_sound(file, [name for name in content if name in schema.names])
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UnreadableError(first_line(error)) from error
@@ -78,7 +79,8 @@ class Parquet:
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         chunks = [[group.column(i) for i in counted] for group in groups]
         size = sum(chunk.total_uncompressed_size for of_group in chunks for chunk in of_group)
-        return Footer(schema, _rows_of(metadata, chunks), min(max(size, 0), MOST))
+        _assert_values(rows, chunks)
+        return Footer(schema, rows, min(max(size, 0), MOST))
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the file's footer."""
@@ -319,12 +321,8 @@ def _assert_sound(file: pq.ParquetFile, columns: Sequence[str]) -> None:
             next(file.iter_batches(1, row_groups=groups, columns=columns, use_threads=False), None)
 
 
-def _rows_of(metadata: pq.FileMetaData, chunks: Sequence[Sequence[Any]]) -> tuple[int, ...]:
+def _rows_of(metadata: pq.FileMetaData) -> tuple[int, ...]:
     """Rows of each row group.
-
-    Args:
-        metadata: Of a file.
-        chunks: By row group, what the footer says of some columns in it.
 
     Raises:
         UnreadableError: The footer contradicts itself.
@@ -334,6 +332,19 @@ def _rows_of(metadata: pq.FileMetaData, chunks: Sequence[Sequence[Any]]) -> tupl
         raise UnreadableError(
             f"its footer claims {metadata.num_rows:,} rows, and {sum(rows):,} in its row groups"
         )
+    return rows
+
+
+def _assert_values(rows: Sequence[int], chunks: Sequence[Sequence[Any]]) -> None:
+    """Assert that there can be so many rows.
+
+    Args:
+        rows: Of each row group.
+        chunks: By row group, what the footer says of some columns in it.
+
+    Raises:
+        UnreadableError: The footer contradicts itself.
+    """
     for count, of_group in zip(rows, chunks, strict=True):
         for chunk in of_group:
             # A list has a value for each of its items, and one where it has none.
@@ -342,7 +353,6 @@ def _rows_of(metadata: pq.FileMetaData, chunks: Sequence[Sequence[Any]]) -> tupl
                     f"its footer claims {count:,} rows, and {chunk.num_values:,} values of "
                     f"{chunk.path_in_schema}"
                 )
-    return rows
 
 
 class _GroupRows:
