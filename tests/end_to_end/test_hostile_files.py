@@ -1,23 +1,28 @@
 """Input files that change while they are read, claim what is not so, or end their reader."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from support.corpora import put
 from support.hostile_parquet import claiming
 from support.outputs import labels
 from support.scripted import SCRIPT
 
 from moderay import run
+from moderay.labels.shard_writer import Publication, publish
 from moderay.pipeline import flow
 from moderay.pipeline.check import check
+from moderay.pipeline.stages import publish_tasks
 
 SLOW = {**SCRIPT, "delay": {"mean_s": 0.2, "sigma": 0}}
 
@@ -120,4 +125,24 @@ def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: P
         outcome = run(job(SLOW, output={"path": "out", "columns": []}))
     assert outcome.exit_status == 1 and list(labels(tmp_path / "out")) == ["good.parquet"]
     assert failed(tmp_path) == {"a.parquet": "the process that reads it died 3 times"}
+    assert run(job()).exit_status == 0
+
+
+def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "in/a.parquet", "a quiet day")
+    write(tmp_path / "in/good.parquet", "a quiet day")
+
+    def dying(work: Publication, *rest: Any) -> Any:
+        if work.shard.name == "a.parquet":
+            os._exit(1)
+        return publish(work, *rest)
+
+    with monkeypatch.context() as planted:
+        planted.setattr(publish_tasks, "publish", dying)
+        outcome = run(job())
+    assert outcome.exit_status == 1 and list(labels(tmp_path / "out")) == ["good.parquet"]
+    [(name, reason)] = failed(tmp_path).items()
+    assert name == "a.parquet" and "died" in reason
     assert run(job()).exit_status == 0

@@ -268,7 +268,7 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
                 if finished := run.tracker.add(unit):
                     run.publisher.start(*finished)
                 run.publisher.collect()
-        for shard, reason in ray.get(context.board.state.remote()).given_up:
+        for shard, reason in ray_loss.get(context.board.state.remote()).given_up:
             run.tracker.give_up(shard, reason)
         run.tracker.assert_complete()
     except StoppedError as stop:
