@@ -24,7 +24,8 @@ from moderay.corpus.formats.base import (
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
-from moderay.corpus.formats.parquet import BoundedFile, Parquet, bounded_batches
+from moderay.corpus.formats.parquet import Parquet
+from moderay.corpus.formats.parquet_file import BoundedFile, bounded_batches
 from moderay.corpus.names import storable
 
 __all__ = [

@@ -23,8 +23,8 @@ from moderay.labels.reuse import ReadAlong
 from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.stages.prepare import POSITION, prepared
 
-# Rows decoded at once: few, since a file may say of them what it likes (`parquet.PIECE_BYTES`), and
-# enough to cost nothing.
+# Rows decoded at once: few, since a file may say of them what it likes
+# (`parquet_file.PIECE_BYTES`), and enough to cost nothing.
 PIECE_ROWS = 1024
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.
