@@ -13,16 +13,19 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from support.corpora import put
 from support.hostile_parquet import claiming
 from support.outputs import labels
 from support.scripted import SCRIPT
 
+from moderay import filter as filter_rows
 from moderay import run
 from moderay.labels.shard_writer import Publication, publish
 from moderay.pipeline import flow
 from moderay.pipeline.check import check
 from moderay.pipeline.stages import publish_tasks
+from moderay.tasks.filter.shard import Sifting, sift
 
 SLOW = {**SCRIPT, "delay": {"mean_s": 0.2, "sigma": 0}}
 
@@ -105,6 +108,10 @@ def test_file_that_claims_a_trillion_rows_is_left_out_and_named(job, tmp_path: P
         assert list(labels(tmp_path / "out")) == ["good.parquet"]
         [reason] = failed(tmp_path).values()
         assert reason.startswith("row group 0 ends after 300 rows, and its footer claims 1,000,")
+    for command in ("plan",), ("run", "--limit", "500"):
+        result = cli(*command, job())
+        assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+        assert "a.parquet cannot be read: row group 0 ends after 300 rows, and" in result.stderr
 
 
 def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -146,3 +153,23 @@ def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
     [(name, reason)] = failed(tmp_path).items()
     assert name == "a.parquet" and "died" in reason
     assert run(job()).exit_status == 0
+
+
+def test_file_whose_filtering_dies_each_time_is_left_out_and_named(
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "in/a.parquet", "a quiet day")
+    write(tmp_path / "in/good.parquet", "a quiet day")
+    assert run(job()).exit_status == 0 and ray.is_initialized()
+
+    def dying(work: Sifting) -> None:
+        if work.name == "a.parquet":
+            os._exit(1)
+        sift(work)
+
+    out = tmp_path / "clean"
+    with monkeypatch.context() as planted:
+        planted.setattr("moderay.tasks.filter.filter._in_worker", dying)
+        result = filter_rows(labels=tmp_path / "out", keep="NOT spam.violates", out=out)
+    assert result.exit_status == 1 and "died" in result.card.failed["a.parquet"]
+    assert [file.name for file in (out / "kept").iterdir()] == ["good.parquet"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from moderay.core.storage import FileState, filesystem, listed_file
+from moderay.core.errors import UserError, first_line
+from moderay.core.storage import FileState, filesystem, listed_file, plain_errors
 from moderay.corpus.formats import Footer, input_file
 
 
@@ -75,6 +77,23 @@ class Shard:
     def state(self) -> FileState:
         """What it was when it was listed."""
         return FileState(self.size, self.version, self.ctime_ns)
+
+
+@contextmanager
+def shard_errors(shard: Shard) -> Iterator[None]:
+    """A shard is read in here, in the process of a command that cannot leave it out.
+
+    Raises:
+        UserError: It does not hold what was counted, or the storage refuses it.
+        TryAgainError: The storage does not answer, or the file changed as it was read.
+    """
+    with plain_errors(shard.url):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path"
+            ) from error
 
 
 # By a shard's identity.

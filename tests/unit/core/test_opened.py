@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from moderay.core.errors import TryAgainError
 from moderay.core.storage import (
     ChangedError,
     FileState,
     RemoteFile,
     details,
     filesystem,
+    plain_errors,
     version,
 )
 
@@ -102,6 +104,14 @@ def test_object_that_is_replaced_while_it_is_read_is_noticed(bucket: str, other:
     fs.rm_file(path)
     with RemoteFile(fs, path, state) as file, pytest.raises(FileNotFoundError):
         file.read()
+
+
+def test_change_is_told_as_one_and_not_as_a_store_that_does_not_answer() -> None:
+    with pytest.raises(TryAgainError) as caught, plain_errors("s3://bucket/file"):
+        raise ChangedError("changed while it was read: run the same command again")
+    assert str(caught.value) == (
+        "s3://bucket/file changed while it was read: run the same command again"
+    )
 
 
 def test_file_of_any_other_store_is_looked_up_after_each_read() -> None:

@@ -22,9 +22,6 @@ from moderay.pipeline.control import metrics
 from moderay.pipeline.manifest import OutputTotal
 from moderay.pipeline.plan import Plan, Work
 
-# A task whose worker dies each time that Ray tries.
-_DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
-
 
 class Publisher:
     """Publishing tasks, a few at a time.
@@ -107,7 +104,7 @@ def _of_the_shard(error: ray.exceptions.RayError) -> Exception:
         RayLostError: Ray, or something that only it can give back, is gone.
         Exception: Anything else that is not of one shard alone.
     """
-    if isinstance(error, _DIED):
+    if isinstance(error, ray_loss.DIED):
         ray_loss.assert_there()
         died: Exception = error
         return died

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
 from moderay.core.storage import (
+    ChangedError,
     FileState,
     listed_file,
     on_disk,
@@ -190,6 +191,8 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
             parts["kept"].close(always=True)
             for fate in ("removed", "held"):
                 parts[fate].close()
+    except ChangedError as error:
+        raise ShardFailedError(f"{work.name} {error}") from error
     except pa.ArrowException as error:
         raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
