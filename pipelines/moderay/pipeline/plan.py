@@ -21,6 +21,9 @@ from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.pipeline.check import Checked
 
+# In a byte of a file, however it is compressed.
+CONTENTS_PER_BYTE = 8
+
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:
     """Of what a shard's verdicts depend on: its file, the cascade, and which rows are judged."""
@@ -58,6 +61,11 @@ class Work:
         """Ranges that are left to judge."""
         return [] if self.redecide else gaps(self.shard.rows, self.saved)
 
+    @property
+    def rows_left(self) -> int:
+        """Rows that are left to judge."""
+        return sum(end - start for start, end in self.missing)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,7 +96,12 @@ class Plan:
     @property
     def rows_left(self) -> int:
         """Rows that are left to judge."""
-        return sum(end - start for work in self.todo for start, end in work.missing)
+        return sum(work.rows_left for work in self.todo)
+
+    @property
+    def contents_left(self) -> int:
+        """Different contents that these rows can have at most: a row costs nothing to claim."""
+        return sum(min(work.rows_left, CONTENTS_PER_BYTE * work.shard.size) for work in self.todo)
 
 
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
