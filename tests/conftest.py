@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from hypothesis import settings
+from support.listeners import Listener, Pipe, listening, waiting_pipe
 from support.project import ROOT
 from support.ray_cluster import started_ray
 from support.scripted import SCRIPT
@@ -54,6 +55,20 @@ def golden() -> Callable[[str, str], None]:
         assert text == file.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
+    """An HTTP server that notes what it is asked for."""
+    with listening(tmp_path_factory.mktemp("listener")) as made:
+        yield made
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
+    """A path that notes whether anybody opens it."""
+    with waiting_pipe(tmp_path / "pipe.csv") as made:
+        yield made
 
 
 @pytest.fixture

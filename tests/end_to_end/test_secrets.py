@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import http.server
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from support.endpoint import NAME, Endpoint, served_beside
+from support.webserver import Web, serving
 
 pytestmark = pytest.mark.slow
 
@@ -32,27 +29,17 @@ PLANTED = {
 
 
 @pytest.fixture
-def web(corpus: Path) -> Iterator[str]:
-    """The corpus over http: a file is given to those with name and password, or a signature."""
-    expected = base64.b64encode(PLANTED["USERINFO"].encode()).decode()
-
-    class Files(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args, directory=str(corpus))
-
-        def send_head(self) -> Any:
-            is_known = self.headers.get("Authorization") == f"Basic {expected}"
-            if not is_known and PLANTED["SIGNATURE"] not in self.path:
-                self.send_error(403)
-                return None
-            return super().send_head()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
+def paths(corpus: Path) -> Iterator[dict[str, str]]:
+    """Inputs as a job names them: on this machine, and over the web for those who may see it."""
+    with (
+        serving(Web(corpus, user=PLANTED["USERINFO"])) as known,
+        serving(Web(corpus, signature=PLANTED["SIGNATURE"])) as signed,
+    ):
+        yield {
+            "store": str(corpus),
+            "userinfo": "http://${USERINFO}@" + known.host + "/a.parquet",
+            "signature": f"http://{signed.host}/a.parquet?X-Amz-Signature=" + "${SIGNATURE}",
+        }
 
 
 @pytest.fixture
@@ -90,18 +77,12 @@ def files_with(folder: Path, text: str) -> list[str]:
 def test_secrets_are_in_nothing_that_a_run_leaves(
     place: str,
     job: Callable[..., Path],
-    corpus: Path,
-    web: str,
+    paths: dict[str, str],
     s3: dict[str, str],
     ray_folder: Path,
     tmp_path: Path,
 ) -> None:
     endpoint = Endpoint(key=PLANTED["OPENAI_API_KEY"])
-    paths = {
-        "store": str(corpus),
-        "userinfo": "http://${USERINFO}@" + web + "/a.parquet",
-        "signature": f"http://{web}/a.parquet?X-Amz-Signature=" + "${SIGNATURE}",
-    }
     out = f"s3://data/{tmp_path.name}" if place == "store" else str(tmp_path / "out")
     (tmp_path / "logs").mkdir()
     with served_beside(endpoint.handle) as url, (tmp_path / "logs/shown").open("w") as shown:

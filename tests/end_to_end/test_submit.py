@@ -340,7 +340,7 @@ def test_cluster_that_was_started_without_its_environment_is_told_what_to_do(
 def test_job_on_a_cluster_leaves_no_secret_there(
     cluster: Cluster, submitted: Callable[..., Path], watch: Callable[..., Watch], tmp_path: Path
 ) -> None:
-    storage = {"s3": {"key": "somebody", "secret": "${STORE_SECRET}"}}
+    storage = {"s3": {"secret": "${STORE_SECRET}"}}
     run = watch("submit", submitted(tmp_path / "out", 0.3, storage=storage), "--wait")
     arguments = set[str]()
     while run.process.poll() is None:

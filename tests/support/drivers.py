@@ -35,6 +35,7 @@ from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.tracker import Tracker
+from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.messages.units import UnitDone
 from moderay.pipeline.plan import Plan, Work
 from moderay.pipeline.stages.publish_tasks import Publisher
@@ -84,7 +85,7 @@ def _judge(paid: Counter[tuple[str, Range]], run: Any) -> tuple[BoardState, None
     """Judge each missing unit."""
     for work in run.plan.todo:
         for span in spans(work.shard, work.missing, run.checked.job.unit):
-            for rows in span.units:
+            for rows in _units(span):
                 paid[work.shard.name, rows] += 1
                 path = run.plan.layout.unit(work.shard.name, rows, work.units)
                 run.plan.layout.write(path, unit_bytes(judged(rows, run.lease.run), rows))
@@ -92,6 +93,11 @@ def _judge(paid: Counter[tuple[str, Range]], run: Any) -> tuple[BoardState, None
                     run.publisher.start(*finished)
     run.tracker.assert_complete()
     return BoardState(), None
+
+
+def _units(span: Span) -> Iterator[Range]:
+    for start, end in span.missing:
+        yield from ((at, min(at + span.step, end)) for at in range(start, end, span.step))
 
 
 def judged(rows: Range, run: int) -> pa.Table:

@@ -14,6 +14,7 @@ from moderay.config.job import SCRIPTED, Job, Output
 from moderay.config.paths import absolute_path, absolute_source, beside
 from moderay.config.policy import Policy, load_policy
 from moderay.config.validation import validation_problems
+from moderay.config.variables import fill
 from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem, plain_data
 from moderay.core.errors import Problem, Problems
 
@@ -99,7 +100,7 @@ def read_document(
         file: The job file.
         sets: Assignments of `--set`.
         keep: Sections whose variables stay as they are written.
-        days: DATE and YESTERDAY, where not as `yaml_document.nights` has them.
+        days: DATE and YESTERDAY, where not as `nights` has them.
 
     Raises:
         Problems: There is no YAML to look at.
@@ -109,7 +110,7 @@ def read_document(
     )
     for assignment in sets:
         yaml_document.put(document, assignment)
-    yaml_document.fill(document, keep, days)
+    fill(document, keep, days)
     return document
 
 

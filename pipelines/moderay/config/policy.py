@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from moderay.config.text_file import read_text
+from moderay.config.yaml_document import Document, DocumentOrigin, parse
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.errors import Problem, Problems, nearest
+from moderay.core.errors import Problem, Problems, first_line, nearest
 
 # A column name that Polars SQL reads without quoting: no hyphen.
 POLICY_ID = r"[a-z][a-z0-9_]*"
+# Characters of golden.jsonl.
+LONGEST_GOLDEN = 2**24
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class Label(BaseModel):
@@ -44,6 +49,13 @@ class GoldenCase(BaseModel):
     content: str
     label: str
     boundary: bool = False
+
+    @field_validator("content")
+    @classmethod
+    def _is_text(cls, content: str) -> str:
+        if _HALF_PAIR.search(content):
+            raise ValueError("half of a surrogate pair, which no text can hold")
+        return content
 
 
 class Policy(BaseModel):
@@ -106,31 +118,39 @@ def load_policy(folder: str | Path) -> Policy:
     """Read `<folder>/policy.md`. Raises `Problems` with a line for everything wrong in it."""
     file = Path(folder) / "policy.md"
     try:
-        source = file.read_text(encoding="utf-8")
+        source = read_text(file, hint="a policy is a page or two")
     except FileNotFoundError:
         raise Problems(
             [Problem(str(folder), None, "no policy.md in this policy folder", _neighbours(file))]
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problems([Problem(str(file), None, f"cannot be read: {error}")]) from None
     front, text = _split(file, source)
+    problems = [problem for _, problem in front.problems]
     try:
-        return Policy.model_validate({**front, "text": text})
+        policy = Policy.model_validate({**front.data, "text": text})
     except ValidationError as error:
-        raise Problems([_problem(file, source, item) for item in error.errors()]) from None
+        problems += [_problem(front.origin, item) for item in error.errors()]
+    if problems:
+        raise Problems(problems)
+    return policy
 
 
 def load_golden(folder: str | Path) -> list[GoldenCase]:
     """Read `<folder>/golden.jsonl`, checked against the policy's labels. Raises `Problems`."""
     policy = load_policy(folder)
     file = Path(folder) / "golden.jsonl"
+    try:
+        text = read_text(file, LONGEST_GOLDEN, "a golden set is some hundred cases")
+    except FileNotFoundError:
+        hint = "one case a line: content, label, boundary"
+        raise Problems([Problem(str(folder), None, "no golden.jsonl", hint)]) from None
     cases: list[GoldenCase] = []
     problems: list[Problem] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    lines = text.removesuffix("\n").split("\n") if text else []
+    for number, line in enumerate(lines, start=1):
         try:
-            case = GoldenCase.model_validate(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            problems.append(Problem(str(file), number, str(error).splitlines()[0]))
+            case = _golden_case(line)
+        except ValueError as error:
+            problems.append(Problem(str(file), number, first_line(error)))
             continue
         if case.label not in policy.labels:
             hint = nearest(case.label, policy.labels)
@@ -141,45 +161,49 @@ def load_golden(folder: str | Path) -> list[GoldenCase]:
     return cases
 
 
-def _split(file: Path, source: str) -> tuple[dict[str, Any], str]:
+def _golden_case(line: str) -> GoldenCase:
+    """A line of a golden set. Raises `ValueError` where it is none."""
+    try:
+        return GoldenCase.model_validate(json.loads(line, object_pairs_hook=_once))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises `ValueError` where a key stands twice: which one counts is a guess."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"key {twice[0]!r} stands twice")
+    return dict(pairs)
+
+
+def _split(file: Path, source: str) -> tuple[Document, str]:
     """Front matter and text. Raises `Problems`."""
     match = re.match(r"---\n(.*?)\n---\n(.*)", source, re.DOTALL)
     if match is None:
         hint = "begin the file with a block of YAML between two lines of ---"
         raise Problems([Problem(str(file), 1, "no front matter", hint)])
-    try:
-        front = yaml.safe_load(match[1]) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = None if mark is None else mark.line + 2  # from 0, behind the first ---
-        message = f"front matter is no YAML: {getattr(error, 'problem', error)}"
-        raise Problems([Problem(str(file), line, message)]) from None
-    if not isinstance(front, dict):
-        raise Problems([Problem(str(file), 2, "front matter must be keys and values")])
-    if isinstance(front.get("labels"), dict):  # YAML reads the label 0 as a number
-        front["labels"] = {str(name): label for name, label in front["labels"].items()}
+    front = parse(match[1], str(file), "front matter must be keys and values", above=1)
+    if "text" in front.data:
+        front.wrong("text", "unknown key 'text'", "the text stands below the front matter")
     return front, match[2].strip()
 
 
-def _problem(file: Path, source: str, item: Any) -> Problem:
+def _problem(origin: DocumentOrigin, item: Any) -> Problem:
     """An error of pydantic's at the line of its key."""
     path = [str(part) for part in item["loc"]]
     key = ".".join(path)
-    line = _line_of(path[-1], source) if path else None
     if item["type"] == "extra_forbidden":
         own = Policy.model_fields.keys() - {"text"}
         known = Label.model_fields if path[0] == "labels" else own
-        return Problem(str(file), line, f"unknown key {key!r}", nearest(path[-1], known))
+        return origin.problem(key, f"unknown key {key!r}", nearest(path[-1], known))
     if key == "text":
-        return Problem(str(file), None, "no policy text below the front matter")
-    return Problem(str(file), line, f"{key}: {item['msg'].removeprefix('Value error, ')}")
-
-
-def _line_of(key: str, source: str) -> int | None:
-    """The first line that begins with this key, in quotes or not, and a colon."""
-    begins = re.compile(rf"\s*['\"]?{re.escape(key)}['\"]?\s*:")
-    lines = enumerate(source.splitlines(), start=1)
-    return next((number for number, text in lines if begins.match(text)), None)
+        return Problem(origin.file, None, "no policy text below the front matter")
+    return origin.problem(key, f"{key}: {item['msg'].removeprefix('Value error, ')}")
 
 
 def _neighbours(file: Path) -> str:

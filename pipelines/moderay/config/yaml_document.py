@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from moderay.config.bounded_yaml import (
+    DEEPEST,
+    LONGEST_NUMBER,
+    NUMBERS,
+    YamlBoundError,
+    compose,
+    shortened,
+    why_not,
+)
+from moderay.config.text_file import read_text
 from moderay.core.errors import Problem, Problems
 
 SET = "--set"
 VARIABLE = re.compile(r"\$\{(\w+)\}")
+LONGEST_KEY = 500
 
 # The dotted key that a problem is about, and the problem.
 KeyedProblem = tuple[str, Problem]
@@ -79,20 +89,35 @@ def read(path: Path, shape: str, hint: str) -> Document:
         Problems: It cannot be read as keys and values.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        text = read_text(path)
     except FileNotFoundError:
         raise Problems([Problem(str(path), None, "no such file")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise Problems([Problem(str(path), None, f"cannot be read: {error}")]) from None
+    return parse(text, str(path), shape, hint)
+
+
+def parse(text: str, file: str, shape: str, hint: str = "", above: int = 0) -> Document:
+    """Keys and values, `${VAR}` not filled in.
+
+    Args:
+        text: YAML.
+        file: Where it stands, for messages.
+        shape: What to say where it is YAML, but no keys and values.
+        hint: What to write instead.
+        above: Lines of the file that stand above the text.
+
+    Raises:
+        Problems: It is no such YAML, or passes a bound of `bounded_yaml`.
+    """
+    try:
+        node = compose(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        line = mark.line + 1 if mark else None
-        raise Problems([Problem(str(path), line, f"no YAML: {what}")]) from None
+        line = mark.line + 1 + above if mark else None
+        raise Problems([Problem(file, line, *why_not(error))]) from None
     if not isinstance(node, yaml.MappingNode):
-        raise Problems([Problem(str(path), 1, shape, hint)])
-    document = Document({}, DocumentOrigin(str(path)))
-    document.data.update(_value(node, "", document))
+        raise Problems([Problem(file, 1 + above, shape, hint)])
+    document = Document({}, DocumentOrigin(file))
+    document.data.update(_NodeReader(document, above).mapping(node, ""))
     return document
 
 
@@ -120,6 +145,10 @@ def put(document: Document, assignment: str) -> None:
         document.problems.append((SET, problem))
         return
     *path, last = key.split(".")
+    if len(path) >= DEEPEST:
+        problem = Problem(SET, None, f"a key of {len(path) + 1:,} parts", f"at most {DEEPEST}")
+        document.problems.append((SET, problem))
+        return
     parent: Any = document.data
     for part in path:
         parent = _child(parent, part)
@@ -127,103 +156,84 @@ def put(document: Document, assignment: str) -> None:
         problem = Problem(SET, None, f"{key!r}: {'.'.join(path)!r} is no group of keys")
         document.problems.append((SET, problem))
         return
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        value = text
-    parent[int(last) if isinstance(parent, list) else last] = value
+    parent[int(last) if isinstance(parent, list) else last] = _set_value(document, text)
     lines = document.origin.lines
     for name in [name for name in lines if name == key or name.startswith(key + ".")]:
         del lines[name]
     document.origin.overridden.add(key)
 
 
-def fill(
-    document: Document, keep: Collection[str] = (), days: Mapping[str, str] | None = None
-) -> None:
-    """Put the environment's values for `${VAR}`; one that is not set is a problem, and stays.
-
-    Args:
-        document: Changed in place.
-        keep: Sections whose variables stay as they are written, without being a problem.
-        days: DATE and YESTERDAY; by default `nights()`.
-    """
-    known = {**os.environ, **(nights() if days is None else days)}
-
-    def filled(value: Any, key: str) -> Any:
-        if isinstance(value, dict):
-            return {
-                name: filled(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()
-            }
-        if isinstance(value, list):
-            return [filled(inner, f"{key}.{i}") for i, inner in enumerate(value)]
-        if isinstance(value, str):
-            return VARIABLE.sub(_variable(document, key, known), value)
-        return value
-
-    document.data.update(
-        filled({name: value for name, value in document.data.items() if name not in keep}, "")
-    )
-
-
-def nights() -> dict[str, str]:
-    """DATE, today (UTC), and YESTERDAY, the day before DATE; the environment's own come first."""
-    date = os.environ.get("DATE", str(datetime.datetime.now(datetime.UTC).date()))
+def _set_value(document: Document, text: str) -> Any:
+    """The value of a `--set`: as YAML, or as it stands where it is none."""
     try:
-        before = str(datetime.date.fromisoformat(date) - datetime.timedelta(days=1))
-    except ValueError:
-        return {"DATE": date}
-    return {"DATE": date, "YESTERDAY": os.environ.get("YESTERDAY", before)}
-
-
-def _variable(
-    document: Document, key: str, known: Mapping[str, str]
-) -> Callable[[re.Match[str]], str]:
-    """The replacement of a variable in the value at `key`."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in known:
-            document.wrong(
-                key,
-                f"environment variable {match[1]} is not set",
-                f"{match[1]}=... before the command, or --set {key}=...",
-            )
-        return known.get(match[1], match[0])
-
+        node = compose(text)
+    except YamlBoundError as error:
+        document.problems.append((SET, Problem(SET, None, *why_not(error))))
+        return text
+    except yaml.YAMLError:
+        return text
+    if node is None:
+        return None
+    written = Document({}, DocumentOrigin())
+    value = _NodeReader(written).value(node, "")
+    messages = [problem.message for _, problem in written.problems]
+    document.problems.extend((SET, Problem(SET, None, message)) for message in messages)
     return value
 
 
-def _value(node: yaml.Node, key: str, document: Document) -> Any:
-    """A YAML node as Python data, its lines noted."""
-    document.origin.lines.setdefault(key, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, key, document)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, f"{key}.{i}", document) for i, item in enumerate(node.value)]
-    if VARIABLE.search(node.value):
-        return node.value
-    try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError):
-        document.wrong(
-            key, f"{key}: {node.value!r} cannot be read as {node.tag}", "put it in quotes"
-        )
-        return node.value
+class _NodeReader:
+    """Turns YAML nodes into Python data, and notes their lines and what is wrong with them."""
 
+    def __init__(self, document: Document, above: int = 0) -> None:
+        """`above`: lines of the file that stand above the text."""
+        self._document = document
+        self._above = above
+        self._scalars = yaml.constructor.SafeConstructor()
 
-def _mapping(node: yaml.MappingNode, key: str, document: Document) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in node.value:
-        line = name.start_mark.line + 1
-        if not isinstance(name, yaml.ScalarNode):
-            document.wrong(key, f"{key or 'the file'}: a key must be one word, line {line}")
-            continue
-        below = f"{key}.{name.value}".lstrip(".")
-        document.origin.lines[below] = line
-        if name.value in out:
-            document.wrong(below, f"key {below!r} stands twice")
-        out[name.value] = _value(value, below, document)
-    return out
+    def value(self, node: yaml.Node, key: str) -> Any:
+        """The node at a dotted key."""
+        self._document.origin.lines.setdefault(key, self._line(node))
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, key)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, f"{key}.{i}") for i, item in enumerate(node.value)]
+        return self._scalar(node, key)
+
+    def mapping(self, node: yaml.MappingNode, key: str) -> dict[str, Any]:
+        """Keys and values at a dotted key; of a key that stands twice, the last."""
+        out: dict[str, Any] = {}
+        for name, value in node.value:
+            line = self._line(name)
+            if not isinstance(name, yaml.ScalarNode):
+                message = f"{key or 'the file'}: a key must be one word, line {line}"
+                self._document.wrong(key, message)
+                continue
+            below = f"{key}.{name.value}".lstrip(".")
+            if len(below) > LONGEST_KEY:  # it is kept for every key below
+                message = f"a key of {len(below):,} characters, line {line}"
+                self._document.wrong(key, message, f"at most {LONGEST_KEY}, with those it is under")
+                continue
+            self._document.origin.lines[below] = line
+            if name.value in out:
+                self._document.wrong(below, f"key {below!r} stands twice")
+            out[name.value] = self.value(value, below)
+        return out
+
+    def _scalar(self, node: yaml.Node, key: str) -> Any:
+        if VARIABLE.search(node.value):
+            return node.value
+        try:
+            if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError("too long for a number")
+            return self._scalars.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError):
+            message = f"{key}: {shortened(node.value)!r} cannot be read as {node.tag}"
+            self._document.wrong(key, message, "put it in quotes")
+            return node.value
+
+    def _line(self, node: yaml.Node) -> int:
+        line: int = node.start_mark.line
+        return line + 1 + self._above
 
 
 def _child(parent: Any, part: str) -> Any:

@@ -42,6 +42,8 @@ _LOST = (
     ray.exceptions.TaskPlacementGroupRemoved,
     ray.exceptions.ActorPlacementGroupRemoved,
 )
+# A task's worker died each time that Ray tried: mostly of what it works on.
+DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
 _FULL = (ray.exceptions.OutOfDiskError, ray.exceptions.ObjectStoreFullError)
 _GO_ON = "what is complete is saved, and the same command goes on from there"
 

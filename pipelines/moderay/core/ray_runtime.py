@@ -182,6 +182,15 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
+def earlier_attempts() -> int:
+    """How often the task that this is called in was begun before.
+
+    Its worker died each time, or its node.
+    """
+    worker: Any = ray._private.worker.global_worker
+    return int(worker.core_worker.get_current_task_attempt_number())
+
+
 def whereabouts() -> str:
     """Of the process this is called in: its host and id."""
     return f"process {os.getpid()} on {os.uname().nodename}"

@@ -67,6 +67,11 @@ def _readable(table: pa.Table, content: str) -> list[Content]:
     ]
 
 
+def content_hashes(table: pa.Table, content: str) -> pa.StringArray:
+    """The hash of every row's content, in order; null where nothing could be hashed."""
+    return pa.array([row.hash for row in contents(table, content)], pa.string())
+
+
 def _mixed(table: pa.Table, name: str) -> list[Content]:
     """The contents of a column in which a value may be of another kind than text.
 

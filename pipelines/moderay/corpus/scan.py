@@ -14,6 +14,7 @@ from moderay.config.job import Job
 from moderay.core.errors import Problem, TryAgainError, UserError, first_line
 from moderay.core.storage import (
     HASHED,
+    ChangedError,
     content_version,
     details,
     file_size,
@@ -194,10 +195,10 @@ def _read(job: Job, shard: Shard, kept: Footers) -> tuple[Shard, Footer]:
             shard = _told_apart(shard, fs, path)
             if (known := kept.get(shard.identity)) is not None:
                 return shard, known
-            return shard, format_of(shard.url).footer(fs, path, shard.size, content)
+            return shard, format_of(shard.url).footer(fs, path, shard.state, content)
         except FileNotFoundError:
             raise UnreadableError("it has gone since it was listed") from None
-        except io.UnsupportedOperation as error:
+        except (ChangedError, io.UnsupportedOperation) as error:
             raise UnreadableError(first_line(error)) from None
         except PermissionError:
             if not is_local(fs):

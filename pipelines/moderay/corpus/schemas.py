@@ -6,23 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import polars as pl
 import pyarrow as pa
 
 from moderay.config.job import Job
-from moderay.core.errors import Problem, first_line, nearest
+from moderay.core.errors import Problem, nearest
+from moderay.core.sql.refusal import SqlRefusedError
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.corpus.columns import content_problems, output_columns
 from moderay.corpus.formats import NoType
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import plain_type
 from moderay.corpus.where import (
-    EACH_ROW,
     File,
     Wrong,
     named_once,
-    row_by_row,
-    where_columns,
+    row_condition,
     where_wrong,
 )
 
@@ -248,15 +246,10 @@ def _where_check(job: Job) -> tuple[list[Check], list[Problem]]:
     if not job.input.where:
         return [], []
     try:
-        expression = pl.sql_expr(job.input.where)
-        names = where_columns(job.input.where)
-        alone = bool(names) and row_by_row(expression)
-    except pl.exceptions.PolarsError as error:
-        return [], [job.problem("input.where", f"where: {first_line(error)}")]
-    if not alone:
-        message = "where does not look at one row's columns"
-        return [], [job.problem("input.where", message, EACH_ROW)]
-    return [lambda shard, schema: where_wrong(expression, names, shard, schema)], []
+        condition = row_condition(job.input.where)
+    except SqlRefusedError as error:
+        return [], [job.problem("input.where", f"where: {error.reason}", error.hint)]
+    return [lambda shard, schema: where_wrong(condition, shard, schema)], []
 
 
 def _carried_field(field: pa.Field) -> pa.Field:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from moderay.core.storage import filesystem, listed_file
+from moderay.core.errors import UserError, first_line
+from moderay.core.storage import FileState, filesystem, listed_file, plain_errors
 from moderay.corpus.formats import Footer, input_file
 
 
@@ -29,6 +31,8 @@ class Shard:
         schema: What the file is read with, where it does not say so itself.
         store: URL whose file system it lies in: what the job names, with the secrets in it.
         path: In that file system, as it was listed; empty where `url` says it all.
+        ctime_ns: As `FileState` has it, when it was listed: no part of its identity, since a file
+            that was only moved need not be judged again.
     """
 
     url: str
@@ -42,6 +46,7 @@ class Shard:
     schema: pa.Schema | None = None
     store: str = field(default="", repr=False)
     path: str = field(default="", repr=False)
+    ctime_ns: int | None = None
 
     def located(self, options: Mapping[str, Any]) -> tuple[Any, str]:
         """Its file system, and its path there, which is not taken for a URL again.
@@ -67,6 +72,28 @@ class Shard:
     def identity(self) -> tuple[str, int, str]:
         """What a key hashes: another file of the same name is another shard."""
         return self.name, self.size, self.version
+
+    @property
+    def state(self) -> FileState:
+        """What it was when it was listed."""
+        return FileState(self.size, self.version, self.ctime_ns)
+
+
+@contextmanager
+def shard_errors(shard: Shard) -> Iterator[None]:
+    """A shard is read in here, in the process of a command that cannot leave it out.
+
+    Raises:
+        UserError: It does not hold what was counted, or the storage refuses it.
+        TryAgainError: The storage does not answer, or the file changed as it was read.
+    """
+    with plain_errors(shard.url):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path"
+            ) from error
 
 
 # By a shard's identity.

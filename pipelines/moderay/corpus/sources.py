@@ -200,6 +200,7 @@ def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any]) -> Shar
         partitions=_partitions(name),
         store=named.url,
         path=path,
+        ctime_ns=info.get("ctime_ns"),
     )
 
 

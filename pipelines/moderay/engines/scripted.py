@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from moderay.config import bounded_yaml
 from moderay.core.hashing import digest
 from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
@@ -141,7 +141,7 @@ class ScriptedSpec:
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:
         """The script in a YAML file."""
         return cls(
-            Script.model_validate(yaml.safe_load(Path(file).read_text(encoding="utf-8"))),
+            Script.model_validate(bounded_yaml.load(Path(file).read_text(encoding="utf-8"))),
             max_num_seqs,
         )
 

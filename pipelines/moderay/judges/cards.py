@@ -20,7 +20,7 @@ class Features(RecordPart):
     """Bytes of the smallest n-grams."""
     largest: int = 5
     """Bytes of the largest n-grams."""
-    bits: int = 18
+    bits: int = Field(default=18, ge=1, le=30)
     """There are 2 ** bits buckets."""
     version: int = 1
     """Goes up when folding or hash change."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest
+from moderay.core.sql.row_expression import row_expression
 from moderay.core.verdicts import VERDICTS, Origin, Status, Verdict
 from moderay.corpus.where import where_columns
 from moderay.judges.literals import Literals, lowered
@@ -185,8 +185,7 @@ class _RuleRows:
         if rule.shorter_than is not None:
             rows = rows[self.lengths[rows] < rule.shorter_than]
         if rule.where is not None:
-            frame: Any = pl.from_arrow(self.table)
-            holds = frame.select(pl.sql_expr(rule.where).fill_null(False)).to_series().to_numpy()
+            holds = row_expression(rule.where).values(self.table).fill_null(False).to_numpy()
             rows = rows[holds[rows]]
         if rule.pattern is not None:
             rows = rows[self.series.gather(rows).str.contains(rule.pattern).to_numpy()]

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from moderay.config import yaml_document
+from moderay.config.bounded_yaml import shortened
 from moderay.config.policy import Policy
+from moderay.config.text_file import read_text
 from moderay.config.yaml_document import Document
-from moderay.core.errors import Problem, Problems, first_line, nearest
-from moderay.corpus.where import EACH_ROW, File, row_by_row, where_columns, where_wrong
+from moderay.core.errors import Problem, Problems, nearest
+from moderay.core.patterns import pattern_problem
+from moderay.core.sql.refusal import SqlRefusedError
+from moderay.corpus.where import File, row_condition, where_wrong
 from moderay.judges.literals import Literals
 from moderay.judges.rules import Rule, Rules
 
@@ -21,6 +23,8 @@ FILE = "rules.yaml"
 CONDITIONS = ("any_of", "pattern", "shorter_than", "where")
 # Of many literals only the first are named in a problem.
 NAMED = 3
+# Characters of a file of literals.
+LONGEST_LITERALS = 2**24
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "id": ((str,), "a text"),
@@ -33,10 +37,6 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "where": ((str,), "Polars SQL"),
 }
 _OUTCOME = "label: one of {labels}, which settles; or pass: true, an exception for the next judge"
-_LINEAR = (
-    "patterns take linear time: no look-around and no back-references; for an exception "
-    "write a rule with pass: true before this one"
-)
 
 
 def load_rules(policy: Policy, folder: str | Path) -> Rules | None:
@@ -83,11 +83,10 @@ def check_rules(rules: Rules, files: Sequence[File]) -> list[Problem]:
     for rule in rules.rules:
         if rule.where is None:
             continue
-        expression = pl.sql_expr(rule.where)
-        names = where_columns(rule.where)
+        condition = row_condition(rule.where)
         shards: dict[tuple[str, str], list[str]] = {}
         for shard, schema in files:
-            for _, message, hint in where_wrong(expression, names, shard, schema):
+            for _, message, hint in where_wrong(condition, shard, schema):
                 shards.setdefault((message, hint), []).append(shard.file)
         for (message, hint), (first, *others) in shards.items():
             more = f" (and {len(others):,} more shards)" if others else ""
@@ -216,15 +215,20 @@ class _RuleReader:
 
     def _literals_of_file(self, name: str) -> list[str]:
         """One literal a line, without the white space around it; empty lines are none."""
+        if not _lies_in(name, self.folder):
+            message = f"any_of: {shortened(name)!r} lies outside this policy folder"
+            self._wrong("any_of", message, "put the file of literals beside rules.yaml")
+            return []
         try:
-            text = (self.folder / name).read_text(encoding="utf-8-sig")
+            text = read_text(self.folder / name, LONGEST_LITERALS, "make two lists of it")
         except FileNotFoundError:
             known = [file.name for file in self.folder.glob("*.txt")]
             hint = nearest(name, known) if known else "a file with one literal a line, or a list"
             self._wrong("any_of", f"any_of: no file {name!r} in this policy folder", hint)
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            self._wrong("any_of", f"any_of: {name!r} cannot be read: {error}")
+        except Problems as error:
+            for problem in error.problems:
+                self._wrong("any_of", f"any_of: {name!r} {problem.message}", problem.hint)
             return []
         literals = [literal for line in text.split("\n") if (literal := line.strip())]
         if not literals:
@@ -233,12 +237,8 @@ class _RuleReader:
         return literals
 
     def _check_pattern(self, pattern: str) -> None:
-        try:
-            pl.Series([""]).str.contains(pattern)
-        except pl.exceptions.ComputeError as error:
-            text = str(error).partition("\n\nThis error occurred")[0].removeprefix("regex error: ")
-            what = text.rpartition("error: ")[2].strip()
-            hint = _LINEAR if "look-around" in what or "backreferences" in what else ""
+        if problem := pattern_problem(pattern):
+            what, hint = problem
             self._wrong("pattern", f"pattern: {what}", hint)
 
     def _check_where(self, where: str | None) -> None:
@@ -246,12 +246,9 @@ class _RuleReader:
         if where is None:
             return
         try:
-            alone = where_columns(where) and row_by_row(pl.sql_expr(where))
-        except pl.exceptions.PolarsError as error:
-            self._wrong("where", f"where: {first_line(error)}")
-            return
-        if not alone:
-            self._wrong("where", "where does not look at one row's columns", EACH_ROW)
+            row_condition(where)
+        except SqlRefusedError as error:
+            self._wrong("where", f"where: {error.reason}", error.hint)
 
 
 def _fits(name: str, value: object) -> bool:
@@ -262,6 +259,14 @@ def _fits(name: str, value: object) -> bool:
     if name == "shorter_than":
         return isinstance(value, int) and value >= 2
     return value is True if name == "pass" else value not in ("", [])
+
+
+def _lies_in(name: str, folder: Path) -> bool:
+    """Whether a file lies in a folder, links followed: literals are shown, and end in manifests."""
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+        return False
 
 
 def _called(values: dict[str, Any]) -> str:

@@ -287,7 +287,8 @@ def _words(features: Features) -> str:
 def _weights(file: Path, card: Card | None) -> tuple[np.ndarray | None, list[Problem]]:
     """The weights, where they are those of the card, and what is wrong with them."""
     try:
-        weights = np.load(file, allow_pickle=False)
+        # Mapped: a header may claim an array that no memory holds.
+        weights = np.load(file, allow_pickle=False, mmap_mode="r")
     except OSError as error:
         message = f"cannot be read: {error.strerror or error}"
         return None, [Problem(str(file), None, message, _FOLDER)]
@@ -301,4 +302,4 @@ def _weights(file: Path, card: Card | None) -> tuple[np.ndarray | None, list[Pro
     if card is not None and weights_digest(weights) != card.weights:
         message = f"not the weights that {CARD} was written for"
         return None, [Problem(str(file), None, message, _AGAIN)]
-    return weights, []
+    return np.array(weights), []

@@ -22,7 +22,14 @@ import ray
 from moderay.core import ray_loss
 from moderay.core.errors import UserError, first_line
 from moderay.core.ray_runtime import end_with_raylet
-from moderay.core.storage import RemoteFile, canonical_url, filesystem, is_glob, plain_errors
+from moderay.core.storage import (
+    ChangedError,
+    RemoteFile,
+    canonical_url,
+    filesystem,
+    is_glob,
+    plain_errors,
+)
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs
 from moderay.judges.glance import Band
 from moderay.labels.index import (
@@ -175,7 +182,7 @@ class ReadAlong:
         for file in sorted(files, key=lambda file: -file.output):
             try:
                 self._add(outputs[file.output], file, policies)
-            except (pa.ArrowException, FileNotFoundError, ReplacedError) as error:
+            except (pa.ArrowException, FileNotFoundError, ReplacedError, ChangedError) as error:
                 given_up(file.shard, error)
 
     def _add(self, layout: Layout, file: LabelFile, policies: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import (
-    RemoteFile,
+    ChangedError,
     get,
     machine_fault,
     on_disk,
@@ -29,7 +29,16 @@ from moderay.core.storage import (
     stamp,
 )
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
-from moderay.corpus.formats import BATCH_ROWS, format_of
+from moderay.corpus.content import content_hashes, template_columns
+from moderay.corpus.formats import (
+    BATCH_ROWS,
+    UNREADABLE,
+    BoundedFile,
+    bounded_batches,
+    format_of,
+    joined,
+    kind_column,
+)
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
@@ -44,6 +53,10 @@ from moderay.labels.unit_file import BrokenUnitError, parse_unit
 
 class ShardFailedError(ModerayError):
     """This shard cannot be published; the others can."""
+
+
+class OtherContentsError(ShardFailedError):
+    """The input does not hold what was judged, although it looks unchanged."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,8 @@ class Publication:
         reasoning: whose reasoning is kept: all, flagged or none.
         run: that publishes it, and whose lease must be held.
         storage: options of the input's storage.
+        content: the job's `input.content`; where its columns are carried, each row's is held
+            against what was judged.
     """
 
     layout: Layout
@@ -75,6 +90,7 @@ class Publication:
     reasoning: str
     run: int
     storage: Mapping[str, Any]
+    content: str = ""
 
     @property
     def label_schema(self) -> pa.Schema:
@@ -109,7 +125,12 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]
         )
     assert_unchanged(work)
     decided = (_decided(work, _read_unit(work, rows)) for rows in units)
-    return _write(work, _beside_input(work, decided), units, old)
+    try:
+        return _write(work, _beside_input(work, decided), units, old)
+    except OtherContentsError as error:
+        assert_held(work.layout, work.run)
+        drop(work, units, ())
+        raise ShardFailedError(f"{error}: run the same command again") from error
 
 
 def republish(work: Publication, old: Sequence[MarkerName]) -> ShardMarker:
@@ -118,13 +139,15 @@ def republish(work: Publication, old: Sequence[MarkerName]) -> ShardMarker:
     Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
     """
     layout = work.layout
-    with pq.ParquetFile(
-        RemoteFile(layout.fs, layout.label(work.shard.name)), pre_buffer=True
-    ) as file:
+    with BoundedFile(layout.fs, layout.label(work.shard.name)) as file:
         if file.schema_arrow.equals(work.schema):
             return _write(work, _redecided(work, file, work.schema), (), old)
         assert_unchanged(work)
-        return _write(work, _beside_input(work, _redecided(work, file, work.label_schema)), (), old)
+        try:
+            decided = _redecided(work, file, work.label_schema)
+            return _write(work, _beside_input(work, decided), (), old)
+        except OtherContentsError as error:
+            raise ShardFailedError(f"{error}: touch it, and it is judged again") from error
 
 
 def assert_unchanged(work: Publication) -> None:
@@ -247,10 +270,31 @@ def _beside_input(work: Publication, labels: Iterator[pa.Table]) -> Iterator[pa.
         count = int(np.searchsorted(positions, end))
         if count:
             wanted = rows_at(carried, positions[:count] - start) if len(work.columns) else carried
-            yield pa.Table.from_arrays(
-                [*wanted.columns, *held.slice(0, count).columns], schema=work.schema
-            )
+            beside = held.slice(0, count)
+            _assert_judged(work, wanted, beside)
+            own = wanted.select(work.columns.names)
+            yield pa.Table.from_arrays([*own.columns, *beside.columns], schema=work.schema)
         held = held.slice(count)
+    if len(held) or any(map(len, labels)):
+        raise ShardFailedError(
+            f"{work.shard.file}: there are labels of rows behind its {work.shard.rows:,} rows"
+        )
+
+
+def _assert_judged(work: Publication, carried: pa.Table, labels: pa.Table) -> None:
+    """Assert that rows of the input hold what was judged, where their content is carried.
+
+    Raises:
+        OtherContentsError: they do not.
+    """
+    names = set(template_columns(work.content))
+    # A column of the file's own by the name of one of these would stand in its place.
+    beside = {UNREADABLE, *map(kind_column, names)}
+    own = set(work.columns.names)
+    if work.content and names <= own and not beside & own:
+        hashes = pa.chunked_array([content_hashes(carried, work.content)], pa.string())
+        if not hashes.equals(labels.column(CONTENT_HASH.name)):
+            raise OtherContentsError(f"{work.shard.file} holds other contents than were judged")
 
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
@@ -266,10 +310,10 @@ def _decided(work: Publication, unit: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
-def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.Table]:
+def _redecided(work: Publication, file: BoundedFile, schema: pa.Schema) -> Iterator[pa.Table]:
     """The columns of `schema` from a label file, with the rules' thresholds."""
-    for batch in file.iter_batches(batch_size=8192, columns=schema.names):
-        table = pa.Table.from_batches([batch]).select(schema.names)
+    for _, batch in bounded_batches(file, schema.names):
+        table = batch.select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
         decisions = {
             rule.policy: redecide(structs(table.column(rule.policy)), rule) for rule in work.rules
@@ -279,24 +323,42 @@ def _redecided(work: Publication, file: pq.ParquetFile, schema: pa.Schema) -> It
 
 
 def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
-    """(first row, end, the carried columns of these rows)."""
+    """(first row, end, the carried columns of these rows, and what stands beside them).
+
+    Raises:
+        ShardFailedError: the input cannot be read, or has not the rows that were counted.
+    """
     shard = work.shard
     if not len(work.columns):
         for start in range(0, shard.rows, BATCH_ROWS):
             yield start, min(start + BATCH_ROWS, shard.rows), pa.table({})
         return
     fs, path = shard.located(work.storage)
+    names = work.columns.names
     start = 0
     try:
-        for table in format_of(shard.url).tables(fs, path, work.columns.names, shard.schema):
-            yield start, start + len(table), table.select(work.columns.names).cast(work.columns)
+        for table in joined(
+            format_of(shard.url).tables(fs, path, names, shard.schema, listed=shard.state)
+        ):
+            carried = table.select(names).cast(work.columns)
+            for name in table.column_names:
+                if name not in names:
+                    carried = carried.append_column(name, table.column(name))
+            yield start, start + len(table), carried
             start += len(table)
+    except ChangedError as error:
+        raise ShardFailedError(f"{shard.file} {error}") from error
     except (pa.ArrowException, OSError) as error:
         if (fault := machine_fault(shard.url, error)) is not None:
             raise fault from error
         raise ShardFailedError(
             f"{shard.file}: its carried columns cannot be read: {first_line(error)}"
         ) from error
+    if start != shard.rows:
+        raise ShardFailedError(
+            f"{shard.file} has {start:,} rows, and {shard.rows:,} were counted: run the same "
+            "command again"
+        )
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:

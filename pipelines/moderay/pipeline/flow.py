@@ -417,6 +417,8 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
                 if finished := run.tracker.add(unit):
                     run.publisher.start(*finished)
                 run.publisher.collect()
+        for shard, reason in ray_loss.get(context.board.state.remote()).given_up:
+            run.tracker.give_up(shard, reason)
         run.tracker.assert_complete()
     except StoppedError as stop:
         stopped = stop
@@ -513,7 +515,7 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
-            **engines.options(sum(len(reading.span.units) for reading in readings)),
+            **engines.options(sum(reading.span.units for reading in readings)),
         )
     with closing(
         iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
@@ -530,8 +532,8 @@ def _index(run: _Run) -> Index:
     At first those of the outputs that are reused; then this run's own, as units are saved.
     """
     plan, checked = run.plan, run.checked
-    rows = plan.rows_left + sum(output.rows for output in checked.reused)
-    index = start_index(rows, [cascade.policy.id for cascade in checked.cascades])
+    contents = plan.contents_left + sum(output.rows for output in checked.reused)
+    index = start_index(contents, [cascade.policy.id for cascade in checked.cascades])
     files = [
         LabelFile(number, shard, usable)
         for number, output in enumerate(checked.reused, start=1)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
-from moderay.core.storage import get, plain_errors, shown, stamp
+from moderay.core.storage import get, plain_errors, shown, size_and_version
 from moderay.corpus.formats import label_file
 from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.scan import Scan
@@ -37,6 +37,9 @@ from moderay.labels.records import ShardMarker
 from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.labels.unit_file import whole_units
 from moderay.pipeline.check import Checked
+
+# In a byte of a file, however it is compressed.
+CONTENTS_PER_BYTE = 8
 
 Files = TypeVar("Files", bound=Sequence[str])
 
@@ -73,6 +76,11 @@ class Work:
     def missing(self) -> list[Range]:
         """Ranges that are left to judge."""
         return [] if self.redecide else gaps(self.shard.rows, self.saved)
+
+    @property
+    def rows_left(self) -> int:
+        """Rows that are left to judge."""
+        return sum(end - start for start, end in self.missing)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,12 @@ class Plan:
     @property
     def rows_left(self) -> int:
         """Rows that are left to judge."""
-        return sum(end - start for work in self.todo for start, end in work.missing)
+        return sum(work.rows_left for work in self.todo)
+
+    @property
+    def contents_left(self) -> int:
+        """Different contents that these rows can have at most: a row costs nothing to claim."""
+        return sum(min(work.rows_left, CONTENTS_PER_BYTE * work.shard.size) for work in self.todo)
 
     def of(self, slots: Container[int]) -> Plan:
         """What of it is to be done in these slots."""
@@ -270,7 +283,7 @@ class _Subtraction:
         return None
 
     def _move(self, shard: str, path: str, name: MarkerName, marker: ShardMarker) -> None:
-        now = stamp(self.layout.fs, self.layout.label(shard))
+        now = size_and_version(self.layout.fs, self.layout.label(shard))
         if now is None:
             return
         file = marker.label_file.model_copy(update={"size": now[0], "version": now[1]})

@@ -15,6 +15,7 @@ import pyarrow as pa
 from moderay.config.job import Windows
 from moderay.core.verdicts import CONTENT_HASH, Origin, structs, valid
 from moderay.corpus.content import windows
+from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.judges.cascade import Cascade
@@ -100,11 +101,12 @@ def _units(checked: Checked, plan: Plan, most: int) -> Iterator[tuple[int, pa.Ta
     for at in np.random.default_rng(0).permutation(len(todo)):
         work, span = todo[at]
         earlier = ReadAlong(plan.outputs, work.earlier, policies) if work.earlier else None
-        for (start, end), unit in read_span(span, job, checked.cascades, vocab, earlier):
-            yield end - start, unit
-            read += end - start
-            if read >= most:
-                return
+        with shard_errors(work.shard):
+            for (start, end), unit in read_span(span, job, checked.cascades, vocab, earlier):
+                yield end - start, unit
+                read += end - start
+                if read >= most:
+                    return
 
 
 def _reusable_contents(checked: Checked) -> Partition:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from moderay.config.job import Job, Model, UnitSize
 from moderay.corpus.content import texts
+from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import Vocabulary, vocabulary
 from moderay.engines.host import EngineHost
@@ -67,11 +68,12 @@ def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> pa.Table:
     missing = count
     for shard in checked.scan.shards:
         for span in spans(shard, [(0, shard.rows)], UnitSize(rows=count)):
-            for _, unit in read_span(span, job, checked.cascades, vocab):
-                units.append(unit.slice(0, missing))
-                missing -= len(units[-1])
-                if missing == 0:
-                    return pa.concat_tables(units)
+            with shard_errors(shard):
+                for _, unit in read_span(span, job, checked.cascades, vocab):
+                    units.append(unit.slice(0, missing))
+                    missing -= len(units[-1])
+                    if missing == 0:
+                        return pa.concat_tables(units)
     return pa.concat_tables(units)
 
 

@@ -148,10 +148,13 @@ def test_set_reaches_list_items_and_empty_sections(job, corpus: Path) -> None:
     assert (checked.job.cascade[0].reason.budget, checked.job.limits.request_s) == (7, 3)
 
 
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        st.none() | st.booleans() | st.integers() | TEXTS,
+        lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
         max_leaves=6,
     )
 )

@@ -22,7 +22,7 @@ from support.project import ROOT
 from moderay.config.job import UnitSize
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems, TryAgainError, UserError
-from moderay.core.storage import RemoteFile, filesystem, version
+from moderay.core.storage import FileState, filesystem, version
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.columns import read_columns
 from moderay.corpus.formats import format_of, is_input, jsonlines, label_file, suffix
@@ -113,7 +113,7 @@ def test_rows_of_any_lines_are_read_from_any_group_and_in_any_piece(
         for name in ("LOOK_BYTES", "LOOK_ROWS", "READ_BYTES", "GROUP_BYTES"):
             patch.setattr(jsonlines, name, size)
         form, location = format_of(file.name), filesystem(str(file))
-        footer = form.footer(*location, file.stat().st_size, ["text"])
+        footer = form.footer(*location, FileState(file.stat().st_size, ""), ["text"])
         [schema] = form.common([footer.schema])
         tables = [
             list(
@@ -231,10 +231,10 @@ def test_store_that_fails_is_no_unreadable_file(
 ) -> None:
     put(tmp_path, "a.jsonl.gz", [{"text": "a"}])
 
-    def lost(self: RemoteFile, size: int = -1) -> bytes:
+    def lost(*_: int) -> bytes:
         raise ConnectionResetError("lost")
 
-    monkeypatch.setattr(RemoteFile, "read", lost)
+    monkeypatch.setattr("os.pread", lost)
     with pytest.raises(TryAgainError, match=r"a\.jsonl\.gz: the storage does not answer \(lost\)"):
         check(job())
 
@@ -283,10 +283,10 @@ def test_units_of_a_large_plain_file_are_read_from_its_middle(
     actual = {}
     for span in cut:
         stream = RowStream(span, checked.job, read_columns(checked.job))
-        for unit in span.units:
-            actual |= {
-                row[POSITION]: (row["text"], row["day"]) for row in stream.upto(*unit).to_pylist()
-            }
+        for start, end in span.missing:
+            for at in range(start, end, span.step):
+                unit = stream.upto(at, min(at + span.step, end)).to_pylist()
+                actual |= {row[POSITION]: (row["text"], row["day"]) for row in unit}
     assert actual == {i: (f"{i}" * (i % 60), "2") for i in [*range(3, 260), *range(300, 500)]}
 
 

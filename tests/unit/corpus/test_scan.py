@@ -11,7 +11,7 @@ from support.outputs import plain
 
 from moderay.core import storage
 from moderay.core.errors import ModerayError, Problems, TryAgainError, UserError
-from moderay.corpus.formats import parquet
+from moderay.corpus.formats import parquet_footer
 from moderay.corpus.scan import Scan
 from moderay.corpus.sources import list_source
 from moderay.pipeline.check import check
@@ -87,7 +87,7 @@ def test_shard_holds_what_the_run_needs_of_its_footer(job, tmp_path: Path) -> No
 def test_footer_larger_than_the_first_read_is_read_whole(job, tmp_path: Path) -> None:
     wide = {f"column_{i}_{'x' * 40}": [i] for i in range(600)}
     file = put(tmp_path, "a.parquet", text=["a"], **wide)
-    assert int.from_bytes(file.read_bytes()[-8:-4], "little") > parquet.TAIL
+    assert int.from_bytes(file.read_bytes()[-8:-4], "little") > parquet_footer.TAIL
     assert len(scan(job()).columns) == 601
 
 
@@ -306,7 +306,7 @@ def test_store_that_fails_is_no_unreadable_file(
     def lost(*_: object) -> bytes:
         raise ConnectionResetError("lost")
 
-    monkeypatch.setattr(parquet, "_tail", lost)
+    monkeypatch.setattr(parquet_footer, "_tail", lost)
     with pytest.raises(TryAgainError, match=r"a\.parquet: the storage does not answer \(lost\)"):
         check(job())
 

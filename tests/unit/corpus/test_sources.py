@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay.core.errors import Problems
-from moderay.core.storage import filesystem, listing
-from moderay.corpus.formats import input_file, label_file
+from moderay.core.storage import FileState, filesystem, listing
+from moderay.corpus.formats import format_of, input_file, label_file
 from moderay.corpus.names import MOST_BYTES, storable
 from moderay.corpus.scan import Scan
 from moderay.pipeline.check import check
@@ -39,9 +39,10 @@ def texts(found: Scan) -> dict[str, str]:
     """What is read of each shard, by its label file."""
     read = {}
     for shard in found.shards:
-        fs, path = shard.located({})
-        with fs.open(path, "rb") as file:
-            read[shard.name] = pq.read_table(file).column("text")[0].as_py()
+        tables = format_of(shard.url).tables(
+            *shard.located({}), ["text"], shard.schema, listed=shard.state
+        )
+        read[shard.name] = pa.concat_tables(tables).column("text")[0].as_py()
     return read
 
 
@@ -272,3 +273,16 @@ def test_part_of_the_path_with_two_values_has_none(job: MakeJob, tmp_path: Path)
     assert scan(job()).shards[0].partitions == (("b", "3"),)
     with pytest.raises(Problems, match="no column 'a'"):
         scan(job(input={"path": "in", "content": "{a}: {text}"}))
+
+
+@pytest.mark.parametrize("source", ["in", "in/*.parquet", "in/a.parquet", "in/link.parquet"])
+def test_file_is_known_by_when_it_was_changed_last_however_it_is_named(
+    job: MakeJob, tmp_path: Path, source: str
+) -> None:
+    file = put(tmp_path / "in/a.parquet")
+    (tmp_path / "in/link.parquet").symlink_to("a.parquet")
+    if source != "in/link.parquet":
+        (tmp_path / "in/link.parquet").unlink()
+    [shard] = scan(job(), f"input.path={source}").shards
+    assert shard.ctime_ns == file.stat().st_ctime_ns
+    assert shard.state == FileState(*shard.identity[1:], file.stat().st_ctime_ns)

@@ -322,11 +322,25 @@ def test_pickled_arrays_and_foreign_weights_are_refused(screen: Screen, tmp_path
     save_screen(screen, tmp_path)
     np.save(tmp_path / "weights.npy", np.array([{}], dtype=object), allow_pickle=True)
     (line,) = refused(tmp_path, tmp_path)
-    assert line.startswith("<tmp>/weights.npy: no array of numpy's: Object arrays cannot be loaded")
+    assert line.startswith("<tmp>/weights.npy: no array of numpy's: Array can't be mem")
     np.save(tmp_path / "weights.npy", screen.weights + np.int16(1))
     assert refused(tmp_path, tmp_path) == [
         f"<tmp>/weights.npy: not the weights that card.json was written for {AGAIN}"
     ]
+
+
+def test_screen_that_claims_more_than_memory_holds_is_refused(
+    screen: Screen, tmp_path: Path
+) -> None:
+    save_screen(screen, tmp_path)
+    header = {"descr": "<i2", "fortran_order": False, "shape": (2**42,)}
+    with (tmp_path / "weights.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    (problem,) = refused(tmp_path, tmp_path)
+    assert "no array of numpy's" in problem
+    card = (tmp_path / "card.json").read_text()
+    (tmp_path / "card.json").write_text(card.replace('"bits": 18', '"bits": 9999999999'))
+    assert "features.bits" in refused(tmp_path, tmp_path)[0]
 
 
 def test_screen_of_other_features_is_refused(screen: Screen, tmp_path: Path) -> None:

@@ -57,10 +57,10 @@ shards = st.builds(
     schema=schemas,
     store=st.text(),
     path=st.text() | st.binary().map(os.fsdecode),
+    ctime_ns=st.none() | st.integers(0, 2**62),
 )
-spans = st.builds(
-    Span, shards, ranges, st.integers(0, 10**12), st.lists(ranges, max_size=3).map(tuple)
-)
+numbers = st.integers(1, 10**12)
+spans = st.builds(Span, shards, ranges, numbers, st.lists(ranges, max_size=3).map(tuple), numbers)
 errors = st.builds(ErrorMessage, st.text(), st.text(), st.integers(0, 3))
 dones = st.builds(
     UnitDone,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import decimal
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from support.project import ROOT
 
@@ -19,7 +21,9 @@ from moderay.labels.decisions import decide, flagged
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease
 from moderay.labels.records import ShardMarker, WrittenFile
-from moderay.tasks.filter.shard import FilterRule, Sifting, sift
+from moderay.labels.shard_writer import ShardFailedError
+from moderay.tasks.filter import shard as filter_shard
+from moderay.tasks.filter.shard import FilterRule, Sifting, changed, sift
 
 SPAM = load_policy(ROOT / "policies/spam")
 
@@ -79,6 +83,47 @@ def test_rows_of_any_schema_survive_unchanged(
         for p in (rng.random() for _ in range(rows))
     ]
     decisions = decide(verdict_array(verdicts, 0), SPAM.rule)
+    out = Layout(str(folder / "out"))
+    with Lease(out) as lease:
+        sift(sifting(folder, decisions, out, lease.run))
+    violates = decisions.field("violates")
+    for fate, mask in {
+        "kept": pc.invert(violates),
+        "removed": violates,
+        "held": pc.is_null(violates),
+    }.items():
+        mask = pc.fill_null(mask, False)
+        if fate == "kept" or pc.any(mask).as_py():
+            actual = pq.read_table(folder / "out" / fate / "a.parquet")
+            mine = actual if fate == "kept" else actual.drop_columns("moderay")
+            assert mine.equals(source.filter(mask)) and mine.schema.equals(
+                source.schema, check_metadata=True
+            )
+
+
+def test_file_that_changes_after_the_filter_looked_at_it_is_not_filtered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a quiet day"] * 20}), file)
+    verdicts = [Verdict(Status.OK, [1.0, 0.0, 0.0])] * 20
+    decisions = decide(verdict_array(verdicts, 0), SPAM.rule)
+    out = Layout(str(tmp_path / "out"))
+
+    def looked(*known: Any) -> str | None:
+        wrong = changed(*known)
+        pq.write_table(pa.table({"text": ["claim your prize"] * 20}), file)
+        return wrong
+
+    monkeypatch.setattr(filter_shard, "changed", looked)
+    with Lease(out) as lease, pytest.raises(ShardFailedError, match=r"a\.parquet changed while"):
+        sift(sifting(tmp_path, decisions, out, lease.run))
+    assert not (tmp_path / "out/kept").exists()
+
+
+def sifting(folder: Path, decisions: pa.StructArray, out: Layout, run: int) -> Sifting:
+    """Of a.parquet in a folder, which is labelled with these decisions beside it."""
+    rows = len(decisions)
     (folder / "labels").mkdir()
     columns = [
         pa.array(range(rows), pa.int64()),
@@ -105,35 +150,9 @@ def test_rows_of_any_schema_survive_unchanged(
         thresholds={"spam": 0.5},
         run=0,
     )
-    out = Layout(str(folder / "out"))
     rule = FilterRule(KEEP, (SPAM.rule,), None, False)
-    with Lease(out) as lease:
-        sift(
-            Sifting(
-                rule,
-                Layout(str(folder / "labels")),
-                out,
-                marker,
-                "0" * 16,
-                "1" * 16,
-                (),
-                lease.run,
-                {},
-            )
-        )
-    violates = decisions.field("violates")
-    for fate, mask in {
-        "kept": pc.invert(violates),
-        "removed": violates,
-        "held": pc.is_null(violates),
-    }.items():
-        mask = pc.fill_null(mask, False)
-        if fate == "kept" or pc.any(mask).as_py():
-            actual = pq.read_table(folder / "out" / fate / "a.parquet")
-            mine = actual if fate == "kept" else actual.drop_columns("moderay")
-            assert mine.equals(source.filter(mask)) and mine.schema.equals(
-                source.schema, check_metadata=True
-            )
+    labels = Layout(str(folder / "labels"))
+    return Sifting(rule, labels, out, marker, "0" * 16, "1" * 16, (), run, {})
 
 
 def array(kind: pa.DataType, rows: int, rng: Any) -> pa.Array:

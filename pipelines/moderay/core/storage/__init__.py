@@ -1,17 +1,15 @@
 """Storage of any kind by URL: what the rest of the package uses of it.
 
 `urls` finds the file system, `retries` is patient with it, `listing` says what there is, `files`
-reads and writes, `disks` knows what this machine may run out of, `failures` says what a failure
-means for the person who runs the job.
+reads and writes, `opened` reads by ranges, `stamps` tells a file from another of its name, `disks`
+knows what this machine may run out of, `failures` says what a failure means for the person who runs
+the job.
 """
 
 from moderay.core.storage.disks import exhausted, on_disk, scratch_folder
 from moderay.core.storage.failures import machine_fault, no_credentials, plain_errors
 from moderay.core.storage.files import (
-    HASHED,
     ListedFile,
-    RemoteFile,
-    content_version,
     create,
     details,
     file_size,
@@ -22,11 +20,13 @@ from moderay.core.storage.files import (
     put_file,
     read,
     remove,
-    stamp,
+    size_and_version,
     version,
 )
 from moderay.core.storage.listing import Listing, glob_root, list_folder, list_glob
+from moderay.core.storage.opened import ChangedError, FileState, RemoteFile
 from moderay.core.storage.retries import patiently
+from moderay.core.storage.stamps import HASHED, content_version, stamp
 from moderay.core.storage.urls import (
     canonical,
     canonical_url,
@@ -41,6 +41,8 @@ from moderay.core.storage.urls import (
 
 __all__ = [
     "HASHED",
+    "ChangedError",
+    "FileState",
     "ListedFile",
     "Listing",
     "RemoteFile",
@@ -74,6 +76,7 @@ __all__ = [
     "remove",
     "scratch_folder",
     "shown",
+    "size_and_version",
     "stamp",
     "version",
 ]

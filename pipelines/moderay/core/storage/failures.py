@@ -14,6 +14,7 @@ from moderay.core.errors import (
     first_line,
 )
 from moderay.core.storage.disks import exhausted
+from moderay.core.storage.opened import ChangedError
 from moderay.core.storage.retries import is_full, is_passing
 from moderay.core.storage.urls import shown
 
@@ -33,7 +34,7 @@ def plain_errors(url: str) -> Iterator[None]:
     Raises:
         UserError: For credentials, access, names, and limits that somebody must raise.
         NoRoomError: For a disk, a quota or a store that is full.
-        TryAgainError: For a store that does not answer.
+        TryAgainError: For a store that does not answer, and a file that changed as it was read.
     """
     url = shown(url)
     try:
@@ -52,6 +53,8 @@ def plain_errors(url: str) -> Iterator[None]:
             f"{url}: a file is where a folder must be, or a folder where a file must be "
             f"({first_line(error)}): move it away, or name another path"
         ) from None
+    except ChangedError as error:
+        raise TryAgainError(f"{url} {error}") from None
     except Exception as error:
         if (limit := machine_fault(url, error)) is not None:
             raise limit from None

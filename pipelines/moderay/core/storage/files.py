@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -42,7 +41,7 @@ def put_file(fs: Any, local: str, path: str, scratch: str) -> tuple[int, str]:
     """Copy a finished local file to `path`, where it appears as a whole; `scratch` as above.
 
     Returns:
-        The stamp of what was written, as `stamp` gives it.
+        Size and version of what was written, as a listing will have them.
 
     Raises:
         OSError: Another writer's file stands there already.
@@ -56,7 +55,7 @@ def put_file(fs: Any, local: str, path: str, scratch: str) -> tuple[int, str]:
         return _local_stamp(written)
     with _whole(fs, path, scratch, size) as target:
         patiently(fs, lambda: fs.put_file(local, target, chunksize=PART_BYTES))
-    now = stamp(fs, path)
+    now = size_and_version(fs, path)
     if now is None or now[0] != size:
         raise OSError(f"{path} was replaced or removed as it was written: another writer is there")
     return now
@@ -212,9 +211,14 @@ def details(fs: Any, path: str) -> dict[str, Any]:
 
 
 def _info(fs: Any, path: str) -> dict[str, Any]:
-    """As fsspec's `info`; that of the web takes every failure for a file that is not there."""
+    """As fsspec's `info`, with `ctime_ns` of a local file.
+
+    That of the web takes every failure for a file that is not there.
+    """
     try:
         info: dict[str, Any] = fs.info(path)
+        if is_local(fs):
+            info["ctime_ns"] = os.stat(path).st_ctime_ns
     except FileNotFoundError as error:
         cause = error.__cause__
         if cause is None or not is_web(fs):
@@ -238,18 +242,6 @@ def _web_answer(error: BaseException) -> OSError | None:
     if not isinstance(status, int):
         return None
     return _WEB_ANSWERS.get(status, OSError)(first_line(error))
-
-
-def stamp(fs: Any, path: str) -> tuple[int, str] | None:
-    """A file's size and version, as they are now; None where it is gone.
-
-    By these a file is told from another of its name.
-    """
-    try:
-        info = details(fs, path)
-    except FileNotFoundError:
-        return None
-    return file_size(info, path), version(info) or content_version(fs, path)
 
 
 def file_size(info: Mapping[str, Any], path: str) -> int:
@@ -292,72 +284,19 @@ def version(info: Mapping[str, Any]) -> str:
     return str(first.timestamp() if isinstance(first, datetime) else first).strip('"')
 
 
-# What begins the version of a file whose store says none.
-HASHED = "blake2b:"
-
-
-def content_version(fs: Any, path: str) -> str:
-    """The version of a file whose store says none: a hash of all its bytes, which are read for it.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        OSError: The store keeps failing.
-    """
-    hashed = hashlib.blake2b(digest_size=16)
-    file = RemoteFile(fs, path)
-    while data := file.read(PART_BYTES):
-        hashed.update(data)
-    return HASHED + hashed.hexdigest()
+def size_and_version(fs: Any, path: str) -> tuple[int, str] | None:
+    """A file's size and `version` as a listing has them; None where it is gone."""
+    try:
+        info = details(fs, path)
+    except FileNotFoundError:
+        return None
+    return file_size(info, path), version(info)
 
 
 def remove(fs: Any, path: str) -> None:
     """Remove a file, if it is there."""
     with suppress(FileNotFoundError):
         patiently(fs, lambda: fs.rm_file(path))
-
-
-class RemoteFile(io.RawIOBase):
-    """A file of any store, read by ranges as they are asked for; nothing is read ahead.
-
-    Each range is fetched with `get`, and so patiently.
-    """
-
-    def __init__(self, fs: Any, path: str) -> None:
-        """Look up the file's size. Raises FileNotFoundError."""
-        self._fs = fs
-        self._path = path
-        self._at = 0
-        self._size = file_size(details(fs, path), path)
-
-    def readable(self) -> bool:
-        """True: it is there to be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """True: a range may begin anywhere."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins, in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set where the next read begins, without a request."""
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as the file goes; how many bytes came."""
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes in one request; without a size, all that are left."""
-        end = self._size if size < 0 else min(self._at + size, self._size)
-        data = get(self._fs, self._path, self._at, end) if end > self._at else b""
-        self._at += len(data)
-        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ class Listing:
     """Files of a store.
 
     Attributes:
-        files: Their details by path: `size` where the store knows it, and on this machine `real`,
-            the path without links.
+        files: Their details by path: `size` where the store knows it, and on this machine
+            `ctime_ns` and `real`, the path without links.
         others: Paths of what is neither file nor folder, of links back to a folder above, and,
             with a slash at the end, of folders that are not looked into.
         lost: By path of what may hold files and cannot be looked into: why.
@@ -185,6 +185,7 @@ def _details(entry: os.DirEntry[str], path: str, folder: str) -> dict[str, Any]:
         "type": "file",
         "size": status.st_size,
         "mtime": status.st_mtime,
+        "ctime_ns": status.st_ctime_ns,
         "real": _real(entry, folder),
     }
 

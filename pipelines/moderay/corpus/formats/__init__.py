@@ -18,17 +18,21 @@ from moderay.corpus.formats.base import (
     Part,
     UnreadableError,
     Verbatim,
+    bytes_of,
+    joined,
     kind_column,
 )
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
-from moderay.corpus.formats.parquet import Parquet, bounded_batches
+from moderay.corpus.formats.parquet import Parquet
+from moderay.corpus.formats.parquet_file import BoundedFile, bounded_batches
 from moderay.corpus.names import storable
 
 __all__ = [
     "BATCH_ROWS",
     "FORMATS",
     "UNREADABLE",
+    "BoundedFile",
     "Footer",
     "Format",
     "NoType",
@@ -36,10 +40,12 @@ __all__ = [
     "UnreadableError",
     "Verbatim",
     "bounded_batches",
+    "bytes_of",
     "common",
     "format_of",
     "input_file",
     "is_input",
+    "joined",
     "kind_column",
     "label_file",
     "suffix",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from moderay.core.storage import FileState
 from moderay.corpus.ranges import Range
 
 # Of the input, held at once; the rows of a row group at most.
@@ -97,13 +99,13 @@ class Format(Protocol):
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
         """The schemas to read files of this kind with, from those that each has by itself."""
 
-    def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+    def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """What a file holds.
 
         Args:
             fs: Its file system.
             path: Its path there.
-            size: Its size in bytes.
+            listed: What it was when it was listed.
             content: Columns whose bytes are counted.
 
         Raises:
@@ -126,8 +128,9 @@ class Format(Protocol):
         *,
         rows: int | None = None,
         groups: Range | None = None,
+        listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
-        """A file's rows in order, in bounded pieces.
+        """A file's rows in order, in pieces that are bounded as they are in memory (`joined`).
 
         `UNREADABLE` and `kind_column` stand beside the columns, where the file needs them: in all
         its pieces or in none.
@@ -139,7 +142,53 @@ class Format(Protocol):
             schema: From `explicit_schema`.
             rows: Rows of a piece at most; by default as many as the format thinks fit.
             groups: Some neighbouring row groups; by default all.
+            listed: What it was when it was listed; another file raises `ChangedError`.
         """
 
-    def verbatim(self, fs: Any, path: str) -> AbstractContextManager[Verbatim]:
-        """A file opened to copy its rows as they are."""
+    def verbatim(
+        self, fs: Any, path: str, listed: FileState | None = None
+    ) -> AbstractContextManager[Verbatim]:
+        """A file opened to copy its rows as they are; `listed` as above."""
+
+
+def joined(
+    pieces: Iterable[pa.Table], rows: int = BATCH_ROWS, size: int = BATCH_BYTES
+) -> Iterator[pa.Table]:
+    """Neighbouring pieces as one, as long as these are not more than so many rows or bytes."""
+    held: list[pa.Table] = []
+    held_rows = 0
+    held_bytes = 0
+    for piece in pieces:
+        piece_bytes = bytes_of(piece)
+        if held and (held_rows + len(piece) > rows or held_bytes + piece_bytes > size):
+            yield pa.concat_tables(held)
+            held = []
+            held_rows = 0
+            held_bytes = 0
+        held.append(piece)
+        held_rows += len(piece)
+        held_bytes += piece_bytes
+    if held:
+        yield pa.concat_tables(held)
+
+
+def bytes_of(rows: pa.Table) -> int:
+    """Bytes in memory, with each text of a dictionary as often as it is used.
+
+    Sooner or later it is written out.
+    """
+    return int(rows.nbytes) + sum(
+        _written_out(chunk)
+        for column in rows.columns
+        if pa.types.is_dictionary(column.type)
+        for chunk in column.chunks
+    )
+
+
+def _written_out(values: pa.DictionaryArray) -> int:
+    """Bytes of the texts that a dictionary's indices stand for; of other values nothing."""
+    try:
+        lengths = pc.binary_length(values.dictionary)
+    except pa.ArrowNotImplementedError:
+        return 0
+    return pc.sum(lengths.take(values.indices)).as_py() or 0

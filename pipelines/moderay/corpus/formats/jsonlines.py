@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from moderay.core.errors import first_line
-from moderay.core.storage import RemoteFile
+from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import Footer, UnreadableError
 from moderay.corpus.formats.json_objects import LOOK_ROWS, faults, few_rows
 from moderay.corpus.formats.json_rows import read_rows, readable, selected, with_faults
@@ -75,8 +75,9 @@ class JsonLines:
         """All of it."""
         return schema
 
-    def footer(self, fs: Any, path: str, size: int, content: Sequence[str]) -> Footer:
+    def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, by a reading of the whole file."""
+        size = listed.size
         if self.codec and not size:
             raise UnreadableError("empty: truncated")
         schema = pa.schema([])
@@ -84,7 +85,7 @@ class JsonLines:
         faulty = 0
         counts = np.zeros(1 if self.codec else max(1, -(-size // GROUP_BYTES)), np.int64)
         nothing_read = "holds no rows"
-        for piece in few_rows(self._lines(fs, path, LOOK_BYTES), LOOK_ROWS):
+        for piece in few_rows(self._lines(fs, path, LOOK_BYTES, listed=listed), LOOK_ROWS):
             seen = look(piece)
             if seen.faults and not counts.any():
                 nothing_read = _why_nothing(piece, seen.faults)
@@ -113,41 +114,49 @@ class JsonLines:
         *,
         rows: int | None = None,
         groups: Range | None = None,
+        listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
         assert schema is not None, "a file without a footer has its schema from a scan"
         columns = selected(schema, names)
         most = max(1, READ_VALUES // max(1, len(columns)))
-        for piece in few_rows(self._lines(fs, path, READ_BYTES, groups), most):
+        for piece in few_rows(self._lines(fs, path, READ_BYTES, groups, listed), most):
             table = read_rows(piece, columns)
             step = rows or len(piece)
             yield from (table.slice(start, step) for start in range(0, len(table), step))
 
     @contextmanager
-    def verbatim(self, fs: Any, path: str) -> Iterator[_LineRows]:
+    def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[_LineRows]:
         """As `Format.verbatim`."""
-        yield _LineRows(self, fs, path)
+        yield _LineRows(self, fs, path, listed)
 
-    def _lines(self, fs: Any, path: str, size: int, groups: Range | None = None) -> Iterator[Lines]:
+    def _lines(  # a file, what of it, and how much at once
+        self,
+        fs: Any,
+        path: str,
+        size: int,
+        groups: Range | None = None,
+        listed: FileState | None = None,
+    ) -> Iterator[Lines]:
         """Lines that hold a row, of these row groups or of all."""
         low = 0
         high = None
         if groups is not None and not self.codec:
             low = groups[0] * GROUP_BYTES
             high = groups[1] * GROUP_BYTES
-        source = _WatchedFile(fs, path)
-        # From the byte before: a line that begins exactly here follows a newline.
-        source.seek(max(0, low - 1))
-        stream: Any = io.BufferedReader(source, FETCH_BYTES)
-        skipped = len(stream.readline()) - 1 if low else 0
-        try:
-            if self.codec:
-                stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-            yield from _before(read_lines(stream, size, low + skipped), high)
-        except OSError as error:
-            if source.failed:
-                raise
-            raise UnreadableError(first_line(error)) from error
+        with RemoteFile(fs, path, listed) as source:
+            # From the byte before: a line that begins exactly here follows a newline.
+            source.seek(max(0, low - 1))
+            stream: Any = io.BufferedReader(source, FETCH_BYTES)
+            skipped = len(stream.readline()) - 1 if low else 0
+            try:
+                if self.codec:
+                    stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
+                yield from _before(read_lines(stream, size, low + skipped), high)
+            except OSError as error:
+                if source.failed:
+                    raise
+                raise UnreadableError(first_line(error)) from error
 
 
 def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
@@ -183,31 +192,18 @@ def _why_nothing(piece: Lines, found: Mapping[int, str]) -> str:
     return f"not one of its lines is a JSON object; line {number} {found[row]}"
 
 
-class _WatchedFile(RemoteFile):
-    """Remembers that the storage failed: a codec raises OSError as well, for what a file holds."""
-
-    failed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """As `RemoteFile.read`."""
-        try:
-            return super().read(size)
-        except OSError:
-            self.failed = True
-            raise
-
-
 class _LineRows:
     """`base.Verbatim`: a row is its line, byte for byte, in a column of its own."""
 
-    def __init__(self, format_: JsonLines, fs: Any, path: str) -> None:
+    def __init__(self, format_: JsonLines, fs: Any, path: str, listed: FileState | None) -> None:
         self._format = format_
         self._fs = fs
         self._path = path
+        self._listed = listed
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
         start = 0
-        for piece in self._format._lines(self._fs, self._path, READ_BYTES):
+        for piece in self._format._lines(self._fs, self._path, READ_BYTES, listed=self._listed):
             whole = [
                 piece.data[first : end + 1]
                 for first, end in zip(piece.starts, piece.ends, strict=True)

@@ -38,19 +38,21 @@ class BoardState:
         at_work: Units in judging, the longest first.
         ahead: Bytes that are read and not yet judged.
         most_ahead: Bytes that were so at most.
+        given_up: Shards that are not read any more, and why.
     """
 
     actors: int = 0
     at_work: tuple[AtWork, ...] = ()
     ahead: int = 0
     most_ahead: int = 0
+    given_up: tuple[tuple[str, str], ...] = ()
 
 
 class Board:
     """Actor beside the driver: readers and judges say here what they take up and lay down.
 
-    The driver looks. It serves people, counters and brakes alone: a message lost with a node costs
-    a figure, never a row.
+    The driver looks. A message lost with a node costs a figure, never a row: a shard that is given
+    up is given up again.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class Board:
         self._bytes = 0
         self._most = 0
         self._stopping = False
+        self._given_up: dict[str, str] = {}
 
     def read(self, unit: Unit, size: int) -> None:
         """A unit of so many bytes is read, and is to be judged."""
@@ -83,6 +86,10 @@ class Board:
         self._bytes -= self._ahead.pop(unit, 0)
         self._work.pop(unit, None)
 
+    def give_up(self, shard: str, reason: str) -> None:
+        """A shard is not read any more."""
+        self._given_up.setdefault(shard, reason)
+
     def stop(self) -> None:
         """No unit is begun from now on."""
         self._stopping = True
@@ -94,7 +101,8 @@ class Board:
             (AtWork(unit, actor, now - since) for unit, (actor, since) in self._work.items()),
             key=lambda at_work: -at_work.seconds,
         )
-        return BoardState(self._actors, tuple(work), self._bytes, self._most)
+        given_up = tuple(self._given_up.items())
+        return BoardState(self._actors, tuple(work), self._bytes, self._most, given_up)
 
 
 def start_board() -> Any:

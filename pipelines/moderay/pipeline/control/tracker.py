@@ -20,10 +20,7 @@ class Tracker:
     def __init__(self, todo: Sequence[Work]) -> None:
         """Of the shards that are to be judged; none of their rows has come back."""
         self._work = {work.shard.name: work for work in todo if work.missing}
-        self._left = {
-            name: sum(end - start for start, end in work.missing)
-            for name, work in self._work.items()
-        }
+        self._left = {name: work.rows_left for name, work in self._work.items()}
         self._done: dict[str, list[Range]] = {
             name: list(work.saved) for name, work in self._work.items()
         }
@@ -44,6 +41,13 @@ class Tracker:
         if self._left[unit.shard] or unit.shard in self.failed:
             return None
         return self._work[unit.shard], tiling(self._done.pop(unit.shard))
+
+    def give_up(self, shard: str, reason: str) -> None:
+        """A shard's rows that have not come back never will."""
+        if self._left[shard]:
+            self.failed.setdefault(shard, reason)
+            self.outstanding -= self._left[shard]
+            self._left[shard] = 0
 
     def first_missing(self) -> tuple[str, Range] | None:
         """A shard that is waited for, and its first rows that have not come back."""

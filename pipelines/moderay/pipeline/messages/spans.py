@@ -18,19 +18,33 @@ from moderay.pipeline.messages.ranges import RANGE, range_of, range_row
 
 @dataclass(frozen=True)
 class Span:
-    """Units that one task reads.
+    """Rows that one task reads.
+
+    They are cut into units as they are read: a footer that claims any number of rows costs nothing.
 
     Attributes:
         shard: The shard they are of.
         groups: Its row groups that they lie in, neighbours: the first, and one past the last.
         first_row: The shard's row with which the first of these groups begins.
-        units: Their rows, in order.
+        missing: Which rows, in order.
+        step: Rows of a unit, at most.
     """
 
     shard: Shard
     groups: Range
     first_row: int
-    units: tuple[Range, ...]
+    missing: tuple[Range, ...]
+    step: int
+
+    @property
+    def end_row(self) -> int:
+        """The shard's row before which the last of its groups ends."""
+        return self.first_row + sum(self.shard.row_groups[slice(*self.groups)])
+
+    @property
+    def units(self) -> int:
+        """How many units these rows are, if their contents are as long as the footer says."""
+        return sum(-(-(end - start) // self.step) for start, end in self.missing)
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ _SHARD = pa.struct(
         ("store", pa.string()),
         # Bytes: a local path may be no text.
         ("path", pa.binary()),
+        ("ctime_ns", pa.int64()),
     ]
 )
 _AS_BYTES = ("utf-8", "surrogateescape")
@@ -87,7 +102,8 @@ SPAN = pa.schema(
         ("shard", _SHARD),
         ("groups", RANGE),
         ("first_row", pa.int64()),
-        ("units", pa.list_(RANGE)),
+        ("missing", pa.list_(RANGE)),
+        ("step", pa.int64()),
         ("key", pa.string()),
         ("run", pa.int64()),
         ("earlier", pa.list_(_LABEL_FILE)),
@@ -109,7 +125,8 @@ def _span_row(reading: Reading) -> dict[str, object]:
         "shard": fields | {"schema": schema, "path": shard.path.encode(*_AS_BYTES)},
         "groups": range_row(span.groups),
         "first_row": span.first_row,
-        "units": [range_row(rows) for rows in span.units],
+        "missing": [range_row(rows) for rows in span.missing],
+        "step": span.step,
         "key": reading.key,
         "run": reading.run,
         "earlier": [
@@ -128,9 +145,10 @@ def readings(table: pa.Table) -> Iterator[Reading]:
         shard["path"] = shard["path"].decode(*_AS_BYTES)
         shard["row_groups"] = tuple(shard["row_groups"])
         shard["partitions"] = tuple(map(tuple, shard["partitions"]))
-        units = tuple(range_of(rows) for rows in row["units"])
+        missing = tuple(range_of(rows) for rows in row["missing"])
+        groups = range_of(row["groups"])
         yield Reading(
-            Span(Shard(**shard), range_of(row["groups"]), row["first_row"], units),
+            Span(Shard(**shard), groups, row["first_row"], missing, row["step"]),
             row["key"],
             row["run"],
             tuple(

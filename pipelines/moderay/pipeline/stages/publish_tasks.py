@@ -70,6 +70,7 @@ class Publisher:
             job.output.reasoning,
             self._run,
             job.storage,
+            job.input.content,
         )
 
     def collect(self, wait: bool = False) -> None:
@@ -84,14 +85,10 @@ class Publisher:
             try:
                 marker: ShardMarker = ray.get(task)
             except ray.exceptions.RayError as error:
-                raised = cause(error)
-                if isinstance(raised, RayLostError) or not isinstance(
-                    raised, (ShardFailedError, TryAgainError)
-                ):
-                    raise raised from error
-                self._failed[shard] = first_line(raised)
+                reason = first_line(_of_the_shard(error))
+                self._failed[shard] = reason
                 metrics.shard("failed")
-                event("shard failed", logging.WARNING, shard=shard, reason=first_line(raised))
+                event("shard failed", logging.WARNING, shard=shard, reason=reason)
                 continue
             self.add(marker)
 
@@ -128,6 +125,25 @@ class Publisher:
         while self._pending:
             self.collect(wait=True)
         return self._failed
+
+
+def _of_the_shard(error: ray.exceptions.RayError) -> Exception:
+    """What a task ended with, where the other shards can be published.
+
+    Raises:
+        RayLostError: Ray, or something that only it can give back, is gone.
+        Exception: Anything else that is not of one shard alone.
+    """
+    if isinstance(error, ray_loss.DIED):
+        ray_loss.assert_there()
+        died: Exception = error
+        return died
+    raised = cause(error)
+    if isinstance(raised, RayLostError) or not isinstance(
+        raised, (ShardFailedError, TryAgainError)
+    ):
+        raise raised from error
+    return raised
 
 
 def _task(work: Callable[..., ShardMarker], job: str) -> Any:

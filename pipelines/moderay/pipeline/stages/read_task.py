@@ -7,7 +7,7 @@ neighbours of them are saved here as one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import ray
@@ -15,7 +15,7 @@ import ray
 from moderay.core import events
 from moderay.core.errors import ModerayError, TryAgainError, first_line
 from moderay.core.events import event
-from moderay.core.ray_runtime import end_with_raylet, whereabouts
+from moderay.core.ray_runtime import earlier_attempts, end_with_raylet, whereabouts
 from moderay.core.storage import machine_fault, no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
@@ -30,6 +30,9 @@ from moderay.pipeline.stages.spans import read_span
 # Rows that are saved as one where no engine is asked: a file for each 512 would take longer than
 # they do.
 JOINED_ROWS = 16_384
+# Deaths of the worker that reads a span, after which its shard is given up: Ray would try for ever.
+# A node that goes away takes a span along once or twice.
+MOST_DEATHS = 3
 
 
 def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iterator[pa.Table]:
@@ -48,17 +51,21 @@ def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iter
     policies = [cascade.policy.id for cascade in context.cascades]
     for reading in readings(ray.get(spans).take(batch.column("span"))):
         events.in_worker(context.job.name, context.run, shard=reading.span.shard.name)
-        left = list(reading.span.units)
+        if (deaths := earlier_attempts()) >= MOST_DEATHS:
+            _give_up(reading, context, deaths)
+            continue
+        left = list(reading.span.missing)
         try:
             for unit in _units(reading, context):
                 yield unit_table(unit, policies)
-                left = [rows for rows in left if rows[0] >= unit.rows[1]]
+                left = _behind(left, unit.rows[1])
         except (pa.ArrowException, OSError) as error:
             if (fault := machine_fault(reading.span.shard.url, error)) is not None:
-                fatal = UnitDone(reading.span.shard.name, left[0], fatal=fault.message)
-                yield unit_table(_ended(reading, fatal), policies)
+                for rows in left[:1]:
+                    fatal = UnitDone(reading.span.shard.name, rows, fatal=fault.message)
+                    yield unit_table(_ended(reading, fatal), policies)
                 return
-            event("shard unreadable", logging.WARNING, unit=left[0], reason=first_line(error))
+            event("shard unreadable", logging.WARNING, unit=left[:1], reason=first_line(error))
             for rows in left:
                 failed = UnitDone(reading.span.shard.name, rows, error=first_line(error))
                 yield unit_table(_ended(reading, failed), policies)
@@ -67,6 +74,21 @@ def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iter
                 raise
             fatal = UnitDone(reading.span.shard.name, left[0], fatal=refused.message)
             yield unit_table(_ended(reading, fatal), policies)
+
+
+def _give_up(reading: Reading, run: RunContext, deaths: int) -> None:
+    """Have the driver wait for a shard no longer.
+
+    What an earlier attempt handed on counts, so that this one cannot say it as the end of units.
+    """
+    reason = f"the process that reads it died {deaths} times"
+    event("shard unreadable", logging.WARNING, reason=reason)
+    ray.get(run.board.give_up.remote(reading.span.shard.name, reason))
+
+
+def _behind(ranges: Sequence[Range], row: int) -> list[Range]:
+    """What of them lies behind the rows before this one."""
+    return [(max(start, row), end) for start, end in ranges if end > row]
 
 
 def _units(reading: Reading, run: RunContext) -> Iterator[UnitRead]:

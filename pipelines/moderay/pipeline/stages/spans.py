@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
+from moderay.core.sql.row_expression import row_expression
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
-from moderay.corpus.formats import UNREADABLE, format_of
+from moderay.corpus.formats import UNREADABLE, UnreadableError, bytes_of, format_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import without_views
@@ -23,13 +22,16 @@ from moderay.labels.reuse import ReadAlong
 from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.stages.prepare import POSITION, prepared
 
+# Rows decoded at once: few, since a file may say of them what it likes
+# (`parquet_file.PIECE_BYTES`), and enough to cost nothing.
+PIECE_ROWS = 1024
 # Content read by one task, in bytes as stored in memory: whole row groups, since a part of one
 # costs all of it.
 SPAN_BYTES = 256 * 2**20
 
 
 def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
-    """Cut the missing ranges into units, and group them by the row groups they lie in."""
+    """Group the missing ranges by the row groups they lie in."""
     step = _rows_per_unit(shard, size)
     cut_spans: list[Span] = []
     first = start = 0
@@ -38,8 +40,8 @@ def spans(shard: Shard, missing: Sequence[Range], size: UnitSize) -> list[Span]:
         rows += group
         enough = shard.content_bytes * rows >= SPAN_BYTES * max(shard.rows, 1)
         if enough or index == len(shard.row_groups) - 1:
-            cut = _cut(missing, start, start + rows, step)
-            cut_spans += [Span(shard, (first, index + 1), start, cut)] if cut else []
+            within = _within(missing, start, start + rows)
+            cut_spans += [Span(shard, (first, index + 1), start, within, step)] if within else []
             first = index + 1
             start += rows
             rows = 0
@@ -60,9 +62,14 @@ def read_span(
     """
     rule_columns = [name for cascade in cascades for name in cascade.columns]
     rows = RowStream(span, job, read_columns(job, rule_columns))
-    for start, end in span.units:
-        table, selected = _selected(rows.upto(start, end), span.shard, job)
-        yield (start, end), prepared(table, selected, job, cascades, vocab, earlier)
+    for start, end in span.missing:
+        at = start
+        while at < end:
+            unit = rows.upto(at, min(at + span.step, end))
+            read = (at, at + len(unit))
+            at += len(unit)
+            table, selected = _selected(unit, span.shard, job)
+            yield read, prepared(table, selected, job, cascades, vocab, earlier)
 
 
 class RowStream:
@@ -72,30 +79,63 @@ class RowStream:
         """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
         fs, path = shard.located(job.storage)
-        average = max(1, shard.content_bytes // max(1, shard.rows))
-        step = max(1, min(8192, 16 * 2**20 // average))
         self._tables = format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, rows=step, groups=span.groups
+            fs,
+            path,
+            wanted,
+            shard.schema,
+            rows=PIECE_ROWS,
+            groups=span.groups,
+            listed=shard.state,
         )
         self._held: list[pa.Table] = []
         self._at = span.first_row  # the row of the stream that `_held` begins with
         self._partitions = [(key, value) for key, value in shard.partitions if key in wanted]
-        self._shard = shard
+        self._span = span
+        self._most = job.unit.bytes
 
     def upto(self, start: int, end: int) -> pa.Table:
-        """Rows start..end, with their positions as a column named like `ROW`."""
-        have = self._at + sum(table.num_rows for table in self._held)
-        while have < end:
-            self._held.append(next(self._tables))
-            have += self._held[-1].num_rows
-            while self._held and self._at + self._held[0].num_rows <= start:
-                self._at += self._held.pop(0).num_rows
-        table = pa.concat_tables(self._held)
-        part = table.slice(start - self._at, end - start)
-        self._held, self._at = [table.slice(end - self._at)], end
+        """Rows from `start`, with their positions as a column named like `ROW`.
+
+        They go as far as `end`, or as far as `unit.bytes` go, and are one at least.
+
+        Raises:
+            UnreadableError: The file has more or fewer rows than were counted.
+        """
+        table = self._filled(start, end)
+        have = min(end, self._at + len(table))
+        part = table.slice(start - self._at, have - start)
+        self._held, self._at = [table.slice(have - self._at)], have
+        if have == self._span.end_row:
+            self._assert_no_more()
         for key, value in self._partitions:
             part = part.append_column(key, pa.array([value] * len(part)))
-        return part.append_column(POSITION, pa.array(range(start, end), pa.int64()))
+        return part.append_column(POSITION, pa.array(range(start, have), pa.int64()))
+
+    def _filled(self, start: int, end: int) -> pa.Table:
+        """What is held, with as much behind it as rows start..end take."""
+        have = self._at + sum(map(len, self._held))
+        size = sum(map(bytes_of, self._held))
+        while have < end and (have <= start or size < self._most):
+            piece = next(self._tables, None)
+            if piece is None:
+                raise UnreadableError(
+                    f"ends after {have:,} rows, and {self._span.shard.rows:,} were counted"
+                )
+            self._held.append(piece)
+            have += len(piece)
+            size += bytes_of(piece)
+            while self._held and self._at + len(self._held[0]) <= start:
+                gone = self._held.pop(0)
+                self._at += len(gone)
+                size -= bytes_of(gone)
+        return pa.concat_tables(self._held)
+
+    def _assert_no_more(self) -> None:
+        if any(map(len, self._held)) or next(self._tables, None) is not None:
+            raise UnreadableError(
+                f"has more than the {self._span.end_row:,} rows that were counted"
+            )
 
 
 def _rows_per_unit(shard: Shard, size: UnitSize) -> int:
@@ -103,12 +143,10 @@ def _rows_per_unit(shard: Shard, size: UnitSize) -> int:
     return max(1, min(size.rows, size.bytes // average))
 
 
-def _cut(missing: Sequence[Range], low: int, high: int, step: int) -> tuple[Range, ...]:
-    """Units of at most `step` rows for what of `missing` lies in low..high."""
-    within = [(max(start, low), min(end, high)) for start, end in missing]
-    return tuple(
-        (row, min(row + step, end)) for start, end in within for row in range(start, end, step)
-    )
+def _within(ranges: Sequence[Range], low: int, high: int) -> tuple[Range, ...]:
+    """What of them lies in low..high."""
+    within = [(max(start, low), min(end, high)) for start, end in ranges]
+    return tuple((start, end) for start, end in within if start < end)
 
 
 def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
@@ -118,8 +156,7 @@ def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[C
     """
     table = without_views(table)
     if job.input.where:
-        frame: Any = pl.from_arrow(table)
-        chosen = frame.select(pl.sql_expr(job.input.where).fill_null(False)).to_series().to_arrow()
+        chosen = row_expression(job.input.where).values(table).fill_null(False).to_arrow()
         if UNREADABLE in table.column_names:
             chosen = pc.or_(chosen, pc.is_valid(table.column(UNREADABLE)))
         table = table.filter(chosen)

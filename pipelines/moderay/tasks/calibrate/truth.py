@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.config.policy import Policy
-from moderay.core.errors import UserError, first_line
+from moderay.core.errors import UserError
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, plain_errors, shown
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
-from moderay.corpus.shard import Shard
+from moderay.corpus.shard import Shard, shard_errors
 from moderay.corpus.views import rows_at, without_views
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, published_markers
@@ -157,13 +157,13 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
 def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
     fs, path = shard.located(checked.job.storage)
     form = format_of(shard.url)
-    with plain_errors(shard.url):
+    with shard_errors(shard):
         names = form.names(fs, path) if shard.schema is None else shard.schema.names
         if column not in names:
             raise UserError(
                 f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}"
             )
-        tables = list(form.tables(fs, path, [column], shard.schema))
+        tables = list(form.tables(fs, path, [column], shard.schema, listed=shard.state))
     values = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
     truths.update((name, label.violates) for name, label in policy.labels.items())
@@ -182,9 +182,11 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
     rows, violates = truth
     fs, path = shard.located(checked.job.storage)
     wanted = read_columns(checked.job)
-    try:
+    with shard_errors(shard):
         start = 0
-        for batch in format_of(shard.url).tables(fs, path, wanted, shard.schema, rows=STEP):
+        for batch in format_of(shard.url).tables(
+            fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
+        ):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
             table = rows_at(without_views(batch), rows[low:high] - start)
             for name, value in shard.partitions:
@@ -194,10 +196,6 @@ def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Ite
             chosen = [i for i, content in enumerate(rows_read) if _is_chosen(content, share)]
             yield [rows_read[i].text for i in chosen], violates[low:high][chosen]
             start += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{shard.file} cannot be read: {first_line(error)}; leave it out of input.path"
-        ) from error
 
 
 def _is_chosen(content: Content, share: float) -> bool:

@@ -279,10 +279,23 @@ def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
                 if not names:
                     return
                 [ready] = ray_loss.wait(list(names), 1)
-                failure = ray.get(ready)
-            yield names.pop(ready), failure
+                yield names.pop(ready), _failure(ready)
     except KeyboardInterrupt:
         raise _stopped() from None
+
+
+def _failure(task: Any) -> str | None:
+    """Why a task that has ended failed; None where it did not.
+
+    Raises:
+        RayLostError: Ray is gone.
+    """
+    try:
+        failure: str | None = ray.get(task)
+    except ray_loss.DIED as error:
+        ray_loss.assert_there()
+        return first_line(error)
+    return failure
 
 
 def _in_worker(work: Sifting) -> str | None:

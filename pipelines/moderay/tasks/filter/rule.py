@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,8 +15,9 @@ import pyarrow.compute as pc
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
+from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
+from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
 from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
-from moderay.corpus.where import EACH_ROW, row_by_row, where_columns
 from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
@@ -33,24 +33,21 @@ REASON = pa.struct(
 # The one column that removed and held rows have beside those of the input.
 WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]))
 
+_SQL = "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
+
 
 def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with a rule over verdicts under these policies, each with a hint."""
     try:
-        expression = pl.sql_expr(rule)
-        names = where_columns(rule)
-    except pl.exceptions.PolarsError as error:
-        yield (
-            first_line(error),
-            "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > "
-            "0.8)",
-        )
+        expression = row_expression(rule)
+    except SqlRefusedError as error:
+        yield error.reason, error.hint or _SQL
         return
     schema = pa.schema(label_fields(policies))
-    if not names:
+    if not expression.paths:
         yield "the rule looks at no verdict", f"valid: {', '.join(schema.names)}"
         return
-    unknown = [name for name in names if name not in schema.names]
+    unknown = [name for name in expression.columns if name not in schema.names]
     for name in unknown:
         yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
     if unknown:
@@ -60,29 +57,24 @@ def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str
         yield problem
 
 
-def _field_problem(expression: pl.Expr, policies: Sequence[str]) -> tuple[str, str] | None:
+def _field_problem(expression: RowExpression, policies: Sequence[str]) -> tuple[str, str] | None:
     """The first field that is asked of a policy and that no verdict has."""
     fields = [field.name for field in DECISION]
-    for column, field in re.findall(
-        r'col\("(\w+)"\)\.struct\.field_by_name\((\w+)\)', str(expression)
-    ):
-        if column not in policies or field not in fields:
-            return f"{column} has no field {field!r}", nearest(field, fields)
+    for column, *inner in expression.paths:
+        if inner and (column not in policies or inner[0] not in fields):
+            return f"{column} has no field {inner[0]!r}", nearest(inner[0], fields)
     return None
 
 
-def _type_problem(expression: pl.Expr, schema: pa.Schema) -> tuple[str, str] | None:
+def _type_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
     """A rule that is not true or false of one row."""
     try:
-        frame: Any = pl.from_arrow(schema.empty_table())
-        kind = frame.select(expression.alias("keep")).schema["keep"]
-    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        kind = expression.kind(schema)
+    except POLARS_ERRORS as error:
         hint = "compare a policy's fields, such as spam.violates, not the policy itself"
         return first_line(error), hint
     if kind != pl.Boolean:
         return f"the rule gives {kind.base_type()}", EACH_ROW
-    if not row_by_row(expression):
-        return "the rule does not look at one row's verdicts", EACH_ROW
     return None
 
 
@@ -109,8 +101,7 @@ def fates(rule: str, labels: pa.Table) -> dict[Fate, pa.BooleanArray]:
 
     Where the rule is null, as SQL has it, the row is held.
     """
-    frame: Any = pl.from_arrow(labels)
-    keep = frame.select(pl.sql_expr(rule).alias("keep"))["keep"].to_arrow()
+    keep = row_expression(rule).values(labels).to_arrow()
     kept = pc.fill_null(keep, False)
     known = pc.is_valid(keep)
     return {"kept": kept, "removed": pc.and_not(known, kept), "held": pc.invert(known)}

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
 from moderay.core.hashing import digest
 from moderay.core.storage import (
-    RemoteFile,
+    ChangedError,
+    FileState,
     listed_file,
     on_disk,
     put_file,
@@ -31,7 +31,14 @@ from moderay.core.storage import (
     stamp,
 )
 from moderay.core.verdicts import DECISION, FLAGGED, ROW, Status, label_fields, structs
-from moderay.corpus.formats import Part, Verbatim, bounded_batches, format_of, input_file
+from moderay.corpus.formats import (
+    BoundedFile,
+    Part,
+    Verbatim,
+    bounded_batches,
+    format_of,
+    input_file,
+)
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
@@ -187,7 +194,8 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     counts: Counter[str] = Counter()
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
-        with format_of(work.marker.source).verbatim(fs, path) as source:
+        labelled = FileState(*work.marker.identity[1:])
+        with format_of(work.marker.source).verbatim(fs, path, labelled) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
@@ -196,6 +204,8 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
             parts["kept"].close(always=True)
             for fate in ("removed", "held"):
                 parts[fate].close()
+    except ChangedError as error:
+        raise ShardFailedError(f"{work.name} {error}") from error
     except pa.ArrowException as error:
         raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
@@ -251,9 +261,7 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
     fields = [
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
-    with pq.ParquetFile(
-        RemoteFile(work.labels.fs, work.labels.label(work.marker.shard)), pre_buffer=True
-    ) as file:
+    with BoundedFile(work.labels.fs, work.labels.label(work.marker.shard)) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
             columns |= {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from moderay.config import bounded_yaml
 from moderay.config.job import Job, Replicas
 from moderay.core.errors import UserError, first_line
 from moderay.engines.from_job import engine_spec
@@ -93,7 +94,7 @@ def manifests(
 def load_cluster(file: Path = CLUSTER) -> Manifest:
     """A RayCluster's manifest. Raises `UserError` where the file is none."""
     try:
-        manifest = yaml.safe_load(file.read_text(encoding="utf-8"))
+        manifest = bounded_yaml.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(
             f"{file}: cannot be read as the manifest of a RayCluster ({first_line(error)})"

@@ -1,0 +1,1 @@
+"""SQL that people write over one row."""
