@@ -23,6 +23,7 @@ import yaml
 from moderay.core.errors import ModerayError
 from moderay.core.storage import get
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
+from moderay.corpus.content import content_hash
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.labels import lease
@@ -115,17 +116,22 @@ def judged(rows: Range, run: int) -> pa.Table:
     ]
     columns = [
         pa.array(numbers),
-        pa.array([f"{row:032x}" for row in numbers]),
+        pa.array([content_hash([text(row)]) for row in numbers]),
         verdict_array(verdicts, run),
     ]
     return pa.Table.from_arrays(columns, schema=unit_schema(["spam"]))
+
+
+def text(row: int) -> str:
+    """The content of a shard's row."""
+    return f"text {row}"
 
 
 def job_file(folder: Path, shards: int, rows: int) -> Path:
     """A job over shards of so many rows, judged three at a time."""
     (folder / "in").mkdir()
     for number in range(shards):
-        texts = pa.table({"text": [f"text {row}" for row in range(rows)]})
+        texts = pa.table({"text": [text(row) for row in range(rows)]})
         pq.write_table(texts, folder / f"in/{number}.parquet")
     (folder / "script.yaml").write_text(yaml.safe_dump(SCRIPT))
     file = folder / "job.yaml"
