@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -185,32 +185,38 @@ def test_driver_that_slept_between_a_label_file_and_its_marker_leaves_no_contrad
 MANY = tuple(f"{number:02}.parquet" for number in range(40))
 
 
-def part(held: Held, number: str, **env: str) -> subprocess.Popen[str]:
-    """A driver of a part, in a process of its own."""
-    command = [sys.executable, "-m", "moderay", "run", str(held.job), f"--part={number}"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | env,
-    )
+@pytest.fixture
+def part() -> Iterator[Callable[[Held, str], subprocess.Popen[str]]]:
+    """Start a driver of a part, with a Ray of its own, as on machines of their own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(held: Held, number: str) -> subprocess.Popen[str]:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "moderay", "run", str(held.job), f"--part={number}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"RAY_ADDRESS": "local"},
+        )
+        started.append(driver)
+        return driver
+
+    yield start
+    for driver in started:
+        driver.kill()
+        driver.communicate()
 
 
-def ended(drivers: list[subprocess.Popen[str]]) -> list[str]:
-    """What drivers print, each of which ends well."""
-    printed = []
+def assert_end_well(drivers: Sequence[subprocess.Popen[str]]) -> None:
     for driver in drivers:
-        text, _ = driver.communicate(timeout=300)
-        assert driver.returncode == 0, text
-        printed.append(text)
-    return printed
+        printed, _ = driver.communicate(timeout=300)
+        assert driver.returncode == 0, printed
 
 
 @pytest.mark.slow
-def test_four_parts_at_once_make_the_output_of_one_run(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+def test_four_parts_at_once_make_the_output_of_one_run(tmp_path: Path, cli, part) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, MANY, unit={"rows": ROWS})
-    ended([part(held, f"{number}/4") for number in range(1, 5)])
+    assert_end_well([part(held, f"{number}/4") for number in range(1, 5)])
     held.assert_whole()
     assert held.asked() == len(MANY) * ROWS
     manifest = manifest_of(held.out)

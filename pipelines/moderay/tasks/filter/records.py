@@ -56,7 +56,7 @@ class RuleRecord(RecordPart):
 class FilterMarker(Record):
     """A shard that is filtered."""
 
-    remedy: ClassVar[str] = "write to a new folder"
+    remedy: ClassVar[str] = "delete it: the same command then filters its shard again"
     indent: ClassVar[int | None] = None
 
     schema_version: Literal[1] = 1
