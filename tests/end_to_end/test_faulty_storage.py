@@ -17,7 +17,7 @@ import pytest
 from support.outputs import compared, labels
 from support.project import ROOT
 
-from moderay.core.storage import RemoteFile, filesystem, find, get
+from moderay.core.storage import RemoteFile, files_below, filesystem, get
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease, is_held
 
@@ -82,9 +82,9 @@ def script(tmp_path: Path, log: str) -> dict[str, Any]:
 def on_s3(bucket: str) -> dict[str, pa.Table]:
     fs, path = filesystem(f"{bucket}/out")
     return {
-        name.rsplit("/", 1)[1]: pq.read_table(RemoteFile(fs, name))
-        for name in find(fs, path)
-        if name.endswith(".parquet")
+        file.name: pq.read_table(RemoteFile(fs, f"{path}/{file.name}"))
+        for file in files_below(fs, path)
+        if file.name.endswith(".parquet")
     }
 
 
@@ -119,7 +119,9 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     )
     fs, path = filesystem(bucket)
     left = [
-        name for name in find(fs, f"{path}/out/_moderay") if "/units/" in name or "/tmp/" in name
+        file.name
+        for file in files_below(fs, f"{path}/out/_moderay")
+        if file.name.startswith(("units/", "tmp/"))
     ]
     assert left == []
     with urllib.request.urlopen(env["AWS_ENDPOINT_URL"] + "/-/faults") as answer:

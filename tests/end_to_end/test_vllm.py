@@ -75,7 +75,7 @@ def test_engine_that_asks_ray_for_a_gpu_judges_every_row(tmp_path: Path, cli) ->
     books = {"RAY_ADDRESS": "local", "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}'}
     ran = cli("run", ROOT / "jobs/demo.yaml", *(f"--set={s}" for s in sets), **books)
     assert ran.returncode == 0, ran.stderr
-    manifest = json.loads((tmp_path / "out/_moderay/manifest.json").read_text())
+    manifest = manifest_of(tmp_path / "out")
     assert manifest["runs"][-1]["hardware"]["gpus"] == 1 and manifest["rows"] > 20
     for counts in manifest["counts"].values():
         assert counts["ok"] > 0.8 * manifest["rows"]

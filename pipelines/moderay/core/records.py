@@ -39,6 +39,10 @@ class RecordRefusedError(UserError):
         self.remedy = remedy
 
 
+class OtherVersionError(RecordRefusedError):
+    """A file that is whole, and of a version that this moderay does not know."""
+
+
 class RecordPart(BaseModel):
     """What a record consists of; its meaning is under the version of the record it lies in.
 
@@ -108,7 +112,7 @@ class Record(RecordPart):
             return cls._damaged(where, "no schema_version in it")
         version, known = content["schema_version"], cls.version()
         if version != known:
-            return RecordRefusedError(
+            return OtherVersionError(
                 where,
                 f"was written by another version of moderay (its schema version is {version!r}, "
                 f"this one knows {known})",

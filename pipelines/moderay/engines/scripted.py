@@ -48,6 +48,10 @@ from moderay.engines.harmony.vocabulary import (
 )
 
 
+# Seconds between two looks whether a request hangs no longer.
+LOOK_S = 0.1
+
+
 class ScriptedAnswer(BaseModel):
     """What is answered to prompts that match, or how they fail."""
 
@@ -198,7 +202,7 @@ class ScriptedEngine:
         if fail == "exit":
             os._exit(1)
         if fail == "hang":
-            await asyncio.Event().wait()
+            return await self._after_hanging(request, situation.answer)
         await asyncio.sleep(self._delay())
         if fail == "dead":
             self._death.set()
@@ -208,6 +212,14 @@ class ScriptedEngine:
         if request.score:
             return Completion([request.score[0]], self._logprobs(situation, request.score))
         return Completion(self._output(situation.answer)[: request.max_tokens], {})
+
+    async def _after_hanging(self, request: Request, answer: ScriptedAnswer) -> Completion:
+        """What the script says once the file is gone that made it hang; without one, nothing."""
+        if answer.during is None:
+            await asyncio.Event().wait()
+        while Path(str(answer.during)).exists():
+            await asyncio.sleep(LOOK_S)
+        return await self._answer(request)
 
     def close(self) -> None:
         """Holds nothing that would have to be closed."""

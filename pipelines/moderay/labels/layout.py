@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from moderay.core.hashing import digest, number
 from moderay.core.storage import create, files_below, filesystem, get, put_bytes
 from moderay.corpus.ranges import Range
-from moderay.labels.records import ShardMarker
+from moderay.labels.records import OfShard, ShardMarker
 
 T = TypeVar("T")
 
@@ -196,20 +196,28 @@ def list_state(layout: Layout) -> State:
         },
         {
             shard: tuple(names)
-            for (_, names), shard in zip(markers.items(), _shards_of(layout, markers), strict=True)
+            for (_, names), shard in zip(
+                markers.items(), _shards_of(layout, markers, stamps), strict=True
+            )
         },
         stamps,
         tuple(scratch),
     )
 
 
-def _shards_of(layout: Layout, markers: Mapping[str, Sequence[MarkerName]]) -> Iterator[str]:
-    """The shards that markers are of, by the names that these have."""
+def _shards_of(
+    layout: Layout, markers: Mapping[str, Sequence[MarkerName]], files: Iterable[str]
+) -> Iterator[str]:
+    """The shards that markers are of, by the names that these have.
+
+    A long one is known by its label file; where that is gone, by what the marker says.
+    """
+    long = {name: file for file in files if "~" in (name := state_name(file))}
     for name, of_shard in markers.items():
-        shard = shard_name(name)
+        shard = shard_name(name) or long.get(name)
         if shard is None:
             path = layout.private(f"shards/{name}-{'-'.join(map(str, of_shard[0]))}.json")
-            shard = ShardMarker.from_json(get(layout.fs, path), path).shard
+            shard = OfShard.from_json(get(layout.fs, path), path).shard
         yield shard
 
 

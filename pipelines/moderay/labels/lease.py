@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from moderay.core.errors import ModerayError, TryAgainError, UserError
+from moderay.core.records import RecordRefusedError
 from moderay.core.storage import files_below, is_local, modified, read, remove
 from moderay.labels.layout import SLOTS, Layout
 from moderay.labels.manifest_store import read_manifest
@@ -109,11 +110,13 @@ class Lease:
             if self._layout.create(path, record.to_json()):
                 _assert_exclusive(self._layout, path, record)
                 # Another driver may have begun and ended under this number since it was chosen.
-                manifest = read_manifest(self._layout)
-                if manifest is None or run >= (used := len(manifest.runs)):
+                # One with a higher number has not seen this claim, and so may hold the same slots.
+                used = _runs_used(self._layout)
+                higher = max([used, *[number + 1 for number in claims(self._layout)]])
+                if higher <= run + 1 and used <= run:
                     return run
                 remove(self._layout.fs, path)
-                run = used
+                run = higher
             else:
                 run += 1
 
@@ -122,24 +125,36 @@ class Lease:
         now = self._beat()
         living = {}
         for number in claims(self._layout):
-            claim = read_claim(self._layout, number) if number < self.run else None
-            if claim is None:
-                continue
-            if self._is_over(claim, now):
-                _remove_claim(self._layout, number)
-            else:
+            claim = self._living_claim(number, now) if number < self.run else None
+            if claim is not None:
                 living[number] = claim
         return living
 
-    def _is_over(self, claim: LeaseRecord, now: float) -> bool:
-        """Whether a claim's driver is gone: its process here, or for all that its store knows."""
-        if claim.machine == _machine() and not _alive(claim.pid):
-            return True
-        renewed = renewed_at(self._layout, claim.run)
+    def _living_claim(self, number: int, now: float) -> LeaseRecord | None:
+        """A claim whose driver lives, for all that its store or this machine knows.
+
+        Raises:
+            RecordRefusedError: nobody can tell whose it is, but it may still be renewed.
+        """
+        try:
+            claim = read_claim(self._layout, number)
+        except RecordRefusedError:
+            if not self._is_expired(number, now):
+                raise
+            claim = None
+        else:
+            if claim is None or not (_is_dead(claim) or self._is_expired(number, now)):
+                return claim
+        _remove_claim(self._layout, number)
+        return None
+
+    def _is_expired(self, run: int, now: float) -> bool:
+        """Whether a claim was not renewed in time."""
+        renewed = renewed_at(self._layout, run)
         if renewed is None or now - renewed > LEASE_S:
             return True
         # From the future: the store's clock was set back. Only whether it is renewed tells.
-        return renewed - now > LEASE_S and not self._is_renewed(claim.run, renewed)
+        return renewed - now > LEASE_S and not self._is_renewed(run, renewed)
 
     def _is_renewed(self, run: int, before: float) -> bool:
         until = time.monotonic() + LEASE_S
@@ -190,6 +205,15 @@ class Lease:
                 logging.getLogger(__name__).warning(
                     "the lease of %s could not be renewed: %s", self._layout.url, error
                 )
+
+
+def _runs_used(layout: Layout) -> int:
+    """How many runs the manifest knows; none where it is broken, on which no run begins."""
+    try:
+        manifest = read_manifest(layout)
+    except RecordRefusedError:
+        return 0
+    return 0 if manifest is None else len(manifest.runs)
 
 
 def slots_of(part: Part) -> frozenset[int]:
@@ -259,8 +283,8 @@ def beat_path(layout: Layout, run: int) -> str:
 
 def _lost(layout: Layout, run: int) -> LeaseLostError:
     return LeaseLostError(
-        f"{layout.url} was taken over by another driver, since run {run} did not renew its lease "
-        "in time; what this run saved is there for it"
+        f"{layout.url} was taken over by another driver, or removed: run {run} no longer holds its "
+        "lease, which must be renewed in time; what it saved is not judged again"
     )
 
 
@@ -314,11 +338,14 @@ def _machine() -> str:
     return " ".join([socket.gethostname(), *known])
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _is_dead(claim: LeaseRecord) -> bool:
+    """Whether a claim is of a process of this machine that has ended."""
+    if claim.machine != _machine():
         return False
-    except PermissionError:
+    try:
+        os.kill(claim.pid, 0)
+    except ProcessLookupError:
         return True
-    return True
+    except PermissionError:  # another user's
+        return False
+    return False

@@ -65,6 +65,17 @@ class LabelCounts(RecordPart):
     """By policy."""
 
 
+class OfShard(Record):
+    """Any marker, of labels or of a filter, as far as it says which shard it is of."""
+
+    remedy: ClassVar[str] = "delete it: the same command then does its shard again"
+
+    schema_version: int = 1
+    """Version of this file's schema."""
+    shard: str
+    """Path of a file below the output."""
+
+
 class WrittenFile(RecordPart):
     """A label file as it was written."""
 

@@ -29,7 +29,7 @@ from moderay.corpus.content import template_columns
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import SLOTS, Layout, slot
-from moderay.labels.lease import WHOLE, HeldError, Lease, Part, is_abandoned
+from moderay.labels.lease import WHOLE, HeldError, Lease, Part, assert_held, is_abandoned
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reuse import LabelFile, load
@@ -140,7 +140,9 @@ def run(
         ModerayError: What a person can mend.
     """
     plan = make_plan(checked, options.replace, options.retry_failed)
-    if plan.manifest is not None and _is_finished(plan, options.prune):
+    if plan.manifest is not None and _is_finished(
+        plan, bool(checked.scan.unreadable), options.prune
+    ):
         # A shard that has become unreadable since is named again; nothing is written.
         unreadable = dict(checked.scan.unreadable)
         now = {
@@ -213,14 +215,15 @@ def _together(first: Outcome, second: Outcome) -> Outcome:
     )
 
 
-def _is_finished(plan: Plan, prune: bool) -> bool:
-    """Whether an earlier run has left nothing to do."""
+def _is_finished(plan: Plan, unreadable: bool, prune: bool) -> bool:
+    """Whether an earlier run has left nothing to do, and says so."""
     is_left = plan.todo or plan.leftovers or plan.moved or (prune and plan.gone)
     return (
         not is_left
         and plan.manifest is not None
         and plan.manifest.status == "finished"
         and plan.manifest.shards == len(plan.done)
+        and (plan.manifest.complete or unreadable)
     )
 
 
@@ -307,7 +310,8 @@ class _Ended:
         """The manifest that follows another one, from all that is published now."""
         assert before is not None, "the run's own beginning is written"
         run, checked = self.run, self.run.checked
-        run.lease.assert_held()
+        # As the store has it: a driver that slept is woken before it has renewed its lease.
+        assert_held(run.plan.layout, run.lease.run)
         now = make_plan(checked, self.options.replace)
         others = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
         self.left = len(others)

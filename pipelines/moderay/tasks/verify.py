@@ -21,14 +21,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.core.errors import UserError, first_line
-from moderay.core.records import RecordRefusedError
-from moderay.core.storage import get, patiently, plain_errors, remove, shown
+from moderay.core.records import OtherVersionError, RecordRefusedError
+from moderay.core.storage import get, patiently, plain_errors, read, remove, shown
 from moderay.core.verdicts import FLAGGED, ROW, Status, label_fields
 from moderay.labels.label_file import local_digest, published_by
 from moderay.labels.layout import Layout, MarkerName, State, file_stamp, list_state
 from moderay.labels.lease import Lease, claim_path, claims, is_abandoned, read_claim
 from moderay.labels.manifest_record import Manifest
-from moderay.labels.manifest_store import append_manifest, read_manifest
+from moderay.labels.manifest_store import (
+    append_manifest,
+    manifest_numbers,
+    manifest_path,
+    read_manifest,
+)
 from moderay.labels.records import ShardMarker
 from moderay.labels.unit_file import BrokenUnitError, parse_unit
 from moderay.pipeline.manifest import OutputTotal
@@ -119,20 +124,19 @@ def _last_manifest(layout: Layout) -> Manifest | RecordRefusedError | None:
 def _verified(layout: Layout, writing: tuple[int, ...], run: int | None = None) -> Verified:
     state = list_state(layout)
     _assert_output(layout, state)
-    manifest = _last_manifest(layout)
     findings = [*_claims(layout, writing), *_units(layout, state)]
     total = OutputTotal()
+    broken = False
     for shard in _shards(layout, state):
-        findings += shard.findings
-        if shard.marker is not None:
+        if shard.finding is not None:
+            findings.append(shard.finding)
+            broken = True
+        elif shard.marker is not None:
             total.add(shard.marker)
     findings += _strays(layout, state)
     findings += _scratch(layout, state, run)
-    if isinstance(manifest, RecordRefusedError):
-        path = layout.private("manifest-N.json")
-        findings.append(Finding(_below(layout, path), str(manifest), manifest.remedy))
-    elif not writing:
-        findings += _manifest(manifest, total)
+    # What is broken, or being written, is not in the counts: that says nothing new.
+    findings += _manifests(layout, None if writing or broken else total)
     return Verified(total.shards, total.rows, writing, tuple(findings), False)
 
 
@@ -167,7 +171,13 @@ def _claims(layout: Layout, runs: Sequence[int]) -> Iterator[Finding]:
         try:
             read_claim(layout, run)
         except RecordRefusedError as error:
-            yield Finding(_below(layout, path), error.reason, error.remedy, (path,))
+            yield _refused(layout, path, error)
+
+
+def _refused(layout: Layout, path: str, error: RecordRefusedError) -> Finding:
+    """A record that cannot be read; what another version of moderay knows is not dropped."""
+    drop = () if isinstance(error, OtherVersionError) else (path,)
+    return Finding(_below(layout, path), error.reason, error.remedy, drop)
 
 
 def _units(layout: Layout, state: State) -> Iterator[Finding]:
@@ -189,10 +199,10 @@ def _units(layout: Layout, state: State) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A published shard: its marker, if its label file is what that says, and what is wrong."""
+    """A published shard: its marker where its label file is what that says, else what is wrong."""
 
     marker: ShardMarker | None
-    findings: tuple[Finding, ...]
+    finding: Finding | None = None
 
 
 def _shards(layout: Layout, state: State) -> Iterator[_Shard]:
@@ -204,27 +214,25 @@ def _shards(layout: Layout, state: State) -> Iterator[_Shard]:
 
 def _shard(layout: Layout, state: State, shard: str) -> _Shard:
     published = state.published(shard)
-    findings = []
-    for name in state.markers[shard]:
-        if name != published and published is not None:
-            path = layout.marker(shard, name)
-            problem = "speaks of a label file that another one has taken the place of"
-            findings.append(Finding(_below(layout, path), problem, "leave it", (path,)))
     markers = tuple(layout.marker(shard, name) for name in state.markers[shard])
     if published is None and shard not in state.stamps:
-        return _Shard(None, (Finding(shard, "its label file is gone", _AGAIN, markers),))
-    name = published or max(state.markers[shard], key=lambda name: name.run)
-    path = layout.marker(shard, name)
-    try:
-        marker = ShardMarker.from_json(get(layout.fs, path), path)
-    except RecordRefusedError as error:
-        broken = Finding(_below(layout, path), error.reason, error.remedy, (path,))
-        return _Shard(None, (*findings, broken))
-    wrong = _misnamed(shard, name, marker, published is not None) or _wrong(layout, marker)
-    if wrong is None:
-        return _Shard(marker, tuple(findings))
-    broken = Finding(shard, wrong, _AGAIN, (*markers, layout.label(shard)))
-    return _Shard(None, (*findings, broken))
+        return _Shard(None, Finding(shard, "its label file is gone", _AGAIN, markers))
+    # Of a copy, which has another time, any marker may be the one that speaks of it.
+    names = [published] if published else sorted(state.markers[shard], key=lambda name: -name.run)
+    looks = []
+    for name in names:
+        path = layout.marker(shard, name)
+        try:
+            marker = ShardMarker.from_json(get(layout.fs, path), path)
+        except RecordRefusedError as error:
+            looks.append(_Shard(None, _refused(layout, path, error)))
+            continue
+        wrong = _misnamed(shard, name, marker, published is not None) or _wrong(layout, marker)
+        if wrong is None:
+            return _Shard(marker)
+        drop = (*markers, layout.label(shard))
+        looks.append(_Shard(None, Finding(shard, wrong, _AGAIN, drop)))
+    return looks[0]
 
 
 def _misnamed(shard: str, name: MarkerName, marker: ShardMarker, vouched: bool) -> str | None:
@@ -323,25 +331,44 @@ def _strays(layout: Layout, state: State) -> Iterator[Finding]:
 
 
 def _scratch(layout: Layout, state: State, run: int | None) -> Iterator[Finding]:
+    """Files that nobody has written for an hour, where a run's claim tells the store's time."""
     for path in state.scratch:
-        if run is None or is_abandoned(layout, path, run):
-            yield Finding(
-                _below(layout, path), "was never finished", "leave it: a later run removes it"
-            )
+        if run is not None and is_abandoned(layout, path, run):
+            removed = "run the job again: it removes it"
+            yield Finding(_below(layout, path), "was never finished", removed, (path,))
 
 
-def _manifest(manifest: Manifest | None, total: OutputTotal) -> Iterator[Finding]:
-    """How the manifest contradicts the markers."""
-    name = "_moderay/manifest-N.json"
-    if manifest is None:
-        yield Finding(name, "there is none", "run the job again: it writes one")
-        return
+def _manifests(layout: Layout, total: OutputTotal | None) -> Iterator[Finding]:
+    """Manifests that cannot be read, and how the last one contradicts the markers.
+
+    Args:
+        layout: of the output.
+        total: of the markers; None where they are not all there.
+    """
+    last: Manifest | None = None
+    numbers = manifest_numbers(layout)
+    for number in numbers:
+        path = manifest_path(layout, number)
+        if (data := read(layout.fs, path)) is None:
+            continue  # later ones have come
+        last = None
+        try:
+            last = Manifest.from_json(data, path)
+        except RecordRefusedError as error:
+            yield _refused(layout, path, error)
+    if not numbers:
+        yield Finding(
+            "_moderay/manifest-N.json", "is not there", "run the job again: it writes one"
+        )
+    elif last is not None and total is not None:
+        yield from _miscounted(_below(layout, manifest_path(layout, numbers[-1])), last, total)
+
+
+def _miscounted(name: str, manifest: Manifest, total: OutputTotal) -> Iterator[Finding]:
     if manifest.status != "finished":
         return  # its counts are of the run before
-    now = total.manifest_fields()
-    for key in ("shards", "input_rows", "rows", "flagged", "counts"):
-        if (said := getattr(manifest, key)) != now[key]:
-            there = "" if key == "counts" else f" {now[key]:,}, not {said:,}"
-            yield Finding(
-                name, f"{key} of the markers are{there or ' others'}", "run the job again"
-            )
+    counted = total.manifest_fields()
+    keys = ("shards", "input_rows", "rows", "flagged", "counts")
+    if wrong := [key for key in keys if getattr(manifest, key) != counted[key]]:
+        problem = f"does not say what the markers add up to ({', '.join(wrong)})"
+        yield Finding(name, problem, "verify --repair adds up anew")

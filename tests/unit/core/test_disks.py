@@ -8,10 +8,9 @@ import pickle
 import resource
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,22 +51,18 @@ def file_size_limit(limit: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-class FullDisk(LocalFileSystem):
-    """A local file system on which nothing more can be written."""
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], LocalFileSystem]:
+    """A disk that runs out of something as what was written is to stay on it."""
 
-    cachable = False
+    def with_error(number: int) -> LocalFileSystem:
+        def refuse(handle: int) -> None:
+            raise OSError(number, os.strerror(number))
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._error = OSError(number, os.strerror(number))
+        monkeypatch.setattr(os, "fsync", refuse)
+        return LocalFileSystem()
 
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        Path(path).write_bytes(value[: len(value) // 2])
-        raise self._error
-
-    def put_file(self, lpath: str, rpath: str, callback: Any = None, **_: Any) -> None:
-        Path(rpath).write_bytes(b"half")
-        raise self._error
+    return with_error
 
 
 def sentence(url: str, error: BaseException) -> ModerayError:
@@ -97,8 +92,10 @@ def test_limit_of_a_machine_is_a_sentence_with_what_to_do(
     assert "does not answer" not in str(told) and "\n" not in str(told)
 
 
-def test_full_disk_says_how_much_is_free_and_how_much_is_needed(tmp_path: Path) -> None:
-    fs, scratch = FullDisk(errno.ENOSPC), tmp_path / "out/_moderay/tmp"
+def test_full_disk_says_how_much_is_free_and_how_much_is_needed(
+    tmp_path: Path, full_disk: Callable[[int], LocalFileSystem]
+) -> None:
+    fs, scratch = full_disk(errno.ENOSPC), tmp_path / "out/_moderay/tmp"
     with pytest.raises(NoRoomError) as caught, plain_errors(str(tmp_path / "out")):
         put_bytes(fs, str(tmp_path / "out/a.json"), bytes(2_500_000), str(scratch))
     disk = os.statvfs(tmp_path)
@@ -109,10 +106,12 @@ def test_full_disk_says_how_much_is_free_and_how_much_is_needed(tmp_path: Path) 
     assert not (tmp_path / "out/a.json").exists()
 
 
-def test_label_file_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_label_file_that_does_not_fit_leaves_nothing_behind(
+    tmp_path: Path, full_disk: Callable[[int], LocalFileSystem]
+) -> None:
     local = tmp_path / "labels.parquet"
     pq.write_table(pa.table({"row": range(1000)}), local)
-    fs, scratch = FullDisk(errno.EDQUOT), tmp_path / "out/_moderay/tmp"
+    fs, scratch = full_disk(errno.EDQUOT), tmp_path / "out/_moderay/tmp"
     with pytest.raises(DiskError) as caught:
         put_file(fs, str(local), str(tmp_path / "out/labels.parquet"), str(scratch))
     assert caught.value.needed == local.stat().st_size

@@ -1,0 +1,117 @@
+"""Runs that wait at a row as long as a file is there, so that a test can end or join them."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from support.outputs import compared, labels
+from support.project import ROOT
+
+# Rows of each shard, of a unit, and the row at which a held run waits.
+ROWS, UNIT, WAITING = 50, 10, 45
+# Answers that the scripted engine gives for a row: reasoning, then the answer.
+ANSWERS = 2
+
+
+class Held:
+    """A job in a folder: `in`, `out`, `job.yaml`, a log of what was asked, and `hold`."""
+
+    def __init__(self, folder: Path, names: Sequence[str], **sections: Any) -> None:
+        self.folder, self.out, self.job = folder, folder / "out", folder / "job.yaml"
+        self.hold, self._log = folder / "hold", folder / "log"
+        self.names = sorted(names)
+        for number, name in enumerate(names):
+            texts = [
+                f"{'visit my shop' if row % 3 else 'hello'} {number} {row}"
+                + " waiting" * (row == WAITING)
+                for row in range(ROWS)
+            ]
+            (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"text": texts}), folder / "in" / name)
+        script = {
+            "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}'},
+            "rules": [
+                {"content": "waiting", "fail": "hang", "while": str(self.hold)},
+                {"content": "shop", "answer": '{"label": "SP2", "rationale": "A shop."}', "p": 0.7},
+            ],
+            "log": str(self._log),
+        }
+        (folder / "script.yaml").write_text(yaml.safe_dump(script))
+        job = {
+            "name": "held",
+            "input": {"path": "in", "content": "text"},
+            "output": {"path": "out"},
+            "policies": [str(ROOT / "policies" / "spam")],
+            "model": {"source": "scripted:script.yaml"},
+            "unit": {"rows": UNIT},
+            **sections,
+        }
+        self.job.write_text(yaml.safe_dump(job))
+
+    def asked(self) -> int:
+        """Rows that the engine has answered so far."""
+        return self._log.stat().st_size // ANSWERS if self._log.exists() else 0
+
+    def units(self) -> list[Path]:
+        """Saved units."""
+        return sorted((self.out / "_moderay/units").rglob("*.arrow"))
+
+    def started(self, *args: str) -> subprocess.Popen[str]:
+        """A driver that waits in each shard, with all else saved."""
+        self.hold.touch()
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "moderay", "run", str(self.job), *args],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        saved = len(self.names) * (ROWS // UNIT - 1)
+        wait_for(lambda: len(self.units()) >= saved or driver.poll() is not None)
+        assert driver.poll() is None, driver.communicate()[1]
+        return driver
+
+    def killed(self) -> None:
+        """A run that saved all units but one of each shard, and was killed."""
+        driver = self.started()
+        driver.kill()
+        driver.communicate()
+        self.hold.unlink()
+
+    def assert_whole(self) -> None:
+        """Every row of every shard has its own label, once."""
+        published = labels(self.out)
+        assert sorted(published) == self.names
+        for name, table in published.items():
+            source = pq.read_table(self.folder / "in" / name, partitioning=None)
+            assert table.column("row").to_pylist() == list(range(ROWS))
+            assert table.column("text").equals(source.column("text"))
+            flagged = ["shop" in text for text in source.column("text").to_pylist()]
+            assert table.column("flagged").to_pylist() == flagged
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Until it holds.
+
+    Raises:
+        AssertionError: It does not in that time.
+    """
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.05)
+
+
+def same_labels(one: dict[str, pa.Table], other: dict[str, pa.Table]) -> bool:
+    """Whether two outputs hold the same, but for which run judged."""
+    return list(one) == list(other) and all(
+        compared(table, "spam") == compared(other[name], "spam")
+        and table.drop_columns(["spam"]).equals(other[name].drop_columns(["spam"]))
+        for name, table in one.items()
+    )
