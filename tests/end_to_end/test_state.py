@@ -123,7 +123,7 @@ def test_copied_output_is_not_judged_again(finished: Held, cli) -> None:  # type
     assert cli("verify", copy).returncode == 0
     times = {file: file.stat().st_mtime_ns for file in copy.rglob("*.parquet")}
     asked = finished.asked()
-    for words in ("0 rows judged", "nothing to do: 3 shards with 150 rows"):
+    for words in ("this run: 0 in ", "nothing to do: 3 shards with 150 rows"):
         result = cli("run", finished.job, f"--set=output.path={copy}")
         assert result.returncode == 0 and words in result.stdout, (result.stdout, result.stderr)
     assert finished.asked() == asked
@@ -386,7 +386,7 @@ ODD = (
     "n" * 222 + ".parquet",
     f"{'ä' * 60}/{'ö' * 90}.parquet",
     "a.parquet::x.parquet",
-    "..%2f/a.parquet",
+    "b..%2f/a.parquet",
     "%2e%2e/a.parquet",
     "~/a~b.parquet",
     " a b .parquet",
@@ -409,14 +409,14 @@ def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli) -> None:  
     assert f"{len(ODD)} of {len(ODD)} shards published" in cli("status", held.out).stdout
     result = cli("filter", "--labels", held.out, "--keep", "NOT flagged", "--out", tmp_path / "f")
     assert result.returncode == 0, result.stderr
-    assert sorted(labels(tmp_path / "f/kept")) == held.names
+    assert sorted(labels(tmp_path / "f/kept")) == sorted(ODD)
     assert sum(len(table) for table in labels(tmp_path / "f/kept").values()) == len(ODD) * 17
 
 
 def test_odd_names_are_relabelled_repaired_and_pruned(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, ODD)
     assert cli("run", held.job).returncode == 0
-    for name in ODD:
+    for name in labels(held.out):
         (held.out / name).write_bytes(b"PAR1")
     result = cli("verify", held.out)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == len(ODD), result.stderr

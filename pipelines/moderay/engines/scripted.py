@@ -47,7 +47,6 @@ from moderay.engines.harmony.vocabulary import (
     vocabulary,
 )
 
-
 # Seconds between two looks whether a request hangs no longer.
 LOOK_S = 0.1
 

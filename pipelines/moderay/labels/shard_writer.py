@@ -300,13 +300,21 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
 
 
 def _read_unit(work: Publication, rows: Range) -> pa.Table:
-    """A saved unit; one that is broken is dropped, so that its rows are judged again."""
+    """A saved unit; one that is broken is dropped, so that its rows are judged again.
+
+    Raises:
+        ShardFailedError: it is broken, or gone.
+        LeaseLostError: another driver has taken over.
+    """
     path = work.layout.unit(work.shard.name, rows, work.units)
+    saved = f"{work.shard.name}: the saved rows {rows[0]}-{rows[1]}"
     try:
         return parse_unit(get(work.layout.fs, path), rows)
+    except FileNotFoundError:
+        assert_held(work.layout, work.run)  # who took over has published them by now
+        raise ShardFailedError(f"{saved} are gone; run the same command again") from None
     except BrokenUnitError as error:
         remove(work.layout.fs, path)
         raise ShardFailedError(
-            f"{work.shard.name}: the saved rows {rows[0]}-{rows[1]} are broken ({error}) and were "
-            "dropped; run the same command again"
+            f"{saved} are broken ({error}) and were dropped; run the same command again"
         ) from None
