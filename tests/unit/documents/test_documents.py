@@ -159,6 +159,12 @@ def test_the_job_reference_says_what_the_models_say() -> None:
     assert (ROOT / "docs" / "job-reference.md").read_text(encoding="utf-8") == job_reference()
 
 
+def test_the_readme_names_every_command() -> None:
+    lines = list(_lines(ROOT / "README.md"))
+    named = {words[1] for line in lines for words in _programs(line) if words[:1] == ["moderay"]}
+    assert set(_command_line().commands) - named == set()
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
