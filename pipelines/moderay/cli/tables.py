@@ -13,6 +13,7 @@ from moderay.cli.console import out, printable, warn
 from moderay.core.errors import inert
 from moderay.core.redaction import shown
 from moderay.core.verdicts import Status
+from moderay.labels.lease import WHOLE, part_text
 
 if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
@@ -75,7 +76,8 @@ def show_brief(job: Any, outcome: Any, as_json: bool) -> None:
 def show_output_status(output: str, status: OutputStatus) -> None:
     """How far an output is: what is published, its last runs, and who is writing it now."""
     manifest = status.manifest
-    whole = ", complete" if manifest.complete and not status.writers else ""
+    is_whole = manifest.complete and status.shards == manifest.input_shards
+    whole = ", complete" if is_whole and not status.writers else ""
     out.print(
         f"{printable(output)}: {status.shards:,} of {manifest.input_shards:,} shards published, "
         f"{status.rows:,} rows, {status.flagged:,} flagged{whole}",
@@ -85,14 +87,14 @@ def show_output_status(output: str, status: OutputStatus) -> None:
     table = Table("run", "part", "host", "status", "started", "ended", "judged", **_STYLE)
     for run in manifest.runs[-LAST_RUNS:]:
         writer = writers.pop(run.run, None)
-        part = "all" if run.part is None else f"{run.part[0]}/{run.part[1]}"
+        part = part_text(run.part or WHOLE)
         state = f"{run.status}, renewed {writer.age:.0f} s ago" if writer else run.status
         judged = "" if run.ended is None else f"{run.judged:,}"
         table.add_row(
             str(run.run), part, run.host or "", state, run.started or "", run.ended or "", judged
         )
     for number, writer in writers.items():
-        part = f"{writer.claim.part[0]}/{writer.claim.part[1]}"
+        part = part_text(writer.claim.part)
         state = f"starting, renewed {writer.age:.0f} s ago"
         table.add_row(str(number), part, writer.claim.host, state, "", "", "")
     out.print(table)

@@ -96,6 +96,11 @@ class Lease:
         self._thread.join()
         self._release()
 
+    def assert_alone(self) -> None:
+        """Raises `HeldError` where another driver holds some slots."""
+        if self.others:
+            raise self._refused()
+
     def assert_held(self) -> None:
         """Raises `LeaseLostError` where another driver has taken over, as of the last renewal."""
         if self._lost.is_set():
@@ -220,6 +225,12 @@ def slots_of(part: Part) -> frozenset[int]:
     """The slots of a part."""
     number, parts = part
     return frozenset(range(number % parts, SLOTS, parts))
+
+
+def part_text(part: Part) -> str:
+    """A part as people write it."""
+    number, parts = part
+    return "all" if part == WHOLE else f"{number or parts}/{parts}"
 
 
 def slots_held(living: Iterable[LeaseRecord]) -> frozenset[int]:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from moderay.core.records import OtherVersionError
 from moderay.core.storage import filesystem, is_local, patiently, read, remove
 from moderay.labels.layout import PRIVATE, Layout
 from moderay.labels.manifest_record import Manifest
@@ -18,6 +19,8 @@ from moderay.labels.manifest_record import Manifest
 # Manifests that are kept: the last one, and those that somebody may just be reading.
 KEPT = 8
 _NUMBER = re.compile(r"manifest-(\d+)\.json")
+# The one manifest, over which earlier versions wrote.
+_FIRST_FORM = "manifest.json"
 
 
 def read_manifest(layout: Layout) -> Manifest | None:
@@ -72,6 +75,13 @@ def _last(layout: Layout) -> tuple[int, Manifest | None]:
         # One that is gone by now is no longer the last.
         if (data := read(layout.fs, path)) is not None:
             return numbers[-1], Manifest.from_json(data, path)
+    if _FIRST_FORM in _names(layout, layout.private("")):
+        raise OtherVersionError(
+            layout.private(_FIRST_FORM),
+            "is of an earlier version of moderay, whose labels this one neither reads nor writes",
+            "read them with that version",
+            "label into a new output.path",
+        )
     return 0, None
 
 

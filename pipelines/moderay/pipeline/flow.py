@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
+from moderay.corpus.shard import Shard
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import SLOTS, Layout, slot
@@ -81,6 +82,7 @@ class Outcome:
         rates: By policy id.
         pruned: Shards whose labels were removed.
         left: Shards that are left to other drivers, which hold their slots.
+        left_slots: These slots.
         missed: Whether of its own part something is missing.
     """
 
@@ -91,6 +93,7 @@ class Outcome:
     rates: Mapping[str, Rate]
     pruned: Sequence[str] = ()
     left: int = 0
+    left_slots: frozenset[int] = frozenset()
     missed: bool = False
 
     @property
@@ -162,13 +165,26 @@ def run(
     progress = progress or Progress(None)
     worked: set[int] = set()
     outcome = _round(checked, options, plan.next_run, worked, progress)
-    rest = RunOptions(options.replace)
-    with suppress(HeldError):
-        while outcome.left:
+    held: set[Part] = set()
+    while (part := _next_part(options.part, outcome.left_slots, held)) is not None:
+        rest = RunOptions(options.replace, part=part)
+        try:
             more = _round(checked, rest, plan.next_run, worked, progress.anew())
             outcome = _together(outcome, more)
+        except HeldError:
+            held.add(part)
     missed = outcome.missed or (outcome.left > 0 and options.part == WHOLE)
     return replace(outcome, missed=missed)
+
+
+def _next_part(own: Part, left: Container[int], held: Container[Part]) -> Part | None:
+    """The next part in which something is left: one at a time, so that late drivers find theirs."""
+    number, parts = own
+    for step in range(1, parts + 1):
+        part = ((number + step) % parts, parts)
+        if part not in held and any(slot in left for slot in slots_of(part)):
+            return part
+    return None
 
 
 def _round(
@@ -206,7 +222,9 @@ def _round(
                 f"{plan.layout.label(shard)} is gone, or not the file that was published: its "
                 "rows are labelled again"
             )
-        return _label(_begun(checked, plan, lease, frozenset(worked), progress), options)
+        began = time.monotonic()
+        run = _begun(checked, plan, lease, frozenset(worked), progress)
+        return _label(run, options, began)
 
 
 def _together(first: Outcome, second: Outcome) -> Outcome:
@@ -264,9 +282,8 @@ class _Run:
     publisher: Publisher
 
 
-def _label(run: _Run, options: RunOptions) -> Outcome:
+def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     """Under the lease: the manifest as the run begins, the labels, the manifest as it ends."""
-    began = time.monotonic()
     plan, progress = run.plan, run.progress
     engines = 0 if run.engines is None else run.engines.most
     start = manifests.RunStart(
@@ -295,7 +312,17 @@ def _label(run: _Run, options: RunOptions) -> Outcome:
     event("run ended", rows=progress.rows, seconds=ended.end.seconds, complete=manifest.complete)
     missed = bool(failed or run.checked.scan.unreadable)
     rates = progress.rates()
-    return Outcome(manifest, True, progress.rows, seconds, rates, pruned, ended.left, missed)
+    return Outcome(
+        manifest,
+        True,
+        progress.rows,
+        seconds,
+        rates,
+        pruned,
+        len(ended.left),
+        frozenset(slot(shard.name) for shard in ended.left),
+        missed,
+    )
 
 
 @dataclass
@@ -314,7 +341,7 @@ class _Ended:
     options: RunOptions
     end: RunEnd
     failed: Mapping[str, str]
-    left: int = 0
+    left: Sequence[Shard] = ()
 
     def manifest(self, before: Manifest | None) -> Manifest:
         """The manifest that follows another one, from all that is published now."""
@@ -323,9 +350,8 @@ class _Ended:
         # As the store has it: a driver that slept is woken before it has renewed its lease.
         assert_held(run.plan.layout, run.lease.run)
         now = make_plan(checked, self.options.replace)
-        others = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
-        self.left = len(others)
-        theirs = {shard.file for shard in others}
+        self.left = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
+        theirs = {shard.file for shard in self.left}
         failed = {file: reason for file, reason in before.failed.items() if file in theirs}
         gone = () if self.options.prune else tuple(now.gone)
         faults = manifests.Faults(

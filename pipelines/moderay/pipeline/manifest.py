@@ -108,15 +108,16 @@ def begun(before: Manifest | None, checked: Checked, cascade_key: str, start: Ru
 def _with_run(
     runs: Sequence[RunRecord], run: RunRecord, living: Collection[int]
 ) -> tuple[RunRecord, ...]:
-    """The runs with this one: those that neither live nor wrote their end were killed.
+    """The runs with this one: earlier ones that neither live nor wrote their end were killed.
 
-    A run of a lower number that is about to write its beginning stands here by its number only.
+    Of later ones this run knows nothing. One of a lower number that is about to write its beginning
+    stands here by its number only.
     """
     known = {other.run: other for other in runs} | {run.run: run}
     blank = {number: RunRecord(run=number, status="running") for number in range(max(known) + 1)}
     return tuple(
         other.model_copy(update={"status": "killed"})
-        if other.status == "running" and other.run not in (*living, run.run)
+        if other.status == "running" and other.run < run.run and other.run not in living
         else other
         for other in (blank | known).values()
     )

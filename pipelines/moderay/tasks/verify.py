@@ -102,6 +102,7 @@ def verify(url: str, storage: Mapping[str, Any], repair: bool = False) -> Verifi
             return _verified(layout, tuple(claims(layout)))
         _assert_output(layout, list_state(layout))
         with Lease(layout) as lease:
+            lease.assert_alone()
             verified = _verified(layout, (), lease.run)
             _repair(layout, verified.findings)
     return Verified(verified.shards, verified.rows, (), verified.findings, True)
