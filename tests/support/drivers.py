@@ -7,9 +7,10 @@ publishing is called, not sent. Every listing, lease, unit, label file, marker a
 from __future__ import annotations
 
 import functools
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from moderay.core.errors import ModerayError
-from moderay.core.storage import get
+from moderay.core.storage import filesystem, get
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.corpus.content import content_hash
 from moderay.corpus.ranges import Range
@@ -184,6 +185,33 @@ class Drivers:
         self.world = World(conditional)
         self.paid = Counter[tuple[str, Range]]()
         self.faults = 0
+
+    @classmethod
+    def played(
+        cls,
+        checked: Checked,
+        store: str,
+        schedule: str,
+        *,
+        strict: bool = False,
+        conditional: bool = True,
+        parts: int = 1,
+    ) -> None:
+        """Play a schedule in a new folder of a store, and one more run: all must be there then.
+
+        Raises:
+            PointlessError: As `play`.
+            AssertionError: Something is lost or wrong.
+        """
+        url = f"{store}/{uuid.uuid4().hex}"
+        drivers = cls(checked, url, conditional=conditional, parts=parts)
+        try:
+            drivers.play(schedule, strict)
+            drivers.assert_whole()
+        finally:
+            fs, path = filesystem(url)
+            with suppress(FileNotFoundError):  # nothing was written
+                fs.rm(path, recursive=True)
 
     def play(self, schedule: str, strict: bool = False) -> None:
         """What the letters say, and then every driver to its end.

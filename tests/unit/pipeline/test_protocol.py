@@ -1,0 +1,86 @@
+"""Two drivers of one output, stopped between any two of their writes: nothing is lost or wrong."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.drivers import Drivers, PointlessError, job_file
+from support.schedules import LETTERS, every
+
+from moderay.pipeline.check import Checked, check
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """One shard of one unit: a run writes some dozen times."""
+    return check(job_file(tmp_path_factory.mktemp("small"), shards=1, rows=3))
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """Two shards of two units."""
+    return check(job_file(tmp_path_factory.mktemp("larger"), shards=2, rows=4))
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A store that does not heed conditions is warned of at every run."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("written", range(0, 11, 2))
+def test_every_short_schedule_from_each_write_of_a_run(small: Checked, written: int) -> None:
+    """After a driver has written so often: all that two drivers, kills and time do in two steps."""
+    count = 0
+
+    def is_pointless(schedule: str) -> bool:
+        try:
+            Drivers.played(small, "memory://steps", schedule, strict=True)
+        except PointlessError:
+            return True
+        return False
+
+    for _ in every("a" * written, 2, is_pointless):
+        count += 1
+    assert count >= 6
+
+
+@settings(max_examples=60)
+@given(
+    schedule=st.text(LETTERS, max_size=40),
+    store=st.sampled_from(["whole", "parts", "careless"]),
+)
+def test_sampled_schedules(larger: Checked, schedule: str, store: str) -> None:
+    """Also where each driver has a part, and where the store overwrites what it should create."""
+    Drivers.played(
+        larger,
+        "memory://steps",
+        schedule,
+        conditional=store != "careless",
+        parts=2 if store == "parts" else 1,
+    )
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(schedule=st.text(LETTERS, max_size=40), parts=st.sampled_from([1, 2]))
+def test_sampled_schedules_in_a_folder(
+    larger: Checked, tmp_path_factory: pytest.TempPathFactory, schedule: str, parts: int
+) -> None:
+    Drivers.played(larger, str(tmp_path_factory.getbasetemp()), schedule, parts=parts)
+
+
+@pytest.mark.slow
+@settings(max_examples=15)
+@given(schedule=st.text(LETTERS, max_size=40), parts=st.sampled_from([1, 2]))
+def test_sampled_schedules_on_s3(
+    larger: Checked, s3: dict[str, str], schedule: str, parts: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.items():
+            patch.setenv(name, value)
+        Drivers.played(larger, "s3://data/protocol", schedule, parts=parts)
