@@ -7,6 +7,7 @@ ones, on a store that refuses to overwrite and on one that does not, with parts 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import random
 import sys
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from support.drivers import Drivers, PointlessError, job_file
-from support.schedules import every, longer, sampled
+from support.schedules import every, longer, sampled, turns
 
 from moderay.pipeline.check import Checked, check
 
@@ -41,6 +42,17 @@ def exhaust(folder: Path, start: str, most: int) -> tuple[int, list[str]]:
     return sum(1 for _ in every(start, most, is_pointless)), wrong
 
 
+def take_turns(folder: Path, number: int, of: int) -> tuple[int, list[str]]:
+    """Play every `of`-th schedule with two changes of who writes, from the `number`-th on."""
+    logging.disable(logging.WARNING)
+    checked = check(folder / "job.yaml")
+    wrong: list[str] = []
+    chosen = list(itertools.islice(turns(), number, None, of))
+    for schedule in chosen:
+        _noted(wrong, schedule, partial(Drivers.played, checked, STORE, schedule))
+    return len(chosen), wrong
+
+
 def sample(folder: Path, seed: int, seconds: float) -> tuple[int, list[str]]:
     """Play random schedules for so long: how many there were, and what went wrong."""
     logging.disable(logging.WARNING)
@@ -49,7 +61,7 @@ def sample(folder: Path, seed: int, seconds: float) -> tuple[int, list[str]]:
     wrong: list[str] = []
     played, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        schedule, parts = sampled(rng, 60), rng.choice((1, 2))
+        schedule, parts = sampled(rng, 12), rng.choice((1, 2))
         conditional = parts > 1 or rng.random() < 0.7
         play = partial(
             Drivers.played, checked, STORE, schedule, conditional=conditional, parts=parts
@@ -88,7 +100,10 @@ def main() -> int:
                 pool.submit(exhaust, small, "a" * written, options.later)
                 for written in range(2, 13)
             ],
-            f"random, up to 60 steps, {options.seconds:.0f} s a seed": [
+            "two changes of who writes, at each write": [
+                pool.submit(take_turns, small, number, 20) for number in range(20)
+            ],
+            f"random, up to 12 turns, {options.seconds:.0f} s a seed": [
                 pool.submit(sample, larger, seed, options.seconds) for seed in options.seeds
             ],
         }

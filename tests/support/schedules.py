@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
 LETTERS = "abABt"
-# Of random schedules: drivers mostly write.
-_WEIGHTS = (5, 5, 1, 1, 1)
+# Writes of a run over one shard of one unit, and some more.
+WRITES = 14
 
 
 def longer(schedule: str) -> Iterator[str]:
@@ -36,6 +37,18 @@ def every(start: str, most: int, is_pointless: Callable[[str], bool]) -> Iterato
             yield from every(schedule, most - 1, is_pointless)
 
 
+def turns() -> Iterator[str]:
+    """Those with two changes of who writes: a, then b, then a again, one of them killed or none.
+
+    The time of a lease may pass at each change.
+    """
+    for first, second, third in itertools.product(range(WRITES), range(WRITES), range(4)):
+        for slept, slept_again in itertools.product(("", "t"), repeat=2):
+            for end in ("", "A", "B"):
+                yield "a" * first + slept + "b" * second + slept_again + "a" * third + end
+
+
 def sampled(rng: random.Random, most: int) -> str:
-    """A random schedule of up to `most` letters."""
-    return "".join(rng.choices(LETTERS, _WEIGHTS, k=rng.randint(1, most)))
+    """A random schedule of up to `most` turns."""
+    letters = rng.choices(LETTERS, (4, 4, 1, 1, 2), k=rng.randint(1, most))
+    return "".join(one * (rng.randint(1, WRITES) if one in "ab" else 1) for one in letters)
