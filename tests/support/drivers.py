@@ -30,6 +30,7 @@ from moderay.corpus.shard import Shard
 from moderay.labels import lease
 from moderay.labels.layout import Layout, list_state
 from moderay.labels.lease import beat_path, claims
+from moderay.labels.manifest_record import Manifest
 from moderay.labels.shard_writer import ShardFailedError, publish, republish
 from moderay.labels.unit_file import unit_bytes
 from moderay.pipeline import flow
@@ -299,15 +300,17 @@ class Drivers:
         shards = self._checked.scan.shards
         assert verified.shards == len(shards)
         for shard in shards:
-            self._assert_right(shard)
+            self._assert_right(shard, outcome.manifest)
         assert outcome.manifest.rows == sum(shard.rows for shard in shards)
         assert outcome.manifest.flagged == outcome.manifest.counts["spam"].labels["SP4"]
         assert list_state(self._layout).units == {}
         assert all(times <= 1 + self.faults for times in self.paid.values()), self.paid
 
-    def _assert_right(self, shard: Shard) -> None:
-        """Every row once, in order, with the label that it should have."""
+    def _assert_right(self, shard: Shard, manifest: Manifest) -> None:
+        """Every row once, in order, with the label that it should have, by a run that is known."""
         table = pq.read_table(pa.BufferReader(get(self._layout.fs, self._layout.label(shard.name))))
         assert table.column("row").to_pylist() == list(range(shard.rows))
         expected = ["SP4" if row % 3 == 0 else "SP0" for row in range(shard.rows)]
         assert pc.struct_field(table.column("spam"), "label").to_pylist() == expected
+        for run in pc.unique(pc.struct_field(table.column("spam"), "run")).to_pylist():
+            assert manifest.runs[run].date is not None, f"nobody knows of run {run}"

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.drivers import Drivers, PointlessError, job_file
-from support.schedules import every
+from support.schedules import WRITES, every
 
 from moderay.pipeline.check import Checked, check
 
@@ -55,6 +56,19 @@ def test_every_short_schedule_from_each_write_of_a_run(small: Checked, written: 
     for _ in every("a" * written, 2, is_pointless):
         count += 1
     assert count >= 6
+
+
+def test_driver_that_sleeps_before_any_write_and_wakes_when_another_is_through(
+    small: Checked,
+) -> None:
+    for written, woken, end in product(range(WRITES), range(4), ("", "A")):
+        schedule = "a" * written + "t" + "b" * WRITES + "a" * woken + end
+        Drivers.played(small, "memory://steps", schedule)
+
+
+def test_drivers_of_two_parts_that_take_turns_at_any_write(larger: Checked) -> None:
+    for written, others in product(range(0, WRITES, 2), range(1, WRITES, 2)):
+        Drivers.played(larger, "memory://steps", "a" * written + "b" * others, parts=2)
 
 
 @settings(max_examples=60)
