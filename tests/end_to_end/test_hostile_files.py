@@ -1,6 +1,5 @@
 """Input files that change while they are read, claim what is not so, or end their reader."""
 
-import json
 import os
 import threading
 import time
@@ -16,7 +15,7 @@ import pytest
 import ray
 from support.corpora import put
 from support.hostile_parquet import claiming
-from support.outputs import labels
+from support.outputs import labels, manifest_of
 from support.scripted import SCRIPT
 
 from moderay import filter as filter_rows
@@ -36,9 +35,7 @@ def write(file: Path, word: str, rows: int = 100) -> None:
 
 
 def failed(folder: Path) -> dict[str, str]:
-    reasons: dict[str, str] = json.loads((folder / "out/_moderay/manifest.json").read_text())[
-        "failed"
-    ]
+    reasons: dict[str, str] = manifest_of(folder / "out")["failed"]
     return reasons
 
 

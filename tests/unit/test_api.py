@@ -36,7 +36,15 @@ OF_JOBS = [
     moderay.check,
     moderay.plan,
 ]
-OF_LABELS = [moderay.read_labels, moderay.filter, moderay.trend, moderay.calibrate, moderay.label]
+OF_LABELS = [
+    moderay.read_labels,
+    moderay.filter,
+    moderay.trend,
+    moderay.output_status,
+    moderay.verify,
+    moderay.calibrate,
+    moderay.label,
+]
 
 
 @pytest.fixture(scope="module")

@@ -163,6 +163,11 @@ class State:
         true = [name for name in self.markers.get(shard, ()) if name.stamp == there]
         return max(true, key=lambda name: name.run, default=None)
 
+    @property
+    def lost(self) -> list[str]:
+        """Published shards whose label files are gone, or are not those that were published."""
+        return sorted(shard for shard in self.markers if self.published(shard) is None)
+
     def units_of(self, shard: str) -> Mapping[str, tuple[Range, ...]]:
         """Saved ranges of a shard, by key."""
         return self.units.get(state_name(shard), {})
@@ -227,13 +232,17 @@ _MARKER = re.compile(
 )
 
 
-def published_markers(layout: Layout) -> dict[str, ShardMarker]:
+def published_markers(layout: Layout, state: State | None = None) -> dict[str, ShardMarker]:
     """The markers of an output's published shards, by shard, in order.
+
+    Args:
+        layout: of the output.
+        state: what it holds, where that is known.
 
     Raises:
         RecordRefusedError: a marker is of another version, or damaged.
     """
-    state = list_state(layout)
+    state = state or list_state(layout)
     paths = [
         layout.marker(shard, name)
         for shard in sorted(state.markers)

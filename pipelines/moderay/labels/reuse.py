@@ -43,7 +43,7 @@ from moderay.labels.index import (
     policy_masks,
 )
 from moderay.labels.label_file import file_version
-from moderay.labels.layout import Layout, published_markers
+from moderay.labels.layout import Layout, list_state, published_markers
 from moderay.labels.lookup import UNREADABLE, Payloads, ReplacedError, given_up, judged
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.manifest_store import outputs, read_manifest
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 # Label files that one loading task reads.
 LOAD_FILES = 16
+# Lost label files that are named; of the others only the number is told.
+NAMED = 3
 
 # By policy: the judges whose verdicts may be taken, and the band outside which they may.
 Usable = Mapping[str, Mapping[str, Band | None]]
@@ -98,12 +100,28 @@ class EarlierOutput:
         rows: in the shards.
         shards: by label file, what of it may be taken.
         manifest: of the output.
+        lost: label files that are gone, or are not those that were published.
     """
 
     layout: Layout
     rows: int
     shards: Mapping[str, Usable]
     manifest: Manifest
+    lost: Sequence[str] = ()
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What a person should know of it, a sentence each."""
+        for shard in self.lost[:NAMED]:
+            yield (
+                f"earlier verdicts of {shard} are not used: its label file in {self.layout.url} is "
+                "not the one that was published"
+            )
+        if len(self.lost) > NAMED:
+            yield (
+                f"nor are those of {len(self.lost) - NAMED:,} more of its shards: if the output "
+                "was copied, run its job there once"
+            )
 
 
 def earlier_outputs(
@@ -151,11 +169,12 @@ def earlier_output(
                 "first, or leave it out"
             )
         shards, rows = dict[str, Usable](), 0
-        for shard, marker in published_markers(layout).items():
+        state = list_state(layout)
+        for shard, marker in published_markers(layout, state).items():
             if usable := usable_verdicts(cascades, marker.judges):
                 rows += marker.rows
                 shards[shard] = usable
-    return EarlierOutput(layout, rows, shards, manifest)
+    return EarlierOutput(layout, rows, shards, manifest, state.lost)
 
 
 class ReadAlong:

@@ -565,6 +565,9 @@ def _index(run: _Run) -> Index:
         for number, output in enumerate(checked.reused, start=1)
         for shard, usable in output.shards.items()
     ]
+    for output in checked.reused:
+        for note in output.notes:
+            run.progress.note(note)
     for shard, reason in load(index, plan.outputs, files).unreadable.items():
         run.progress.note(f"earlier verdicts of {shard} are not used: {reason}")
     return index

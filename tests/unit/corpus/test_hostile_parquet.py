@@ -85,7 +85,7 @@ def test_claimed_rows_cost_nothing_until_they_are_read(job: Write, hostile: Path
     assert shard.rows == 10**12
     began = time.monotonic()
     cut = spans(shard, [(0, 5), (9, shard.rows)], UnitSize(rows=7))
-    [sent] = readings(span_table([Reading(span, "key", "marker", ()) for span in cut]))
+    [sent] = readings(span_table([Reading(span, "key", 0, ()) for span in cut]))
     assert time.monotonic() - began < 1
     assert sent.span.units == 1 + -(-(10**12 - 9) // 7)
     with pytest.raises(UnreadableError, match="row group 0 ends after 300 rows, and its footer"):

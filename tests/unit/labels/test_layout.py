@@ -20,7 +20,7 @@ from moderay.labels.records import ShardMarker, WrittenFile
 
 KEY, DECISION = "0" * 16, "1" * 16
 names = st.text(
-    st.characters(exclude_characters="/\0", exclude_categories=()), min_size=1, max_size=90
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=90
 )
 shards = st.lists(names, min_size=1, max_size=3).map("/".join)
 HOSTILE = [
