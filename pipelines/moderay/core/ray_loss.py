@@ -44,6 +44,7 @@ _LOST = (
 )
 # A task's worker died each time that Ray tried: mostly of what it works on.
 DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError)
+_HALF_BLOCK = "ray.get should raise an exception"
 _FULL = (ray.exceptions.OutOfDiskError, ray.exceptions.ObjectStoreFullError)
 _GO_ON = "what is complete is saved, and the same command goes on from there"
 
@@ -69,6 +70,11 @@ def ray_errors() -> Iterator[None]:
         raise reason from error
     except ModerayError:
         raise
+    except AssertionError as error:
+        # Ray Data's own, where a worker dies between a block and what describes it (Ray 2.60).
+        if _HALF_BLOCK not in str(error):
+            raise
+        raise RayLostError(_sentence("a worker died as it handed on a block")) from error
     except Exception as error:
         # Whatever is raised over a Ray that is not there comes of that.
         if (gone := _gone(at_once=True)) is not None:
