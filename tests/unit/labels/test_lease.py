@@ -151,6 +151,23 @@ def test_number_is_higher_than_any_that_was_used(layout: Layout) -> None:
         assert second.run == 8
 
 
+def test_number_below_one_that_was_claimed_meanwhile_is_given_up(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who claimed the higher number looked before this claim was there, and holds the slots."""
+    create = Layout.create
+
+    def after_another(self: Layout, path: str, data: bytes) -> bool:
+        if not claims(self):
+            claim_of_another(self, 5)
+        return create(self, path, data)
+
+    monkeypatch.setattr(Layout, "create", after_another)
+    with pytest.raises(TryAgainError, match="process 7 on elsewhere"):
+        Lease(layout, least=3)
+    assert claims(layout) == [5]
+
+
 def test_store_that_does_not_heed_conditions_is_said_to_need_one_driver(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
