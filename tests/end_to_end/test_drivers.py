@@ -99,6 +99,7 @@ def test_driver_that_slept_does_not_write_over_the_one_that_took_over(
     assert held.asked() == len(NAMES) * ROWS
 
 
+@pytest.mark.slow
 def test_driver_that_slept_while_it_judged_ends_when_it_wakes(
     tmp_path: Path, cli, impatient
 ) -> None:  # type: ignore[no-untyped-def]
@@ -152,6 +153,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_driver_that_slept_between_a_label_file_and_its_marker_leaves_no_contradiction(
     tmp_path: Path, cli, impatient
 ) -> None:  # type: ignore[no-untyped-def]
@@ -236,6 +238,7 @@ def test_four_parts_at_once_make_the_output_of_one_run(tmp_path: Path, cli, part
         assert "nothing to do" in cli("run", held.job, f"--part={number}").stdout
 
 
+@pytest.mark.slow
 def test_what_a_dead_driver_held_is_labelled_by_those_that_finish(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, MANY[:12])
     held.names = sorted(name for name in MANY[:12] if lease.slots_of((0, 2)) & {_slot(name)})
@@ -269,6 +272,7 @@ def _slot(name: str) -> int:
     return slot(name)
 
 
+@pytest.mark.slow
 def test_parts_one_after_the_other_are_one_output_to_its_readers(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, MANY[:6])
     result = cli("run", held.job, "--part=1/3")

@@ -178,6 +178,7 @@ def test_shard_whose_end_cannot_be_read_is_left_out_and_named(job, bucket: str, 
     ), result.stderr
 
 
+@pytest.mark.slow
 def test_lease_is_taken_over_what_comes_back_of_it(
     s3: dict[str, str], proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

@@ -144,6 +144,7 @@ def test_hostile_lines_cost_their_rows_and_not_their_file(
     assert kept == [line for i, line in enumerate(text) if i % 3 == 0 and i not in {6, *HOSTILE}]
 
 
+@pytest.mark.slow
 def test_more_lines_that_are_no_objects_than_max_failed_end_the_run(
     job, cli, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

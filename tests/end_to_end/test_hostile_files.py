@@ -111,6 +111,7 @@ def test_file_that_claims_a_trillion_rows_is_left_out_and_named(job, tmp_path: P
         assert "a.parquet cannot be read: row group 0 ends after 300 rows, and" in result.stderr
 
 
+@pytest.mark.slow
 def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "in/a.parquet"
     write(file, "a quiet day", 4000)

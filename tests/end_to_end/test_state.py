@@ -340,6 +340,7 @@ def test_output_under_a_prefix_of_a_store_is_verified_and_repaired(
     assert cli("verify", bucket).returncode == 2
 
 
+@pytest.mark.slow
 def test_output_that_is_deleted_during_a_run_ends_it_in_a_sentence(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     driver = held.started()
@@ -414,6 +415,7 @@ ODD = (
 )
 
 
+@pytest.mark.slow
 def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, ODD)
     held.killed()
@@ -433,6 +435,7 @@ def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli) -> None:  
     assert sum(len(table) for table in labels(tmp_path / "f/kept").values()) == len(ODD) * 17
 
 
+@pytest.mark.slow
 def test_odd_names_are_relabelled_repaired_and_pruned(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, ODD)
     assert cli("run", held.job).returncode == 0
