@@ -312,5 +312,7 @@ class Drivers:
         assert table.column("row").to_pylist() == list(range(shard.rows))
         expected = ["SP4" if row % 3 == 0 else "SP0" for row in range(shard.rows)]
         assert pc.struct_field(table.column("spam"), "label").to_pylist() == expected
+        if not self.world.conditional:
+            return  # a driver that wakes may write over the manifest that knows of another's run
         for run in pc.unique(pc.struct_field(table.column("spam"), "run")).to_pylist():
             assert manifest.runs[run].date is not None, f"nobody knows of run {run}"
