@@ -66,6 +66,7 @@ protocol: install
 fuzz: install
 	$(BENCHMARK).fuzz_lines
 	$(BENCHMARK).parquet_fuzz
+	$(BENCHMARK).fuzz_runs
 
 served: install
 	$(RUN) -m pytest tests/end_to_end/served_vllm.py

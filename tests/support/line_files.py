@@ -36,8 +36,8 @@ TOKENS = (
 )  # fmt: skip
 # What is mutated.
 ROWS = (
-    {"text": "row é 0", "id": 0, "n": 1.5, "tags": ["a", "b"], "o": {"a": "x"}},
-    {"text": 'row "1" {[', "id": 1, "n": 2, "tags": []},
+    {"text": "row é 0, a prize", "id": 0, "n": 1.5, "tags": ["a", "b"], "o": {"a": "x"}},
+    {"text": 'row "1" {[ in a shop', "id": 1, "n": 2, "tags": []},
     {"text": None, "id": 2, "o": {"a": None, "b": [1]}},
     {"text": "row\n3", "id": 3, "ok": True},
     {"text": "row 4 \ud83d\ude00", "id": 4, "n": -1e-9},

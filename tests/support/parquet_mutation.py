@@ -116,17 +116,6 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def shard_alone(file: Path) -> bool:
-    """Whether a file's footer can be read and has the columns of the originals."""
-    try:
-        schema = pq.read_schema(file)
-    except (*EXPECTED, UnicodeDecodeError):
-        return False
-    return schema.names == _table().schema.names and all(
-        schema.field(name).type == pa.string() for name in ("id", "text")
-    )
-
-
 def outcome(folder: Path, seed: int) -> str:
     """What becomes of the one file in a folder: `left out ...`, or `read` where all agrees.
 
