@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,6 +20,7 @@ from hypothesis import settings
 from support.listeners import Listener, Pipe, listening, waiting_pipe
 from support.project import ROOT
 from support.ray_cluster import started_ray
+from support.s3_running import s3_server
 from support.scripted import SCRIPT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -176,38 +174,8 @@ def cli() -> Cli:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, str]]:
     """A local S3 server with a bucket `data`; its environment variables."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "support" / "s3server.py"), str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    # Workers take credentials from their own environment, so runs on this store start a Ray of
-    # their own.
-    env = {
-        "RAY_ADDRESS": "local",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-    }
-    try:
-        for _ in range(150):
-            try:
-                urllib.request.urlopen(url, timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
-        import s3fs
-
-        s3fs.S3FileSystem(key="test", secret="test-secret", endpoint_url=url).mkdir("data")
+    with s3_server() as env:
         yield env
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.chaos import nodes
 from support.outputs import labels, manifest_of
+from support.ray_nodes import nodes
 from support.scripted import SCRIPT
 
 

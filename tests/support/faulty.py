@@ -9,7 +9,8 @@ tests/support/faulty.py --upstream URL` prints its port.
     slow       the answer's body comes in ten pieces, a second in all
 
 A server that is not there is a reset. GET /-/faults returns how often each was done, as JSON,
-beside the number of calls.
+beside the number of calls. POST /-/faults sets what fails from now on: JSON with `rate`, `kinds`,
+and `late`, seconds for which a new object is in no listing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import argparse
 import asyncio
 import random
 import re
+import time
 from collections import Counter
+from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
@@ -28,6 +31,7 @@ KINDS = ("slow_down", "error", "reset", "lost", "cut", "slow")
 BODY = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>"
 # Of one connection or of one hop, and not the message's.
 OWN = {"connection", "transfer-encoding", "content-length", "content-encoding", "date", "server"}
+LISTED = re.compile(rb"<Contents>.*?<Key>(.*?)</Key>.*?</Contents>", re.DOTALL)
 
 
 class Faults:
@@ -45,9 +49,13 @@ class Faults:
             re.compile(always) if always else None,
         )
         self._random, self.done = random.Random(seed), Counter[str]()
+        self._kinds: tuple[str, ...] = KINDS
+        self._late, self._created = 0.0, dict[str, float]()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/-/faults":
+            if request.method == "POST":
+                self._set(**await request.json())
             return web.json_response(self.done)
         self.done["calls"] += 1
         body = await request.read()
@@ -72,6 +80,7 @@ class Faults:
             status, headers, data = await self._made(request, body)
         except aiohttp.ClientError:
             return self._abort(request)
+        data = self._as_listed(request, status, data)
         if kind == "lost":
             return self._abort(request)
         answer = web.StreamResponse(status=status, headers=headers)
@@ -94,7 +103,28 @@ class Faults:
     def _kind(self, call: str) -> str | None:
         if self._always and self._always.search(call):
             return "slow_down"
-        return self._random.choice(KINDS) if self._random.random() < self._rate else None
+        return self._random.choice(self._kinds) if self._random.random() < self._rate else None
+
+    def _set(self, rate: float, kinds: list[str], late: float) -> None:
+        self._rate, self._kinds, self._late = rate, tuple(kinds), late
+
+    def _as_listed(self, request: web.Request, status: int, data: bytes) -> bytes:
+        """An answer, without what was created of late where it is a listing."""
+        path, now = unquote(request.path), time.monotonic()
+        if request.method == "DELETE":
+            self._created.pop(path, None)
+        elif status == 200 and (request.method == "PUT" or "uploadId" in request.query):
+            self._created.setdefault(path, now)
+        if request.method != "GET" or "list-type" not in request.query or not self._late:
+            return data
+
+        def listed(match: re.Match[bytes]) -> bytes:
+            created = self._created.get(f"{path.rstrip('/')}/{unquote(match[1].decode())}", 0.0)
+            is_late = now - created < self._late
+            self.done["late"] += is_late
+            return b"" if is_late else match[0]
+
+        return LISTED.sub(listed, data)
 
     async def _made(self, request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
         headers = {

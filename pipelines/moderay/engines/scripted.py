@@ -4,6 +4,7 @@
 default: {answer: '{"label": "SP0", "rationale": "Nothing."}', reasoning: Looks fine., p: 0.95}
 delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
 log: requests.log                        # optional: one byte is added for every answer
+contents: contents.jsonl                 # optional: the content is, as a line of JSON
 rules:                                   # the first whose patterns (regular expressions) are found
   - content: buy now
     policy: "^# Spam"                    # optional: searched in the developer message
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import math
 import os
 import random
@@ -95,6 +97,8 @@ class Script(BaseModel):
     """Before every answer."""
     log: str | None = None
     """A file that gets one byte for every answer."""
+    contents: str | None = None
+    """A file that gets the content for every answer, as a line of JSON."""
     rules: tuple[ScriptedAnswer, ...] = ()
     """The first that matches holds."""
 
@@ -149,7 +153,7 @@ class ScriptedSpec:
         """The script, but not how long it takes or where it logs."""
         return {
             "model": "scripted",
-            "script": digest(self.script.model_dump(exclude={"delay", "log"})),
+            "script": digest(self.script.model_dump(exclude={"delay", "log", "contents"})),
         }
 
     def here(self) -> ScriptedSpec:
@@ -208,6 +212,10 @@ class ScriptedEngine:
         if self._script.log is not None:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
+        if self._script.contents is not None:
+            line = json.dumps(self._content(request.prompt, *self._bodies(request.prompt))) + "\n"
+            with open(self._script.contents, "ab", buffering=0) as contents:
+                contents.write(line.encode())
         if request.score:
             return Completion([request.score[0]], self._logprobs(situation, request.score))
         return Completion(self._output(situation.answer)[: request.max_tokens], {})
@@ -231,8 +239,7 @@ class ScriptedEngine:
 
     def _situation(self, prompt: list[int]) -> Situation:
         control = self._vocab.control
-        starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
-        ends = [i for i, token in enumerate(prompt) if token == control[END]]
+        starts, ends = self._bodies(prompt)
         final = (
             prompt[starts[-1] + 1 :]
             if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL])
@@ -246,7 +253,7 @@ class ScriptedEngine:
         """The answer for a prompt; `starts`, `ends`: where its messages' bodies do."""
         if not self._script.rules:
             return self._script.default
-        content = self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
+        content = self._content(prompt, starts, ends)
         policy = self._developer(tuple(prompt[starts[1] + 1 : ends[1]]))
         for rule in self._script.rules:
             holds = rule.during is None or Path(rule.during).exists()
@@ -257,6 +264,16 @@ class ScriptedEngine:
             ):
                 return rule
         return self._script.default
+
+    def _bodies(self, prompt: list[int]) -> tuple[list[int], list[int]]:
+        """Where the bodies of its messages start, and where they end."""
+        control = self._vocab.control
+        starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
+        ends = [i for i, token in enumerate(prompt) if token == control[END]]
+        return starts, ends
+
+    def _content(self, prompt: list[int], starts: list[int], ends: list[int]) -> str:
+        return self._vocab.decode(prompt[starts[2] + 1 : ends[2]])
 
     def _rendered(self, rule: ScriptedAnswer) -> list[int]:
         control, encode = self._vocab.control, self._vocab.encode

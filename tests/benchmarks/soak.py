@@ -1,0 +1,132 @@
+"""`make chaos`: inputs change, drivers, actors, nodes, stores and disks fail, for a stated time.
+
+Drawn from a seed: worlds (a folder, S3, or one of each) of some episodes each. After each episode
+the labels are held against a model of the truth (support/truth.py), `verify` against the output,
+and what was paid against what faults may cost (support/soak_world.py). What was violated is
+printed with the seed and the world that play it again: `--seed 3 --world 12`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.faulty_driver import shorten_lease
+from support.ray_nodes import nodes
+from support.s3_running import faulty_proxy, s3_server
+from support.soak_plan import WorldPlan, world_plan
+from support.soak_world import Scene, Tally, ViolationError, World
+
+# Set in the process that may mount disks, which nobody else sees.
+MOUNTS = "MODERAY_SOAK_MOUNTS"
+UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "-r"]
+
+
+def with_mounts() -> None:
+    """Go on in a process that may mount disks of its own, where this user may have one."""
+    if MOUNTS in os.environ:
+        return
+    try:
+        probe = [*UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        may = subprocess.run(probe, capture_output=True, timeout=20).returncode == 0
+    except OSError:
+        may = False
+    os.environ[MOUNTS] = "1" if may else ""
+    if may:
+        os.execvp(UNSHARE[0], [*UNSHARE, sys.executable, "-m", "benchmarks.soak", *sys.argv[1:]])
+
+
+@contextmanager
+def scene(seed: int) -> Iterator[Scene]:
+    """An S3 server, a proxy before it, and a Ray of two nodes; all end with this."""
+    shorten_lease()
+    with s3_server() as env, faulty_proxy(env["AWS_ENDPOINT_URL"], seed) as proxy:
+        # A Ray's workers, and those of drivers, have it from here.
+        os.environ.update(env | {"AWS_ENDPOINT_URL": proxy.url})
+        with nodes() as cluster:
+            os.environ["RAY_ADDRESS"] = cluster.cluster.address
+            try:
+                yield Scene(cluster, proxy, env["AWS_ENDPOINT_URL"], bool(os.environ.get(MOUNTS)))
+            finally:
+                import ray
+
+                ray.shutdown()
+
+
+def played(plan: WorldPlan, seed: int, scene: Scene, tally: Tally, until: float) -> list[str]:
+    """A world up to its end, its first violation, or a time; the violations."""
+    folder = Path(tempfile.mkdtemp(prefix=f"moderay-soak-{seed}-{plan.number}-"))
+    world = World(plan, folder, scene, tally)
+    try:
+        for number, episode in enumerate(plan.episodes):
+            if time.monotonic() > until:
+                break
+            began = time.monotonic()
+            print(f"seed {seed} world {plan.number} episode {number}: {episode}", flush=True)
+            try:
+                world.play(episode)
+            except (ViolationError, AssertionError, OSError) as error:
+                kept = f"{folder}-kept"
+                shutil.copytree(folder, kept, dirs_exist_ok=True)
+                where = f"seed {seed}, world {plan.number}, episode {number}, kept in {kept}"
+                if not isinstance(error, ViolationError):
+                    traceback.print_exc()
+                print(f"VIOLATION: {where}: {error!r}", flush=True)
+                return [f"{where}: {error!r}"]
+            print(f"    well, in {time.monotonic() - began:.0f} s", flush=True)
+    finally:
+        world.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", type=int, help="play this one alone")
+    options = parser.parse_args()
+    with_mounts()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    tally, violations = Tally(), list[str]()
+    began = time.monotonic()
+    until = began + 60 * options.minutes
+    with scene(options.seed) as ready:
+        number = options.world or 0
+        while time.monotonic() < until:
+            plan = world_plan(options.seed, number)
+            violations += played(plan, options.seed, ready, tally, until)
+            number += 1
+            if options.world is not None:
+                break
+    report(tally, violations, time.monotonic() - began)
+    sys.exit(bool(violations))
+
+
+def report(tally: Tally, violations: list[str], seconds: float) -> None:
+    print(f"{tally.episodes} episodes in {seconds / 60:.1f} minutes")
+    for kind, count in sorted(tally.faults.items()):
+        if count:
+            print(f"  {kind}: {count:,}")
+    print(f"{tally.rows:,} label rows held against the truth")
+    print(
+        f"{tally.answered:,} contents paid, {tally.again:,} of them again; faults may cost "
+        f"{tally.bound:,}"
+    )
+    print(f"{len(violations)} violations")
+    for violation in violations:
+        print(f"  {violation}")
+
+
+if __name__ == "__main__":
+    main()
