@@ -1,4 +1,4 @@
-"""`make chaos`: SIGKILL drivers, judging actors and the raylet of a second node at random over one
+"""`make kills`: SIGKILL drivers, judging actors and the raylet of a second node at random over one
 job until enough were killed, then compare its labels with those of an undisturbed run; kill
 everything at half-way once; and the same with real vLLM.
 """

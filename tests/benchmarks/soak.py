@@ -9,6 +9,8 @@ printed with the seed and the world that play it again: `--seed 3 --world 12`.
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import os
 import shutil
 import signal
@@ -18,7 +20,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 from support.faulty_driver import shorten_lease
@@ -27,6 +30,8 @@ from support.s3_running import faulty_proxy, s3_server
 from support.soak_plan import WorldPlan, world_plan
 from support.soak_world import Scene, Tally, ViolationError, World
 
+# What Ray prints of nodes that die goes nowhere.
+say = functools.partial(print, file=sys.__stdout__, flush=True)
 # Set in the process that may mount disks, which nobody else sees.
 MOUNTS = "MODERAY_SOAK_MOUNTS"
 UNSHARE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "-r"]
@@ -53,7 +58,7 @@ def scene(seed: int) -> Iterator[Scene]:
     with s3_server() as env, faulty_proxy(env["AWS_ENDPOINT_URL"], seed) as proxy:
         # A Ray's workers, and those of drivers, have it from here.
         os.environ.update(env | {"AWS_ENDPOINT_URL": proxy.url})
-        with nodes() as cluster:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), nodes() as cluster:
             os.environ["RAY_ADDRESS"] = cluster.cluster.address
             try:
                 yield Scene(cluster, proxy, env["AWS_ENDPOINT_URL"], bool(os.environ.get(MOUNTS)))
@@ -65,6 +70,7 @@ def scene(seed: int) -> Iterator[Scene]:
 
 def played(plan: WorldPlan, seed: int, scene: Scene, tally: Tally, until: float) -> list[str]:
     """A world up to its end, its first violation, or a time; the violations."""
+    say(f"seed {seed} world {replace(plan, episodes=())}")
     folder = Path(tempfile.mkdtemp(prefix=f"moderay-soak-{seed}-{plan.number}-"))
     world = World(plan, folder, scene, tally)
     try:
@@ -72,18 +78,18 @@ def played(plan: WorldPlan, seed: int, scene: Scene, tally: Tally, until: float)
             if time.monotonic() > until:
                 break
             began = time.monotonic()
-            print(f"seed {seed} world {plan.number} episode {number}: {episode}", flush=True)
+            say(f"seed {seed} world {plan.number} episode {number}: {episode}")
             try:
                 world.play(episode)
             except (ViolationError, AssertionError, OSError) as error:
                 kept = f"{folder}-kept"
-                shutil.copytree(folder, kept, dirs_exist_ok=True)
+                world.keep(Path(kept))
                 where = f"seed {seed}, world {plan.number}, episode {number}, kept in {kept}"
                 if not isinstance(error, ViolationError):
-                    traceback.print_exc()
-                print(f"VIOLATION: {where}: {error!r}", flush=True)
+                    say(traceback.format_exc())
+                say(f"VIOLATION: {where}: {error!r}")
                 return [f"{where}: {error!r}"]
-            print(f"    well, in {time.monotonic() - began:.0f} s", flush=True)
+            say(f"    well, in {time.monotonic() - began:.0f} s")
     finally:
         world.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,37 +101,41 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--world", type=int, help="play this one alone")
+    parser.add_argument("--episodes", type=int, help="of each world, so many at most")
     options = parser.parse_args()
     with_mounts()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     tally, violations = Tally(), list[str]()
     began = time.monotonic()
     until = began + 60 * options.minutes
-    with scene(options.seed) as ready:
-        number = options.world or 0
-        while time.monotonic() < until:
-            plan = world_plan(options.seed, number)
-            violations += played(plan, options.seed, ready, tally, until)
-            number += 1
-            if options.world is not None:
-                break
+    numbers = itertools.count() if options.world is None else [options.world]
+    try:
+        with scene(options.seed) as ready:
+            for number in numbers:
+                plan = world_plan(options.seed, number)
+                plan = replace(plan, episodes=plan.episodes[: options.episodes])
+                violations += played(plan, options.seed, ready, tally, until)
+                if time.monotonic() > until:
+                    break
+    except KeyboardInterrupt:
+        say("interrupted")
     report(tally, violations, time.monotonic() - began)
     sys.exit(bool(violations))
 
 
 def report(tally: Tally, violations: list[str], seconds: float) -> None:
-    print(f"{tally.episodes} episodes in {seconds / 60:.1f} minutes")
+    say(f"{tally.episodes} episodes in {seconds / 60:.1f} minutes")
     for kind, count in sorted(tally.faults.items()):
         if count:
-            print(f"  {kind}: {count:,}")
-    print(f"{tally.rows:,} label rows held against the truth")
-    print(
+            say(f"  {kind}: {count:,}")
+    say(f"{tally.rows:,} label rows held against the truth")
+    say(
         f"{tally.answered:,} contents paid, {tally.again:,} of them again; faults may cost "
         f"{tally.bound:,}"
     )
-    print(f"{len(violations)} violations")
+    say(f"{len(violations)} violations")
     for violation in violations:
-        print(f"  {violation}")
+        say(f"  {violation}")
 
 
 if __name__ == "__main__":

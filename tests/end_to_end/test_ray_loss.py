@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +67,20 @@ def test_run_starts_its_own_ray_beside_somebody_elses(
     assert run.returncode == 0, shown
     assert "note: started its own Ray (" in shown and "RAY_ADDRESS would join another" in shown
     assert sum(map(len, labels(tmp_path / "out").values())) == ROWS
+
+
+def test_raylet_that_ends_as_ray_starts_is_one_sentence(file: Path, tmp_path: Path) -> None:
+    run = started(file, os.environ | {"RAY_ADDRESS": "local"})
+    raylet = None
+    while raylet is None and run.poll() is None:
+        with suppress(StopIteration):
+            raylet = child(run.pid, "raylet")
+    assert raylet is not None
+    raylet.kill()
+    _, shown = run.communicate(timeout=120)
+    assert run.returncode == 3 and len(shown.strip().splitlines()) == 1, shown
+    assert "Ray could not be started on this machine: " in shown
+    assert not (tmp_path / "out/_moderay/leases/0.json").exists()
 
 
 @pytest.mark.parametrize("victim", ["gcs_server", "raylet"])

@@ -14,6 +14,7 @@ from support.held import ROWS, UNIT, Held, same_labels, wait_for
 from support.outputs import labels, manifest_file, manifest_of
 
 from moderay.core.storage import filesystem
+from moderay.labels.layout import slot
 
 NAMES = ("a.parquet", "b.parquet", "day=2/c.parquet")
 
@@ -303,6 +304,32 @@ def test_somebody_elses_files_in_an_output_are_left_alone(finished: Held, cli) -
     result = cli("verify", finished.out, "--repair")
     assert result.returncode == 0 and result.stderr == "", result.stderr
     assert all(file.read_bytes() == b"mine" for file in mine)
+
+
+def test_labels_of_what_is_gone_or_unreadable_contradict_nothing(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, NAMES)
+    assert cli("run", held.job).returncode == 0
+    (tmp_path / "in" / NAMES[0]).unlink()
+    assert cli("run", held.job).returncode == 0
+    result = cli("verify", held.out)
+    assert result.returncode == 0 and "3 shards with 150 rows" in result.stdout, result.stderr
+    (tmp_path / "in" / NAMES[1]).write_bytes(b"no Parquet")
+    assert cli("run", held.job).returncode == 1
+    assert manifest_of(held.out)["unreadable"]
+    result = cli("verify", held.out)
+    assert result.returncode == 0, result.stderr
+
+
+def test_labels_that_are_not_pruned_are_still_of_what_is_gone(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, NAMES)
+    assert cli("run", held.job).returncode == 0
+    (tmp_path / "in" / NAMES[0]).unlink()
+    another_part = f"--part={(slot(NAMES[0]) + 1) % 2 or 2}/2"
+    assert cli("run", held.job, another_part, "--prune").returncode == 0
+    assert manifest_of(held.out)["gone"] == [NAMES[0]]
+    assert cli("verify", held.out).returncode == 0
+    assert cli("run", held.job, "--prune").returncode == 0
+    assert manifest_of(held.out)["gone"] == [] and len(labels(held.out)) == 2
 
 
 @pytest.mark.parametrize("repair", [(), ("--repair",)])

@@ -11,10 +11,10 @@ import datetime
 import os
 import sys
 import time
-from typing import Any
 
 from moderay.cli.app import main
 from moderay.labels import layout, lease
+from moderay.pipeline import flow
 
 # Seconds; a driver that sleeps longer than LEASE_S is taken for dead.
 RENEW_S, LEASE_S = 0.5, 4.0
@@ -26,6 +26,7 @@ def shorten_lease() -> None:
 
 def set_clock(off: float) -> None:
     """This process's clock is off by so many seconds."""
+    assert flow  # pydantic's models are made before there is another class of times
     true, delta = time.time, datetime.timedelta(seconds=off)
 
     class Shifted(datetime.datetime):
@@ -42,11 +43,11 @@ def signal_at(number: int, signal: int, is_after: bool) -> None:
     inner = layout.Layout.create
     left = [number]
 
-    def create(self: layout.Layout, *args: Any) -> bool:
+    def create(self: layout.Layout, path: str, data: bytes) -> bool:
         left[0] -= 1
         if left[0] == 0 and not is_after:
             os.kill(os.getpid(), signal)
-        written = inner(self, *args)
+        written = inner(self, path, data)
         if left[0] == 0 and is_after:
             os.kill(os.getpid(), signal)
         return written

@@ -20,6 +20,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,13 @@ class World:
         if self._scene.may_mount:
             subprocess.run(["umount", "--lazy", str(self.disk)], check=False)
 
+    def keep(self, kept: Path) -> None:
+        """Copy all that there is of this world."""
+        shutil.copytree(self.folder, kept, dirs_exist_ok=True)
+        for name in self.outputs.names() if isinstance(self.outputs, Bucket) else ():
+            (kept / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+            (kept / "out" / name).write_bytes(self.outputs.read(name))
+
     def play(self, episode: Episode) -> None:
         """One episode.
 
@@ -255,6 +263,7 @@ class World:
                 self._scene.nodes.kill_second()
                 cost = in_flight(self.plan.engines)
             case "raylet":
+                _await(started.workers, 10 * rng.random())
                 hit = started.kill_raylet(driver)
             case "rewrite":
                 hit, cost = self._rewrite(fault, rng)
@@ -310,7 +319,7 @@ class World:
         cost = 0
         for status, printed in started.ended():
             if "Traceback" in printed or status not in (0, 1, 2, 3, -signal.SIGKILL):
-                raise ViolationError(f"a driver ended with status {status}: {printed[-2000:]}")
+                raise ViolationError(f"a driver ended with status {status}: {printed[-700:]}")
             cost += in_flight(self.plan.engines) if status else 0
             self._tally.faults[f"(drivers that ended with {status})"] += 1
         killed = sum(driver.write > 0 and driver.signal == 9 for driver in episode.drivers)
@@ -358,17 +367,17 @@ class World:
             if status == 0:
                 break
             if attempt == TRIES:
-                raise ViolationError(f"a plain run ends with status {status}: {printed[-2000:]}")
+                raise ViolationError(f"a plain run ends with status {status}: {printed[-700:]}")
             if status == 2:
                 plain("verify", self.outputs.url, "--repair")
             elif status == 3:
                 time.sleep(LEASE_S / 2)
         status, printed = plain("verify", self.outputs.url)
         if status:
-            raise ViolationError(f"verify ends with status {status}: {printed[-2000:]}")
+            raise ViolationError(f"verify ends with status {status}: {printed[-700:]}")
         status, printed = plain("run", self._peace, *prune)
         if status or "nothing to do" not in printed:
-            raise ViolationError(f"the next run ends with status {status}: {printed[-2000:]}")
+            raise ViolationError(f"the next run ends with status {status}: {printed[-700:]}")
 
     def _settle(self) -> None:
         """Until engines that outlived their drivers have ended."""
@@ -391,12 +400,16 @@ class World:
 
 def _kill_one(find: Callable[[], list[Any]], rng: random.Random) -> bool:
     """SIGKILL one of some processes, once there are any; whether there were in time."""
-    until = time.monotonic() + 5
-    while not (some := find()) and time.monotonic() < until:
-        time.sleep(0.05)
-    if some:
+    if some := _await(find, 5):
         rng.choice(some).kill()
     return bool(some)
+
+
+def _await(find: Callable[[], list[Any]], seconds: float) -> list[Any]:
+    until = time.monotonic() + seconds
+    while not (some := find()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return some
 
 
 def plain(*args: object) -> tuple[int, str]:
@@ -430,5 +443,5 @@ def plain(*args: object) -> tuple[int, str]:
     if re.search("stopped by SIG(INT|TERM)", text):
         raise KeyboardInterrupt
     if "Traceback" in text or status not in (0, 1, 2, 3):
-        raise ViolationError(f"{' '.join(map(str, args))} ended with {status}: {text[-2000:]}")
+        raise ViolationError(f"{' '.join(map(str, args))} ended with {status}: {text[-700:]}")
     return status, text

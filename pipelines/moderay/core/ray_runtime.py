@@ -27,6 +27,8 @@ ADDRESS = "RAY_ADDRESS"
 HEAD_S = 10.0
 # Characters that are kept of what Ray says.
 REASON_CHARS = 300
+# What Ray says of a node whose raylet does not come up.
+_NO_RAYLET = "node timed out during startup"
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
 
@@ -64,6 +66,11 @@ def start_ray() -> str:
         with _no_stderr():
             ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise _not_started(address, error) from error
+    except Exception as error:
+        # Of no class of its own, where the raylet ends before it has registered (Ray 2.60).
+        if _NO_RAYLET not in str(error):
+            raise
         raise _not_started(address, error) from error
     _silence_ray_data()
     gpus, cpus = resources()

@@ -353,9 +353,11 @@ class _Ended:
         self.left = [work.shard for work in now.todo if slot(work.shard.name) not in run.worked]
         theirs = {shard.file for shard in self.left}
         failed = {file: reason for file, reason in before.failed.items() if file in theirs}
-        gone = () if self.options.prune else tuple(now.gone)
         faults = manifests.Faults(
-            dict(checked.scan.unreadable), failed | dict(self.failed), gone, len(now.todo)
+            dict(checked.scan.unreadable),
+            failed | dict(self.failed),
+            tuple(now.gone),
+            len(now.todo),
         )
         total = run.publisher.total_of([path for _, path in now.done])
         finish = manifests.RunFinish(run.lease.run, self.end, faults)

@@ -126,19 +126,23 @@ def _verified(layout: Layout, writing: tuple[int, ...], run: int | None = None) 
     state = list_state(layout)
     _assert_output(layout, state)
     findings = [*_claims(layout, writing), *_units(layout, state)]
-    total = OutputTotal()
+    last = _last_manifest(layout)
+    gone = set(last.gone) if isinstance(last, Manifest) else set[str]()
+    # The manifest counts what the input has; the labels of the rest stay until --prune.
+    total, of_gone = OutputTotal(), OutputTotal()
     broken = False
     for shard in _shards(layout, state):
         if shard.finding is not None:
             findings.append(shard.finding)
             broken = True
         elif shard.marker is not None:
-            total.add(shard.marker)
+            (of_gone if shard.marker.shard in gone else total).add(shard.marker)
     findings += _strays(layout, state)
     findings += _scratch(layout, state, run)
     # What is broken, or being written, is not in the counts: that says nothing new.
     findings += _manifests(layout, None if writing or broken else total)
-    return Verified(total.shards, total.rows, writing, tuple(findings), False)
+    shards, rows = total.shards + of_gone.shards, total.rows + of_gone.rows
+    return Verified(shards, rows, writing, tuple(findings), False)
 
 
 def _repair(layout: Layout, findings: Sequence[Finding]) -> None:
@@ -366,8 +370,10 @@ def _manifests(layout: Layout, total: OutputTotal | None) -> Iterator[Finding]:
 
 
 def _miscounted(name: str, manifest: Manifest, total: OutputTotal) -> Iterator[Finding]:
-    if manifest.status != "finished":
-        return  # its counts are of the run before
+    if manifest.status != "finished" or not manifest.complete:
+        # Its counts are of the run before, or without shards whose input has changed since they
+        # were published.
+        return
     counted = total.manifest_fields()
     keys = ("shards", "input_rows", "rows", "flagged", "counts")
     if wrong := [key for key in keys if getattr(manifest, key) != counted[key]]:
