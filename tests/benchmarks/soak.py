@@ -96,6 +96,12 @@ def played(plan: WorldPlan, seed: int, scene: Scene, tally: Tally, until: float)
     return []
 
 
+def worlds(numbers: Iterator[int], options: argparse.Namespace) -> Iterator[WorldPlan]:
+    for number in numbers:
+        plan = world_plan(options.seed, number)
+        yield replace(plan, episodes=plan.episodes[: options.episodes])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
@@ -108,15 +114,17 @@ def main() -> None:
     tally, violations = Tally(), list[str]()
     began = time.monotonic()
     until = began + 60 * options.minutes
-    numbers = itertools.count() if options.world is None else [options.world]
+    numbers = itertools.count() if options.world is None else iter([options.world])
+    plans = worlds(numbers, options)
+    plan = next(plans, None)
     try:
-        with scene(options.seed) as ready:
-            for number in numbers:
-                plan = world_plan(options.seed, number)
-                plan = replace(plan, episodes=plan.episodes[: options.episodes])
-                violations += played(plan, options.seed, ready, tally, until)
-                if time.monotonic() > until:
-                    break
+        while plan is not None and time.monotonic() < until:
+            wrong = list[str]()
+            with scene(options.seed) as ready:  # all is new after something that must not be
+                while plan is not None and not wrong and time.monotonic() < until:
+                    wrong = played(plan, options.seed, ready, tally, until)
+                    violations += wrong
+                    plan = next(plans, None)
     except KeyboardInterrupt:
         say("interrupted")
     report(tally, violations, time.monotonic() - began)

@@ -11,10 +11,13 @@ import datetime
 import os
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 from moderay.cli.app import main
 from moderay.labels import layout, lease
-from moderay.pipeline import flow
+from moderay.pipeline import manifest
+from moderay.pipeline.control import limits
 
 # Seconds; a driver that sleeps longer than LEASE_S is taken for dead.
 RENEW_S, LEASE_S = 0.5, 4.0
@@ -25,8 +28,11 @@ def shorten_lease() -> None:
 
 
 def set_clock(off: float) -> None:
-    """This process's clock is off by so many seconds."""
-    assert flow  # pydantic's models are made before there is another class of times
+    """What moderay takes for the time here is off by so many seconds.
+
+    In its own modules alone: Ray and pydantic take Python's functions and classes for what they
+    are.
+    """
     true, delta = time.time, datetime.timedelta(seconds=off)
 
     class Shifted(datetime.datetime):
@@ -34,8 +40,14 @@ def set_clock(off: float) -> None:
         def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:
             return super().now(tz) + delta
 
-    time.time = lambda: true() + off
-    datetime.datetime = Shifted  # type: ignore[misc]
+    clock = {**vars(time), "time": lambda: true() + off}
+    calendar = {**vars(datetime), "datetime": Shifted}
+    modules: list[Any] = [lease, manifest, limits]
+    for module in modules:
+        if hasattr(module, "time"):
+            module.time = SimpleNamespace(**clock)
+        if hasattr(module, "datetime"):
+            module.datetime = SimpleNamespace(**calendar)
 
 
 def signal_at(number: int, signal: int, is_after: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from support.ray_nodes import Nodes
 from support.soak_plan import DriverPlan
 
 SCRIPT = ROOT / "tests/support/faulty_driver.py"
+# Of a raylet's children; without its agents, nothing of Ray's node goes on.
+_BUSY = re.compile(r"ray::(?!IDLE|\w*Agent)")
 # Seconds in which a driver ends once nothing fails any more.
 ENDS_S = 120.0
 
@@ -75,13 +78,12 @@ class Drivers:
 
     def workers(self) -> list[psutil.Process]:
         """Ray's workers that do something."""
-        heads = [psutil.Process(driver.pid) for driver in self.running] if self._own_ray else []
-        heads += [psutil.Process(pid) for pid in self._nodes.raylets()]
+        mine = [driver.pid for driver in self.running]
         workers = []
-        for head in heads:
+        for pid in mine if self._own_ray else self._nodes.raylets():
             with suppress(psutil.NoSuchProcess):
-                workers += head.children(recursive=True)
-        return [one for one in workers if "ray::" in (name := _command(one)) and "IDLE" not in name]
+                workers += psutil.Process(pid).children(recursive=True)
+        return [one for one in workers if _BUSY.match(_command(one))]
 
     def sleep(self, driver: subprocess.Popen[bytes], rng: random.Random) -> None:
         """Stop a driver for longer than its lease; another takes over, and it wakes again."""

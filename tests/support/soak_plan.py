@@ -138,7 +138,7 @@ def world_plan(seed: int, number: int, faults: tuple[str, ...] = FAULTS) -> Worl
 def _episode(rng: random.Random, usable: list[str], on_store: bool, is_first: bool) -> Episode:
     drivers = _drivers(rng)
     faults = sorted(
-        (_fault(rng, rng.choice(usable)) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))),
+        (_fault(rng, rng.choice(usable)) for _ in range(rng.choice((0, 1, 2, 2, 3, 3)))),
         key=lambda fault: fault.after_s,
     )
     fails = on_store and rng.random() < 0.7

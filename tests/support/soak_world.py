@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +56,8 @@ ANSWERS = 2
 RUN_S, TRIES = 180, 5
 # Megabytes of a disk that is filled at times.
 DISK_MB = 24
+# A marker's path; the first group is its label file.
+_MARKED = re.compile(r"_moderay/shards/(.*?)-[0-9a-f]{16}-.*\.json")
 
 
 class ViolationError(AssertionError):
@@ -333,7 +336,8 @@ class World:
         kinds: dict[str, list[str]] = {
             "label": [name for name in names if name in labels],
             "unit": [name for name in names if name.startswith("_moderay/units/")],
-            "marker": [name for name in names if name.startswith("_moderay/shards/")],
+            # Of what is gone, nobody makes the labels again.
+            "marker": [name for name in names if _MARKED.sub(r"\1", unquote(name)) in labels],
             "beat": [name for name in names if name.endswith(".beat")],
         }
         subject, _, way = episode.damage.partition(" ")
