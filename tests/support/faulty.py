@@ -31,6 +31,7 @@ KINDS = ("slow_down", "error", "reset", "lost", "cut", "slow")
 BODY = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>"
 # Of one connection or of one hop, and not the message's.
 OWN = {"connection", "transfer-encoding", "content-length", "content-encoding", "date", "server"}
+COUNTED = re.compile(rb"<KeyCount>(\d+)<")
 LISTED = re.compile(rb"<Contents>.*?<Key>(.*?)</Key>.*?</Contents>", re.DOTALL)
 
 
@@ -124,7 +125,9 @@ class Faults:
             self.done["late"] += is_late
             return b"" if is_late else match[0]
 
-        return LISTED.sub(listed, data)
+        shown = LISTED.sub(listed, data)
+        hidden = len(LISTED.findall(data)) - len(LISTED.findall(shown))
+        return COUNTED.sub(lambda match: b"<KeyCount>%d<" % (int(match[1]) - hidden), shown)
 
     async def _made(self, request: web.Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
         headers = {

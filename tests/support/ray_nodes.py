@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
+
+from support.ray_cluster import ATTEMPTS, started_ray
 
 
 class Nodes:
     """A Ray cluster of two nodes on this machine; the second is killed and comes back."""
 
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self.cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-        )
-        self.second = self.cluster.add_node(num_cpus=2)
+        self.cluster = started_ray()
+        self.second = self._added()
         self.env = os.environ | {"RAY_ADDRESS": self.cluster.address}
 
     def kill_second(self) -> None:
@@ -33,7 +32,13 @@ class Nodes:
         _, alive = psutil.wait_procs(workers, timeout=20)
         assert not alive, f"workers that outlived their raylet: {alive}"
         self.cluster.remove_node(self.second, allow_graceful=False)
-        self.second = self.cluster.add_node(num_cpus=2)
+        self.second = self._added()
+
+    def _added(self) -> Any:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(Exception):  # on a busy machine it does not come up in time
+                return self.cluster.add_node(num_cpus=2)
+        return self.cluster.add_node(num_cpus=2)
 
     def actors(self) -> list[psutil.Process]:
         """Workers of this cluster that host an engine."""

@@ -325,8 +325,10 @@ def files_below(fs: Any, path: str) -> Iterator[ListedFile]:
         return
     with suppress(FileNotFoundError):
         for name, info in patiently(fs, lambda: fs.find(path, detail=True)).items():
-            below = name.split(path.lstrip("/") + "/", 1)[1]
-            yield ListedFile(below, int(info["size"] or 0), version(info))
+            # A folder in which the first file appears as it is listed may be listed itself.
+            _, is_below, below = name.partition(path.lstrip("/") + "/")
+            if is_below:
+                yield ListedFile(below, int(info["size"] or 0), version(info))
 
 
 def _local_files(folder: str, below: str) -> Iterator[ListedFile]:
