@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from moderay.core.storage import create, filesystem
+import pytest
+
+from moderay.core.storage import create, files_below, filesystem
 
 
 def test_of_several_writers_one_creates(bucket: str, tmp_path: Path) -> None:
