@@ -23,7 +23,7 @@ SCRIPT = ROOT / "tests/support/faulty_driver.py"
 # Of a raylet's children; without its agents, nothing of Ray's node goes on.
 _BUSY = re.compile(r"ray::(?!IDLE|\w*Agent)")
 # Seconds in which a driver ends once nothing fails any more.
-ENDS_S = 120.0
+ENDS_S = 300.0
 
 
 class Drivers:

@@ -6,7 +6,7 @@ nothing, the labels must be those that the model of the truth has, and a further
 nothing to do.
 
 What is paid: a content is asked for once for every version of a file that has it, unless the labels
-of that file hold it already. Beyond that only what fails may cost: a driver that does not end with
+of that file hold it already. Beyond that only what fails may cost: a run that does not end with
 status 0, an engine or worker or node that is killed costs what is in flight then (`in_flight`), a
 file rewritten while it is read the rows of both versions, a label file or marker that is destroyed
 its rows, a unit its rows. Where listings are late, each driver may miss all that was saved.
@@ -53,7 +53,7 @@ UNIT, SEQS, QUESTIONS_PER_SEAT = 10, 2, 8
 # Answers for a row: the reasoning, then the label.
 ANSWERS = 2
 # Seconds that a plain run may take, and how often it is tried.
-RUN_S, TRIES = 180, 5
+RUN_S, TRIES = 400, 5
 # Megabytes of a disk that is filled at times.
 DISK_MB = 24
 # A marker's path; the first group is its label file.
@@ -183,7 +183,7 @@ class World:
         cost = self._disturbed(episode)
         self._raise_wrong(self.truth.wrong_ever(self.labels()))
         cost += self._damage(episode)
-        self._in_peace(episode)
+        cost += self._in_peace(episode)
         labels = self.labels()
         self._raise_wrong(self.truth.wrong_now(labels, episode.prune))
         self._settle()
@@ -357,8 +357,8 @@ class World:
         most = max(len(one.texts) for versions in self.truth.ever.values() for one in versions)
         return {"label": most, "marker": most, "unit": UNIT}.get(subject, 0)
 
-    def _in_peace(self, episode: Episode) -> None:
-        """Nothing fails any more.
+    def _in_peace(self, episode: Episode) -> int:
+        """Nothing fails any more; rows that plain runs which did not end well may cost.
 
         Raises:
             ViolationError: A plain run does not end well, or `verify` does not.
@@ -382,6 +382,7 @@ class World:
         status, printed = plain("run", self._peace, *prune)
         if status or "nothing to do" not in printed:
             raise ViolationError(f"the next run ends with status {status}: {printed[-700:]}")
+        return (attempt - 1) * in_flight(self.plan.engines)
 
     def _settle(self) -> None:
         """Until engines that outlived their drivers have ended."""
