@@ -79,8 +79,8 @@ def script(tmp_path: Path, log: str) -> dict[str, Any]:
     }
 
 
-def on_s3(bucket: str) -> dict[str, pa.Table]:
-    fs, path = filesystem(f"{bucket}/out")
+def parquet_below(url: str) -> dict[str, pa.Table]:
+    fs, path = filesystem(url)
     return {
         file.name: pq.read_table(RemoteFile(fs, f"{path}/{file.name}"))
         for file in files_below(fs, path)
@@ -105,7 +105,7 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
         **env,
     )
     assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
-    disk, actual = labels(tmp_path / "out"), on_s3(bucket)
+    disk, actual = labels(tmp_path / "out"), parquet_below(f"{bucket}/out")
     assert list(actual) == list(disk)
     for name, table in disk.items():
         assert (
@@ -130,6 +130,32 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
 
 
 @pytest.mark.slow
+def test_label_files_are_written_again_and_filtered_through_a_store_that_fails(
+    job, bucket: str, tmp_path: Path, proxy, cli
+) -> None:  # type: ignore[no-untyped-def]
+    written: list[dict[str, pa.Table]] = []
+    for at, env in ((str(tmp_path), {}), (bucket, proxy(rate=0.05, seed=2))):
+        made = job(
+            script(tmp_path, "asked"),
+            input={"path": f"{at}/in", "content": "text"},
+            output={"path": f"{at}/out", "reasoning": "all"},
+        )
+        for command in (
+            ("run", made),
+            ("run", made, "--set=output.columns=[text]"),
+            ("filter", made, "--keep=NOT flagged", f"--out={at}/filtered"),
+        ):
+            result = cli(*command, **env)
+            assert result.returncode == 0 and "Traceback" not in result.stderr, result.stderr
+        written.append(parquet_below(f"{at}/filtered") | parquet_below(f"{at}/out"))
+        assert (tmp_path / "asked").stat().st_size == 2 * ROWS * SHARDS * len(written)
+    disk, store = written
+    assert disk.keys() == store.keys() and len(disk) == 3 * SHARDS, disk.keys()
+    for name, table in disk.items():
+        assert store[name].select(["text"]).equals(table.select(["text"])), name
+
+
+@pytest.mark.slow
 def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     job, bucket: str, tmp_path: Path, proxy, cli, s3
 ) -> None:  # type: ignore[no-untyped-def]
@@ -148,7 +174,7 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     result = cli("run", file, **proxy(rate=0, always=always))
     assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
     assert all(f"failed: {shard}.parquet: " in result.stderr for shard in (0, 1, 3)), result.stderr
-    assert list(on_s3(bucket)) == ["2.parquet"]
+    assert list(parquet_below(f"{bucket}/out")) == ["2.parquet"]
     fs, path = filesystem(f"{bucket}/out")
     manifest = json.loads(get(fs, f"{path}/_moderay/manifest-2.json"))
     assert (
@@ -158,7 +184,7 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     )
     before = (tmp_path / "log").stat().st_size
     result = cli("run", file, **s3)
-    assert result.returncode == 0 and len(on_s3(bucket)) == SHARDS, result.stderr
+    assert result.returncode == 0 and len(parquet_below(f"{bucket}/out")) == SHARDS, result.stderr
     assert (
         tmp_path / "log"
     ).stat().st_size - before == 2 * 2 * ROWS  # shard 3 was judged and saved already
