@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,31 +16,44 @@ from support.soak_plan import world_plan
 pytestmark = pytest.mark.slow
 
 
-def started(folder: Path, *args: str) -> subprocess.Popen[str]:
-    paths = [str(ROOT / "tests"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.soak", *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        cwd=folder,
-    )
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    paths = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    soaks: list[subprocess.Popen[str]] = []
+
+    def start(*args: str) -> subprocess.Popen[str]:
+        soaks.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.soak", *args],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                cwd=tmp_path,
+            )
+        )
+        return soaks[-1]
+
+    yield start
+    for soak in soaks:
+        if soak.poll() is None:
+            soak.send_signal(signal.SIGINT)
+            soak.communicate()
 
 
 def test_plan_of_a_seed_is_the_same_each_time() -> None:
     assert world_plan(3, 1) == world_plan(3, 1) != world_plan(4, 1)
 
 
-def test_episode_of_faults_ends_with_the_labels_of_the_truth(tmp_path: Path) -> None:
-    soak = started(tmp_path, "--seed=0", "--world=0", "--episodes=1")
+def test_episode_of_faults_ends_with_the_labels_of_the_truth(started) -> None:  # type: ignore[no-untyped-def]
+    soak = started("--seed=0", "--world=0", "--episodes=1")
     printed, _ = soak.communicate(timeout=300)
     assert soak.returncode == 0, printed
     assert "1 episodes in " in printed and "0 violations" in printed, printed
 
 
-def test_soak_that_is_interrupted_leaves_no_process_behind(tmp_path: Path) -> None:
-    soak = started(tmp_path, "--seed=0")
+def test_soak_that_is_interrupted_leaves_no_process_behind(started) -> None:  # type: ignore[no-untyped-def]
+    soak = started("--seed=0")
     assert soak.stdout is not None
     for line in soak.stdout:
         if "episode 0" in line:

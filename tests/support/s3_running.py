@@ -23,6 +23,7 @@ def s3_server() -> Iterator[dict[str, str]]:
         [sys.executable, str(ROOT / "tests/support/s3server.py"), str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for whoever uses it
     )
     url = f"http://127.0.0.1:{port}"
     # Workers take credentials from their own environment, so runs on this store start a Ray of
@@ -81,6 +82,7 @@ def faulty_proxy(upstream: str, seed: int) -> Iterator[Proxy]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # of callers that were killed
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None

@@ -46,6 +46,7 @@ class Drivers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env=self._nodes.env | ({"RAY_ADDRESS": "local"} if self._own_ray else {}),
             )
         self.all.append(driver)
