@@ -320,6 +320,29 @@ def test_labels_of_what_is_gone_or_unreadable_contradict_nothing(tmp_path: Path,
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("broken", ["marker", "labels"])
+def test_what_is_broken_of_a_file_that_is_gone_is_repaired_for_good(
+    tmp_path: Path, cli, broken: str
+) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, NAMES)
+    assert cli("run", held.job).returncode == 0
+    (tmp_path / "in" / NAMES[0]).unlink()
+    assert cli("run", held.job).returncode == 0
+    if broken == "labels":
+        (held.out / NAMES[0]).unlink()
+    else:
+        [marker] = (held.out / "_moderay/shards").glob(f"{NAMES[0]}-*.json")
+        marker.write_bytes(b"")
+    result = cli("verify", held.out)
+    assert result.returncode == 1 and "its input is gone" in result.stderr, result.stderr
+    assert cli("verify", held.out, "--repair").returncode == 1
+    result = cli("verify", held.out)
+    assert result.returncode == 0 and "2 shards with 100 rows" in result.stdout, result.stderr
+    assert cli("run", held.job).returncode == 0
+    assert sorted(labels(held.out)) == sorted(NAMES[1:])
+    assert held.asked() == len(NAMES) * ROWS
+
+
 def test_labels_that_are_not_pruned_are_still_of_what_is_gone(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     assert cli("run", held.job).returncode == 0

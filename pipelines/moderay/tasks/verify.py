@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,14 @@ def _verified(layout: Layout, writing: tuple[int, ...], run: int | None = None) 
     # The manifest counts what the input has; the labels of the rest stay until --prune.
     total, of_gone = OutputTotal(), OutputTotal()
     broken = False
-    for shard in _shards(layout, state):
+    for name, shard in zip(sorted(state.markers), _shards(layout, state), strict=True):
         if shard.finding is not None:
-            findings.append(shard.finding)
             broken = True
+            findings.append(
+                _for_good(layout, state, name, shard.finding) if name in gone else shard.finding
+            )
         elif shard.marker is not None:
-            (of_gone if shard.marker.shard in gone else total).add(shard.marker)
+            (of_gone if name in gone else total).add(shard.marker)
     findings += _strays(layout, state)
     findings += _scratch(layout, state, run)
     # What is broken, or being written, is not in the counts: that says nothing new.
@@ -211,7 +213,7 @@ class _Shard:
 
 
 def _shards(layout: Layout, state: State) -> Iterator[_Shard]:
-    """Every shard that has a marker; one schema for all."""
+    """Every shard that has a marker, by name."""
     with ThreadPoolExecutor(READERS) as pool:
         each = pool.map(lambda shard: _shard(layout, state, shard), sorted(state.markers))
         yield from each
@@ -238,6 +240,18 @@ def _shard(layout: Layout, state: State, shard: str) -> _Shard:
         drop = (*markers, layout.label(shard))
         looks.append(_Shard(None, Finding(shard, wrong, _AGAIN, drop)))
     return looks[0]
+
+
+def _for_good(layout: Layout, state: State, shard: str, finding: Finding) -> Finding:
+    """What is broken and cannot be made again, since the input has it no more."""
+    if not finding.drop:
+        return finding  # another version's
+    markers = (layout.marker(shard, name) for name in state.markers[shard])
+    return replace(
+        finding,
+        remedy="its input is gone: verify --repair removes what is left of it",
+        drop=(*markers, layout.label(shard)),
+    )
 
 
 def _misnamed(shard: str, name: MarkerName, marker: ShardMarker, vouched: bool) -> str | None:
@@ -332,7 +346,8 @@ def _strays(layout: Layout, state: State) -> Iterator[Finding]:
             continue  # somebody else's file
         if run is not None:
             problem = f"run {run} wrote it, and died before it could publish it"
-            yield Finding(name, problem, "run the job again: it is published then", (path,))
+            again = "run the job again: it is published then, unless its input is gone"
+            yield Finding(name, problem, again, (path,))
 
 
 def _scratch(layout: Layout, state: State, run: int | None) -> Iterator[Finding]:
