@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, job, labels, policy
+from moderay.cli import cluster, job, labels, policy, start
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -58,6 +58,7 @@ def about(
 
 # In the order in which people meet them.
 for command in (
+    start.init,
     job.check,
     job.plan,
     job.run,
@@ -73,6 +74,7 @@ for command in (
     cluster.stop,
 ):
     app.command()(command)
+app.add_typer(start.policy, name="policy")
 
 
 @contextmanager
