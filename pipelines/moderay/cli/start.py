@@ -51,6 +51,11 @@ def init(
     )
     if data is None and look.path.endswith("example.jsonl"):
         warn("note: the rows are made up: --data FILE takes your own")
+    if look.left:
+        warn(
+            f"note: not carried over to the labels: {', '.join(look.left)} (the name of one of "
+            "their columns, or no column that Parquet can hold)"
+        )
     job = shlex.quote(str(made.job))
     out.print("next:")
     for options in (f"check {job}", f"run {job} --limit 5 --show", f"run {job}"):

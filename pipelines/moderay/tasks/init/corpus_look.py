@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 import pyarrow as pa
 
 from moderay.config.job import Input, Job, Output
-from moderay.core.errors import Problems, UserError, inert
+from moderay.core.errors import Problem, Problems, UserError, first_line, inert
 from moderay.core.sql.refusal import SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS
+from moderay.core.storage import plain_errors
 from moderay.corpus.columns import content_problems, is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import FORMATS, NoType, common, format_of
 from moderay.corpus.inputs import input_files
 from moderay.corpus.scan import scan
-from moderay.corpus.shard import Shard, shard_errors
+from moderay.corpus.shard import Shard
 from moderay.corpus.where import named_once, row_condition
 from moderay.tasks.init.policy import RESERVED
 
@@ -38,14 +39,16 @@ class CorpusLook:
         path: As the job may name it.
         content: The column, or the template of columns, that is judged.
         rows: In all files.
-        columns: What can be carried over: None for all columns, else their names.
+        columns: Names of those that can be carried over.
+        left: Names of the others.
         where: A condition that fits the columns; empty where none was found.
     """
 
     path: str
     content: str
     rows: int
-    columns: list[str] | None
+    columns: list[str]
+    left: list[str]
     where: str
 
 
@@ -70,14 +73,14 @@ def look_at(path: str, content: str | None, output: str, policy: str) -> CorpusL
         update={"output": Output(path=output, columns=names)}
     )
     scanned = scan(job, [policy])
-    if scanned.problems:
-        raise Problems(scanned.problems)
+    _refuse(scanned.problems)
     conditions = _conditions(schema, first, content)
     return CorpusLook(
         path,
         content,
         scanned.rows,
-        None if names == schema.names else names,
+        names,
+        [name for name in dict.fromkeys(schema.names) if name not in names],
         next((where for where in conditions if _holds_for(where, schema)), ""),
     )
 
@@ -88,37 +91,47 @@ def _job(path: str, content: str, output: str) -> Job:
     )
 
 
+def _refuse(problems: Sequence[Problem]) -> None:
+    """Raises `Problems`, where there are any: of the input, since nobody wrote the job yet."""
+    if problems:
+        raise Problems([replace(problem, file="", line=None) for problem in problems])
+
+
 def _first_rows(path: str, output: str) -> tuple[pa.Schema, pa.Table]:
     """The columns of the first file, and how its rows begin."""
     job = _job(path, "content", output)
     inputs = input_files(job)
     if not inputs.shards:
-        raise Problems(inputs.problems)
+        _refuse(inputs.problems)
     shard = inputs.shards[0]
     try:
-        return _rows_of(shard)
-    except UserError as error:
+        with plain_errors(shard.url):
+            return _rows_of(shard)
+    except pa.ArrowException as error:
         ends = ", ".join(end for each in FORMATS for end in each.suffixes)
-        raise UserError(f"{error}; what is read ends in {ends}") from None
+        raise UserError(
+            f"{shard.url} cannot be read: {first_line(error)}; names of what can be end in {ends}"
+        ) from None
 
 
 def _rows_of(shard: Shard) -> tuple[pa.Schema, pa.Table]:
     fs, path = shard.located({})
     format_ = format_of(shard.url)
-    with shard_errors(shard):
-        footer = format_.footer(fs, path, shard.state, [])
-        [schema] = common([(shard.url, footer.schema)])
-        names = [name for name in schema.names if named_once(schema, name)]
-        explicit = format_.explicit_schema(schema)
-        table = next(iter(format_.tables(fs, path, names, explicit, rows=FIRST)), None)
-    if table is None:
-        table = pa.table({name: pa.nulls(0) for name in names})
-    return schema, table.slice(0, FIRST)
+    footer = format_.footer(fs, path, shard.state, [])
+    [schema] = common([(shard.url, footer.schema)])
+    names = [name for name in schema.names if named_once(schema, name)]
+    pieces: list[pa.Table] = []
+    for piece in format_.tables(fs, path, names, format_.explicit_schema(schema), rows=FIRST):
+        pieces.append(piece)
+        if sum(map(len, pieces)) >= FIRST:
+            break
+    first = pa.concat_tables(pieces) if pieces else pa.table({name: pa.nulls(0) for name in names})
+    return schema, first.slice(0, FIRST)
 
 
 def _only_text(path: str, schema: pa.Schema, first: pa.Table) -> str:
     """The column that is judged, where it can be but one."""
-    fit = [name for name in schema.names if not [*content_problems(name, schema)]]
+    fit: list[str] = [name for name in schema.names if not [*content_problems(name, schema)]]
     if talks := [name for name in fit if is_conversation(schema.field(name).type)]:
         fit = talks
     if len(fit) == 1:
@@ -137,8 +150,8 @@ def _excerpt(first: pa.Table, name: str) -> str:
     if not values:
         return "nothing in the first rows"
     value = values[0].decode("utf-8", "replace") if isinstance(values[0], bytes) else values[0]
-    text: str = inert(" ".join(str(value).split()))
-    return json.dumps(text[:EXCERPT], ensure_ascii=False) + ("..." if len(text) > EXCERPT else "")
+    text = inert(" ".join(str(value).split()))
+    return f"{json.dumps(text[:EXCERPT], ensure_ascii=False)}{'...' * (len(text) > EXCERPT)}"
 
 
 def _is_carried(schema: pa.Schema, name: str, policy: str) -> bool:

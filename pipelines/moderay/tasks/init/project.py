@@ -49,22 +49,26 @@ def init_project(folder: Path, data: str | None, content: str | None) -> NewProj
         UserError: The input or its column must be named.
     """
     place = Path(os.path.abspath(folder))
+    job = folder / "job.yaml"
     new = {**example_policy(folder / "policies"), folder / ".gitignore": filled("gitignore")}
     data = data or _only_file(folder)
-    job = folder / "job.yaml"
-    example = {} if data else {folder / "data" / "example.jsonl": filled("example.jsonl")}
+    if data is None:
+        example = folder / "data" / "example.jsonl"
+        new[example] = filled("example.jsonl")
+        data, content = str(example), content or "text"
+    path = absolute_path(data, Path.cwd())
+    if place.is_relative_to(path):
+        raise UserError(f"{folder} lies in the input {data}, and labels must not: name another")
     # All at once: what is in the way is told before the input is looked at.
-    created = create({job: "", **new, **example})
+    created = create({job: "", **new})
     try:
-        path = absolute_path(data, Path.cwd()) if data else str(place / "data" / "example.jsonl")
-        wanted = content if data else (content or "text")
-        look = look_at(path, wanted, str(place / "labels"), EXAMPLE)
+        look = look_at(path, content, str(place / "labels"), EXAMPLE)
         job.write_text(_job(place, look), encoding="utf-8")
         check(job)
     except BaseException:
         remove(created)
         raise
-    return NewProject(job, [job, *new, *example], look)
+    return NewProject(job, [job, *new], look)
 
 
 def _only_file(folder: Path) -> str | None:
@@ -104,7 +108,7 @@ def _sample(rows: int) -> str:
 
 
 def _columns(look: CorpusLook) -> str:
-    if look.columns is None:
+    if not look.left:
         return "all"
     return f"[{', '.join(map(_scalar, look.columns))}]"
 
