@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_wheel_has_the_templates(tmp_path: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
-    subprocess.run([ROOT / ".venv/bin/python", "-c", build], cwd=tmp_path / "src", check=True)
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path / "src", check=True)
     [wheel] = (tmp_path / "src").glob("*.whl")
     shipped = set(zipfile.ZipFile(wheel).namelist())
     templates = ROOT / "pipelines/moderay/tasks/init/templates"
