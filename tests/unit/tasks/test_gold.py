@@ -1,4 +1,4 @@
-"""`calibrate --gold`: what people said, as a column or as a condition over columns."""
+"""`calibrate --gold`: what people say, as a column or as a condition over columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS: list[dict[str, Any]] = [
     {"text": f"row {i}", "class": CLASSES[i % 4], "n": i, "a = b": i % 2 == 0, "SP": "SP4"}
     for i in range(40)
 ]
-Said = dict[str, bool]
+Truths = dict[str, bool]
 
 
 def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
@@ -37,33 +37,33 @@ def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture(params=["a.parquet", "a.jsonl"])
-def said(request: Any, job: Callable[..., Path], tmp_path: Path) -> Callable[[str], Said]:
-    """What people said of each text of two files, one in a hive folder."""
+def truths(request: Any, job: Callable[..., Path], tmp_path: Path) -> Callable[[str], Truths]:
+    """What people say of each text of two files, one in a hive folder."""
     write(tmp_path, request.param, ROWS[:30])
     write(tmp_path, f"day=2/{request.param}", ROWS[30:])
     checked = check(job())
 
-    def of(gold: str) -> Said:
+    def of(gold: str) -> Truths:
         truth = from_people(checked, SPAM, gold, 1000)
         return dict(zip(truth.texts.to_pylist(), truth.violates.tolist(), strict=True))
 
     return of
 
 
-def test_condition_says_what_violates_and_null_is_unknown(said: Callable[[str], Said]) -> None:
-    assert said("class = 'hate'") == {
+def test_condition_says_what_violates_and_null_is_unknown(truths: Callable[[str], Truths]) -> None:
+    assert truths("class = 'hate'") == {
         row["text"]: row["class"] == "hate" for row in ROWS if row["class"] is not None
     }
-    assert said("class IN ('hate', 'offensive') AND n < 10") == {
+    assert truths("class IN ('hate', 'offensive') AND n < 10") == {
         row["text"]: row["class"] in ("hate", "offensive") and row["n"] < 10
         for row in ROWS
         if row["class"] is not None or row["n"] >= 10
     }
 
 
-def test_column_named_like_a_condition_is_the_column(said: Callable[[str], Said]) -> None:
-    assert said("a = b") == {row["text"]: row["a = b"] for row in ROWS}
-    assert set(said("SP").values()) == {True}
+def test_column_named_like_a_condition_is_the_column(truths: Callable[[str], Truths]) -> None:
+    assert truths("a = b") == {row["text"]: row["a = b"] for row in ROWS}
+    assert set(truths("SP").values()) == {True}
 
 
 def test_condition_may_look_at_a_part_of_the_path(job: Callable[..., Path], tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_gold_that_cannot_be_read_says_why(
     mixed = [{"text": "x", "class": "hate", "n": 1, "mixed": 1}, {"text": "y", "mixed": {"a": 1}}]
     put(tmp_path, "a.jsonl", mixed)
     checked = check(job(output={"path": "out", "columns": ["text"]}))
-    said = []
+    messages = []
     for gold in (
         "clas",
         "class",
@@ -95,5 +95,5 @@ def test_gold_that_cannot_be_read_says_why(
     ):
         with pytest.raises(UserError) as caught:
             from_people(checked, SPAM, gold, 1000)
-        said.append(str(caught.value))
-    golden("gold-refused", plain("\n".join(said), tmp_path) + "\n")
+        messages.append(str(caught.value))
+    golden("gold-refused", plain("\n".join(messages), tmp_path) + "\n")

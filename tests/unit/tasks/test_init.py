@@ -118,7 +118,7 @@ def test_refusals_say_what_to_do_and_leave_nothing(
     parquet("two/a.parquet", columns)
     parquet("two/b.parquet", columns)
     Path("notes.txt").write_text("no table")
-    said = []
+    messages = []
     for arguments in (
         ["new", "--data", several],
         ["new", "--data", several, "--content", "txt"],
@@ -129,8 +129,8 @@ def test_refusals_say_what_to_do_and_leave_nothing(
     ):
         result = cli("init", *arguments)
         assert (result.returncode, result.stdout) == (2, ""), arguments
-        said.append(result.stderr)
-    golden("init-refused", plain("".join(said), tmp_path))
+        messages.append(result.stderr)
+    golden("init-refused", plain("".join(messages), tmp_path))
     # Which formats there are is told elsewhere.
     for name in ("notes.txt", "none.parquet"):
         result = cli("init", "new", "--data", name, "--content", "text")

@@ -45,7 +45,7 @@ def gold_truth(checked: Checked, shard: Shard, policy: Policy, gold: str) -> Tru
         answers = pa.chunked_array(
             [piece for table in tables for piece in table.column(gold).chunks] or [pa.nulls(0)]
         )
-        return _as_people_said(answers, shard, policy, gold)
+        return _column_truth(answers, shard, policy, gold)
     condition = _condition(gold, shard, columns)
     tables = _tables(checked, shard, list(condition.columns))
     values = [_values(condition, table, shard, gold) for table in tables]
@@ -111,7 +111,7 @@ def _values(condition: RowExpression, table: pa.Table, shard: Shard, gold: str) 
     return condition.values(table)
 
 
-def _as_people_said(values: pa.ChunkedArray, shard: Shard, policy: Policy, gold: str) -> Truth:
+def _column_truth(values: pa.ChunkedArray, shard: Shard, policy: Policy, gold: str) -> Truth:
     """A column's values as whether the rows violate."""
     truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
     truths.update((name, label.violates) for name, label in policy.labels.items())

@@ -48,7 +48,7 @@ def init_project(folder: Path, data: str | None, content: str | None) -> NewProj
         Problems: Something would be overwritten, or the input does not fit; nothing is left then.
         UserError: The input or its column must be named.
     """
-    place = Path(os.path.abspath(folder))
+    root = Path(os.path.abspath(folder))
     job = folder / "job.yaml"
     new = {**example_policy(folder / "policies"), folder / ".gitignore": filled("gitignore")}
     data = data or _only_file(folder)
@@ -57,13 +57,13 @@ def init_project(folder: Path, data: str | None, content: str | None) -> NewProj
         new[example] = filled("example.jsonl")
         data, content = str(example), content or "text"
     path = absolute_path(data, Path.cwd())
-    if place.is_relative_to(path):
+    if root.is_relative_to(path):
         raise UserError(f"{folder} lies in the input {data}, and labels must not: name another")
     # All at once: what is in the way is told before the input is looked at.
     created = create({job: "", **new})
     try:
-        look = look_at(path, content, str(place / "labels"), EXAMPLE)
-        job.write_text(_job(place, look), encoding="utf-8")
+        look = look_at(path, content, str(root / "labels"), EXAMPLE)
+        job.write_text(_job(root, look), encoding="utf-8")
         check(job)
     except BaseException:
         remove(created)
