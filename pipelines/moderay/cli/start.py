@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moderay.cli.console import out, printable, warn
+from moderay.core.redaction import shown
 
 policy = typer.Typer(no_args_is_help=True, help="Make policies.")
 
@@ -46,7 +47,7 @@ def init(
         out.print(f"written: {printable(str(file))}", soft_wrap=True)
     look = made.look
     out.print(
-        f"it judges {printable(look.content)} of {printable(look.path)}: {look.rows:,} rows",
+        f"it judges {printable(look.content)} of {printable(shown(look.path))}: {look.rows:,} rows",
         soft_wrap=True,
     )
     if data is None and look.path.endswith("example.jsonl"):

@@ -102,12 +102,20 @@ def test_columns_that_labels_cannot_carry_are_left_out_and_named(cli: Cli) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["it's.parquet", "a b.parquet", "a: b #c.parquet", "null.parquet", "ä\u2028.parquet"]
+    "name",
+    [
+        "it's.parquet",
+        "a[1].parquet",
+        "a b.parquet",
+        "a: b #c.parquet",
+        "null.parquet",
+        "ä\u2028.parquet",
+    ],
 )
 def test_name_of_a_file_is_only_a_name(name: str) -> None:
     Path("in").mkdir()
     data = parquet(f"in/{name}", {"yes": ["x' OR 1"] * 9, "te: xt": [f"{i}" for i in range(9)]})
-    assert check(init_project(Path("null"), data, "te: xt").job).scan.rows == 9
+    assert check(init_project(Path('we"ird ${X} #'), data, "te: xt").job).scan.rows == 9
 
 
 def test_refusals_say_what_to_do_and_leave_nothing(

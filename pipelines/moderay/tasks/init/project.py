@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def _job(folder: Path, look: CorpusLook) -> str:
         path = Path(path).relative_to(folder).as_posix()
     return filled(
         "job.yaml",
-        name=_scalar(folder.name or "job"),
+        # A job file takes ${NAME} for a variable.
+        name=_scalar(re.sub(r"[^\w.-]+", "-", folder.name) or "job"),
         path=_scalar(path),
         content=_scalar(look.content),
         where=look.where and _scalar(look.where),
