@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import typer
 
-from moderay.cli import cluster, job, labels, policy
+from moderay.cli import cluster, flat, job, labels, policy
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -28,6 +28,7 @@ for command in (
     job.check,
     job.plan,
     job.run,
+    flat.labels,
     labels.filter,
     labels.trend,
     labels.calibrate,
