@@ -314,5 +314,5 @@ class Drivers:
         assert pc.struct_field(table.column("spam"), "label").to_pylist() == expected
         if not self.world.conditional:
             return  # a driver that wakes may write over the manifest that knows of another's run
-        for run in pc.unique(pc.struct_field(table.column("spam"), "run")).to_pylist():
+        for run in pc.unique(pc.struct_field(table.column("spam"), ["trace", "run"])).to_pylist():
             assert manifest.runs[run].date is not None, f"nobody knows of run {run}"

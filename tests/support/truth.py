@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from support.outputs import verdicts_of
 from support.project import ROOT
 
 POLICY = "spam"
@@ -172,7 +173,7 @@ def _wrong_verdicts(name: str, table: pa.Table, version: Version) -> Iterator[st
     if "text" in table.column_names and table.column("text").to_pylist() != [*version.texts]:
         yield f"{name}: other texts stand beside its labels than were judged"
     for row, (content, verdict) in enumerate(
-        zip(version.texts, table.column(POLICY).to_pylist(), strict=True)
+        zip(version.texts, verdicts_of(table, POLICY), strict=True)
     ):
         seen = verdict["status"], verdict["label"], verdict["rationale"]
         if seen != expected(content):

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from moderay.core.errors import UserError, first_line
 from moderay.core.records import OtherVersionError, RecordRefusedError
 from moderay.core.storage import get, patiently, plain_errors, read, remove, shown
-from moderay.core.verdicts import FLAGGED, ROW, Status, label_fields
+from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, Status, is_decision
 from moderay.labels.label_file import local_digest, published_by
 from moderay.labels.layout import Layout, MarkerName, State, file_stamp, list_state
 from moderay.labels.lease import Lease, claim_path, claims, is_abandoned, read_claim
@@ -289,12 +289,14 @@ def _contradictions(labels: pq.ParquetFile, marker: ShardMarker) -> Iterator[str
     schema = labels.schema_arrow
     if published_by(schema) != marker.run:
         yield f"it was written by run {published_by(schema)}, its marker by run {marker.run}"
-    own = label_fields(list(marker.policies))
-    if any(field not in list(schema) for field in own):
+    own = [ROW.name, CONTENT_HASH.name, FLAGGED.name, *marker.policies]
+    if not set(own) <= set(schema.names) or not all(
+        is_decision(schema.field(name).type) for name in marker.policies
+    ):
         yield "its columns are not those of today's labels"
         return
     counted = _Counted(list(marker.policies))
-    for batch in labels.iter_batches(columns=[field.name for field in own]):
+    for batch in labels.iter_batches(columns=own):
         counted.add(batch)
     if not counted.in_order:
         yield "its rows are not in order"
