@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.endpoint import NAME, Endpoint, served
 from support.faulty import Faults
-from support.outputs import plain
+from support.outputs import flat, plain
 from support.project import ROOT
 
 from moderay.config.job import Job
@@ -87,7 +87,7 @@ async def _asked(
 def result(decisions: pa.StructArray, *names: str) -> list[Any]:
     return [
         tuple(row[name] for name in names) if len(names) > 1 else row[names[0]]
-        for row in decisions.to_pylist()
+        for row in map(flat, decisions.to_pylist())
     ]
 
 

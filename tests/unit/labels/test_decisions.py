@@ -79,8 +79,7 @@ BATCHES = st.lists(a_verdict(), max_size=8).map(lambda batch: verdict_array(batc
 
 
 def decided(*rows: Verdict, rule: DecisionRule = SPAM, reasoning: str = "all") -> list[Any]:
-    result = [flat(row) for row in decide(verdict_array(rows, 0), rule, reasoning).to_pylist()]
-    return result
+    return [flat(row) for row in decide(verdict_array(rows, 0), rule, reasoning).to_pylist()]
 
 
 @given(BATCHES, THRESHOLDS, THRESHOLDS)
