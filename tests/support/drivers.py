@@ -43,7 +43,7 @@ from moderay.pipeline.messages.units import UnitDone
 from moderay.pipeline.plan import Plan, Work
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.spans import spans
-from moderay.tasks.verify import verify
+from moderay.tasks.verify.verify import verify
 from support.project import ROOT
 from support.scripted import SCRIPT
 from support.steps import Driver, World, stepping
