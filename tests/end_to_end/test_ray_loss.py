@@ -43,7 +43,7 @@ def file(job: Callable[..., Path], tmp_path: Path) -> Path:
 def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "moderay", "run", str(file)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=env,
@@ -98,8 +98,9 @@ def test_ray_that_goes_away_ends_the_run_in_one_sentence(
     until_saved(run, tmp_path, 2)
     (foreign.named(victim) if whose == "named" else child(run.pid, victim)).kill()
     killed = time.monotonic()
-    _, shown = run.communicate(timeout=120)
+    printed, shown = run.communicate(timeout=120)
     assert run.returncode == 3, shown
+    assert printed == ""
     assert time.monotonic() - killed < 50
     lines = [line for line in shown.splitlines() if " rows/s " not in line]
     assert len(lines) == 2 and lines[0].startswith("note: "), shown

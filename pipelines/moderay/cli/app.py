@@ -107,6 +107,8 @@ def main() -> None:
     # A thread of Ray Data that outlives a stopped run must not start another cluster as this
     # process ends.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    # Ray would print to stdout what its processes died of; what matters of it is in the sentence.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     try:
         with _machine_errors():
             app(prog_name=NAME)
