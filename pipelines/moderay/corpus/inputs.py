@@ -71,7 +71,7 @@ def first_names(names: Sequence[str]) -> str:
 
 
 def _no_files(job: Job, source: Source) -> Problem:
-    message = f"no Parquet or JSON lines files at {source.url}"
+    message = f"no Parquet, JSON lines or CSV files at {source.url}"
     if source.passed_over:
         message += f"; passed over: {first_names(source.passed_over)}"
     for name, why in source.lost.items():

@@ -14,8 +14,9 @@ class Input(Section):
     """What is judged."""
 
     path: JobPath | Annotated[list[JobPath], Field(min_length=1)]
-    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines
-    (*.jsonl, *.ndjson, also .gz or .zst); of a directory all files of these names, at any depth.
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet), JSON lines
+    (*.jsonl, *.ndjson) and CSV (*.csv, *.tsv), the latter two also .gz or .zst; of a directory all
+    files of these names, at any depth.
     """
     content: str = Field(min_length=1)
     r"""A column of text, bytes or conversations, or a template of text columns such as

@@ -8,15 +8,14 @@ on the pieces that they come in, so that a scan, a reader from the middle and a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 
 from moderay.corpus.formats.base import UnreadableError
+from moderay.corpus.formats.csv_dialect import Dialect
 from moderay.corpus.formats.lines import LINE_BYTES
 
 # A longer record of several lines is none, and its quote a stray one.
@@ -31,80 +30,11 @@ _STRAY = "opens a quote that is not closed"
 _BEHIND = "has text behind a closing quote"
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How fields are told apart.
+class ByteStream(Protocol):
+    """What bytes are read from, in order."""
 
-    Attributes:
-        delimiter: One character.
-        backslash: Whether a quote in a quoted field is `\\"`; else it is doubled.
-        columns: How many fields a record has; 0 where that is not known yet.
-    """
-
-    delimiter: str
-    backslash: bool = False
-    columns: int = 0
-
-    @cached_property
-    def _quoted(self) -> str:
-        return r'"(?:[^"\\]++|\\.|"")*+' if self.backslash else r'"(?:[^"]++|"")*+'
-
-    @cached_property
-    def _field(self) -> bytes:
-        between = re.escape(self.delimiter)
-        closed = rf'{self._quoted}"(?=\r?\n|{between})'
-        return rf'(?:{closed}|(?!")[^{between}\n]*+)'.encode()
-
-    @cached_property
-    def record(self) -> re.Pattern[bytes]:
-        """A record, its newline included."""
-        field, between = self._field, re.escape(self.delimiter).encode()
-        return re.compile(field + b"(?:" + between + field + rb")*+\r?\n", re.DOTALL)
-
-    @cached_property
-    def _to_the_fault(self) -> re.Pattern[bytes]:
-        between = re.escape(self.delimiter).encode()
-        return re.compile(b"(?:" + self._field + between + b")*+", re.DOTALL)
-
-    @cached_property
-    def _open(self) -> re.Pattern[bytes]:
-        return re.compile(self._quoted.encode(), re.DOTALL)
-
-    def is_open(self, data: bytes, start: int) -> bool:
-        """Whether what begins here and is no record has a quoted field that goes on to the end."""
-        fault = self._to_the_fault.match(data, start)
-        field = fault and self._open.match(data, fault.end())
-        return bool(field) and field.end() == len(data)  # type: ignore[union-attr]
-
-    def fields(self, record: bytes) -> list[str]:
-        """The values of a sound record."""
-        text = record.removesuffix(b"\n").removesuffix(b"\r") + b"\n"
-        values = []
-        at = 0
-        while at < len(text):
-            match = self._one.match(text, at)
-            assert match is not None, "a record that is none"
-            values.append(self._value(match[0]))
-            at = match.end() + 1
-        return values
-
-    @cached_property
-    def _one(self) -> re.Pattern[bytes]:
-        return re.compile(self._field, re.DOTALL)
-
-    def _value(self, field: bytes) -> str:
-        if not field.startswith(b'"'):
-            return field.decode()
-        inside = field[1:-1]
-        if self.backslash:
-            return re.sub(rb'\\(["\\])|""', lambda m: m[1] or b'"', inside).decode()
-        return inside.replace(b'""', b'"').decode()
-
-    def written(self, value: str) -> str:
-        """A value as a quoted field."""
-        if self.backslash:
-            value = value.replace("\\", "\\\\")
-        return '"' + value.replace('"', '\\"' if self.backslash else '""') + '"'
+    def read(self, size: int, /) -> bytes:
+        """So many at most; none at its end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +73,7 @@ class Records:
         )
 
 
-def read_records(stream: BinaryIO, size: int, dialect: Dialect, at: int = 0) -> Iterator[Records]:
+def read_records(stream: ByteStream, size: int, dialect: Dialect, at: int = 0) -> Iterator[Records]:
     """The records of a stream, piece by piece; a newline that the last one lacks is added.
 
     Args:
@@ -258,7 +188,7 @@ def _one_by_one(data: bytes, dialect: Dialect, ended: bool) -> _Cut:
                 break
             faults[len(starts)] = _STRAY if _is_stray(data, at, line, dialect) else _BEHIND
         else:
-            count = _count(record[0], dialect)
+            count = dialect.count(record[0])
             if end > line and _is_swallowed(record[0], count, dialect):
                 end = line
                 count = dialect.columns
@@ -273,21 +203,6 @@ def _one_by_one(data: bytes, dialect: Dialect, ended: bool) -> _Cut:
 
 def _is_stray(data: bytes, start: int, line: int, dialect: Dialect) -> bool:
     return dialect.is_open(data[start : line + 1], 0)
-
-
-def _count(record: bytes, dialect: Dialect) -> int:
-    if b'"' not in record:
-        return record.count(dialect.delimiter.encode()) + 1
-    return sum(1 for _ in _fields_of(record, dialect))
-
-
-def _fields_of(record: bytes, dialect: Dialect) -> Iterator[bytes]:
-    at = 0
-    while at < len(record):
-        match = dialect._one.match(record, at)
-        assert match is not None, "a record that is none"
-        yield match[0]
-        at = match.end() + (2 if record.startswith(b"\r\n", match.end()) else 1)
 
 
 def _is_swallowed(record: bytes, count: int, dialect: Dialect) -> bool:

@@ -8,26 +8,24 @@ from the middle nobody can tell whether a newline is quoted.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from moderay.core.errors import first_line
 from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import UNREADABLE, Footer, UnreadableError
-from moderay.corpus.formats.csv_records import Dialect, Records, read_records
+from moderay.corpus.formats.csv_dialect import Dialect
+from moderay.corpus.formats.csv_head import Ahead, Head, read_head
+from moderay.corpus.formats.csv_records import Records, read_records
+from moderay.corpus.formats.csv_verbatim import RecordRows
 from moderay.corpus.ranges import Range
 
 # Fetched at once.
@@ -36,32 +34,8 @@ FETCH_BYTES = 8 * 2**20
 READ_BYTES = 2 * 2**20
 # Of a plain file, in a row group.
 GROUP_BYTES = 256 * 2**20
-# Of a file's beginning, in which its header ends and its dialect shows.
-HEAD_BYTES = 2**20
-# Of a file.
-MOST_COLUMNS = 10_000
-
-_DELIMITERS = ",;\t|"
-_MARK = b"\xef\xbb\xbf"
-# In a schema's metadata: what `_Kept` holds.
+# In a schema's metadata: what `tables` needs to know.
 _KEPT = b"moderay.csv"
-
-
-@dataclass(frozen=True)
-class _Head:
-    """How a file begins.
-
-    Attributes:
-        dialect: Of its records.
-        names: Its columns in order.
-        header: The bytes of the header, with its newline.
-        end: The byte of the file behind the header.
-    """
-
-    dialect: Dialect
-    names: tuple[str, ...]
-    header: bytes
-    end: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +75,7 @@ class Delimited:
         content_bytes = faulty = 0
         first_fault = ""
         with self._opened(fs, path, listed) as stream:
-            head = _head(stream, path)
+            head = read_head(stream, path)
             for piece in read_records(stream, READ_BYTES, head.dialect, head.end):
                 where = np.minimum((piece.at + piece.starts) // GROUP_BYTES, groups - 1)
                 for group, row in zip(*np.unique(where, return_index=True), strict=True):
@@ -131,7 +105,7 @@ class Delimited:
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the header."""
         with self._opened(fs, path, None) as stream:
-            return list(_head(stream, path).names)
+            return list(read_head(stream, path).names)
 
     def tables(  # noqa: PLR0913  as `Format.tables`
         self,
@@ -153,11 +127,11 @@ class Delimited:
         if not inside:
             return
         end = next((start for start in kept["starts"][high:] if start >= 0), None)
-        head = _Head(dialect, tuple(kept["names"]), b"", 0)
+        head = Head(dialect, tuple(kept["names"]), b"", 0)
         wanted = [name for name in schema.names if name in names]
         with self._opened(fs, path, listed, 0 if self.codec else inside[0]) as stream:
             if self.codec:
-                _head(stream, path)
+                read_head(stream, path)
             for piece in _before(read_records(stream, READ_BYTES, dialect, inside[0]), end):
                 table = _values(piece, head, wanted)
                 if kept["faulty"]:
@@ -171,12 +145,10 @@ class Delimited:
                 yield from (table.slice(at, step) for at in range(0, len(table), step))
 
     @contextmanager
-    def verbatim(
-        self, fs: Any, path: str, listed: FileState | None = None
-    ) -> Iterator[_RecordRows]:
+    def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[RecordRows]:
         """As `Format.verbatim`."""
         with self._opened(fs, path, listed) as stream:
-            yield _RecordRows(stream, _head(stream, path), self.codec)
+            yield RecordRows(stream, read_head(stream, path), self.codec, READ_BYTES)
 
     @contextmanager
     def _opened(self, fs: Any, path: str, listed: FileState | None, at: int = 0) -> Iterator[Any]:
@@ -189,91 +161,11 @@ class Delimited:
                     if listed is not None and not listed.size:
                         raise UnreadableError("empty: truncated")
                     stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-                yield _Ahead(stream)
+                yield Ahead(stream)
             except OSError as error:
                 if source.failed:
                     raise
                 raise UnreadableError(first_line(error)) from error
-
-
-class _Ahead:
-    """A stream of which some bytes were read already."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._ahead = b""
-
-    def read(self, size: int) -> bytes:
-        if self._ahead:
-            data, self._ahead = self._ahead[:size], self._ahead[size:]
-            return data
-        return bytes(self._stream.read(size))
-
-    def unread(self, data: bytes) -> None:
-        self._ahead = data + self._ahead
-
-
-def _head(stream: _Ahead, path: str) -> _Head:
-    """Read a file's header, and leave the stream behind it.
-
-    Raises:
-        UnreadableError: There is none.
-    """
-    data = b""
-    while len(data) < HEAD_BYTES and (more := stream.read(HEAD_BYTES - len(data))):
-        data += more
-    mark = len(_MARK) if data.startswith(_MARK) else 0
-    encoding = json.detect_encoding(data[mark : mark + 4])
-    if encoding.startswith(("utf-16", "utf-32")):
-        name = encoding[:6].upper()
-        raise UnreadableError(
-            f"it is {name}, not UTF-8: convert it, for example with iconv -f {name} -t UTF-8"
-        )
-    start = mark
-    while start < len(data) and data[start] in b"\r\n":
-        start += 1
-    if start == len(data):
-        raise UnreadableError("it has no header: it is empty")
-    whole = data if data.endswith(b"\n") or len(data) == HEAD_BYTES else data + b"\n"
-    is_tabs = path.lower().partition("?")[0].removesuffix(".gz").removesuffix(".zst")
-    dialect = _dialect(whole[start:], "\t" if is_tabs.endswith(".tsv") else None)
-    match = dialect.record.match(whole, start)
-    if match is None:
-        raise UnreadableError(
-            f"its header opens a quote that is not closed, or is longer than {HEAD_BYTES:,} bytes"
-        )
-    names = _names(match[0], dialect)
-    stream.unread(data[match.end() :])
-    columns = replace(dialect, columns=len(names))
-    return _Head(columns, names, match[0], min(match.end(), len(data)))
-
-
-def _dialect(data: bytes, delimiter: str | None) -> Dialect:
-    """The delimiter that the first line has most; a backslash where it stands before quotes."""
-    line = data.partition(b"\n")[0]
-    outside = b"".join(line.split(b'"')[::2])
-    if delimiter is None:
-        # Of as many the first.
-        delimiter = max(_DELIMITERS, key=lambda one: outside.count(one.encode()))
-    pieces = data.split(b'\\"')[1:]
-    ends = (delimiter.encode(), b"\n", b"\r", b'"')
-    return Dialect(delimiter, any(piece and not piece.startswith(ends) for piece in pieces))
-
-
-def _names(header: bytes, dialect: Dialect) -> tuple[str, ...]:
-    try:
-        fields = dialect.fields(header)
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"its header has invalid UTF-8 at byte {error.start}") from None
-    if any("\r" in name for name in fields):
-        raise UnreadableError("its lines end in a carriage return alone: end them in a newline")
-    if len(fields) > MOST_COLUMNS:
-        raise UnreadableError(f"its header has more than {MOST_COLUMNS:,} columns")
-    names = tuple(name or f"column_{number}" for number, name in enumerate(fields, 1))
-    if len(set(names)) < len(names):
-        [(twice, _)] = Counter(names).most_common(1)
-        raise UnreadableError(f"its header has the column {twice[:50]!r} twice: rename one")
-    return names
 
 
 def _before(pieces: Iterator[Records], end: int | None) -> Iterator[Records]:
@@ -286,7 +178,7 @@ def _before(pieces: Iterator[Records], end: int | None) -> Iterator[Records]:
             return
 
 
-def _values(piece: Records, head: _Head, wanted: Sequence[str]) -> pa.Table:
+def _values(piece: Records, head: Head, wanted: Sequence[str]) -> pa.Table:
     """Some columns; null where a field is empty, and in rows that are none."""
     if not wanted:
         return pa.table({"\0": pa.nulls(len(piece))}).select([])
@@ -314,7 +206,7 @@ def _values(piece: Records, head: _Head, wanted: Sequence[str]) -> pa.Table:
     return table
 
 
-def _values_one_by_one(piece: Records, head: _Head, wanted: Sequence[str]) -> pa.Table:
+def _values_one_by_one(piece: Records, head: Head, wanted: Sequence[str]) -> pa.Table:
     rows = [
         None if row in piece.faults else head.dialect.fields(piece[row])
         for row in range(len(piece))
@@ -328,85 +220,3 @@ def _values_one_by_one(piece: Records, head: _Head, wanted: Sequence[str]) -> pa
             for name in wanted
         }
     )
-
-
-class _RecordRows:
-    """`base.Verbatim`: a row is its record, byte for byte, and whether it is sound."""
-
-    def __init__(self, stream: _Ahead, head: _Head, codec: str | None) -> None:
-        self._stream = stream
-        self._head = head
-        self._codec = codec
-
-    def batches(self) -> Iterator[tuple[int, pa.Table]]:
-        first = 0
-        records: Any = read_records(self._stream, READ_BYTES, self._head.dialect, self._head.end)
-        for piece in records:
-            whole = pa.array([piece[row] for row in range(len(piece))], pa.large_binary())
-            sound = pa.array([row not in piece.faults for row in range(len(piece))])
-            yield first, pa.table({"record": whole, "sound": sound})
-            first += len(piece)
-
-    def part(self, file: Path, more: Sequence[pa.Field]) -> _RecordPart:
-        return _RecordPart(file, self._head, pa.schema(more), self._codec)
-
-
-class _RecordPart:
-    """Records as they are below the header, with further columns as the last fields, as JSON.
-
-    A record that is none stays what it is.
-    """
-
-    def __init__(self, file: Path, head: _Head, more: pa.Schema, codec: str | None) -> None:
-        for name in more.names:
-            if name in head.names:
-                raise UnreadableError(
-                    f"it has a column {name!r}, the name of what is added: rename it in the input"
-                )
-        self._file = file
-        self._head = head
-        self._more = more
-        self._codec = codec
-        self._stream: Any = None
-
-    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
-        if len(rows):
-            whole = rows.column("record").to_pylist()
-            if more:
-                sound = rows.column("sound").to_pylist()
-                added = zip(*map(self._fields, more), strict=True)
-                whole = [
-                    self._with(record, fields) if is_sound else record
-                    for record, is_sound, fields in zip(whole, sound, added, strict=True)
-                ]
-            self._opened().write(b"".join(whole))
-
-    def close(self, always: bool = False) -> None:
-        if always:
-            self._opened()
-        if self._stream is not None:
-            self._stream.close()
-
-    def _opened(self) -> Any:
-        if self._stream is None:
-            if self._codec == "gzip":
-                # Arrow's is always at level 9, which takes six times as long.
-                self._stream = gzip.GzipFile(self._file, "wb", compresslevel=6)
-            else:
-                self._stream = pa.output_stream(str(self._file), compression=self._codec)
-            self._stream.write(self._with(self._head.header, self._more.names))
-        return self._stream
-
-    def _fields(self, column: pa.Array) -> list[str]:
-        if pa.types.is_struct(column.type):
-            series: Any = pl.from_arrow(column)
-            column = series.struct.json_encode().to_arrow()
-        text = column.cast(pa.large_string())
-        return [value or "" for value in pc.fill_null(text, "").to_pylist()]
-
-    def _with(self, record: bytes, fields: Sequence[str]) -> bytes:
-        text = record.removesuffix(b"\n").removesuffix(b"\r")
-        end = record[len(text) :]
-        dialect = self._head.dialect
-        written = [dialect.written(field) if field else "" for field in fields]
-        return text + "".join(dialect.delimiter + field for field in written).encode() + end

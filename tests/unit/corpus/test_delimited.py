@@ -1,0 +1,259 @@
+"""CSV and TSV: Python's own reader agrees on sound files, and a stray quote costs its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from support.corpora import get, put
+from support.line_files import scanned
+
+from moderay.core.storage import FileState, filesystem
+from moderay.corpus.formats import UNREADABLE, csv_records, delimited, format_of
+from moderay.corpus.formats.base import UnreadableError
+from moderay.corpus.ranges import Range
+
+ENDS = ("csv", "csv.gz", "tsv.zst")
+WHY = pa.field("moderay", pa.struct([("row", pa.int64())]))
+
+
+def opened(file: Path) -> tuple[Any, Any, Any]:
+    form, location = format_of(file.name), filesystem(str(file))
+    return form, location, form.footer(*location, FileState(file.stat().st_size, ""), [])
+
+
+def read(file: Path, groups: Range | None = None) -> list[dict[str, Any]]:
+    form, location, footer = opened(file)
+    [schema] = form.common([footer.schema])
+    tables = list(form.tables(*location, schema.names, schema, groups=groups))
+    rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist() if tables else []
+    if groups is None:
+        assert len(rows) == sum(footer.row_groups)
+    return rows
+
+
+def records(file: Path) -> list[bytes]:
+    form, location, _ = opened(file)
+    with form.verbatim(*location) as source:
+        return [row for _, table in source.batches() for row in table["record"].to_pylist()]
+
+
+def reasons(file: Path) -> dict[int, str]:
+    return {
+        at: row[UNREADABLE] for at, row in enumerate(read(file)) if row.get(UNREADABLE) is not None
+    }
+
+
+FIELD = st.text(st.sampled_from('ab é,;|\t"\n\\0'), max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda wide: st.lists(st.lists(FIELD, min_size=wide, max_size=wide), min_size=1)
+    ),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.sampled_from(["csv", "csv.gz", "csv.zst"]),
+    st.integers(1, 200),
+    st.booleans(),
+)
+def test_python_reads_the_same_from_any_piece_and_any_group(
+    tmp_path_factory, rows, delimiter: str, newline: str, quoting: int, end: str, size: int,
+    mark: bool,
+) -> None:  # type: ignore[no-untyped-def]  # fmt: skip
+    folder = tmp_path_factory.mktemp("any")
+    # A quote behind a backslash is the other dialect: it has a test of its own.
+    rows = [[field.replace("\\", "") for field in row] for row in rows]
+    names = [f"n{i}" for i in range(len(rows[0]))]
+    if len(names) == 1:
+        delimiter = ","
+        # An empty line is no row.
+        rows = [row if row[0] else ["x"] for row in rows]
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator=newline, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerows([names, *rows])
+    text = stream.getvalue()
+    expected = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))[1:]
+    file = put(folder, f"a.{end}", (b"\xef\xbb\xbf" if mark else b"") + text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "READ_BYTES", size)
+        patch.setattr(delimited, "GROUP_BYTES", size)
+        groups = opened(file)[2].row_groups
+        actual = [row for g in range(len(groups)) for row in read(file, (g, g + 1))]
+        whole = records(file)
+    assert [[row[name] or "" for name in names] for row in actual] == expected
+    assert all(row.get(UNREADABLE) is None for row in actual)
+    header = text.encode()[: text.index("\n") + 1]
+    assert header + b"".join(whole) == text.encode()
+
+
+def test_stray_quotes_cost_their_own_line_and_are_named(tmp_path: Path) -> None:
+    lines = [f"{i},row {i}\n" for i in range(5000)]
+    lines[7] = '7,"never closed\n'
+    assert reasons(put(tmp_path, "a.csv", ("id,text\n" + "".join(lines)).encode())) == {
+        7: "the row opens a quote that is not closed"
+    }
+    # Closed thousands of rows later, where a quote ends a field by chance.
+    lines[4000] = '4000,an inch: 5"\n'
+    file = put(tmp_path, "b.csv", ("id,text\n" + "".join(lines)).encode())
+    assert list(reasons(file)) == [7] and read(file)[4000]["text"] == 'an inch: 5"'
+    for row in range(20, 4000, 50):
+        lines[row] = f'{row},"a "quoted" word\n'
+    file = put(tmp_path, "c.csv", ("id,text\n" + "".join(lines)).encode())
+    assert list(reasons(file)) == [7, *range(20, 4000, 50)]
+    assert [row["id"] for row in read(file) if row["id"]] == [
+        str(i) for i in range(5000) if i not in reasons(file)
+    ]
+
+
+def test_long_quoted_texts_are_one_row(tmp_path: Path) -> None:
+    text = "\n".join(f"a line, number {i}, of prose" if i % 3 else "" for i in range(3000))
+    file = put(tmp_path, "a.csv", f'id,text\n1,"{text}"\n2,b\n'.encode())
+    assert [row["text"] for row in read(file)] == [text, "b"]
+
+
+def test_text_of_a_one_column_file_is_bounded(tmp_path: Path) -> None:
+    file = put(tmp_path, "a.csv", b'text\n"open\n' + b"row\n" * 3000 + b'last"\nb\n')
+    assert list(reasons(file)) == [0] and len(read(file)) == 3003
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (b"1", "has 1 field, and the header 2"),
+        (b"1,2,3", "has 3 fields, and the header 2"),
+        (b'"a"b,2', "has text behind a closing quote"),
+        (b'1,"a', "opens a quote that is not closed"),
+        (b"1,caf\xe9", "has invalid UTF-8 at byte 5"),
+    ],
+)
+@pytest.mark.parametrize("end", ["csv", "csv.gz", "csv.zst"])
+def test_row_that_is_none_is_named_and_its_neighbours_are_read(
+    tmp_path: Path, row: bytes, why: str, end: str
+) -> None:
+    file = put(tmp_path, f"a.{end}", b'id,text\n0,"a\nb"\n' + row + b"\n2,c\0\n")
+    first, fault, last = read(file)
+    assert (first["text"], last["text"]) == ("a\nb", "c\0")
+    assert fault == {"id": None, "text": None, UNREADABLE: f"the row {why}"}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it has no header: it is empty"),
+        (b"\n\r\n", "it has no header: it is empty"),
+        (b"a,b,a\n1,2,3\n", "its header has the column 'a' twice: rename one"),
+        (b'"a,b\n1,2\n', "its header opens a quote that is not closed"),
+        (b"a,b\r1,2\r", "its lines end in a carriage return alone"),
+        ("a,b\n1,2\n".encode("utf-16"), "it is UTF-16, not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "it is UTF-16, not UTF-8"),
+        (b"caf\xe9,b\n1,2\n", "its header has invalid UTF-8 at byte 3"),
+        (b",".join(b"%d" % i for i in range(10_001)), "more than 10,000 columns"),
+        (b"a,b\n1\n2\n", "not one of its rows is sound; its first row has 1 field"),
+    ],
+)
+def test_file_that_is_no_csv_is_named(tmp_path: Path, data: bytes, why: str) -> None:
+    with pytest.raises(UnreadableError, match=why):
+        opened(put(tmp_path, "a.csv", data))
+
+
+def test_names_that_are_missing_and_backslashes(tmp_path: Path) -> None:
+    file = put(tmp_path, "a.csv", b",text\n0,a\n")
+    assert read(file) == [{"column_1": "0", "text": "a"}]
+    file = put(tmp_path, "b.csv", b'id;text\n0;"he said \\"hi\\"; \\\\"\n1;C:\\dir\n')
+    assert read(file) == [
+        {"id": "0", "text": 'he said "hi"; \\'},
+        {"id": "1", "text": "C:\\dir"},
+    ]
+    file = put(tmp_path, "c.tsv", b"id\tte,x,t\n0\ta,b\n")
+    assert read(file) == [{"id": "0", "te,x,t": "a,b"}]
+
+
+def test_columns_are_read_by_name_whatever_their_order(
+    job: Callable[..., Path], tmp_path: Path
+) -> None:
+    put(tmp_path, "a.csv", b"id,text\n1,a\n")
+    put(tmp_path, "b.csv.gz", b"text;more;id\nb;x;2\n")
+    put(tmp_path, "c.csv", b"id,title\n3,c\n")
+    put(tmp_path, "d.csv", b"id,text\n4,d\n")
+    scan, _ = scanned(job())
+    assert not scan.problems and scan.columns.names == ["id", "text"]
+    assert [(shard.file, shard.rows) for shard in scan.shards] == [
+        ("a.csv", 1),
+        ("b.csv.gz", 1),
+        ("d.csv", 1),
+    ]
+    assert [name for name, _ in scan.unreadable] == ["c.csv"]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("end", ["csv", "csv.gz", "csv.zst"])
+def test_filter_keeps_records_as_they_were(tmp_path: Path, end: str, newline: bytes) -> None:
+    rows = [b'0,"a,\n""b"""' + newline, b"torn" + newline, b"2, c " + newline]
+    file = put(tmp_path, f"a.{end}", b"id,text" + newline + b"".join(rows))
+    form, location, _ = opened(file)
+    kept, held = tmp_path / f"kept.{end}", tmp_path / f"held.{end}"
+    with form.verbatim(*location) as source:
+        as_is, with_why = source.part(kept, []), source.part(held, [WHY])
+        for start, table in source.batches():
+            numbers = pa.array(range(start, start + len(table)), pa.int64())
+            why = pa.StructArray.from_arrays([numbers], fields=list(WHY.type))
+            as_is.add(table, [], np.ones(len(table), bool))
+            with_why.add(table, [why], np.ones(len(table), bool))
+        as_is.close(always=True)
+        with_why.close(always=True)
+    assert get(kept) == get(file)
+    first, torn, last = read(held)
+    assert torn[UNREADABLE] and b"torn" + newline in get(held)
+    assert [first, last] == [
+        {"id": "0", "text": 'a,\n"b"', "moderay": '{"row":0}', UNREADABLE: None},
+        {"id": "2", "text": " c ", "moderay": '{"row":2}', UNREADABLE: None},
+    ]
+
+
+def test_any_bytes_are_rows_that_do_not_hang_on_where_pieces_end(tmp_path: Path) -> None:
+    tokens = [b'"', b",", b"\n", b"\r\n", b"\r", b"a", b'""', b"\\", b"\0", b"\xff", b"x,y\n"]
+    seen = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        body = b"".join(rng.choices(tokens, k=rng.randrange(60)))
+        file = put(tmp_path, "a.csv", b"a,b\n1,2\n" + body)
+        whole = read(file)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(delimited, "READ_BYTES", rng.randrange(1, 9))
+            patch.setattr(delimited, "GROUP_BYTES", rng.randrange(1, 30))
+            groups = opened(file)[2].row_groups
+            assert [row for g in range(len(groups)) for row in read(file, (g, g + 1))] == whole
+            cut = records(file)
+        assert len(cut) == len(whole)
+        # Nothing but empty lines lies between them.
+        missing = b"1,2\n" + body
+        for record in cut:
+            start = missing.find(record.removesuffix(b"\n"))
+            assert start >= 0 and not missing[:start].strip(b"\r\n"), (seed, record)
+            missing = missing[start + len(record) :]
+        assert not missing.strip(b"\r\n")
+        seen += len(whole)
+    assert seen > 2000
+
+
+def test_record_of_several_lines_that_is_too_long_is_a_stray_quote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_records, "RECORD_BYTES", 50)
+    monkeypatch.setattr(delimited, "READ_BYTES", 16)
+    data = b'a,b\n1,"' + b"x\n" * 40 + b'"\n2,y\n'
+    file = put(tmp_path, "a.csv", data)
+    assert reasons(file)[0] == "the row opens a quote that is not closed"
+    assert read(file)[-1]["a"] == "2"
