@@ -191,6 +191,6 @@ def test_csv_is_labelled_and_filtered_record_by_record(job, cli, tmp_path: Path)
     name = "day=1/a.csv.gz"
     assert get(tmp_path / "clean/kept" / name) == header + b"".join(records["kept"])
     removed = get(tmp_path / "clean/removed" / name)
-    assert removed.startswith(b'id,text,"moderay"\r\n2,claim your prize,"{""reasons""')
+    assert removed.startswith(b'id,text,"moderay"\r\n2,claim your prize,"{""row"":1,""reasons"":[{')
     held = get(tmp_path / "clean/held" / name).splitlines(keepends=True)
     assert held[1:3] == records["held"][:2] and held[3].startswith(b"6,,")

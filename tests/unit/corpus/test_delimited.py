@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,17 @@ def test_record_of_several_lines_that_is_too_long_is_a_stray_quote(
     file = put(tmp_path, "a.csv", data)
     assert reasons(file)[0] == "the row opens a quote that is not closed"
     assert read(file)[-1]["a"] == "2"
+
+
+@pytest.mark.parametrize("closed", [b"", b'x,"closed"\n'])
+def test_memory_is_bounded_whatever_a_quote_takes_with_it(tmp_path: Path, closed: bytes) -> None:
+    rows = b"a plain row of text,2\n" * 1_000_000
+    file = put(tmp_path, "a.csv.zst", b'text,n\n"open,1\n' + rows + closed)
+    tracemalloc.start()
+    form, location, footer = opened(file)
+    tables = form.tables(*location, ["text"], footer.schema)
+    faults = [sum(table[UNREADABLE].is_valid().to_pylist()) for table in tables]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(footer.row_groups) == 1_000_001 + bool(closed) and sum(faults) == 1
+    assert peak < 250 * 2**20

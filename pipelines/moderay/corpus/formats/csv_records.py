@@ -19,7 +19,7 @@ from moderay.corpus.formats.csv_dialect import Dialect
 from moderay.corpus.formats.lines import LINE_BYTES
 
 # A longer record of several lines is none, and its quote a stray one.
-RECORD_BYTES = 2**26
+RECORD_BYTES = 2**24
 # Lines of a record that each would be a whole record, from which on its quote is a stray one.
 SWALLOWED_LINES = 20
 # The same of a file with one column, in which any line is a whole record.
@@ -86,31 +86,39 @@ def read_records(stream: ByteStream, size: int, dialect: Dialect, at: int = 0) -
         UnreadableError: A line has more than `LINE_BYTES`.
     """
     held = b""
+    start = 0  # of what is not cut yet
+    window = size
     ended = False
-    while not ended:
-        # As much again as is held, so that a long record is not looked through for each piece.
-        data = stream.read(max(size, len(held)))
-        ended = not data
-        held += data
-        if ended and held and not held.endswith(b"\n"):
-            held += b"\n"
-        cut = held.rfind(b"\n") + 1
-        if cut:
-            records, used = _cut(held[:cut], at, dialect, ended)
+    while not ended or start < len(held):
+        if not ended and len(held) - start < window:
+            data = stream.read(max(size, window - len(held) + start))
+            ended = not data
+            held = held[start:] + data
+            start = 0
+            if ended and held and not held.endswith(b"\n"):
+                held += b"\n"
+            continue
+        end = held.rfind(b"\n", start, start + window) + 1
+        is_last = ended and start + window >= len(held)
+        used = 0
+        if end > start:
+            records, used = _cut(held[start:end], at, dialect, is_last, size)
             if len(records):
                 yield records
-            held = held[used:]
-            at += used
-        elif len(held) > LINE_BYTES:
+        elif window > LINE_BYTES:
             raise UnreadableError(f"a line is longer than {LINE_BYTES:,} bytes")
+        start += used
+        at += used
+        # By leaps, so that a long record is not looked through for each piece.
+        window = size if used else 2 * window
 
 
-def _cut(data: bytes, at: int, dialect: Dialect, ended: bool) -> tuple[Records, int]:
+def _cut(data: bytes, at: int, dialect: Dialect, ended: bool, size: int) -> tuple[Records, int]:
     """The records at the beginning of whole lines, and how many bytes they are."""
     array = np.frombuffer(data, np.uint8)
     found = _at_once(data, array, dialect, ended)
     is_plain = found is not None
-    starts, ends, counts, faults = found or _one_by_one(data, dialect, ended)
+    starts, ends, counts, faults = found or _one_by_one(data, dialect, ended, size)
     used = int(ends[-1]) + 1 if len(ends) else 0
     blank = (ends == starts) | ((ends == starts + 1) & (array[starts] == _RETURN))
     if blank.any():
@@ -170,7 +178,7 @@ def _in_their_places(array: np.ndarray, quotes: np.ndarray, dialect: Dialect) ->
     return bool(before.all() and (around[after] | (after == _RETURN)).all())
 
 
-def _one_by_one(data: bytes, dialect: Dialect, ended: bool) -> _Cut:
+def _one_by_one(data: bytes, dialect: Dialect, ended: bool, size: int) -> _Cut:
     """As `_at_once`, by looking at each record; the last may go on in the next piece."""
     starts: list[int] = []
     ends: list[int] = []
@@ -197,6 +205,9 @@ def _one_by_one(data: bytes, dialect: Dialect, ended: bool) -> _Cut:
         ends.append(end)
         counts.append(count)
         at = end + 1
+        if len(starts) - 1 in faults and len(data) > size:
+            # What was needed to see that a quote is a stray one is cut in pieces again.
+            break
     as_arrays = (np.array(values, np.int64) for values in (starts, ends, counts))
     return *as_arrays, faults  # type: ignore[return-value]
 
