@@ -440,7 +440,8 @@ def calibrate(
         policy: id of the policy.
         out: folder to write, which the job's cascade then names.
         labels: an output of the same input, judged by the job's last judge.
-        gold: instead of labels, an input column in which people said; null is unknown.
+        gold: instead of labels, an input column in which people said, or a condition (Polars SQL)
+            over input columns; null is unknown.
         judge: `screen` or `glance`.
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.

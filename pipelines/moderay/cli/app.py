@@ -10,21 +10,55 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, job, labels, policy
+from moderay.cli import cluster, job, labels, policy, start
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
+# How it is called, however it was started.
+NAME = "moderay"
+EXIT_STATUS = """\
+Exit status:
+  0  done
+  1  finished, but rows, shards or floors were missed
+  2  change something first: the message says what
+  3  run the same command again: it goes on from what is saved"""
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Label a corpus by policy.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUS,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import moderay
+
+        print(f"{NAME} {moderay.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print it."),
+    ] = False,
+) -> None:
+    """Label a corpus by policy.
+
+    Example: moderay check job.yaml && moderay run job.yaml --limit 50 --show
+    """
+
+
 # In the order in which people meet them.
 for command in (
+    start.init,
     job.check,
     job.plan,
     job.run,
@@ -40,6 +74,7 @@ for command in (
     cluster.stop,
 ):
     app.command()(command)
+app.add_typer(start.policy, name="policy")
 
 
 @contextmanager
@@ -62,7 +97,7 @@ def main() -> None:
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         with _machine_errors():
-            app(standalone_mode=True)
+            app(prog_name=NAME)
     except Problems as error:
         for problem in error.problems:
             warn(str(problem))

@@ -68,7 +68,10 @@ def submit(
         typer.Option("--image", help="With --kuberay: the image, instead of the cluster file's."),
     ] = None,
 ) -> None:
-    """Check a job here and on a Ray cluster, ship what it names, and queue it."""
+    """Check a job here and on a Ray cluster, ship what it names, and queue it.
+
+    Example: moderay submit job.yaml --address http://HEAD:8265 --wait
+    """
     flags = {
         "--replace": replace,
         "--retry-failed": retry_failed,
@@ -165,7 +168,10 @@ def status(
     ] = None,
     job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
 ) -> None:
-    """Show how far labels are and who writes them, or how submitted jobs are doing."""
+    """Show how far labels are and who writes them, or how submitted jobs are doing.
+
+    Example: moderay status labels
+    """
     is_output = target is not None and ("/" in target or Path(target).is_dir())
     if target is not None and (is_output or address is None):
         _output_status(target, storage_of(job, None))
@@ -219,7 +225,10 @@ def logs(
         bool, typer.Option("--follow", help="As they come, until the job ends.")
     ] = False,
 ) -> None:
-    """Show the log of a submitted job."""
+    """Show the log of a submitted job.
+
+    Example: moderay logs ID --address http://HEAD:8265 --follow
+    """
     from moderay.tasks.submit.cluster import connect
     from moderay.tasks.submit.logs import log_lines
 
@@ -231,7 +240,10 @@ def logs(
 
 
 def stop(job_id: JobId, address: Address) -> None:
-    """End a submitted job in good order: what is in judging is saved."""
+    """End a submitted job in good order: what is in judging is saved.
+
+    Example: moderay stop ID --address http://HEAD:8265
+    """
     from moderay.tasks.submit import jobs
     from moderay.tasks.submit.cluster import connect
 

@@ -28,6 +28,11 @@ Sets = Annotated[
     ),
 ]
 
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress, notes or summary; warnings and errors alone."),
+]
+
 
 def storage_of(job: Path | None, sets: list[str] | None) -> Mapping[str, Any]:
     """The `storage:` of a job file, for commands that take an output's folder."""

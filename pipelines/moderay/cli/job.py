@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, err, out, printable, warn, warn_of_model
+from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, warn, warn_of_model
 from moderay.cli.plan_table import show_plan
 from moderay.cli.tables import show_brief, show_outcome, verdict_text
 
@@ -19,20 +19,29 @@ if TYPE_CHECKING:
 EXCERPT = 60
 
 
-def check(job: JobFile, sets: Sets = None) -> None:
-    """Report everything wrong with a job, its policies and its input; judge nothing."""
+def check(job: JobFile, sets: Sets = None, quiet: Quiet = False) -> None:
+    """Report everything wrong with a job, its policies and its input; judge nothing.
+
+    Example: moderay check job.yaml --set input.path=data/today.parquet
+    """
     from moderay import api
 
     checked = api.check(job, sets or ())
+    _warn_of(checked, "will be left out", quiet)
+    if not quiet:
+        out.print(
+            f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
+            f"{len(checked.policies)} policies"
+        )
+
+
+def _warn_of(checked: Checked, unreadable: str, quiet: bool) -> None:
+    """What a person should know of a job that is not wrong."""
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
-        warn(f"warning: {name} will be left out: {reason}")
-    for note in checked.scan.notes:
+        warn(f"warning: {name} {unreadable}: {reason}")
+    for note in () if quiet else checked.scan.notes:
         warn(f"note: {note}")
-    out.print(
-        f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
-        f"{len(checked.policies)} policies"
-    )
 
 
 def plan(
@@ -53,7 +62,10 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Show what a run would do and cost: rows, requests, tokens and GPU hours."""
+    """Show what a run would do and cost: rows, requests, tokens and GPU hours.
+
+    Example: moderay plan job.yaml --rate 20000
+    """
     from moderay import api
 
     show_plan(api.plan(job, sets or (), replace=replace, rows=rows, rate=rate))
@@ -112,6 +124,7 @@ def run(
     progress_file: Annotated[
         Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")
     ] = None,
+    quiet: Quiet = False,
     truth: Annotated[
         str,
         typer.Option(
@@ -122,17 +135,16 @@ def run(
         ),
     ] = "",
 ) -> None:
-    """Label what is selected and not published yet."""
+    """Label what is selected and not published yet.
+
+    Example: moderay run job.yaml --limit 50 --show
+    """
     from moderay import api
 
     checked = api.check(job, sets or ())
-    warn_of_model(checked.job.model)
-    for name, reason in checked.scan.unreadable:
-        warn(f"warning: {name} is left out: {reason}")
-    for note in checked.scan.notes:
-        warn(f"note: {note}")
+    _warn_of(checked, "is left out", quiet)
     if limit is not None:
-        _show_first_rows(checked, limit, show)
+        _show_first_rows(checked, limit, show, quiet)
         return
     from moderay.pipeline.control.progress import Progress
 
@@ -142,12 +154,12 @@ def run(
         retry_failed=retry_failed,
         prune=prune,
         part=part,
-        progress=Progress(err, log=progress_file),
+        progress=Progress(None if quiet else err, log=progress_file),
     )
     if brief or as_json:
         show_brief(checked.job, outcome, as_json)
     else:
-        show_outcome(checked, outcome)
+        show_outcome(checked, outcome, quiet)
     if truth:
         from moderay.tasks.agreement import agreement
 
@@ -155,7 +167,7 @@ def run(
     raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest.alarms))))
 
 
-def _show_first_rows(checked: Checked, limit: int, show: bool) -> None:
+def _show_first_rows(checked: Checked, limit: int, show: bool, quiet: bool) -> None:
     """Judge the first rows here and now, without the output."""
     from moderay.tasks.quick_look import judge_first_rows
 
@@ -167,4 +179,5 @@ def _show_first_rows(checked: Checked, limit: int, show: bool) -> None:
             text = printable(" ".join(row["text"].split())[:EXCERPT])
             table.add_row(str(row["row"]), text, *[verdict_text(row[name]) for name in policies])
         out.print(table)
-    out.print(f"{len(rows)} rows judged, nothing written")
+    if not quiet:
+        out.print(f"{len(rows)} rows judged, nothing written")

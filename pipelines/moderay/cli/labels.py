@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, err, out, storage_of, warn, warn_of_model
+from moderay.cli.console import JobFile, Quiet, Sets, err, out, storage_of, warn, warn_of_model
 from moderay.cli.tables import show_filter, show_outcome, show_trend
 
 if TYPE_CHECKING:
@@ -52,8 +52,12 @@ def filter(
         bool, typer.Option("--verdicts", help="Kept rows have the verdict columns too.")
     ] = False,
     sets: Sets = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Keep the rows that a rule over their labels allows; remove or hold the others."""
+    """Keep the rows that a rule over their labels allows; remove or hold the others.
+
+    Example: moderay filter job.yaml --keep 'NOT spam.violates' --out clean
+    """
     from moderay import api
     from moderay.pipeline.control.progress import Progress
 
@@ -63,10 +67,12 @@ def filter(
 
     def labelled(outcome: Outcome) -> None:
         assert checked is not None
-        show_outcome(checked, outcome)
+        show_outcome(checked, outcome, quiet)
         runs.append(outcome)
 
     def filtered(shards: int, total: int) -> None:
+        if quiet:
+            return
         waiting.start()
         waiting.update(f"filtering: {shards:,} of {total:,} shards")
 
@@ -81,13 +87,13 @@ def filter(
             thresholds=threshold or (),
             unselected=cast("Unselected | None", unselected),  # checked with the rest
             verdicts=verdicts,
-            progress=Progress(err),
+            progress=Progress(None if quiet else err),
             labelled=labelled,
             filtered=filtered,
         )
     finally:
         waiting.stop()
-    show_filter(done, folder or _folder_of_job(checked))
+    show_filter(done, folder or _folder_of_job(checked), quiet)
     raise typer.Exit(max([done.exit_status, *[outcome.exit_status for outcome in runs]]))
 
 
@@ -119,7 +125,10 @@ def trend(
     strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 with an alarm.")] = False,
     sets: Sets = None,
 ) -> None:
-    """Show nights side by side: flagged shares, changes, failures, cost; and alarms."""
+    """Show nights side by side: flagged shares, changes, failures, cost; and alarms.
+
+    Example: moderay trend 'labels/date=*' --nights 14 --chart trend.png
+    """
     from moderay import api
     from moderay.labels.analysis.chart import picture
     from moderay.labels.analysis.trend import trend_json
@@ -145,7 +154,10 @@ def verify(
     job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
     sets: Sets = None,
 ) -> None:
-    """Read labels in full and hold them against their markers; say what is wrong."""
+    """Read labels in full and hold them against their markers; say what is wrong.
+
+    Example: moderay verify labels
+    """
     from moderay import api
 
     verified = api.verify(output, storage_of(job, sets), repair=repair)
@@ -182,7 +194,8 @@ def calibrate(
         typer.Option(
             "--gold",
             metavar="COLUMN",
-            help="An input column in which people said; null is unknown.",
+            help="An input column in which people said, or a condition, such as "
+            "\"class = 'ad'\"; null is unknown.",
         ),
     ] = None,
     judge: Annotated[
@@ -197,7 +210,10 @@ def calibrate(
     ] = 200_000,
     sets: Sets = None,
 ) -> None:
-    """Make a screen, or a band, that misses at most a stated share of violations."""
+    """Make a screen, or a band, that misses at most a stated share of violations.
+
+    Example: moderay calibrate job.yaml --policy spam --from labels --out screen
+    """
     from moderay import api
 
     made = api.calibrate(

@@ -33,8 +33,25 @@ def verdict_text(verdict: dict[str, Any]) -> str:
     return printable(f"{verdict['label']}{probability} {verdict['rationale'] or ''}")
 
 
-def show_outcome(checked: Any, outcome: Any) -> None:
-    """What a person should hear of a run that has ended."""
+def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
+    """What a person should hear of a run that has ended; `quiet`: only what may be wrong."""
+    if not quiet:
+        _show_done(checked, outcome)
+    if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
+        warn(
+            f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
+            "--retry-failed asks for them again"
+        )
+    for name, reason in outcome.manifest.unreadable.items():
+        warn(f"unreadable: {name}: {reason}")
+    for name, reason in outcome.manifest.failed.items():
+        warn(f"failed: {name}: {reason}")
+    for alarm in outcome.manifest.alarms:
+        warn(f"alarm: {alarm}")
+
+
+def _show_done(checked: Any, outcome: Any) -> None:
+    """What a run did, and what it left."""
     if not outcome.worked:
         out.print(
             f"nothing to do: {outcome.manifest.shards:,} shards with "
@@ -43,11 +60,6 @@ def show_outcome(checked: Any, outcome: Any) -> None:
     else:
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
-    if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
-        warn(
-            f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
-            "--retry-failed asks for them again"
-        )
     if outcome.left:
         warn(f"note: {outcome.left:,} shards are left to other runs, which are labelling them")
     for name in outcome.pruned:
@@ -57,12 +69,6 @@ def show_outcome(checked: Any, outcome: Any) -> None:
             f"note: the input no longer has {len(gone):,} shards whose labels are here, such as "
             f"{gone[0]}; --prune removes them"
         )
-    for name, reason in outcome.manifest.unreadable.items():
-        warn(f"unreadable: {name}: {reason}")
-    for name, reason in outcome.manifest.failed.items():
-        warn(f"failed: {name}: {reason}")
-    for alarm in outcome.manifest.alarms:
-        warn(f"alarm: {alarm}")
 
 
 def show_brief(job: Any, outcome: Any, as_json: bool) -> None:
@@ -157,10 +163,20 @@ def _nights(trend: Any, price: float | None) -> Table:
     return table
 
 
-def show_filter(done: Filtered, folder: str) -> None:
-    """What a filter did: rows by fate, and why those that are not kept are not."""
+def show_filter(done: Filtered, folder: str, quiet: bool = False) -> None:
+    """What a filter did, and the shards that it missed; `quiet`: only these."""
+    if not quiet:
+        _show_fates(done, shown(folder))
+    if not done.worked:
+        return
+    for kind, reasons in (("missing", done.card.missing), ("failed", done.card.failed)):
+        for name, reason in reasons.items():
+            warn(f"{kind}: {name}: {reason}")
+
+
+def _show_fates(done: Filtered, folder: str) -> None:
+    """Rows by fate, and why those that are not kept are not."""
     card = done.card
-    folder = shown(folder)
     if not done.worked:
         out.print(
             f"nothing to do: {card.shards:,} shards with {card.rows.input:,} rows are filtered in "
@@ -179,9 +195,6 @@ def show_filter(done: Filtered, folder: str) -> None:
     out.print(f"{card.rows.input:,} rows in {card.shards:,} shards: {folder}", soft_wrap=True)
     for name in card.gone:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
-    for kind, reasons in (("missing", card.missing), ("failed", card.failed)):
-        for name, reason in reasons.items():
-            warn(f"{kind}: {name}: {reason}")
 
 
 def _reasons(reasons: Reasons) -> str:

@@ -5,18 +5,15 @@ How blocks are written: tests/README.md.
 
 from __future__ import annotations
 
-import importlib
 import re
-import shlex
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
+from support.command_line import command_line, programs, unknown_word
 from support.documents import DOCUMENTS, blocks, commands, name_of
 from support.project import ROOT
 
@@ -51,49 +48,13 @@ def _lines(file: Path) -> Iterator[str]:
         yield code.replace("[", " ").replace("]", " ").replace("...", "")
 
 
-def _programs(line: str) -> Iterator[list[str]]:
-    """Each program of a command line with its arguments, variables before it left out."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&()")
-    lexer.whitespace_split = True
-    words: list[str] = []
-    for word in [*lexer, ";"]:
-        if set(word) <= set("|;&()"):
-            yield words
-            words = []
-        elif words or not re.match(r"\w+=", word):
-            words.append(word)
-
-
-def _command_line() -> Any:
-    """The commands as the command line has them, with their options."""
-    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["moderay"]
-    return typer.main.get_command(importlib.import_module(script.partition(":")[0]).app)
-
-
-def _wrong(words: list[str], group: Any, targets: set[str]) -> str | None:
-    """What a program is not known by, or None."""
-    program = words[0].rpartition("/")[2] if words else ""
-    arguments = words[1:]
-    if program == "make":
-        unknown = [word for word in arguments if "=" not in word and word not in targets]
-        return f"no target {unknown[0]}" if unknown else None
-    if program != "moderay" or not arguments or arguments[0] == "--help":
-        return None
-    if arguments[0] not in group.commands:
-        return f"no command {arguments[0]}"
-    known = {option for param in group.commands[arguments[0]].params for option in param.opts}
-    request = {word.partition("=")[0] for word in arguments[1:] if word.startswith("--")}
-    unknown = sorted(request - known - {"--help"})
-    return f"no option {unknown[0]}" if unknown else None
-
-
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
 def test_commands_and_options_exist(file: Path) -> None:
-    group = _command_line()
+    group = command_line()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     for line in _lines(file):
-        for words in _programs(line):
-            assert _wrong(words, group, targets) is None, line
+        for words in programs(line):
+            assert unknown_word(words, group, targets) is None, line
 
 
 @pytest.mark.parametrize(
@@ -103,10 +64,12 @@ def test_commands_and_options_exist(file: Path) -> None:
         ("X=1 .venv/bin/moderay run job.yaml --limt 5", "no option --limt"),
         ("true && make dmeo", "no target dmeo"),
         ("moderay run job.yaml --limit 5 | cat", None),
+        ("moderay --version", None),
+        ("moderay --vresion", "no option --vresion"),
     ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str, wrong: str | None) -> None:
-    shown = [_wrong(words, _command_line(), {"demo"}) for words in _programs(line)]
+    shown = [unknown_word(words, command_line(), {"demo"}) for words in programs(line)]
     assert next(filter(None, shown), None) == wrong
 
 
@@ -161,8 +124,8 @@ def test_the_job_reference_says_what_the_models_say() -> None:
 
 def test_the_readme_names_every_command() -> None:
     lines = list(_lines(ROOT / "README.md"))
-    named = {words[1] for line in lines for words in _programs(line) if words[:1] == ["moderay"]}
-    assert set(_command_line().commands) - named == set()
+    named = {words[1] for line in lines for words in programs(line) if words[:1] == ["moderay"]}
+    assert set(command_line().commands) - named == set()
 
 
 def test_the_readme_is_short() -> None:

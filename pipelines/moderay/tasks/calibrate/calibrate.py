@@ -41,7 +41,7 @@ class CalibrationRequest:
         judge: screen or glance.
         out: Folder to write.
         labels: URL of an output of the same input, judged by the job's last judge; or
-        gold: an input column in which people said.
+        gold: an input column in which people said, or a condition over such columns.
         max_miss: Share of violations that may be missed.
         confidence: How sure that is.
         rows: Contents to calibrate on at most, chosen by hash.
@@ -90,7 +90,7 @@ def _check_request(job: Job, request: CalibrationRequest) -> None:
     if (request.labels is None) == (request.gold is None):
         raise UserError(
             "say where the truth comes from: --from OUTPUT (verdicts already paid for) or --gold "
-            "COLUMN (people)"
+            "COLUMN (people; a condition over columns will do)"
         )
     if not (0 < request.max_miss < 1 and 0 < request.confidence < 1):
         raise UserError("--max-miss and --confidence are shares between 0 and 1")

@@ -1,6 +1,6 @@
 """Contents with a known truth, to calibrate on.
 
-The truth is verdicts already paid for, or what people said in a column of the input.
+The truth is verdicts already paid for, or what people said in the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from moderay.config.policy import Policy
 from moderay.core.errors import UserError
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, plain_errors, shown
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status, valid
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
@@ -27,6 +27,7 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
+from moderay.tasks.calibrate.gold import Truth, gold_truth
 
 # Rows of the input read at once.
 STEP = 8192
@@ -93,34 +94,32 @@ def _published(layout: Layout) -> dict[str, ShardMarker]:
         return published_markers(layout)
 
 
-def from_people(checked: Checked, policy: Policy, column: str, most: int) -> Labelled:
-    """What a column of the input says.
+def from_people(checked: Checked, policy: Policy, gold: str, most: int) -> Labelled:
+    """What people said in the input.
 
     Args:
         checked: The job and its input.
         policy: The policy it is about.
-        column: True or false, 1 or 0, or labels of the policy; null is unknown and left out.
+        gold: As `gold.gold_truth` takes it.
         most: Contents, roughly; they are chosen by hash.
 
     Raises:
-        UserError: The column is not there, or says anything else.
+        UserError: `gold` cannot be read off a shard.
     """
     shards = checked.scan.shards
     share = _share(shards, most)
     parts = [
         part
         for shard in shards
-        for part in _of_shard(checked, shard, _gold(checked, shard, policy, column), share)
+        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), share)
     ]
-    return _together(parts, None, f"column {column!r} of the input")
+    return _together(parts, None, f"{gold} in the input")
 
 
 def _share(shards: Sequence[Shard], most: int) -> float:
     return min(1.0, most / max(1, sum(shard.rows for shard in shards)))
 
 
-# Positions in a shard, rising, and whether the row there violates.
-Truth = tuple[np.ndarray, np.ndarray]
 Part = tuple[list[str], np.ndarray]
 
 
@@ -152,29 +151,6 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
     rows = table.column(ROW.name).filter(known)
     violates = decisions.field("violates").filter(known)
     return rows.to_numpy(), violates.to_numpy(zero_copy_only=False)
-
-
-def _gold(checked: Checked, shard: Shard, policy: Policy, column: str) -> Truth:
-    fs, path = shard.located(checked.job.storage)
-    form = format_of(shard.url)
-    with shard_errors(shard):
-        names = form.names(fs, path) if shard.schema is None else shard.schema.names
-        if column not in names:
-            raise UserError(
-                f"--gold {column}: {shard.file} has no such column; it has {', '.join(names)}"
-            )
-        tables = list(form.tables(fs, path, [column], shard.schema, listed=shard.state))
-    values = pa.concat_tables(tables).column(column).combine_chunks() if tables else pa.nulls(0)
-    truths: dict[object, bool] = {True: True, False: False}  # 1 and 0 are equal to these
-    truths.update((name, label.violates) for name, label in policy.labels.items())
-    known = np.flatnonzero(valid(values))
-    answers = values.drop_null().to_pylist()
-    if strange := [value for value in dict.fromkeys(answers) if value not in truths]:
-        raise UserError(
-            f"--gold {column}: {shard.file} says {strange[0]!r}; valid are true, false, 1, 0, "
-            f"and {', '.join(policy.labels)}"
-        )
-    return known, np.array([truths[value] for value in answers], bool)
 
 
 def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:

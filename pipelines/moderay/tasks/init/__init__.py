@@ -1,0 +1,1 @@
+"""What a beginner starts from: a job over their own file, and a policy."""

@@ -1,0 +1,61 @@
+"""`moderay policy new`: a policy that loads, with a word on every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from moderay.config.policy import POLICY_ID, load_golden
+from moderay.core.errors import UserError
+from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
+from moderay.tasks.init.files import create, filled
+
+EXAMPLE = "insults"
+# Other columns of a label file.
+RESERVED = (ROW.name, CONTENT_HASH.name, FLAGGED.name)
+
+
+def new_policy(policy: str, folder: Path) -> list[Path]:
+    """Write a policy whose text waits to be written.
+
+    Args:
+        policy: Its id.
+        folder: Where the policy's own folder, which bears its id, is made.
+
+    Returns:
+        Its files.
+
+    Raises:
+        UserError: It is no id.
+        Problems: There are such files already.
+    """
+    if not re.fullmatch(POLICY_ID, policy) or policy in RESERVED:
+        raise UserError(
+            f"{policy!r} is no id of a policy: lower-case letters, digits and _, a letter first, "
+            f"and none of {', '.join(RESERVED)}; such as hate_speech"
+        )
+    title = policy.replace("_", " ").capitalize()
+    text = filled("blank.md", title=title)
+    new = {
+        folder / policy / "policy.md": _policy(policy, title, "Safe", "Violates", text),
+        folder / policy / "golden.jsonl": "",
+    }
+    create(new)
+    load_golden(folder / policy)
+    return [*new]
+
+
+def example_policy(folder: Path) -> Mapping[Path, str]:
+    """The files of a policy that can be used as it is, as an example."""
+    text = filled("insults.md")
+    return {
+        folder / EXAMPLE / "policy.md": _policy(EXAMPLE, "Insults", "No insult", "Insult", text),
+        folder / EXAMPLE / "golden.jsonl": filled("insults.jsonl"),
+    }
+
+
+def _policy(policy: str, title: str, safe: str, violates: str, text: str) -> str:
+    return filled(
+        "policy.md", id=policy, title=title, safe=safe, violates=violates, text=text.rstrip()
+    )
