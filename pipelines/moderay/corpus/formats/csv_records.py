@@ -1,40 +1,29 @@
-"""Bytes -> records of CSV: which delimiter, where each record ends, and which are none.
+"""Bytes -> records of CSV: where each of them ends, and which are none.
 
-A record is a line, or several where a quoted field holds newlines. A quote that is not closed would
-take what follows it with it: only its own line is lost, as everything is a record that is one
-whatever stands before it. Where records end hangs on the bytes from a record's beginning alone, not
-on the pieces that they come in, so that a scan, a reader from the middle and a filter agree.
+A record is a line, or several where a quoted field holds newlines. What is no record costs its own
+line, and reading goes on with the next. Where records end hangs on the bytes from a record's
+beginning alone, not on the pieces that they come in: a scan, a reader from the middle and a filter
+agree.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from moderay.corpus.formats.base import UnreadableError
-from moderay.corpus.formats.csv_dialect import Dialect
-from moderay.corpus.formats.lines import LINE_BYTES
 
-# A longer record of several lines is none, and its quote a stray one.
+# A quote that is not closed within so many bytes is a stray one; a longer line is none.
 RECORD_BYTES = 2**24
-# Lines of a record that each would be a whole record, from which on its quote is a stray one.
-SWALLOWED_LINES = 20
-# The same of a file with one column, in which any line is a whole record.
-SWALLOWED_TEXTS = 1_000
+# What `faults` say of a row that is no UTF-8, before the byte's number.
+NO_TEXT = "has invalid UTF-8 at byte"
 
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
-_STRAY = "opens a quote that is not closed"
-_BEHIND = "has text behind a closing quote"
-
-
-class ByteStream(Protocol):
-    """What bytes are read from, in order."""
-
-    def read(self, size: int, /) -> bytes:
-        """So many at most; none at its end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +36,7 @@ class Records:
         starts: Where in `data` each row begins; int64.
         ends: Where in `data` each row's newline is; int64.
         faults: By row, why it is none: what stands behind "the row".
-        is_plain: Whether Arrow takes the fields for what they are here.
+        plain: The rows as Arrow reads them, with empty ones in the places of those with faults.
     """
 
     data: bytes
@@ -55,7 +44,7 @@ class Records:
     starts: np.ndarray
     ends: np.ndarray
     faults: dict[int, str]
-    is_plain: bool
+    plain: bytes
 
     def __len__(self) -> int:
         """How many rows."""
@@ -65,103 +54,71 @@ class Records:
         """A row with its newline."""
         return self.data[self.starts[row] : self.ends[row] + 1]
 
-    def first(self, rows: int) -> Records:
-        """So many of the rows, from the first on."""
-        faults = {row: why for row, why in self.faults.items() if row < rows}
-        return Records(
-            self.data, self.at, self.starts[:rows], self.ends[:rows], faults, self.is_plain
-        )
 
-
-def read_records(stream: ByteStream, size: int, dialect: Dialect, at: int = 0) -> Iterator[Records]:
+def read_records(
+    stream: ByteStream, size: int, dialect: Dialect, at: int = 0, held: bytes = b""
+) -> Iterator[Records]:
     """The records of a stream, piece by piece; a newline that the last one lacks is added.
 
     Args:
         stream: Read to its end; what it raises goes through.
         size: Bytes of a piece, about; a record that is longer is one piece.
-        dialect: With its number of columns.
-        at: Where in the file the stream begins: where a record does.
+        dialect: Of the records.
+        at: Where in the file the first record begins.
+        held: What was read from the stream already.
 
     Raises:
-        UnreadableError: A line has more than `LINE_BYTES`.
+        UnreadableError: A line has more than `RECORD_BYTES`.
     """
-    held = b""
-    start = 0  # of what is not cut yet
+    most = max(size, RECORD_BYTES)
     window = size
     ended = False
-    while not ended or start < len(held):
-        if not ended and len(held) - start < window:
-            data = stream.read(max(size, window - len(held) + start))
+    while held or not ended:
+        while len(held) < window and not ended:
+            data = stream.read(window - len(held))
             ended = not data
-            held = held[start:] + data
-            start = 0
-            if ended and held and not held.endswith(b"\n"):
-                held += b"\n"
-            continue
-        end = held.rfind(b"\n", start, start + window) + 1
-        is_last = ended and start + window >= len(held)
-        used = 0
-        if end > start:
-            records, used = _cut(held[start:end], at, dialect, is_last, size)
-            if len(records):
-                yield records
-        elif window > LINE_BYTES:
-            raise UnreadableError(f"a line is longer than {LINE_BYTES:,} bytes")
-        start += used
+            held += data
+        if ended and held and not held.endswith(b"\n"):
+            held += b"\n"
+        data = held[: held.rfind(b"\n", 0, window) + 1]
+        is_last = ended and len(data) == len(held)
+        records = _at_once(data, at, dialect) if window == size else None
+        if records is None or (is_last and len(records.data) < len(data)):
+            # Of the longest there can be, only the first record is settled.
+            limit = 1 if window == most else size
+            records = _one_by_one(data, at, dialect, limit, is_last or window == most)
+        used = len(records.data)
+        if held and not used and window == most:
+            raise UnreadableError(f"a line is longer than {RECORD_BYTES:,} bytes")
+        if len(records):
+            yield records
+        held = held[used:]
         at += used
         # By leaps, so that a long record is not looked through for each piece.
-        window = size if used else 2 * window
+        window = size if used else min(2 * window, most)
 
 
-def _cut(data: bytes, at: int, dialect: Dialect, ended: bool, size: int) -> tuple[Records, int]:
-    """The records at the beginning of whole lines, and how many bytes they are."""
+def _at_once(data: bytes, at: int, dialect: Dialect) -> Records | None:
+    """The records at the beginning of whole lines, where all of them are sound."""
+    if data.count(b"\r") != data.count(b"\r\n") or not _is_text(data):
+        return None
     array = np.frombuffer(data, np.uint8)
-    found = _at_once(data, array, dialect, ended)
-    is_plain = found is not None
-    starts, ends, counts, faults = found or _one_by_one(data, dialect, ended, size)
-    used = int(ends[-1]) + 1 if len(ends) else 0
-    blank = (ends == starts) | ((ends == starts + 1) & (array[starts] == _RETURN))
-    if blank.any():
-        rows = np.cumsum(~blank) - 1
-        faults = {int(rows[row]): why for row, why in faults.items()}
-        starts, ends, counts = starts[~blank], ends[~blank], counts[~blank]
-    for row in np.flatnonzero(counts != dialect.columns).tolist():
-        fields = f"{counts[row]:,} field{'s' * int(counts[row] != 1)}"
-        faults.setdefault(row, f"has {fields}, and the header {dialect.columns:,}")
-    _add_no_text(data, starts, ends, faults)
-    return Records(data, at, starts, ends, faults, is_plain), used
-
-
-_Cut = tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]
-
-
-def _at_once(data: bytes, array: np.ndarray, dialect: Dialect, ended: bool) -> _Cut | None:
-    """Starts, ends and numbers of fields, where each quote stands where one opens or closes.
-
-    None where one does not, and where a record of several lines is perhaps none.
-    """
-    newlines = np.flatnonzero(array == _NEWLINE)
+    ends = np.flatnonzero(array == _NEWLINE)
     delimiters = np.flatnonzero(array == ord(dialect.delimiter))
     quotes = np.flatnonzero(array == _QUOTE)
-    if data.count(b"\r") != data.count(b"\r\n") or (dialect.backslash and len(quotes)):
-        return None
-    ends = newlines
     if len(quotes):
         if not _in_their_places(array, quotes, dialect):
             return None
-        ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
         delimiters = delimiters[np.searchsorted(quotes, delimiters) % 2 == 0]
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
-    counts = np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts) + 1
-    if len(ends) < len(newlines):
-        inside = np.searchsorted(newlines, ends) - np.searchsorted(newlines, starts)
-        doubtful = (counts != dialect.columns) | (inside >= SWALLOWED_LINES)
-        if ((inside > 0) & (doubtful | (ends - starts >= RECORD_BYTES))).any():
-            return None
-    rest = len(data) - (int(ends[-1]) + 1 if len(ends) else 0)
-    # It goes on in the next piece, unless there is none or it is too long.
-    is_torn = rest > 0 and (ended or rest > RECORD_BYTES)
-    return None if is_torn else (starts, ends, counts, {})
+    used = int(ends[-1]) + 1 if len(ends) else 0
+    starts = np.append(0, ends + 1)[:-1]
+    counts = np.diff(np.searchsorted(delimiters, ends), prepend=0) + 1
+    is_row = (ends > starts + 1) | ((ends > starts) & (array[starts] != _RETURN))
+    if (counts[is_row] != dialect.columns).any():
+        return None
+    whole = data if used == len(data) else data[:used]
+    return Records(whole, at, starts[is_row], ends[is_row], {}, whole)
 
 
 def _in_their_places(array: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
@@ -174,70 +131,72 @@ def _in_their_places(array: np.ndarray, quotes: np.ndarray, dialect: Dialect) ->
     opening, closing = quotes[::2], quotes[1::2]
     before = around[array[np.maximum(opening - 1, 0)]] | (opening == 0)
     after = array[closing + 1]
-    # A return behind it is one of a newline: the piece has no other ones.
+    # Each return is one of a newline.
     return bool(before.all() and (around[after] | (after == _RETURN)).all())
 
 
-def _one_by_one(data: bytes, dialect: Dialect, ended: bool, size: int) -> _Cut:
-    """As `_at_once`, by looking at each record; the last may go on in the next piece."""
-    starts: list[int] = []
-    ends: list[int] = []
-    counts: list[int] = []
+def _one_by_one(data: bytes, at: int, dialect: Dialect, limit: int, is_last: bool) -> Records:
+    """The records that begin in the first bytes of whole lines, and what is none.
+
+    Args:
+        data: Whole lines.
+        at: The byte of the file at which they begin.
+        dialect: Of the records.
+        limit: How many bytes.
+        is_last: Whether a quote that is open at the end stays so.
+    """
+    rows: list[tuple[int, int]] = []
     faults: dict[int, str] = {}
-    at = 0
-    while at < len(data):
-        line = data.index(b"\n", at)
-        record = dialect.record.match(data, at)
-        end = line if record is None else record.end() - 1
-        count = dialect.columns
-        if record is None:
-            is_open = dialect.is_open(data, at)
-            if is_open and not ended and len(data) - at <= RECORD_BYTES:
-                break
-            faults[len(starts)] = _STRAY if _is_stray(data, at, line, dialect) else _BEHIND
-        else:
-            count = dialect.count(record[0])
-            if end > line and _is_swallowed(record[0], count, dialect):
-                end = line
-                count = dialect.columns
-                faults[len(starts)] = _STRAY
-        starts.append(at)
-        ends.append(end)
-        counts.append(count)
-        at = end + 1
-        if len(starts) - 1 in faults and len(data) > size:
-            # What was needed to see that a quote is a stray one is cut in pieces again.
+    plain: list[bytes] = []
+    start = 0
+    while start < min(limit, len(data)):
+        match = dialect.record.match(data, start)
+        if match is None and not is_last and dialect.open.match(data, start):
             break
-    as_arrays = (np.array(values, np.int64) for values in (starts, ends, counts))
-    return *as_arrays, faults  # type: ignore[return-value]
+        end = match.end() if match else data.index(b"\n", start) + 1
+        record = data[start:end]
+        if record not in (b"\n", b"\r\n"):
+            fields = dialect.fields(record) if match else []
+            if fault := _fault(record, fields, dialect):
+                faults[len(rows)] = fault
+                fields = [b'""'] * dialect.columns
+            rows.append((start, end - 1))
+            plain.append(dialect.between.join(map(_for_arrow, fields)))
+        start = end
+    starts, ends = np.array(rows, np.int64).reshape(-1, 2).T
+    return Records(data[:start], at, starts, ends, faults, b"".join(row + b"\n" for row in plain))
 
 
-def _is_stray(data: bytes, start: int, line: int, dialect: Dialect) -> bool:
-    return dialect.is_open(data[start : line + 1], 0)
+def _fault(record: bytes, fields: list[bytes], dialect: Dialect) -> str:
+    """Why a row is none; nothing where it is one.
 
-
-def _is_swallowed(record: bytes, count: int, dialect: Dialect) -> bool:
-    """Whether a record of several lines has more likely a stray quote."""
-    if count != dialect.columns or len(record) > RECORD_BYTES:
-        return True
-    inside = record.split(b"\n")[1:-2]
-    if dialect.columns == 1:
-        return len(inside) >= SWALLOWED_TEXTS
-    if len(inside) < SWALLOWED_LINES - 1:
-        return False
-    delimiter = dialect.delimiter.encode()
-    whole = sum(line.count(delimiter) + 1 == dialect.columns for line in inside)
-    return whole >= 0.9 * len(inside)
-
-
-def _add_no_text(data: bytes, starts: np.ndarray, ends: np.ndarray, faults: dict[int, str]) -> None:
-    if data.isascii():
-        return
+    Args:
+        record: With its newline.
+        fields: Empty where a quote is not in its place.
+        dialect: Of the file.
+    """
+    if not fields and dialect.open.match(record):
+        return "opens a quote that is not closed"
+    if not fields:
+        return "has text behind a closing quote"
+    if len(fields) != dialect.columns:
+        plural = "s" * (len(fields) != 1)
+        return f"has {len(fields):,} field{plural}, and the header {dialect.columns:,}"
     try:
-        data.decode()
+        record.decode()
+    except UnicodeDecodeError as error:
+        return f"{NO_TEXT} {error.start}"
+    return ""
+
+
+def _for_arrow(field: bytes) -> bytes:
+    """A field that has a carriage return in it, in quotes: to Arrow it ends a line."""
+    is_bare = b"\r" in field and not field.startswith(b'"')
+    return b'"' + field.replace(b'"', b'""') + b'"' if is_bare else field
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode())
     except UnicodeDecodeError:
-        for row, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-            try:
-                data[start:end].decode()
-            except UnicodeDecodeError as error:
-                faults.setdefault(row, f"has invalid UTF-8 at byte {error.start}")
+        return False

@@ -8,32 +8,39 @@ from the middle nobody can tell whether a newline is quoted.
 
 from __future__ import annotations
 
-import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
-from moderay.core.errors import first_line
-from moderay.core.storage import FileState, RemoteFile
+from moderay.core.storage import FileState
 from moderay.corpus.formats.base import UNREADABLE, Footer, UnreadableError
-from moderay.corpus.formats.csv_dialect import Dialect
-from moderay.corpus.formats.csv_head import Ahead, Head, read_head
-from moderay.corpus.formats.csv_records import Records, read_records
-from moderay.corpus.formats.csv_verbatim import RecordRows
+from moderay.corpus.formats.compression import compressed, decompressed
+from moderay.corpus.formats.csv_head import BYTE_ORDER_MARK, NO_UTF8, Head, read_head
+from moderay.corpus.formats.csv_records import (
+    NO_TEXT,
+    ByteStream,
+    Dialect,
+    Records,
+    read_records,
+)
 from moderay.corpus.ranges import Range
 
-# Fetched at once.
-FETCH_BYTES = 8 * 2**20
 # Read at once.
 READ_BYTES = 2 * 2**20
 # Of a plain file, in a row group.
 GROUP_BYTES = 256 * 2**20
+# Of a file, above which it is none where all of its other rows are ASCII.
+MOST_WITHOUT_TEXT = 0.01
 # In a schema's metadata: what `tables` needs to know.
 _KEPT = b"moderay.csv"
 
@@ -69,42 +76,34 @@ class Delimited:
 
     def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, by a reading of the whole file."""
+        if self.codec and not listed.size:
+            raise UnreadableError("empty: truncated")
         groups = 1 if self.codec else max(1, -(-listed.size // GROUP_BYTES))
         counts = np.zeros(groups, np.int64)
-        starts = [-1] * groups
-        content_bytes = faulty = 0
-        first_fault = ""
-        with self._opened(fs, path, listed) as stream:
+        starts = np.full(groups + 1, np.iinfo(np.int64).max)
+        content_bytes = 0
+        faults = Counter[str]()
+        is_ascii = True
+        with decompressed(fs, path, self.codec, listed) as stream:
             head = read_head(stream, path)
-            for piece in read_records(stream, READ_BYTES, head.dialect, head.end):
-                where = np.minimum((piece.at + piece.starts) // GROUP_BYTES, groups - 1)
-                for group, row in zip(*np.unique(where, return_index=True), strict=True):
-                    if starts[group] < 0:
-                        starts[group] = piece.at + int(piece.starts[row])
-                counts += np.bincount(where, minlength=groups)
-                faulty += len(piece.faults)
-                if piece.faults and not first_fault:
-                    first_fault = f"its first row {piece.faults[min(piece.faults)]}"
-                if content:
-                    wanted = [name for name in head.names if name in content]
-                    content_bytes += int(_values(piece, head, wanted).nbytes) if wanted else 0
-        if 0 < faulty == counts.sum():
-            raise UnreadableError(f"not one of its rows is sound; {first_fault}")
-        kept = {
-            "delimiter": head.dialect.delimiter,
-            "backslash": head.dialect.backslash,
-            "names": head.names,
-            "starts": starts,
-            "faulty": faulty,
-        }
-        schema = pa.schema(
-            [pa.field(name, pa.string()) for name in head.names], {_KEPT: json.dumps(kept)}
-        )
+            wanted = [name for name in head.names if name in content]
+            for piece in _records(stream, head):
+                group = np.minimum((piece.at + piece.starts) // GROUP_BYTES, groups - 1)
+                np.minimum.at(starts, group, piece.at + piece.starts)
+                counts += np.bincount(group, minlength=groups)
+                faults.update(piece.faults.values())
+                is_ascii = is_ascii and piece.plain.isascii()
+                content_bytes += int(_values(piece, head.dialect, head.names, wanted).nbytes)
+        _assert_some_sound(faults, int(counts.sum()), is_ascii)
+        starts = np.minimum.accumulate(starts[::-1])[::-1]
+        kept = (head.dialect.delimiter, head.names, starts.tolist(), bool(faults))
+        fields = [pa.field(name, pa.string()) for name in head.names]
+        schema = pa.schema(fields, {_KEPT: json.dumps(kept)})
         return Footer(schema, tuple(counts.tolist()), content_bytes)
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the header."""
-        with self._opened(fs, path, None) as stream:
+        with decompressed(fs, path, self.codec, None) as stream:
             return list(read_head(stream, path).names)
 
     def tables(  # noqa: PLR0913  as `Format.tables`
@@ -120,103 +119,142 @@ class Delimited:
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
         assert schema is not None, "a file without a footer has its schema from a scan"
-        kept = json.loads(schema.metadata[_KEPT])
-        dialect = Dialect(kept["delimiter"], kept["backslash"], len(kept["names"]))
-        low, high = groups or (0, len(kept["starts"]))
-        inside = [start for start in kept["starts"][low:high] if start >= 0]
-        if not inside:
-            return
-        end = next((start for start in kept["starts"][high:] if start >= 0), None)
-        head = Head(dialect, tuple(kept["names"]), b"", 0)
-        wanted = [name for name in schema.names if name in names]
-        with self._opened(fs, path, listed, 0 if self.codec else inside[0]) as stream:
+        delimiter, columns, starts, is_faulty = json.loads(schema.metadata[_KEPT])
+        low, high = groups or (0, len(starts) - 1)
+        dialect = Dialect(delimiter, len(columns))
+        wanted = [name for name in columns if name in names]
+        at = 0 if self.codec else starts[low]
+        with decompressed(fs, path, self.codec, listed, at) as stream:
             if self.codec:
-                read_head(stream, path)
-            for piece in _before(read_records(stream, READ_BYTES, dialect, inside[0]), end):
-                table = _values(piece, head, wanted)
-                if kept["faulty"]:
-                    why = [None] * len(piece)
-                    for row, reason in piece.faults.items():
-                        why[row] = f"the row {reason}"  # type: ignore[call-overload]
+                pieces = _records(stream, read_head(stream, path))
+            else:
+                part = _Part(stream, starts[high] - at)
+                pieces = read_records(part, READ_BYTES, dialect, at)
+            for piece in pieces:
+                table = _values(piece, dialect, columns, wanted)
+                if is_faulty:
+                    why = np.full(len(piece), None)
+                    why[list(piece.faults)] = [f"the row {why}" for why in piece.faults.values()]
                     table = table.append_column(UNREADABLE, pa.array(why, pa.string()))
-                elif piece.faults:
-                    raise UnreadableError(f"a row {next(iter(piece.faults.values()))}")
-                step = rows or max(1, len(piece))
-                yield from (table.slice(at, step) for at in range(0, len(table), step))
+                step = rows or len(piece)
+                yield from (table.slice(start, step) for start in range(0, len(table), step))
 
     @contextmanager
-    def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[RecordRows]:
+    def verbatim(
+        self, fs: Any, path: str, listed: FileState | None = None
+    ) -> Iterator[_RecordRows]:
         """As `Format.verbatim`."""
-        with self._opened(fs, path, listed) as stream:
-            yield RecordRows(stream, read_head(stream, path), self.codec, READ_BYTES)
-
-    @contextmanager
-    def _opened(self, fs: Any, path: str, listed: FileState | None, at: int = 0) -> Iterator[Any]:
-        """What a file holds, decompressed, from a byte of it on."""
-        with RemoteFile(fs, path, listed) as source:
-            source.seek(at)
-            stream: Any = io.BufferedReader(source, FETCH_BYTES)
-            try:
-                if self.codec:
-                    if listed is not None and not listed.size:
-                        raise UnreadableError("empty: truncated")
-                    stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-                yield Ahead(stream)
-            except OSError as error:
-                if source.failed:
-                    raise
-                raise UnreadableError(first_line(error)) from error
+        with decompressed(fs, path, self.codec, listed) as stream:
+            yield _RecordRows(stream, read_head(stream, path), self.codec)
 
 
-def _before(pieces: Iterator[Records], end: int | None) -> Iterator[Records]:
-    """The records that begin before a byte of the file; all where it is None."""
-    for piece in pieces:
-        rows = len(piece) if end is None else int(np.searchsorted(piece.at + piece.starts, end))
-        if rows:
-            yield piece if rows == len(piece) else piece.first(rows)
-        if rows < len(piece):
-            return
+class _Part:
+    """So many bytes of a stream."""
+
+    def __init__(self, stream: ByteStream, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
-def _values(piece: Records, head: Head, wanted: Sequence[str]) -> pa.Table:
-    """Some columns; null where a field is empty, and in rows that are none."""
-    if not wanted:
-        return pa.table({"\0": pa.nulls(len(piece))}).select([])
-    if not piece.is_plain:
-        return _values_one_by_one(piece, head, wanted)
-    data = piece.data[int(piece.starts[0]) : int(piece.ends[-1]) + 1]
-    if piece.faults:
-        nothing = b'""' + head.dialect.delimiter.encode() * (len(head.names) - 1) + b"\n"
-        data = b"".join(nothing if row in piece.faults else piece[row] for row in range(len(piece)))
-    table = pcsv.read_csv(
-        pa.BufferReader(data),
-        read_options=pcsv.ReadOptions(
-            use_threads=False, block_size=len(data) + 1, column_names=head.names
-        ),
-        parse_options=pcsv.ParseOptions(delimiter=head.dialect.delimiter, newlines_in_values=True),
-        convert_options=pcsv.ConvertOptions(
-            column_types=dict.fromkeys(wanted, pa.string()),
-            include_columns=wanted,
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
-    )
-    if len(table) != len(piece):
-        raise UnreadableError(f"{len(piece):,} rows hold {len(table):,} records")
-    return table
+def _records(stream: ByteStream, head: Head) -> Iterator[Records]:
+    """Of a file behind its head."""
+    return read_records(stream, READ_BYTES, head.dialect, len(head.header), head.rest)
 
 
-def _values_one_by_one(piece: Records, head: Head, wanted: Sequence[str]) -> pa.Table:
-    rows = [
-        None if row in piece.faults else head.dialect.fields(piece[row])
-        for row in range(len(piece))
-    ]
-    at = {name: head.names.index(name) for name in wanted}
-    return pa.table(
-        {
-            name: pa.array(
-                [None if row is None else row[at[name]] or None for row in rows], pa.string()
+def _assert_some_sound(faults: Counter[str], rows: int, is_ascii: bool) -> None:
+    """Assert that a file holds what its name says.
+
+    Args:
+        faults: How many rows have each.
+        rows: Of the file.
+        is_ascii: Whether the others have nothing but ASCII.
+
+    Raises:
+        UnreadableError: It does not.
+    """
+    no_text = sum(count for fault, count in faults.items() if fault.startswith(NO_TEXT))
+    if no_text > MOST_WITHOUT_TEXT * rows and is_ascii:
+        raise UnreadableError(f"it {NO_UTF8}")
+    if 0 < faults.total() == rows:
+        raise UnreadableError(f"not one of its rows is sound; its first row {next(iter(faults))}")
+
+
+class _RecordRows:
+    """`base.Verbatim`: a row is its record, byte for byte, and whether it is one."""
+
+    def __init__(self, stream: ByteStream, head: Head, codec: str | None) -> None:
+        self._stream = stream
+        self._head = head
+        self._codec = codec
+
+    def batches(self) -> Iterator[tuple[int, pa.Table]]:
+        first = 0
+        for piece in _records(self._stream, self._head):
+            whole = pa.array([piece[row] for row in range(len(piece))], pa.large_binary())
+            sound = pa.array([row not in piece.faults for row in range(len(piece))])
+            yield first, pa.table({"record": whole, "sound": sound})
+            first += len(piece)
+
+    def part(self, file: Path, more: Sequence[pa.Field]) -> _RecordPart:
+        return _RecordPart(file, self._head, pa.schema(more), self._codec)
+
+
+class _RecordPart:
+    """Records as they are below the header, with further columns as the last fields, as JSON.
+
+    A record that is none stays what it is.
+    """
+
+    def __init__(self, file: Path, head: Head, more: pa.Schema, codec: str | None) -> None:
+        if taken := sorted({*more.names} & {*head.names}):
+            raise UnreadableError(
+                f"it has a column {taken[0]!r}, the name of what is added: rename it in the input"
             )
-            for name in wanted
-        }
-    )
+        self._file = file
+        self._head = head
+        self._more = more
+        self._codec = codec
+        self._stream: Any = None
+
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
+        if len(rows):
+            whole = rows.column("record").to_pylist()
+            if more:
+                sound = rows.column("sound").to_pylist()
+                added = zip(*map(_texts, more), strict=True)
+                whole = [
+                    self._with(record, texts) if is_sound else record
+                    for record, is_sound, texts in zip(whole, sound, added, strict=True)
+                ]
+            self._opened().write(b"".join(whole))
+
+    def close(self, always: bool = False) -> None:
+        if always:
+            self._opened()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _opened(self) -> Any:
+        if self._stream is None:
+            self._stream = compressed(self._file, self._codec)
+            self._stream.write(self._with(self._head.header, self._more.names))
+        return self._stream
+
+    def _with(self, record: bytes, texts: Sequence[str]) -> bytes:
+        bare = record.removesuffix(b"\n").removesuffix(b"\r")
+        quoted = ['"' + text.replace('"', '""') + '"' if text else "" for text in texts]
+        added = "".join(self._head.dialect.delimiter + text for text in quoted)
+        return bare + added.encode() + record[len(bare) :]
+
+
+def _texts(column: pa.Array) -> list[str]:
+    """Values as text, structs as JSON; empty ones of nulls."""
+    if pa.types.is_struct(column.type):
+        series: Any = pl.from_arrow(column)
+        column = series.struct.json_encode().to_arrow()
+    return [text or "" for text in pc.cast(column, pa.large_string()).to_pylist()]
