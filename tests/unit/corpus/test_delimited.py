@@ -102,31 +102,26 @@ def test_python_reads_the_same_from_any_piece_and_any_group(
 def test_stray_quotes_cost_their_own_line_and_are_named(tmp_path: Path) -> None:
     lines = [f"{i},row {i}\n" for i in range(5000)]
     lines[7] = '7,"never closed\n'
-    assert reasons(put(tmp_path, "a.csv", ("id,text\n" + "".join(lines)).encode())) == {
-        7: "the row opens a quote that is not closed"
-    }
-    # Closed thousands of rows later, where a quote ends a field by chance.
-    lines[4000] = '4000,an inch: 5"\n'
-    file = put(tmp_path, "b.csv", ("id,text\n" + "".join(lines)).encode())
-    assert list(reasons(file)) == [7] and read(file)[4000]["text"] == 'an inch: 5"'
     for row in range(20, 4000, 50):
         lines[row] = f'{row},"a "quoted" word\n'
-    file = put(tmp_path, "c.csv", ("id,text\n" + "".join(lines)).encode())
-    assert list(reasons(file)) == [7, *range(20, 4000, 50)]
-    assert [row["id"] for row in read(file) if row["id"]] == [
-        str(i) for i in range(5000) if i not in reasons(file)
+    lines[4000] = '4000,an inch: 5"\n'
+    rows = read(put(tmp_path, "a.csv", ("id,text\n" + "".join(lines)).encode()))
+    faults = {at: row[UNREADABLE] for at, row in enumerate(rows) if row[UNREADABLE]}
+    # The quote of row 7 ends at the next one that stands in the way, 13 rows on.
+    assert faults == dict.fromkeys(
+        range(20, 4000, 50), "the row has text behind a closing quote"
+    ) | {7: "the row opens a quote that is not closed"}
+    assert [row["id"] for row in rows if row["id"]] == [
+        str(i) for i in range(5000) if i not in faults
     ]
+    assert rows[4000]["text"] == 'an inch: 5"'
 
 
 def test_long_quoted_texts_are_one_row(tmp_path: Path) -> None:
-    text = "\n".join(f"a line, number {i}, of prose" if i % 3 else "" for i in range(3000))
+    text = "\n".join(f"1,a line, number {i}" if i % 3 else "" for i in range(300_000))
     file = put(tmp_path, "a.csv", f'id,text\n1,"{text}"\n2,b\n'.encode())
+    assert len(text) > 2 * delimited.READ_BYTES
     assert [row["text"] for row in read(file)] == [text, "b"]
-
-
-def test_text_of_a_one_column_file_is_bounded(tmp_path: Path) -> None:
-    file = put(tmp_path, "a.csv", b'text\n"open\n' + b"row\n" * 3000 + b'last"\nb\n')
-    assert list(reasons(file)) == [0] and len(read(file)) == 3003
 
 
 @pytest.mark.parametrize(
@@ -143,8 +138,8 @@ def test_text_of_a_one_column_file_is_bounded(tmp_path: Path) -> None:
 def test_row_that_is_none_is_named_and_its_neighbours_are_read(
     tmp_path: Path, row: bytes, why: str, end: str
 ) -> None:
-    file = put(tmp_path, f"a.{end}", b'id,text\n0,"a\nb"\n' + row + b"\n2,c\0\n")
-    first, fault, last = read(file)
+    data = b'id,text\n0,"a\nb"\n' + row + b"\n2,c\0\n" + b"3,d\n" * 20
+    first, fault, last, *_ = read(put(tmp_path, f"a.{end}", data))
     assert (first["text"], last["text"]) == ("a\nb", "c\0")
     assert fault == {"id": None, "text": None, UNREADABLE: f"the row {why}"}
 
@@ -155,11 +150,16 @@ def test_row_that_is_none_is_named_and_its_neighbours_are_read(
         (b"", "it has no header: it is empty"),
         (b"\n\r\n", "it has no header: it is empty"),
         (b"a,b,a\n1,2,3\n", "its header has the column 'a' twice: rename one"),
-        (b'"a,b\n1,2\n', "its header opens a quote that is not closed"),
+        (b'"a,b\n1,2\n', "its header has a quote that is not closed, or is longer than 1,048,576"),
         (b"a,b\r1,2\r", "its lines end in a carriage return alone"),
         ("a,b\n1,2\n".encode("utf-16"), "it is UTF-16, not UTF-8"),
         ("a,b\n1,2\n".encode("utf-16-le"), "it is UTF-16, not UTF-8"),
-        (b"caf\xe9,b\n1,2\n", "its header has invalid UTF-8 at byte 3"),
+        (b"caf\xe9,b\n1,2\n", "its header is not UTF-8: convert the file, for example with iconv"),
+        (
+            b"a,b\n1,2\n1,caf\xe9\n",
+            "^it is not UTF-8: convert the file, .* iconv -f WINDOWS-1252 -t",
+        ),
+        (b"a,b\n1,2\n" + b"x" * 17_000_000, "a line is longer than 16,777,216 bytes"),
         (b",".join(b"%d" % i for i in range(10_001)), "more than 10,000 columns"),
         (b"a,b\n1\n2\n", "not one of its rows is sound; its first row has 1 field"),
     ],
@@ -169,16 +169,37 @@ def test_file_that_is_no_csv_is_named(tmp_path: Path, data: bytes, why: str) -> 
         opened(put(tmp_path, "a.csv", data))
 
 
-def test_names_that_are_missing_and_backslashes(tmp_path: Path) -> None:
-    file = put(tmp_path, "a.csv", b",text\n0,a\n")
-    assert read(file) == [{"column_1": "0", "text": "a"}]
-    file = put(tmp_path, "b.csv", b'id;text\n0;"he said \\"hi\\"; \\\\"\n1;C:\\dir\n')
-    assert read(file) == [
-        {"id": "0", "text": 'he said "hi"; \\'},
-        {"id": "1", "text": "C:\\dir"},
-    ]
-    file = put(tmp_path, "c.tsv", b"id\tte,x,t\n0\ta,b\n")
-    assert read(file) == [{"id": "0", "te,x,t": "a,b"}]
+def test_file_with_some_utf8_in_it_keeps_the_rows_that_are(tmp_path: Path) -> None:
+    file = put(tmp_path, "a.csv", "a,b\n1,2\n1,é\n".encode() + b"1,caf\xe9\n")
+    assert reasons(file) == {2: "the row has invalid UTF-8 at byte 5"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "rows"),
+    [
+        ("a.csv", b",text,\n0,a,\n", [{"column_1": "0", "text": "a", "column_3": None}]),
+        ("a.csv", b'id;"te,x;t"\n0;a,b\n', [{"id": "0", "te,x;t": "a,b"}]),
+        ("a.tsv", b"id\tte,x,t\n0\ta,b\n", [{"id": "0", "te,x,t": "a,b"}]),
+        ("a.csv", b"id|text\n0|C:\\\n", [{"id": "0", "text": "C:\\"}]),
+        ("a.csv", b'text\n"a\n\n,b"\n\n""\n', [{"text": "a\n\n,b"}, {"text": None}]),
+        (
+            "a.csv",
+            b"id,text\n1,a\rb\r\n2,\r",
+            [{"id": "1", "text": "a\rb"}, {"id": "2", "text": None}],
+        ),
+        (
+            "a.csv",
+            b"\xef\xbb\xbfid,text\n\xef\xbb\xbf1,NULL\n",
+            [{"id": "\ufeff1", "text": "NULL"}],
+        ),
+        ("a.csv", b"id,text", []),
+        ("a.csv", b"\r\nid,text\r\n\r\n", []),
+    ],
+)
+def test_file_of_any_dialect_is_read(
+    tmp_path: Path, name: str, data: bytes, rows: list[dict[str, Any]]
+) -> None:
+    assert read(put(tmp_path, name, data)) == rows
 
 
 def test_columns_are_read_by_name_whatever_their_order(
@@ -224,12 +245,25 @@ def test_filter_keeps_records_as_they_were(tmp_path: Path, end: str, newline: by
 
 
 def test_any_bytes_are_rows_that_do_not_hang_on_where_pieces_end(tmp_path: Path) -> None:
-    tokens = [b'"', b",", b"\n", b"\r\n", b"\r", b"a", b'""', b"\\", b"\0", b"\xff", b"x,y\n"]
+    tokens = [
+        b'"',
+        b",",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"a",
+        b'""',
+        b"\xef\xbb\xbf",
+        b"\0",
+        b"\xff",
+        b"x,y\n",
+    ]
     seen = 0
     for seed in range(300):
         rng = random.Random(seed)
         body = b"".join(rng.choices(tokens, k=rng.randrange(60)))
-        file = put(tmp_path, "a.csv", b"a,b\n1,2\n" + body)
+        # With a row that is UTF-8, and so not all of it is another encoding.
+        file = put(tmp_path, "a.csv", "a,b\né,2\n".encode() + body)
         whole = read(file)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(delimited, "READ_BYTES", rng.randrange(1, 9))
@@ -239,7 +273,7 @@ def test_any_bytes_are_rows_that_do_not_hang_on_where_pieces_end(tmp_path: Path)
             cut = records(file)
         assert len(cut) == len(whole)
         # Nothing but empty lines lies between them.
-        missing = b"1,2\n" + body
+        missing = "é,2\n".encode() + body
         for record in cut:
             start = missing.find(record.removesuffix(b"\n"))
             assert start >= 0 and not missing[:start].strip(b"\r\n"), (seed, record)

@@ -8,15 +8,15 @@ agree.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pcsv
 
 from moderay.corpus.formats.base import UnreadableError
+from moderay.corpus.formats.csv_dialect import BYTE_ORDER_MARK, ByteStream, Dialect
 
 # A quote that is not closed within so many bytes is a stray one; a longer line is none.
 RECORD_BYTES = 2**24
@@ -53,6 +53,35 @@ class Records:
     def __getitem__(self, row: int) -> bytes:
         """A row with its newline."""
         return self.data[self.starts[row] : self.ends[row] + 1]
+
+    def values(self, dialect: Dialect, names: Sequence[str], wanted: Sequence[str]) -> pa.Table:
+        """Some columns as text; null where a field is empty, and in rows that are none.
+
+        Args:
+            dialect: Of the file.
+            names: Its columns.
+            wanted: Those that are read.
+        """
+        if not wanted:
+            return pa.table({"\0": pa.nulls(len(self))}).select([])
+        # Arrow takes a mark from the beginning, also where it is data.
+        mark = BYTE_ORDER_MARK if self.plain.startswith(BYTE_ORDER_MARK) else b""
+        table = pcsv.read_csv(
+            pa.BufferReader(mark + self.plain),
+            read_options=pcsv.ReadOptions(
+                use_threads=False, block_size=len(mark + self.plain), column_names=names
+            ),
+            parse_options=pcsv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
+            convert_options=pcsv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, pa.string()),
+                include_columns=wanted,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+        if len(table) != len(self):
+            raise UnreadableError(f"{len(self):,} rows hold {len(table):,} records")
+        return table
 
 
 def read_records(

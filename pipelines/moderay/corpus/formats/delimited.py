@@ -20,27 +20,20 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pcsv
 
 from moderay.core.storage import FileState
 from moderay.corpus.formats.base import UNREADABLE, Footer, UnreadableError
-from moderay.corpus.formats.compression import compressed, decompressed
-from moderay.corpus.formats.csv_head import BYTE_ORDER_MARK, NO_UTF8, Head, read_head
-from moderay.corpus.formats.csv_records import (
-    NO_TEXT,
-    ByteStream,
-    Dialect,
-    Records,
-    read_records,
-)
+from moderay.corpus.formats.compression import NewFile, decompressed
+from moderay.corpus.formats.csv_dialect import NO_UTF8, ByteStream, Dialect, Head, read_head
+from moderay.corpus.formats.csv_records import NO_TEXT, Records, read_records
 from moderay.corpus.ranges import Range
 
 # Read at once.
 READ_BYTES = 2 * 2**20
 # Of a plain file, in a row group.
 GROUP_BYTES = 256 * 2**20
-# Of a file, above which it is none where all of its other rows are ASCII.
-MOST_WITHOUT_TEXT = 0.01
+# Of a file's rows, above which it is in another encoding where all others are ASCII.
+MOST_WITHOUT_TEXT = 0.05
 # In a schema's metadata: what `tables` needs to know.
 _KEPT = b"moderay.csv"
 
@@ -93,7 +86,7 @@ class Delimited:
                 counts += np.bincount(group, minlength=groups)
                 faults.update(piece.faults.values())
                 is_ascii = is_ascii and piece.plain.isascii()
-                content_bytes += int(_values(piece, head.dialect, head.names, wanted).nbytes)
+                content_bytes += int(piece.values(head.dialect, head.names, wanted).nbytes)
         _assert_some_sound(faults, int(counts.sum()), is_ascii)
         starts = np.minimum.accumulate(starts[::-1])[::-1]
         kept = (head.dialect.delimiter, head.names, starts.tolist(), bool(faults))
@@ -131,10 +124,10 @@ class Delimited:
                 part = _Part(stream, starts[high] - at)
                 pieces = read_records(part, READ_BYTES, dialect, at)
             for piece in pieces:
-                table = _values(piece, dialect, columns, wanted)
+                table = piece.values(dialect, columns, wanted)
                 if is_faulty:
                     why = np.full(len(piece), None)
-                    why[list(piece.faults)] = [f"the row {why}" for why in piece.faults.values()]
+                    why[list(piece.faults)] = [f"the row {fault}" for fault in piece.faults.values()]
                     table = table.append_column(UNREADABLE, pa.array(why, pa.string()))
                 step = rows or len(piece)
                 yield from (table.slice(start, step) for start in range(0, len(table), step))
@@ -215,11 +208,8 @@ class _RecordPart:
             raise UnreadableError(
                 f"it has a column {taken[0]!r}, the name of what is added: rename it in the input"
             )
-        self._file = file
-        self._head = head
-        self._more = more
-        self._codec = codec
-        self._stream: Any = None
+        self._dialect = head.dialect
+        self._file = NewFile(file, codec, self._with(head.header, more.names))
 
     def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         if len(rows):
@@ -231,24 +221,15 @@ class _RecordPart:
                     self._with(record, texts) if is_sound else record
                     for record, is_sound, texts in zip(whole, sound, added, strict=True)
                 ]
-            self._opened().write(b"".join(whole))
+            self._file.write(b"".join(whole))
 
     def close(self, always: bool = False) -> None:
-        if always:
-            self._opened()
-        if self._stream is not None:
-            self._stream.close()
-
-    def _opened(self) -> Any:
-        if self._stream is None:
-            self._stream = compressed(self._file, self._codec)
-            self._stream.write(self._with(self._head.header, self._more.names))
-        return self._stream
+        self._file.close(always)
 
     def _with(self, record: bytes, texts: Sequence[str]) -> bytes:
         bare = record.removesuffix(b"\n").removesuffix(b"\r")
         quoted = ['"' + text.replace('"', '""') + '"' if text else "" for text in texts]
-        added = "".join(self._head.dialect.delimiter + text for text in quoted)
+        added = "".join(self._dialect.delimiter + text for text in quoted)
         return bare + added.encode() + record[len(bare) :]
 
 
