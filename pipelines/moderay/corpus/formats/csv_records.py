@@ -111,7 +111,7 @@ def read_records(
             held += b"\n"
         data = held[: held.rfind(b"\n", 0, window) + 1]
         is_last = ended and len(data) == len(held)
-        records = _at_once(data, at, dialect) if window == size else None
+        records = _at_once(data, at, dialect) if window == size < most else None
         if records is None or (is_last and len(records.data) < len(data)):
             # Of the longest there can be, only the first record is settled.
             limit = 1 if window == most else size
@@ -129,10 +129,11 @@ def read_records(
 
 def _at_once(data: bytes, at: int, dialect: Dialect) -> Records | None:
     """The records at the beginning of whole lines, where all of them are sound."""
-    if data.count(b"\r") != data.count(b"\r\n") or not _is_text(data):
-        return None
     array = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(array == _NEWLINE)
+    has_bare_return = (array == _RETURN).sum() > (array[ends - 1] == _RETURN).sum()
+    if has_bare_return or not _is_text(data):
+        return None
     delimiters = np.flatnonzero(array == ord(dialect.delimiter))
     quotes = np.flatnonzero(array == _QUOTE)
     if len(quotes):
