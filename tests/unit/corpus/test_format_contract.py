@@ -74,6 +74,33 @@ def test_rows_are_those_that_are_counted_from_any_group_on(source: Any) -> None:
         at += count
 
 
+def test_footer_is_the_same_each_time_and_when_it_was_stored(source: Any) -> None:
+    file, form, location = source
+    first, again = (form.footer(*location, state(file), ["text"]) for _ in range(2))
+    assert first == again and first.schema.equals(again.schema, check_metadata=True)
+    stored = pa.ipc.read_schema(pa.py_buffer(first.schema.serialize().to_pybytes()))
+    tables = [
+        list(form.tables(*location, ["id", "text"], form.explicit_schema(*form.common([schema]))))
+        for schema in (first.schema, stored)
+    ]
+    assert tables[0] == tables[1] and sum(map(len, tables[0])) == len(ROWS)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_file_without_rows_has_columns_or_is_told(tmp_path: Path, end: str) -> None:
+    file = put(tmp_path, f"a{end}", b"")
+    form, location = format_of(file.name), filesystem(str(file))
+    if "json" in end:
+        assert sum(form.footer(*location, state(file), []).row_groups) == 0
+    else:
+        with pytest.raises(UnreadableError, match=r"no Parquet footer|it has no header|truncated"):
+            form.footer(*location, state(file), [])
+    file.write_bytes(b"")
+    if end not in (".jsonl", ".ndjson"):
+        with pytest.raises(UnreadableError):
+            form.footer(*location, state(file), [])
+
+
 def test_part_has_the_rows_it_is_handed_and_what_is_added(source: Any, tmp_path: Path) -> None:
     file, form, location = source
     kept, held = tmp_path / f"kept{file.name[1:]}", tmp_path / f"held{file.name[1:]}"
@@ -98,8 +125,9 @@ def test_part_has_the_rows_it_is_handed_and_what_is_added(source: Any, tmp_path:
         rows = [row for table in tables for row in table.to_pylist()]
         assert [{name: row[name] for name in ("id", "text")} for row in rows] == ROWS[1::2]
         why = [row.get("moderay") for row in rows]
-        numbers = [json.loads(one)["row"] if isinstance(one, str) else one and one["row"]
-                   for one in why]  # fmt: skip
+        numbers = [
+            (json.loads(one) if isinstance(one, str) else one or {}).get("row") for one in why
+        ]
         assert numbers == (list(range(1, 300, 2)) if part is held else [None] * 150)
 
 
