@@ -24,6 +24,8 @@ demo: install
 	rm -rf demo/corpus demo/labels
 	$(RUN) -m moderay.engines.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
+	.venv/bin/moderay run jobs/demo.yaml --limit 6 --show
+	@echo "Open demo/labels with what reads Parquet, as docs/output.md shows, or: .venv/bin/moderay labels demo/labels"
 
 # Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -196,16 +196,16 @@ def test_a_look_shows_the_first_selected_rows_of_any_kind_and_writes_nothing(
     result = cli("run", file, "--limit", "4", "--show")
     assert (
         result.returncode == 0
-        and "4 rows judged, nothing written" in result.stdout
+        and "4 rows judged, 3 flagged, nothing written" in result.stdout
         and not (tmp_path / "out").exists()
     )
     for text in (
         "visit my shop \ufffd[2J",
-        "SP2 0.80",
+        "SP2 Unwanted promotion, P 0.80",
         "hello",
-        "SP0 0.10",
+        "SP0 Not spam, P 0.10",
         "user: prize",
-        "SP4 0.90",
+        "SP4 Deceptive or malicious, P 0.90",
     ):
         assert text in result.stdout, result.stdout
     assert result.stdout.count("user: prize") == 2

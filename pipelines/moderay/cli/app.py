@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, job, labels, policy, start
+from moderay.cli import cluster, flat, job, labels, policy, start
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -62,6 +62,7 @@ for command in (
     job.check,
     job.plan,
     job.run,
+    flat.labels,
     labels.filter,
     labels.trend,
     labels.calibrate,

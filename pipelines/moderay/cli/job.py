@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, warn, warn_of_model
+from moderay.cli.console import JobFile, Quiet, Sets, err, out, warn, warn_of_model
+from moderay.cli.first_rows import judge_and_show
 from moderay.cli.plan_table import show_plan
-from moderay.cli.tables import show_brief, show_outcome, verdict_text
+from moderay.cli.tables import show_brief, show_outcome
 
 if TYPE_CHECKING:
     from moderay.pipeline.check import Checked
-
-# Characters of a content that `run --show` prints.
-EXCERPT = 60
 
 
 def check(job: JobFile, sets: Sets = None, quiet: Quiet = False) -> None:
@@ -103,7 +100,7 @@ def run(
         typer.Option("--limit", min=1, help="Judge only the first N rows, and write nothing."),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the verdicts (with --limit).")
+        bool, typer.Option("--show", help="Print these rows and why they were judged so.")
     ] = False,
     strict: Annotated[
         bool,
@@ -119,7 +116,10 @@ def run(
         ),
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="End with the same as one JSON object.")
+        bool,
+        typer.Option(
+            "--json", help="As --brief in one JSON object; with --limit, the rows as JSON lines."
+        ),
     ] = False,
     progress_file: Annotated[
         Path | None, typer.Option("--progress", help="Append progress as JSON lines to this file.")
@@ -144,7 +144,7 @@ def run(
     checked = api.check(job, sets or ())
     _warn_of(checked, "is left out", quiet)
     if limit is not None:
-        _show_first_rows(checked, limit, show, quiet)
+        judge_and_show(checked, limit, show, as_json, quiet)
         return
     from moderay.pipeline.control.progress import Progress
 
@@ -165,19 +165,3 @@ def run(
 
         out.print(f"agreement {agreement(checked, truth):.2f}")
     raise typer.Exit(max(outcome.exit_status, int(strict and bool(outcome.manifest.alarms))))
-
-
-def _show_first_rows(checked: Checked, limit: int, show: bool, quiet: bool) -> None:
-    """Judge the first rows here and now, without the output."""
-    from moderay.tasks.quick_look import judge_first_rows
-
-    rows = judge_first_rows(checked, limit, EXCERPT)
-    if show:
-        policies = [policy.id for policy in checked.policies]
-        table = Table("row", "content", *policies)
-        for row in rows:
-            text = printable(" ".join(row["text"].split())[:EXCERPT])
-            table.add_row(str(row["row"]), text, *[verdict_text(row[name]) for name in policies])
-        out.print(table)
-    if not quiet:
-        out.print(f"{len(rows)} rows judged, nothing written")

@@ -25,14 +25,6 @@ LAST_RUNS = 20
 _STYLE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False}
 
 
-def verdict_text(verdict: dict[str, Any]) -> str:
-    """A decision in a few words: label, probability and rationale, or why there is none."""
-    if verdict["status"] != Status.OK:
-        return str(verdict["status"])
-    probability = "" if verdict["probability"] is None else f" {verdict['probability']:.2f}"
-    return printable(f"{verdict['label']}{probability} {verdict['rationale'] or ''}")
-
-
 def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
     """What a person should hear of a run that has ended; `quiet`: only what may be wrong."""
     if not quiet:

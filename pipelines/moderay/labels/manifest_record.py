@@ -47,6 +47,8 @@ class PolicyRecord(RecordPart):
     """The judges, in order of cost."""
     promises: dict[str, float]
     """By calibrated judge: the share of violations that it may miss."""
+    label_titles: dict[str, str] = {}
+    """For people, by label; empty where nothing says what a label means."""
 
 
 class ModelRecord(RecordPart):

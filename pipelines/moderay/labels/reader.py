@@ -33,13 +33,13 @@ def open_labels(url: str, storage: Mapping[str, Any]) -> pyarrow.dataset.Dataset
         UserError: there are no labels, or not yet.
     """
     layout = Layout(url, storage)
-    return _open(layout, _published(layout))[0]
+    return _open(layout, published_shards(layout))[0]
 
 
 def scan_labels(url: str, storage: Mapping[str, Any]) -> pl.LazyFrame:
     """The same as a LazyFrame: what a query does not need is not read."""
     layout = Layout(url, storage)
-    shards = _published(layout)
+    shards = published_shards(layout)
     labels, keys = _open(layout, shards)
     if not is_local(layout.fs):
         # Polars' own reader would look for credentials and endpoints elsewhere than fsspec does.
@@ -76,8 +76,12 @@ def _open(layout: Layout, shards: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
         return dataset(partitioning=hive, partition_base_dir=layout.root), keys
 
 
-def _published(layout: Layout) -> list[str]:
-    """Names of the published shards, in order. Raises `UserError` where there are none."""
+def published_shards(layout: Layout) -> list[str]:
+    """Names of the published shards, in order.
+
+    Raises:
+        UserError: There are none, or not yet.
+    """
     with plain_errors(layout.url):
         state = list_state(layout)
         if shards := sorted(shard for shard in state.markers if state.published(shard)):

@@ -27,6 +27,7 @@ from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
+from moderay.labels.data_files import name_data_files
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.layout import SLOTS, Layout, slot
@@ -292,6 +293,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         run.lease.others.keys(),
         manifests.hardware(run.gpus, engines),
     )
+    name_data_files(plan.layout)
     append_manifest(
         plan.layout, lambda before: manifests.begun(before, run.checked, plan.cascade, start)
     )

@@ -131,6 +131,7 @@ def _policy(cascade: Cascade) -> PolicyRecord:
         cascade_key=cascade.key,
         cascade=cascade_record(cascade),
         promises=cascade.promises,
+        label_titles={name: label.title for name, label in cascade.policy.labels.items()},
     )
 
 

@@ -53,28 +53,37 @@ def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[st
         excerpt: tokens of each row's content to show.
 
     Returns:
-        For each row: `row`, its position in its shard; `text`, how its content begins; and by
-        policy id its decision.
+        For each row: `file`, its shard, and `row`, its position there; `text`, how its content
+        begins, and `is_cut`, whether it goes on; `flagged`; and by policy id its decision.
     """
     vocab = vocabulary(engine_spec(checked.job, gpus=0).vocabulary_source)
-    rows = judge_here(checked.job, checked.cascades, _first_rows(checked, count, vocab)).to_pylist()
-    return [{**row, "text": vocab.decode((row["ids"] or [])[:excerpt])} for row in rows]
+    files, rows = _first_rows(checked, count, vocab)
+    judged = judge_here(checked.job, checked.cascades, rows).to_pylist()
+    return [
+        {
+            **row,
+            "file": file,
+            "text": vocab.decode((row["ids"] or [])[:excerpt]),
+            "is_cut": len(row["ids"] or []) > excerpt,
+        }
+        for file, row in zip(files, judged, strict=True)
+    ]
 
 
-def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> pa.Table:
-    """The first selected rows of the input, as `prepare.prepared` gives them."""
+def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> tuple[list[str], pa.Table]:
+    """The first selected rows of the input, as `prepare.prepared` gives them, and their files."""
     job = checked.job
     units: list[pa.Table] = []
-    missing = count
+    files: list[str] = []
     for shard in checked.scan.shards:
         for span in spans(shard, [(0, shard.rows)], UnitSize(rows=count)):
             with shard_errors(shard):
                 for _, unit in read_span(span, job, checked.cascades, vocab):
-                    units.append(unit.slice(0, missing))
-                    missing -= len(units[-1])
-                    if missing == 0:
-                        return pa.concat_tables(units)
-    return pa.concat_tables(units)
+                    units.append(unit.slice(0, count - len(files)))
+                    files += [shard.file] * len(units[-1])
+                    if len(files) == count:
+                        return files, pa.concat_tables(units)
+    return files, pa.concat_tables(units)
 
 
 def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Table:
