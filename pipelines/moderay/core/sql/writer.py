@@ -129,7 +129,21 @@ class _Writer:
         left, right = (self.write(part, depth + 1) for part in (node.this, node.expression))
         operands = (node.this, left), (node.expression, right)
         self.alike += [(sql,) for part, sql in operands if not isinstance(part, exp.Literal)]
+        self._try_with_numbers(left, node.expression)
+        self._try_with_numbers(right, node.this)
         return f"({left} {BINARY[type(node)]} {right})"
+
+    def _try_with_numbers(self, sql: str, *beside: exp.Expr) -> None:
+        """Note that what stands beside a number is to be tried with 1.
+
+        Polars refuses to compare text with 1, and compares it with 1.5 as another text.
+        """
+        for part in beside:
+            bare = part
+            while isinstance(bare, exp.Neg | exp.Paren):
+                bare = bare.this
+            if isinstance(bare, exp.Literal) and not bare.is_string:
+                self.branches.append(f"({sql} = 1)")
 
     def join(self, node: exp.DPipe, depth: int) -> str:
         """Text after text."""
@@ -181,12 +195,15 @@ class _Writer:
             hint = "write the values: lang IN ('en', 'de')"
             raise SqlRefusedError("IN stands before a list of values", hint)
         values = [self._constant(value, "IN", depth) for value in node.expressions]
-        return f"({self.write(node.this, depth + 1)} IN ({', '.join(values)}))"
+        operand = self.write(node.this, depth + 1)
+        self._try_with_numbers(operand, *node.expressions)
+        return f"({operand} IN ({', '.join(values)}))"
 
     def between(self, node: exp.Between, depth: int) -> str:
         """BETWEEN two values."""
         _check_clear(node, node.this, node.args["low"], node.args["high"])
         parts = [self.write(node.args[part], depth + 1) for part in ("this", "low", "high")]
+        self._try_with_numbers(parts[0], node.args["low"], node.args["high"])
         return "({} BETWEEN {} AND {})".format(*parts)
 
     def case(self, node: exp.Case, depth: int) -> str:
@@ -204,6 +221,8 @@ class _Writer:
             parts.append(f"WHEN {when} THEN {then}")
             values.append(then)
             self.branches += [when, then] if node.this is None else [f"({parts[1]} = {when})", then]
+            if node.this is not None:
+                self._try_with_numbers(parts[1], branch.this)
         default = node.args.get("default")
         if default is None or isinstance(default, exp.Null):
             self.alike.append(tuple(values))

@@ -127,7 +127,9 @@ class Delimited:
                 table = piece.values(dialect, columns, wanted)
                 if is_faulty:
                     why = np.full(len(piece), None)
-                    why[list(piece.faults)] = [f"the row {fault}" for fault in piece.faults.values()]
+                    why[list(piece.faults)] = [
+                        f"the row {fault}" for fault in piece.faults.values()
+                    ]
                     table = table.append_column(UNREADABLE, pa.array(why, pa.string()))
                 step = rows or len(piece)
                 yield from (table.slice(start, step) for start in range(0, len(table), step))
