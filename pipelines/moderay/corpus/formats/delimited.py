@@ -125,7 +125,7 @@ class Delimited:
                 pieces = read_records(part, READ_BYTES, dialect, at)
             for piece in pieces:
                 table = piece.values(dialect, columns, wanted)
-                if is_faulty:
+                if is_faulty and UNREADABLE not in wanted:
                     why = np.full(len(piece), None)
                     why[list(piece.faults)] = [
                         f"the row {fault}" for fault in piece.faults.values()
