@@ -29,6 +29,10 @@ class Input(Section):
     sample: float | None = Field(default=None, gt=0, le=1)
     """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows.
     """
+    allow_empty: bool | None = None
+    """Whether an input without files or rows is no mistake: a run then ends with 0 and says so.
+    Default: true where the job has a `date`.
+    """
 
     @property
     def paths(self) -> list[str]:
