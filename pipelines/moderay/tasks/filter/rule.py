@@ -1,12 +1,13 @@
 """A filter's rule: which rows are kept, and the reasons why the others are not.
 
-The rule is Polars SQL over the verdict columns.
+The rule is Polars SQL over the columns of a label file: the verdicts', and those that are carried
+over from the input.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
-from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
+from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, Status, label_fields
 from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
@@ -36,32 +37,61 @@ WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]
 _SQL = "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
 
 
-def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a rule over verdicts under these policies, each with a hint."""
+def rule_problems(
+    rule: str, decisions: Sequence[DecisionRule], carried: Iterable[pa.Field] = ()
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a rule over verdicts, each with a hint.
+
+    Args:
+        rule: Polars SQL.
+        decisions: Of the policies.
+        carried: Columns that are carried over from the input.
+    """
     try:
         expression = row_expression(rule)
     except SqlRefusedError as error:
         yield error.reason, error.hint or _SQL
         return
-    schema = pa.schema(label_fields(policies))
+    policies = [decision.policy for decision in decisions]
+    verdicts = label_fields(policies)
+    schema = pa.schema([*verdicts, *carried])
     if not expression.paths:
-        yield "the rule looks at no verdict", f"valid: {', '.join(schema.names)}"
+        names = [field.name for field in verdicts]
+        yield "the rule looks at no verdict", f"valid: {', '.join(names)}"
         return
     unknown = [name for name in expression.columns if name not in schema.names]
     for name in unknown:
-        yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
+        yield f"no policy, verdict or carried column {name!r}", nearest(name, schema.names)
     if unknown:
         return
-    problem = _field_problem(expression, policies) or _type_problem(expression, schema)
+    problem = _field_problem(expression, policies, verdicts) or _type_problem(expression, schema)
     if problem is not None:
         yield problem
+        return
+    yield from _text_problems(expression, decisions)
 
 
-def _field_problem(expression: RowExpression, policies: Sequence[str]) -> tuple[str, str] | None:
+def _text_problems(
+    expression: RowExpression, decisions: Iterable[DecisionRule]
+) -> Iterator[tuple[str, str]]:
+    """Labels and statuses that no verdict can have."""
+    valid: dict[tuple[str, ...], Sequence[str]] = {}
+    for decision in decisions:
+        valid[decision.policy, "label"] = decision.labels
+        valid[decision.policy, "status"] = list(Status)
+    for path, text in expression.texts:
+        if path in valid and text not in valid[path]:
+            yield f"{path[0]} has no {path[1]} {text!r}", nearest(text, valid[path])
+
+
+def _field_problem(
+    expression: RowExpression, policies: Sequence[str], verdicts: Iterable[pa.Field]
+) -> tuple[str, str] | None:
     """The first field that is asked of a policy and that no verdict has."""
+    own = {field.name for field in verdicts}
     fields = [field.name for field in DECISION]
     for column, *inner in expression.paths:
-        if inner and (column not in policies or inner[0] not in fields):
+        if inner and column in own and (column not in policies or inner[0] not in fields):
             return f"{column} has no field {inner[0]!r}", nearest(inner[0], fields)
     return None
 
@@ -89,10 +119,13 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
         for field in DECISION
         if field.name in [reason.name for reason in REASON] or named(field.name)
     ]
+    verdicts = [field.name for field in label_fields(policies)]
+    carried = [name for name in row_expression(rule).columns if name not in verdicts]
     return [
         ROW.name,
         *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []),
         *(f"{policy}.{field}" for policy in policies for field in fields),
+        *carried,
     ]
 
 
