@@ -232,6 +232,7 @@ class _Writer:
             self.branches += [when, then] if node.this is None else [f"({parts[1]} = {when})", then]
             if node.this is not None:
                 self._try_with_numbers(parts[1], branch.this)
+                self._note_texts(node.this, branch.this)
         default = node.args.get("default")
         if default is None or isinstance(default, exp.Null):
             self.alike.append(tuple(values))

@@ -2,8 +2,8 @@
 
 The files have the names of the input's. The labels' markers say which file each shard's labels are
 of, so that labels alone suffice. What is filtered is done shard by shard, and a shard's own marker
-says under which labels and rule: the same command goes on where it stopped, and another rule does
-only that.
+says under which labels and rule: the same command goes on where it stopped. Another rule filters
+all of it anew, where that is asked for.
 """
 
 from __future__ import annotations

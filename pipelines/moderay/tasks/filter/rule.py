@@ -78,7 +78,7 @@ def _text_problems(
     valid: dict[tuple[str, ...], Sequence[str]] = {}
     for decision in decisions:
         valid[decision.policy, "label"] = decision.labels
-        valid[decision.policy, "status"] = list(Status)
+        valid[decision.policy, "status"] = [status.value for status in Status]
     for path, text in expression.texts:
         if path in valid and text not in valid[path]:
             yield f"{path[0]} has no {path[1]} {text!r}", nearest(text, valid[path])

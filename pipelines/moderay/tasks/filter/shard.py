@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line
 from moderay.core.hashing import digest
-from moderay.core.sql.row_expression import POLARS_ERRORS
 from moderay.core.storage import (
     ChangedError,
     FileState,
@@ -207,7 +206,7 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
                 parts[fate].close()
     except ChangedError as error:
         raise ShardFailedError(f"{work.name} {error}") from error
-    except POLARS_ERRORS as error:
+    except pa.ArrowException as error:
         raise ShardFailedError(
             f"{work.name}: input or labels cannot be read: {first_line(error)}"
         ) from error
@@ -263,10 +262,6 @@ def _decided(work: Sifting) -> Iterator[pa.Table]:
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
     with BoundedFile(work.labels.fs, work.labels.label(work.marker.shard)) as file:
-        names = file.schema_arrow.names
-        for name in where_columns(rule.keep):
-            if name not in names:
-                raise ShardFailedError(f"{work.name}: its labels carry no column {name!r}")
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
             columns |= {
