@@ -152,6 +152,10 @@ def test_file_in_another_encoding_is_left_out_with_what_to_do(
     chat_job: Path, cli, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
     put(tmp_path, "f.csv", written(chats(0, 20), COLUMNS).decode().encode("latin-1"))
+    reason = "f.csv: it is not UTF-8: convert the file, for example with iconv"
     result = cli("run", chat_job)
-    assert result.returncode == 1 and "f.csv" in result.stderr
-    assert "it is not UTF-8: convert the file, for example with iconv" in result.stderr
+    assert result.returncode == 1 and f"unreadable: {reason}" in result.stderr
+    # The next time there is nothing to do but to say it.
+    result = cli("run", chat_job, "--brief")
+    assert result.returncode == 1 and f"shards unreadable: 1, such as {reason}" in result.stdout
+    assert list(json.loads(cli("run", chat_job, "--json").stdout)["unreadable"]) == ["f.csv"]

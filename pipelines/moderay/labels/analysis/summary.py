@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moderay.config.job import Job
@@ -68,7 +68,7 @@ def lines(night: Mapping[str, Any]) -> list[str]:
     )
     policies = [_policy(name, counts) for name, counts in night["policies"].items()]
     wrong = [
-        f"shards {kind}: {len(night[kind]):,}, such as {next(iter(night[kind]))}"
+        f"shards {kind}: {len(night[kind]):,}, such as {_first(night[kind])}"
         for kind in ("unreadable", "failed", "gone")
         if night[kind]
     ]
@@ -82,6 +82,12 @@ def lines(night: Mapping[str, Any]) -> list[str]:
         *policies,
         *wrong,
     ]
+
+
+def _first(shards: Mapping[str, str] | Sequence[str]) -> str:
+    """A shard, and the reason where there is one."""
+    name = next(iter(shards))
+    return f"{name}: {shards[name]}" if isinstance(shards, Mapping) else name
 
 
 def _policy(name: str, counts: Mapping[str, int]) -> str:
