@@ -32,8 +32,8 @@ LABELS = ", ".join(sorted(SPAM.labels))
         ("spam.status = 'okay'", "spam has no status 'okay': did you mean 'ok'?"),
         ("hate.label = 'SP2'", "no policy, verdict or carried column 'hate': valid: "),
         ("row.label = 'SP2'", "row has no field 'label'"),
-        ("spam.decided_by = 'rules'", "spam has no field 'decided_by': it is spam.trace.decided_by"),
-        ("spam.trace.decided = 'x'", "spam.trace has no field 'decided': did you mean 'decided_by'?"),
+        ("spam.run = 1", "spam has no field 'run': it is spam.trace.run"),
+        ("spam.trace.runs = 1", "spam.trace has no field 'runs': did you mean 'run'?"),
         ("spam.scores.SP9 > 0.1", "spam.scores has no field 'SP9': did you mean 'SP4'?"),
     ],
 )
