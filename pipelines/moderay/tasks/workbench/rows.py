@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,9 @@ from moderay.corpus.where import File, named_once
 from moderay.pipeline.stages.prepare import POSITION
 from moderay.pipeline.stages.spans import RowStream, selected_rows, spans
 from moderay.tasks.init.corpus_look import look_at
+
+# The output of a job that writes no labels.
+NOWHERE = ""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,10 @@ def data_rows(
         Problems: The same, with several reasons.
     """
     path = absolute_path(path, Path.cwd())
-    # No labels are written; a job has a name for them all the same, outside its input.
-    output = os.path.join(os.path.dirname(path) or "/", "\x00labels")
-    look = look_at(path, content, output, policy)
+    look = look_at(path, content, NOWHERE, policy)
     job = Job(
         input=Input(path=path, content=look.content, where=where),
-        output=Output(path=output, columns=[]),
+        output=Output(path=NOWHERE, columns=[]),
         policies=["policy"],
     )
     scanned = scan(job, [policy])

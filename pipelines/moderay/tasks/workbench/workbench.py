@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -45,6 +44,7 @@ class Workbench:
         job: For the model and what else judging takes.
         log: The file with what the engine prints.
         vocab: The model's.
+        was_warm: Whether the engine could be built, once at least.
     """
 
     def __init__(self, job: Job, log: Path) -> None:
@@ -53,6 +53,7 @@ class Workbench:
         self.log = log
         self.vocab = vocabulary(engine_spec(job, gpus=0).vocabulary_source)
         self._known: LRUCache[tuple[str, str], pa.StructArray] = LRUCache(KEPT)
+        self.was_warm = False
         self._longest = _longest(job.model)
         self._engine: EngineProcess | None = None
         self._changing = asyncio.Lock()
@@ -97,6 +98,7 @@ class Workbench:
             engine = await self._engine_for(cascade)
             try:
                 await engine.started
+                self.was_warm = True
                 return await engine.judge([cascade], unit)
             except EngineGoneError:
                 # Where a longer engine took its place meanwhile, that one is asked.
@@ -143,10 +145,13 @@ async def opened(job: Job) -> AsyncIterator[Workbench]:
     bench = Workbench(job, Path(name))
     try:
         yield bench
-    finally:
+    except BaseException:
         await bench.close()
-    with contextlib.suppress(FileNotFoundError):
-        bench.log.unlink()
+        if not bench.log.stat().st_size:
+            bench.log.unlink()
+        raise
+    await bench.close()
+    bench.log.unlink()
 
 
 def is_missing(decision: Decision) -> bool:

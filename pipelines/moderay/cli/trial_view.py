@@ -1,0 +1,100 @@
+"""What a person reads of a row under a policy that is being written: in the page, and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from moderay.core.errors import inert
+from moderay.core.verdicts import Status
+
+if TYPE_CHECKING:
+    from moderay.config.policy import Policy
+    from moderay.tasks.workbench.trial import RowState
+    from moderay.tasks.workbench.workbench import Decision
+
+# Characters of a content that are shown.
+EXCERPT = 10_000
+
+
+def urgency(state: RowState) -> int:
+    """Wrong rows first, then those without a verdict, then those that changed."""
+    reasons = (state.is_wrong, state.is_missing, state.has_flipped)
+    return next((rank for rank, holds in enumerate(reasons) if holds), len(reasons))
+
+
+def label_text(decision: Decision | None) -> str:
+    """The label, or why there is none."""
+    if decision is None:
+        return ""
+    return str(decision["label"] if decision["label"] is not None else decision["status"])
+
+
+def change_text(state: RowState) -> str:
+    """The label, with the one before it where that was another."""
+    now = label_text(state.decision)
+    return f"{label_text(state.before)} -> {now}" if state.has_flipped else now
+
+
+def probability_text(decision: Decision | None) -> str:
+    """P(violates), where there is one."""
+    if decision is None or decision["probability"] is None:
+        return ""
+    return f"{decision['probability']:.2f}"
+
+
+def titled(label: str | None, policy: Policy) -> str:
+    """A label with its title."""
+    if label is None:
+        return ""
+    title = policy.labels[label].title if label in policy.labels else ""
+    return inert(f"{label} {title}".rstrip())
+
+
+def content_lines(state: RowState, longest: int = EXCERPT) -> list[str]:
+    """The content as it may be shown, line by line."""
+    text = state.row.content.text
+    if not text:
+        return ["(no content)"]
+    cut = text[:longest] + (" ..." if len(text) > longest else "")
+    return [inert(line.replace("\t", "    ")) for line in cut.splitlines()] or [""]
+
+
+def one_line(text: str) -> str:
+    """A text on one line."""
+    return inert(" ".join(text.split()))
+
+
+def verdict_text(decision: Decision, policy: Policy) -> str:
+    """The verdict in a line."""
+    if decision["status"] != Status.OK:
+        return one_line(f"{decision['status']}: {decision['detail'] or 'nothing to judge'}")
+    p = probability_text(decision)
+    forced = ", forced" if decision["forced"] else ""
+    by = "" if decision["decided_by"] == "reason" else f", by {decision['decided_by']}"
+    return titled(decision["label"], policy) + (f", P {p}" if p else "") + forced + by
+
+
+def scores_text(decision: Decision, policy: Policy) -> str:
+    """P of each label."""
+    scores: Sequence[float] = decision["scores"] or ()
+    if len(scores) != len(policy.label_names):
+        return ""
+    pairs = zip(policy.label_names, scores, strict=True)
+    return ", ".join(f"{name} {score:.2f}" for name, score in pairs)
+
+
+def explained(state: RowState, policy: Policy) -> Iterator[tuple[str, str]]:
+    """Why a row is judged as it is: name and text of each part there is."""
+    decision = state.decision
+    if decision is None:
+        return
+    parts = {
+        "label": verdict_text(decision, policy),
+        "before": verdict_text(state.before, policy) if state.before and state.has_flipped else "",
+        "right": titled(state.right, policy) if state.is_wrong else "",
+        "scores": scores_text(decision, policy),
+        "rationale": one_line(decision["rationale"] or ""),
+        "reasoning": one_line(decision["reasoning"] or ""),
+    }
+    yield from ((name, text) for name, text in parts.items() if text)
