@@ -71,12 +71,14 @@ def try_(
 
     Example: moderay try policies/spam --golden --model tiny
     """
+    spec = chosen_model(model, effort)
+    # At once: what comes next takes seconds.
+    warn(f"loading {spec.source} ...")
     from moderay.tasks.embed import embedded_job
     from moderay.tasks.workbench.rows import DataRows, data_rows, text_row
 
     if data is None and (column or where):
         raise UserError("--content-column and --where are of rows of --data, which is missing")
-    spec = chosen_model(model, effort)
     job, [loaded] = embedded_job("content", [policy], spec, {})
     warn_of_model(spec)
     rows = DataRows((), ()) if data is None else data_rows(data, column, where, limit, loaded.id)
@@ -91,8 +93,6 @@ def try_(
     golden = golden or not rows.rows
     if golden and not rows.rows:
         _refuse_no_cases(policy)
-    if not is_page:
-        warn("loading the model ...")
     with contextlib.suppress(KeyboardInterrupt):
         status = asyncio.run(_try(policy, job, spec, rows, golden, port, is_page, as_json))
         raise typer.Exit(status)
@@ -138,7 +138,7 @@ async def _try(
             _end_on(signal.SIGTERM, page.exit)
             if (failure := await page.run_async()) is not None:
                 raise failure
-            return 0
+            return page.return_code or 0
         from moderay.cli.trial_text import has_missed, show_trial
 
         await trial.judge()

@@ -36,8 +36,12 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the policy's files, and between two drawings of what has changed.
 LOOK_S, DRAW_S = 0.2, 0.1
-# Cells of the columns beside the content.
+# Cells of the columns beside the content; in a wide terminal labels and names have more.
 _NAME, _LABEL, _P, _STATE = 16, 14, 4, 6
+_WIDE, _MORE = 110, 10
+_COLUMNS = ("row", "label", "P", "", "content")
+# Cells beside each column, and of the bar beside all.
+_PADDING, _BAR = 2, 2
 
 
 class LabelChoice(ModalScreen[str | None]):
@@ -196,28 +200,21 @@ class TrialPage(App[ModerayError | None]):
         marked = self._marked(states)
         if not any(state.asking for state in states) or len(self._order) != len(states):
             self._order = sorted(range(len(states)), key=lambda i: urgency(states[i]))
+        at = table.cursor_row
         table.clear(columns=True)
-        width = max(20, self.size.width - (_NAME + _LABEL + _P + _STATE) - 5 * 2 - 2)
-        for title, cells in (
-            ("row", _NAME), ("label", _LABEL), ("P", _P), ("", _STATE), ("content", width),
-        ):  # fmt: skip
+        widths = _widths(self.size.width)
+        for title, cells in zip(_COLUMNS, widths, strict=True):
             table.add_column(title, width=cells)
         for index in self._order:
-            table.add_row(*_cells(states[index], width))
-        if marked is not None and states:
-            at = next((i for i, n in enumerate(self._order) if states[n].row.key == marked), 0)
-            table.move_cursor(row=at)
+            table.add_row(*_cells(states[index], widths))
+        # Who has gone down keeps the row; who is at the top keeps the top, with what is worst.
+        if at and marked is not None:
+            keys = [states[index].row.key for index in self._order]
+            table.move_cursor(row=keys.index(marked.row.key) if marked.row.key in keys else 0)
         self._draw_detail()
 
-    def _marked(self, states: Sequence[RowState]) -> str | None:
-        """The key of the row that is marked."""
-        row = self.query_one(DataTable).cursor_row
-        if row < len(self._order) and self._order[row] < len(states):
-            return states[self._order[row]].row.key
-        return None
-
-    def _state_marked(self) -> RowState | None:
-        states = self._trial.states
+    def _marked(self, states: Sequence[RowState]) -> RowState | None:
+        """The row that is marked."""
         row = self.query_one(DataTable).cursor_row
         if row < len(self._order) and self._order[row] < len(states):
             return states[self._order[row]]
@@ -228,7 +225,7 @@ class TrialPage(App[ModerayError | None]):
         self._draw_detail()
 
     def _draw_detail(self) -> None:
-        state = self._state_marked()
+        state = self._marked(self._trial.states)
         text = Text("no rows: a golden case, --data or --content gives some")
         if state is not None:
             text = _detail(state, self._trial.policy.policy)
@@ -241,13 +238,13 @@ class TrialPage(App[ModerayError | None]):
 
     def action_again(self) -> None:
         """Ask once more for the marked row, and for those without a verdict."""
-        if (state := self._state_marked()) is not None:
+        if (state := self._marked(self._trial.states)) is not None:
             self._trial.ask_again(state)
             self._begin()
 
     def action_add(self) -> None:
         """Make the marked row a golden case."""
-        state = self._state_marked()
+        state = self._marked(self._trial.states)
         if state is None:
             return
 
@@ -264,7 +261,15 @@ class TrialPage(App[ModerayError | None]):
         self.push_screen(LabelChoice(self._trial.policy.policy, state.right or state.label), add)
 
 
-def _cells(state: RowState, width: int) -> list[Text]:
+def _widths(terminal: int) -> list[int]:
+    """Cells of each column."""
+    more = _MORE if terminal >= _WIDE else 0
+    fixed = [_NAME + more, _LABEL + more, _P, _STATE]
+    rest = terminal - sum(fixed) - _PADDING * len(_COLUMNS) - _BAR
+    return [*fixed, max(20, rest)]
+
+
+def _cells(state: RowState, widths: Sequence[int]) -> list[Text]:
     """A row of the table."""
     style = "dim" if state.asking else ""
     if state.is_wrong or state.is_missing:
@@ -272,15 +277,15 @@ def _cells(state: RowState, width: int) -> list[Text]:
     elif state.has_flipped:
         style += " yellow"
     texts = [
-        one_line(state.row.name)[-_NAME:],
+        one_line(state.row.name)[-widths[0] :],
         change_text(state),
         probability_text(state.decision),
         _remark(state),
-        " ".join(content_lines(state, 4 * width)),
+        " ".join(content_lines(state, 4 * widths[-1])),
     ]
     cells = [Text(text, style, no_wrap=True, overflow="ellipsis") for text in texts]
-    for cell, limit in zip(cells, (_NAME, _LABEL, _P, _STATE, width), strict=True):
-        cell.truncate(limit, overflow="ellipsis")
+    for cell, width in zip(cells, widths, strict=True):
+        cell.truncate(width, overflow="ellipsis")
     return cells
 
 
