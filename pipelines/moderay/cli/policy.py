@@ -91,7 +91,7 @@ def label(
     batches = _lines(file or STDIN) if texts is None else texts
     show = _show_one if texts is not None and len(policies) == 1 else _show_line
     if port is not None:
-        missed = asyncio.run(_label_all(_elsewhere(port, policies, model), batches, show))
+        missed = asyncio.run(_label_all(_elsewhere(port, policies, model, effort), batches, show))
     else:
         spec = chosen_model(model, effort)
         missed = asyncio.run(_label_here(policies, spec, batches, show))
@@ -117,23 +117,25 @@ async def _label_here(
     job, loaded = embedded_job("content", list(policies), model, {})
     warn_of_model(model)
     async with opened(job) as bench:
-        return await _label_all(lambda texts: label_texts(bench, loaded, texts), batches, show)
+        return await _label_all(
+            lambda texts: label_texts(bench, loaded, texts, model.effort), batches, show
+        )
 
 
-def _elsewhere(port: int, policies: Sequence[Path], model: str | None) -> Labeller:
+def _elsewhere(port: int, policies: Sequence[Path], model: str | None, effort: str) -> Labeller:
     """A labeller that asks a workbench that is served here."""
+    from moderay.config.paths import absolute_source
     from moderay.tasks.workbench.client import ask
 
     served = ask(port, "/health")["model"]
-    if model not in (None, served):
+    if model is not None and absolute_source(model, Path.cwd()) != served:
         raise UserError(f"--model {model}: at port {port} it is {served}; leave --model out")
     folders = [str(policy.resolve()) for policy in policies]
 
     async def labelled(texts: Sequence[bytes]) -> Sequence[dict[str, Any]]:
         contents = [text.decode("utf-8", "surrogateescape") for text in texts]
-        answer = await asyncio.to_thread(
-            ask, port, "/label", {"policy": folders, "content": contents}
-        )
+        body = {"policy": folders, "content": contents, "effort": effort}
+        answer = await asyncio.to_thread(ask, port, "/label", body)
         labels: Sequence[dict[str, Any]] = answer["labels"]
         return labels
 
@@ -212,7 +214,7 @@ def render(
     if port is not None:
         from moderay.tasks.workbench.client import ask
 
-        body = {"policy": str(policy.resolve()), "content": content}
+        body = {"policy": str(policy.resolve()), "content": content, "effort": effort}
         answer = ask(port, "/render", body)
         print(json.dumps(answer["ids"]) if ids else answer["text"])
         return

@@ -93,9 +93,7 @@ def try_(
     golden = golden or not rows.rows
     if golden and not rows.rows:
         _refuse_no_cases(policy)
-    with contextlib.suppress(KeyboardInterrupt):
-        status = asyncio.run(_try(policy, job, spec, rows, golden, port, is_page, as_json))
-        raise typer.Exit(status)
+    raise typer.Exit(asyncio.run(_try(policy, job, spec, rows, golden, port, is_page, as_json)))
 
 
 def _refuse_no_cases(folder: Path) -> None:

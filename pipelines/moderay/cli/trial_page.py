@@ -298,15 +298,21 @@ def _remark(state: RowState) -> str:
 
 
 def _detail(state: RowState, policy: Policy) -> Text:
-    """A row in full."""
+    """A row in full: the verdict and its reason, the content, and how it came about."""
     text = Text()
     text.append(one_line(state.row.name), "bold")
     if state.asking:
         text.append(", asking", "dim")
-    text.append("\n" + "\n".join(content_lines(state)) + "\n")
-    for name, part in explained(state, policy):
+    parts = dict(explained(state, policy))
+    for name in ("label", "before", "right", "rationale"):
+        _append(text, name, parts.get(name))
+    text.append("\n\n" + "\n".join(content_lines(state)) + "\n")
+    for name in ("scores", "reasoning"):
+        _append(text, name, parts.get(name))
+    return text
+
+
+def _append(text: Text, name: str, part: str | None) -> None:
+    if part:
         text.append(f"\n{name}: ", "bold")
         text.append(part)
-    if state.decision is None:
-        text.append("\nnot judged yet", "dim")
-    return text

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from moderay.config.job import Effort
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError
 from moderay.tasks.workbench.policy import cascade_of
@@ -14,7 +15,7 @@ from moderay.tasks.workbench.workbench import Decision, Workbench
 
 
 async def label_texts(
-    bench: Workbench, policies: Sequence[Policy], contents: Sequence[bytes]
+    bench: Workbench, policies: Sequence[Policy], contents: Sequence[bytes], effort: Effort
 ) -> list[dict[str, Any]]:
     """Judge texts by the model alone, without any policy's rules.
 
@@ -22,6 +23,7 @@ async def label_texts(
         bench: What judges.
         policies: Of different ids.
         contents: UTF-8; what is none gets its status.
+        effort: Of the reasoning.
 
     Returns:
         For each text `flagged` and, by policy id, its decision.
@@ -33,7 +35,9 @@ async def label_texts(
     ids = [policy.id for policy in policies]
     if twice := [id_ for id_ in ids if ids.count(id_) > 1]:
         raise UserError(f"two policies have the id {twice[0]!r}: change it in one policy.md")
-    cascades = [cascade_of(policy, bench.job, None) for policy in policies]
+    model = bench.job.model.model_copy(update={"effort": effort})
+    job = bench.job.model_copy(update={"model": model})
+    cascades = [cascade_of(policy, job, None) for policy in policies]
     rows = [text_row(content, f"text {number}") for number, content in enumerate(contents)]
     distinct = {row.key: row for row in rows}
     decisions = await asyncio.gather(

@@ -14,11 +14,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from aiohttp import web
 
 import moderay
+from moderay.config.job import Effort
 from moderay.config.policy import Policy, load_policy, parse_policy
 from moderay.core.errors import ModerayError, UserError, first_line
 from moderay.engines.checkpoint import CACHE
@@ -134,19 +135,26 @@ class _Api:
             }
         )
 
+    def _effort(self, body: Mapping[str, Any]) -> Effort:
+        """`effort`; by default the workbench's own."""
+        effort: Effort = body.get("effort", self._bench.job.model.effort)
+        if effort not in get_args(Effort):
+            raise UserError(f"effort: one of {', '.join(get_args(Effort))} is wanted")
+        return effort
+
     async def label(self, request: web.Request) -> web.Response:
         """`policy` and `content` are texts or lists of them."""
         body = await _body(request)
         policies = [await _policy(item) for item in _texts(body, "policy")]
         contents = [item.encode("utf-8", "surrogatepass") for item in _texts(body, "content")]
-        labels = await label_texts(self._bench, policies, contents)
+        labels = await label_texts(self._bench, policies, contents, self._effort(body))
         return web.json_response({"labels": labels})
 
     async def render(self, request: web.Request) -> web.Response:
         body = await _body(request)
         [folder], [content] = _texts(body, "policy", 1), _texts(body, "content", 1)
         vocab = self._bench.vocab
-        made = prompt(await _policy(folder), self._bench.job.model.effort, vocab)
+        made = prompt(await _policy(folder), self._effort(body), vocab)
         ids = made.render(vocab.encode(content))
         return web.json_response({"ids": ids, "text": vocab.decode(ids)})
 
