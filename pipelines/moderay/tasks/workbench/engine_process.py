@@ -113,12 +113,18 @@ class EngineProcess:
         assert self._process.stdout is not None, "a pipe, as it was started"
         while (message := await next_message(self._process.stdout)) is not None:
             if isinstance(message, Started):
-                _resolve(self.started, message.error)
+                _resolve(self.started, message.error and self._with_log(message.error))
             elif isinstance(message, Judged) and message.number in self._waiting:
                 _resolve(self._waiting[message.number], message.outcome)
         for waiting in (self.started, *self._waiting.values()):
             if not waiting.done():
                 waiting.set_exception(self._gone())
+
+    def _with_log(self, error: ErrorMessage) -> ErrorMessage:
+        """An error with where more stands about it, if anything does."""
+        if not self._log.stat().st_size:
+            return error
+        return error._replace(text=f"{error.text}; what it wrote is in {self._log}")
 
     def _gone(self) -> EngineGoneError:
         return EngineGoneError(f"the engine's process ended; what it wrote is in {self._log}")

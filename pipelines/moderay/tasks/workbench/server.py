@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import importlib.metadata
 import json
 import os
 import secrets
@@ -18,7 +19,6 @@ from typing import Any, get_args
 
 from aiohttp import web
 
-import moderay
 from moderay.config.job import Effort
 from moderay.config.policy import Policy, load_policy, parse_policy
 from moderay.core.errors import ModerayError, UserError, first_line
@@ -128,7 +128,7 @@ class _Api:
         model = self._bench.job.model
         return web.json_response(
             {
-                "version": moderay.__version__,
+                "version": importlib.metadata.version("moderay"),
                 "model": model.source if model.endpoint is None else model.name,
                 "effort": model.effort,
                 "warm": self._bench.is_warm,
