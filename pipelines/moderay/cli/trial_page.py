@@ -126,6 +126,7 @@ class TrialPage(App[ModerayError | None]):
     def on_mount(self) -> None:
         """Begin to judge, and to look for changes."""
         self._begin()
+        self._draw()
         self.set_interval(LOOK_S, self._look)
         self.set_interval(DRAW_S, self._draw)
         self.query_one(DataTable).focus()

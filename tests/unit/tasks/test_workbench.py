@@ -178,6 +178,7 @@ def test_a_golden_set_is_made_where_there_is_none(policy: Path, script: Path) ->
     with_trial(policy, script, use, ["prize"], golden=False)
 
 
+@pytest.mark.slow
 def test_what_failed_is_asked_again_and_what_was_cancelled_is_not_waited_for(
     policy: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +213,7 @@ def test_what_failed_is_asked_again_and_what_was_cancelled_is_not_waited_for(
     with_trial(policy, script, use, ["unlucky", "stuck"], golden=False)
 
 
+@pytest.mark.slow
 def test_an_engine_that_was_killed_is_named_and_started_again(policy: Path, tmp_path: Path) -> None:
     rules = [{"content": "exit", "fail": "exit", "while": str(tmp_path / "once")}]
     script = script_file(tmp_path, rules=rules)
@@ -229,6 +231,7 @@ def test_an_engine_that_was_killed_is_named_and_started_again(policy: Path, tmp_
     with_trial(policy, script, use, ["exit"], golden=False)
 
 
+@pytest.mark.slow
 def test_a_policy_that_outgrows_the_engine_gets_a_longer_one(
     policy: Path, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
