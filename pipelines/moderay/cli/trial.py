@@ -14,7 +14,7 @@ import typer
 
 from moderay.cli.console import warn, warn_of_model
 from moderay.cli.policy import Effort, ModelName, PolicyFolder, chosen_model
-from moderay.core.errors import UserError
+from moderay.core.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
     from moderay.config.job import Job, Model
@@ -93,7 +93,11 @@ def try_(
     golden = golden or not rows.rows
     if golden and not rows.rows:
         _refuse_no_cases(policy)
-    raise typer.Exit(asyncio.run(_try(policy, job, spec, rows, golden, port, is_page, as_json)))
+    try:
+        status = asyncio.run(_try(policy, job, spec, rows, golden, port, is_page, as_json))
+    except KeyboardInterrupt:
+        raise StoppedError("stopped before all rows were judged", 3) from None
+    raise typer.Exit(status)
 
 
 def _refuse_no_cases(folder: Path) -> None:

@@ -99,7 +99,7 @@ def _written(token: str, port: int) -> Path:
 def _only(token: str, hosts: set[str]) -> Any:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        written = request.headers.get("Authorization", "").encode()
+        written = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
         is_known = hmac.compare_digest(written, f"Bearer {token}".encode())
         if not is_known or request.host not in hosts or "Origin" in request.headers:
             return web.json_response({"error": "not allowed"}, status=403)
