@@ -73,8 +73,9 @@ def label(
 ) -> None:
     """Judge a text, or each line of a file or of stdin, and print verdicts as JSON.
 
-    One text under one policy gives its verdict; otherwise a line of JSON for each text, and the
-    exit status is 1 where some have no verdict.
+    One text under one policy gives its verdict; otherwise each text gives a line.
+
+    The exit status is 1 where a text has no verdict.
 
     Example: moderay label policies/spam --content 'Win a prize!' --model tiny
     """
