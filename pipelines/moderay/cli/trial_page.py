@@ -113,14 +113,19 @@ class TrialPage(App[ModerayError | None]):
         self._judging = False
         self._failure = ""
         self._order: list[int] = []
+        # Held, since a query looks at the uppermost screen alone, and only while there is one.
+        self._top = Static(id="head", markup=False)
+        self._wrong = Static(id="problems", markup=False)
+        self._table: DataTable[Text] = DataTable(id="rows", cursor_type="row")
+        self._detail = Static(id="text", markup=False)
 
     def compose(self) -> ComposeResult:
         """Head, problems, rows, the marked row."""
-        yield Static(id="head", markup=False)
-        yield Static(id="problems", markup=False)
-        yield DataTable(id="rows", cursor_type="row")
+        yield self._top
+        yield self._wrong
+        yield self._table
         with VerticalScroll(id="detail"):
-            yield Static(id="text", markup=False)
+            yield self._detail
         yield Footer()
 
     def on_mount(self) -> None:
@@ -129,7 +134,7 @@ class TrialPage(App[ModerayError | None]):
         self._draw()
         self.set_interval(LOOK_S, self._look)
         self.set_interval(DRAW_S, self._draw)
-        self.query_one(DataTable).focus()
+        self._table.focus()
 
     def on_resize(self, _: Resize) -> None:
         """Columns are as wide as there is room."""
@@ -161,13 +166,12 @@ class TrialPage(App[ModerayError | None]):
     def _draw(self) -> None:
         """What has changed since the last time; while it loads, the seconds."""
         if self._changed or not self._bench.was_warm:
-            self.query_one("#head", Static).update(Text(self._head()))
+            self._top.update(Text(self._head()))
         if not self._changed:
             return
         self._changed = False
-        problems = self.query_one("#problems", Static)
-        problems.display = bool(self._trial.problems)
-        problems.update(Text(problems_text(self._trial.problems)))
+        self._wrong.display = bool(self._trial.problems)
+        self._wrong.update(Text(problems_text(self._trial.problems)))
         self._draw_rows()
 
     def _head(self) -> str:
@@ -196,7 +200,7 @@ class TrialPage(App[ModerayError | None]):
         return f"{count} rows in {self._trial.seconds:.1f} s"
 
     def _draw_rows(self) -> None:
-        table = self.query_one(DataTable)
+        table = self._table
         states = self._trial.states
         marked = self._marked(states)
         if not any(state.asking for state in states) or len(self._order) != len(states):
@@ -216,7 +220,7 @@ class TrialPage(App[ModerayError | None]):
 
     def _marked(self, states: Sequence[RowState]) -> RowState | None:
         """The row that is marked."""
-        row = self.query_one(DataTable).cursor_row
+        row = self._table.cursor_row
         if row < len(self._order) and self._order[row] < len(states):
             return states[self._order[row]]
         return None
@@ -230,12 +234,11 @@ class TrialPage(App[ModerayError | None]):
         text = Text("no rows: a golden case, --data or --content gives some")
         if state is not None:
             text = _detail(state, self._trial.policy.policy)
-        self.query_one("#text", Static).update(text)
+        self._detail.update(text)
 
     def action_move(self, step: int) -> None:
         """Mark another row."""
-        table = self.query_one(DataTable)
-        table.move_cursor(row=table.cursor_row + step)
+        self._table.move_cursor(row=self._table.cursor_row + step)
 
     def action_again(self) -> None:
         """Ask once more for the marked row, and for those without a verdict."""

@@ -153,6 +153,22 @@ def test_key_a_asks_for_the_label_and_adds_the_case(tmp_path: Path, policy: Path
     with_page(tmp_path, use, (HOSTILE,), golden=False)
 
 
+def test_a_save_while_the_label_is_asked_for_is_judged_and_the_question_stays(
+    tmp_path: Path, policy: Path
+) -> None:
+    async def use(page: TrialPage, pilot: Pilot[Any]) -> None:
+        await pilot.press("a")
+        await pilot.pause()
+        save(policy, "threshold: 0.5", "threshold: 0.85")
+        await until(lambda: "1 changed" in static(page, "head"))
+        assert page.screen.query_one(OptionList).has_focus
+        await pilot.press("escape")
+        await pilot.pause()
+        assert rows(page)[0] == ["golden 3", "SP2 -> SP0", "0.80", "right"]
+
+    with_page(tmp_path, use)
+
+
 def test_contents_and_rationales_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     async def use(page: TrialPage, pilot: Pilot[Any]) -> None:
         shown = static(page, "text")
