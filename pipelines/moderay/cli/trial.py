@@ -138,6 +138,7 @@ async def _try(
 
             page = TrialPage(trial, bench, f"{model.source}, effort {model.effort}", token)
             _end_on(signal.SIGTERM, page.exit)
+            _end_on(signal.SIGHUP, page.exit)
             if (failure := await page.run_async()) is not None:
                 raise failure
             return page.return_code or 0

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -269,6 +272,34 @@ def test_the_engine_does_not_outlive_its_workbench(policy: Path, script: Path) -
 
     with_trial(policy, script, use)
     assert engines() == set()
+
+
+def test_a_round_that_is_given_up_while_the_engine_starts_does_not_end_it_for_the_next(
+    policy: Path, script: Path
+) -> None:
+    async def use(trial: Trial, _: Workbench) -> None:
+        first = asyncio.create_task(trial.judge())
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await trial.judge()
+        assert labels(trial) == ["SP4", "SP0", "SP2"]
+
+    with_trial(policy, script, use)
+
+
+@pytest.mark.slow
+def test_the_engine_ends_with_the_process_that_started_it_however_that_ends(
+    policy: Path, tmp_path: Path
+) -> None:
+    script = script_file(tmp_path, rules=[{"content": "", "fail": "hang"}])
+    command = [sys.executable, "-m", "moderay", "try", str(policy), "--model", f"scripted:{script}"]
+    process = psutil.Process(subprocess.Popen(command, stderr=subprocess.DEVNULL).pid)
+    while not (engines := process.children()):
+        assert process.is_running()
+        time.sleep(0.1)
+    process.kill()
+    _, alive = psutil.wait_procs(engines, timeout=30)
+    assert alive == []
 
 
 def test_watch_sees_files_written_replaced_added_and_removed(policy: Path) -> None:

@@ -8,6 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
+import signal
+import threading
+import time
 import traceback
 from functools import partial
 
@@ -37,6 +41,8 @@ from moderay.tasks.workbench.messages import (
     packed,
 )
 
+# Seconds in which it may end in good order.
+CLOSE_S = 5.0
 # Seconds for asking a warm engine nothing.
 NOTHING_S = 60.0
 # Policies of which it is known that the engine has read them.
@@ -48,7 +54,20 @@ def main() -> None:
     source, sink = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    threading.Thread(target=_end_without_parent, args=(source,), daemon=True).start()
     asyncio.run(_serve(source, sink))
+
+
+def _end_without_parent(source: int) -> None:
+    """End this process and those it started when nobody is left at the other end.
+
+    It may be busy loading a model for minutes then, or hang.
+    """
+    gone = select.poll()
+    gone.register(source, 0)  # that the other end is closed is told unasked
+    gone.poll()
+    time.sleep(CLOSE_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 async def _serve(source: int, sink: int) -> None:

@@ -65,7 +65,7 @@ class Workbench:
             ModerayError: It cannot be built.
         """
         engine = await self._engine_for(cascade)
-        await engine.started
+        await asyncio.shield(engine.started)
 
     async def judge(self, cascade: Cascade, row: TrialRow) -> Decision:
         """The decision on a row.
@@ -97,7 +97,8 @@ class Workbench:
         while True:
             engine = await self._engine_for(cascade)
             try:
-                await engine.started
+                # Shielded: a row that is not waited for any more must not end it for the others.
+                await asyncio.shield(engine.started)
                 self.was_warm = True
                 return await engine.judge([cascade], unit)
             except EngineGoneError:
