@@ -15,13 +15,13 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, OptionList, Static
 from textual.widgets.option_list import Option
 
-from moderay.cli.trial_text import problems_text
 from moderay.cli.trial_view import (
-    change_text,
-    content_lines,
-    explained,
+    COLUMNS,
+    cells,
+    column_widths,
+    detail,
     one_line,
-    probability_text,
+    problems_text,
     titled,
     urgency,
 )
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the policy's files, and between two drawings of what has changed.
 LOOK_S, DRAW_S = 0.2, 0.1
-# Cells of the columns beside the content; in a wide terminal labels and names have more.
-_NAME, _LABEL, _P, _STATE = 16, 14, 4, 6
-_WIDE, _MORE = 110, 10
-_COLUMNS = ("row", "label", "P", "", "content")
-# Cells beside each column, and of the bar beside all.
-_PADDING, _BAR = 2, 2
 
 
 class LabelChoice(ModalScreen[str | None]):
@@ -207,11 +201,11 @@ class TrialPage(App[ModerayError | None]):
             self._order = sorted(range(len(states)), key=lambda i: urgency(states[i]))
         at = table.cursor_row
         table.clear(columns=True)
-        widths = _widths(self.size.width)
-        for title, cells in zip(_COLUMNS, widths, strict=True):
-            table.add_column(title, width=cells)
+        widths = column_widths(self.size.width)
+        for title, width in zip(COLUMNS, widths, strict=True):
+            table.add_column(title, width=width)
         for index in self._order:
-            table.add_row(*_cells(states[index], widths))
+            table.add_row(*cells(states[index], widths))
         # Who has gone down keeps the row; who is at the top keeps the top, with what is worst.
         if at and marked is not None:
             keys = [states[index].row.key for index in self._order]
@@ -233,7 +227,7 @@ class TrialPage(App[ModerayError | None]):
         state = self._marked(self._trial.states)
         text = Text("no rows: a golden case, --data or --content gives some")
         if state is not None:
-            text = _detail(state, self._trial.policy.policy)
+            text = detail(state, self._trial.policy.policy)
         self._detail.update(text)
 
     def action_move(self, step: int) -> None:
@@ -263,60 +257,3 @@ class TrialPage(App[ModerayError | None]):
                 self.notify(f"golden.jsonl has it, as {label}", markup=False)
 
         self.push_screen(LabelChoice(self._trial.policy.policy, state.right or state.label), add)
-
-
-def _widths(terminal: int) -> list[int]:
-    """Cells of each column."""
-    more = _MORE if terminal >= _WIDE else 0
-    fixed = [_NAME + more, _LABEL + more, _P, _STATE]
-    rest = terminal - sum(fixed) - _PADDING * len(_COLUMNS) - _BAR
-    return [*fixed, max(20, rest)]
-
-
-def _cells(state: RowState, widths: Sequence[int]) -> list[Text]:
-    """A row of the table."""
-    style = "dim" if state.asking else ""
-    if state.is_wrong or state.is_missing:
-        style += " red"
-    elif state.has_flipped:
-        style += " yellow"
-    texts = [
-        one_line(state.row.name)[-widths[0] :],
-        change_text(state),
-        probability_text(state.decision),
-        _remark(state),
-        " ".join(content_lines(state, 4 * widths[-1])),
-    ]
-    cells = [Text(text, style, no_wrap=True, overflow="ellipsis") for text in texts]
-    for cell, width in zip(cells, widths, strict=True):
-        cell.truncate(width, overflow="ellipsis")
-    return cells
-
-
-def _remark(state: RowState) -> str:
-    if state.asking:
-        return "asking"
-    if state.is_wrong:
-        return "wrong"
-    return "right" if state.right is not None else ""
-
-
-def _detail(state: RowState, policy: Policy) -> Text:
-    """A row in full: the verdict and its reason, the content, and how it came about."""
-    text = Text()
-    text.append(one_line(state.row.name), "bold")
-    if state.asking:
-        text.append(", asking", "dim")
-    parts = dict(explained(state, policy))
-    for name in ("label", "before", "right", "rationale"):
-        _append(text, name, parts.get(name))
-    text.append("\n\n" + "\n".join(content_lines(state)) + "\n")
-    for name in ("scores", "reasoning"):
-        _append(text, name, parts.get(name))
-    return text
-
-
-def _append(text: Text, name: str, part: str | None) -> None:
-    if part:
-        text.append(f"\n{name}: ", "bold")
-        text.append(part)

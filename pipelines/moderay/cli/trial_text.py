@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
@@ -91,11 +90,3 @@ def _print(text: str, depth: int, style: str = "") -> None:
         out.print(Padding(line, (0, 0, 0, depth * INDENT), expand=False))
     else:
         out.print(Text(" " * (depth * INDENT)) + line, soft_wrap=True)
-
-
-def problems_text(problems: Sequence[object]) -> str:
-    """What is wrong with a policy, as it may be shown."""
-    lines = [line for problem in problems for line in str(problem).splitlines()]
-    return "\n".join(
-        one_line(line) if not line.startswith(" ") else f"    {one_line(line)}" for line in lines
-    )

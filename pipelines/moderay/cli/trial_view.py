@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
 
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
     from moderay.tasks.workbench.trial import RowState
     from moderay.tasks.workbench.workbench import Decision
 
+# Cells of the columns beside the content; in a wide terminal labels and names have more.
+_NAME, _LABEL, _P, _STATE = 16, 14, 4, 6
+_WIDE, _MORE = 110, 10
+COLUMNS = ("row", "label", "P", "", "content")
+# Cells beside each column, and of the bar beside all.
+_PADDING, _BAR = 2, 2
 # Characters of a content that are shown.
 EXCERPT = 10_000
 
@@ -98,3 +106,68 @@ def explained(state: RowState, policy: Policy) -> Iterator[tuple[str, str]]:
         "reasoning": one_line(decision["reasoning"] or ""),
     }
     yield from ((name, text) for name, text in parts.items() if text)
+
+
+def column_widths(terminal: int) -> list[int]:
+    """Cells of each column."""
+    more = _MORE if terminal >= _WIDE else 0
+    fixed = [_NAME + more, _LABEL + more, _P, _STATE]
+    rest = terminal - sum(fixed) - _PADDING * len(COLUMNS) - _BAR
+    return [*fixed, max(20, rest)]
+
+
+def cells(state: RowState, widths: Sequence[int]) -> list[Text]:
+    """A row of the table."""
+    style = "dim" if state.asking else ""
+    if state.is_wrong or state.is_missing:
+        style += " red"
+    elif state.has_flipped:
+        style += " yellow"
+    texts = [
+        one_line(state.row.name)[-widths[0] :],
+        change_text(state),
+        probability_text(state.decision),
+        _remark(state),
+        " ".join(content_lines(state, 4 * widths[-1])),
+    ]
+    made = [Text(text, style, no_wrap=True, overflow="ellipsis") for text in texts]
+    for cell, width in zip(made, widths, strict=True):
+        cell.truncate(width, overflow="ellipsis")
+    return made
+
+
+def _remark(state: RowState) -> str:
+    if state.asking:
+        return "asking"
+    if state.is_wrong:
+        return "wrong"
+    return "right" if state.right is not None else ""
+
+
+def detail(state: RowState, policy: Policy) -> Text:
+    """A row in full: the verdict and its reason, the content, and how it came about."""
+    text = Text()
+    text.append(one_line(state.row.name), "bold")
+    if state.asking:
+        text.append(", asking", "dim")
+    parts = dict(explained(state, policy))
+    for name in ("label", "before", "right", "rationale"):
+        _append(text, name, parts.get(name))
+    text.append("\n\n" + "\n".join(content_lines(state)) + "\n")
+    for name in ("scores", "reasoning"):
+        _append(text, name, parts.get(name))
+    return text
+
+
+def _append(text: Text, name: str, part: str | None) -> None:
+    if part:
+        text.append(f"\n{name}: ", "bold")
+        text.append(part)
+
+
+def problems_text(problems: Sequence[object]) -> str:
+    """What is wrong with a policy, as it may be shown."""
+    lines = [line for problem in problems for line in str(problem).splitlines()]
+    return "\n".join(
+        one_line(line) if not line.startswith(" ") else f"    {one_line(line)}" for line in lines
+    )

@@ -6,8 +6,9 @@ import json
 import os
 import socket
 import stat
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,28 @@ def test_texts_are_labelled_under_folders_and_texts_of_policies(
         assert asked(tmp_path) > paid
         rendered = ask(port, "/render", {"policy": POLICY, "content": "Hi", "effort": "high"})
         assert "Reasoning: high" in rendered["text"] and rendered["ids"]
+
+
+def test_commands_use_an_engine_that_is_warm(
+    policy: Path, tmp_path: Path, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    script = script_file(tmp_path)
+    with serving(policy, script) as port:
+        warm = ("--content", "a prize", "--port", str(port))
+        result = cli("label", policy, *warm)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert json.loads(result.stdout)["label"] == "SP4"
+        (tmp_path / "lines").write_bytes(b"my shop\nbad \xff\n")
+        result = cli("label", policy, "--file", tmp_path / "lines", *warm[2:])
+        records = [json.loads(line)["policies"]["spam"] for line in result.stdout.splitlines()]
+        assert [(r["status"], r["label"]) for r in records] == [("ok", "SP2"), ("invalid", None)]
+        assert "Reasoning: high" in cli("render", policy, *warm, "--effort", "high").stdout
+
+        assert cli("label", policy, *warm, "--model", f"scripted:{script}").returncode == 0
+        result = cli("label", policy, *warm, "--model", "tiny")
+        assert result.returncode == 2 and "leave --model out" in result.stderr
+        result = cli("label", tmp_path / "nosuch", *warm)
+        assert result.returncode == 2 and "no policy.md in this policy folder" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ class _Judging:
         """Wait until the engine has read a new policy once.
 
         All rows come at the same time. Without this each would bring the policy along to be read,
-        which is most of the work, since none finds it in the prefix cache yet.
+        since none finds it in the prefix cache yet.
         """
         key = cascade.last.key
         if key not in self._begun:
