@@ -39,6 +39,8 @@ Port = Annotated[
 
 # What stands for standard input.
 STDIN = "-"
+# Bytes of a line that are kept: more than any content may have that is judged.
+LONGEST_LINE = 2**25
 # Bytes that are read at once.
 READ_BYTES = 2**16
 
@@ -175,6 +177,8 @@ def _show_line(number: int, text: bytes, record: dict[str, Any]) -> None:
 def _lines(file: str) -> Iterator[list[bytes]]:
     """The lines that each read brings, so that those of a slow pipe are judged as they come."""
     try:
+        if file == STDIN and sys.stdin is None:
+            raise UserError("stdin is closed: --file FILE or --content TEXT")
         if file == STDIN:
             yield from _batches(sys.stdin.buffer)
         else:
@@ -185,14 +189,17 @@ def _lines(file: str) -> Iterator[list[bytes]]:
 
 
 def _batches(stream: BinaryIO) -> Iterator[list[bytes]]:
-    left = b""
+    left = bytearray()
     read = getattr(stream, "read1", stream.read)
     while piece := read(READ_BYTES):
-        *lines, left = (left + piece).split(b"\n")
-        if lines:
+        if b"\n" in piece:
+            *lines, rest = bytes(left + piece).split(b"\n")
+            left = bytearray(rest)
             yield [line.removesuffix(b"\r") for line in lines]
+        elif len(left) < LONGEST_LINE:
+            left += piece
     if left:
-        yield [left.removesuffix(b"\r")]
+        yield [bytes(left).removesuffix(b"\r")]
 
 
 def render(

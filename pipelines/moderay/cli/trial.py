@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -87,9 +88,7 @@ def try_(
         for number, text in enumerate(content or (), start=1)
     ]
     rows = DataRows((*rows.rows, *texts), rows.files)
-    is_page = not (once or as_json) and all(
-        stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)
-    )
+    is_page = not (once or as_json) and _has_terminal()
     golden = golden or not rows.rows
     if golden and not rows.rows:
         _refuse_no_cases(policy)
@@ -98,6 +97,13 @@ def try_(
     except KeyboardInterrupt:
         raise StoppedError("stopped before all rows were judged", 3) from None
     raise typer.Exit(status)
+
+
+def _has_terminal() -> bool:
+    """Whether a page can be drawn, and somebody can type."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    is_able = os.environ.get("TERM", "dumb") != "dumb"
+    return is_able and all(stream is not None and stream.isatty() for stream in streams)
 
 
 def _refuse_no_cases(folder: Path) -> None:

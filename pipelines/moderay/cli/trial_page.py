@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -106,7 +105,7 @@ class TrialPage(App[ModerayError | None]):
         self._changed = True
         self._judging = False
         self._failure = ""
-        self._order: list[int] = []
+        self._names: list[str] = []
         # Held, since a query looks at the uppermost screen alone, and only while there is one.
         self._top = Static(id="head", markup=False)
         self._wrong = Static(id="problems", markup=False)
@@ -195,36 +194,34 @@ class TrialPage(App[ModerayError | None]):
 
     def _draw_rows(self) -> None:
         table = self._table
-        states = self._trial.states
-        marked = self._marked(states)
-        if not any(state.asking for state in states) or len(self._order) != len(states):
-            self._order = sorted(range(len(states)), key=lambda i: urgency(states[i]))
-        at = table.cursor_row
+        states = {state.row.name: state for state in self._trial.states}
+        at, marked = table.cursor_row, self._marked()
+        # While rows are asked for they stay where they are.
+        if states.keys() != set(self._names) or not any(s.asking for s in states.values()):
+            self._names = sorted(states, key=lambda name: urgency(states[name]))
         table.clear(columns=True)
         widths = column_widths(self.size.width)
         for title, width in zip(COLUMNS, widths, strict=True):
             table.add_column(title, width=width)
-        for index in self._order:
-            table.add_row(*cells(states[index], widths))
+        for name in self._names:
+            table.add_row(*cells(states[name], widths))
         # Who has gone down keeps the row; who is at the top keeps the top, with what is worst.
-        if at and marked is not None:
-            keys = [states[index].row.key for index in self._order]
-            table.move_cursor(row=keys.index(marked.row.key) if marked.row.key in keys else 0)
+        if at and marked is not None and marked.row.name in states:
+            table.move_cursor(row=self._names.index(marked.row.name))
         self._draw_detail()
 
-    def _marked(self, states: Sequence[RowState]) -> RowState | None:
+    def _marked(self) -> RowState | None:
         """The row that is marked."""
         row = self._table.cursor_row
-        if row < len(self._order) and self._order[row] < len(states):
-            return states[self._order[row]]
-        return None
+        name = self._names[row] if row < len(self._names) else None
+        return next((state for state in self._trial.states if state.row.name == name), None)
 
     def on_data_table_row_highlighted(self, _: DataTable.RowHighlighted) -> None:
         """Another row is marked."""
         self._draw_detail()
 
     def _draw_detail(self) -> None:
-        state = self._marked(self._trial.states)
+        state = self._marked()
         text = Text("no rows: a golden case, --data or --content gives some")
         if state is not None:
             text = detail(state, self._trial.policy.policy)
@@ -236,13 +233,13 @@ class TrialPage(App[ModerayError | None]):
 
     def action_again(self) -> None:
         """Ask once more for the marked row, and for those without a verdict."""
-        if (state := self._marked(self._trial.states)) is not None:
+        if (state := self._marked()) is not None:
             self._trial.ask_again(state)
             self._begin()
 
     def action_add(self) -> None:
         """Make the marked row a golden case."""
-        state = self._marked(self._trial.states)
+        state = self._marked()
         if state is None:
             return
 

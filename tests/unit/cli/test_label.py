@@ -78,6 +78,15 @@ def test_several_policies_judge_each_text_on_one_engine(policy: Path, model: str
     assert result.returncode == 2 and "two policies have the id 'spam'" in result.stderr
 
 
+def test_a_line_without_an_end_is_too_long_and_costs_no_more_than_it_must(
+    policy: Path, model: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin(monkeypatch, b"a prize\n" + b"x" * 2**26 + b"\nmy shop\n")
+    result = cli("label", policy, "-", "--model", model)
+    statuses = [record["policies"]["spam"]["status"] for record in records(result)]
+    assert (result.returncode, statuses) == (0, ["ok", "too_long", "ok"])
+
+
 def test_lines_of_a_slow_pipe_are_judged_as_they_come(policy: Path, model: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "moderay", "label", str(policy), "-", "--model", model],

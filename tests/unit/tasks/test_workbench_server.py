@@ -164,6 +164,17 @@ def test_what_cannot_be_is_refused_in_a_sentence(
         assert status == 400 and message in answer["error"]
 
 
+def test_requests_that_are_too_large_or_lead_nowhere_are_refused_as_json(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moderay.tasks.workbench.server.LONGEST_REQUEST", 1000)
+    with serving(policy, script_file(tmp_path)) as port:
+        with pytest.raises(UserError, match=f"port {port}: Request Entity Too Large"):
+            ask(port, "/label", {"policy": str(policy), "content": "x" * 2000})
+        with pytest.raises(UserError, match=f"port {port}: Not Found"):
+            ask(port, "/nowhere")
+
+
 def test_a_token_never_goes_where_a_link_leads(policy: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("mine")

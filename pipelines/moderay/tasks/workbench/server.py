@@ -113,6 +113,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What a person must mend, in words."""
     try:
         return await handler(request)
+    except web.HTTPException as error:
+        return web.json_response({"error": error.reason}, status=error.status)
     except ModerayError as error:
         status = 400 if isinstance(error, UserError) else 503
         return web.json_response({"error": str(error)}, status=status)

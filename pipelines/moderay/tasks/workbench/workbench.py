@@ -16,6 +16,7 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from moderay.config.job import SCRIPTED, Job, Model
+from moderay.core.errors import ModerayError
 from moderay.core.verdicts import RETRYABLE, structs
 from moderay.engines.checkpoint import text
 from moderay.engines.from_job import engine_spec
@@ -144,15 +145,16 @@ async def opened(job: Job) -> AsyncIterator[Workbench]:
     handle, name = tempfile.mkstemp(prefix="moderay-engine-", suffix=".log")
     os.close(handle)
     bench = Workbench(job, Path(name))
+    is_wanted = False
     try:
         yield bench
-    except BaseException:
-        await bench.close()
-        if not bench.log.stat().st_size:
-            bench.log.unlink()
+    except ModerayError:
+        is_wanted = bench.log.stat().st_size > 0
         raise
-    await bench.close()
-    bench.log.unlink()
+    finally:
+        await bench.close()
+        if not is_wanted:
+            bench.log.unlink()
 
 
 def is_missing(decision: Decision) -> bool:
