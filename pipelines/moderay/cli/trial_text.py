@@ -57,7 +57,7 @@ def _record(state: RowState, policy: Policy) -> dict[str, Any]:
         "row": state.row.name,
         "content": state.row.content.text,
         "policy": policy.id,
-        **{name: decision.get(name) for name in (*names, "decided_by", "forced", "detail")},
+        **{name: decision.get(name) for name in (*names, "trace")},
         "title": label.title if label else None,
         "right_label": state.right,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -76,20 +76,20 @@ def one_line(text: str) -> str:
 def verdict_text(decision: Decision, policy: Policy) -> str:
     """The verdict in a line."""
     if decision["status"] != Status.OK:
-        return one_line(f"{decision['status']}: {decision['detail'] or 'nothing to judge'}")
+        return one_line(
+            f"{decision['status']}: {decision['trace']['detail'] or 'nothing to judge'}"
+        )
     p = probability_text(decision)
-    forced = ", forced" if decision["forced"] else ""
-    by = "" if decision["decided_by"] == "reason" else f", by {decision['decided_by']}"
+    trace = decision["trace"]
+    forced = ", forced" if trace["forced"] else ""
+    by = "" if trace["decided_by"] == "reason" else f", by {trace['decided_by']}"
     return titled(decision["label"], policy) + (f", P {p}" if p else "") + forced + by
 
 
-def scores_text(decision: Decision, policy: Policy) -> str:
+def scores_text(decision: Decision) -> str:
     """P of each label."""
-    scores: Sequence[float] = decision["scores"] or ()
-    if len(scores) != len(policy.label_names):
-        return ""
-    pairs = zip(policy.label_names, scores, strict=True)
-    return ", ".join(f"{name} {score:.2f}" for name, score in pairs)
+    scores: Mapping[str, float] = decision["scores"] or {}
+    return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
 
 
 def explained(state: RowState, policy: Policy) -> Iterator[tuple[str, str]]:
@@ -101,7 +101,7 @@ def explained(state: RowState, policy: Policy) -> Iterator[tuple[str, str]]:
         "label": verdict_text(decision, policy),
         "before": verdict_text(state.before, policy) if state.before and state.has_flipped else "",
         "right": titled(state.right, policy) if state.is_wrong else "",
-        "scores": scores_text(decision, policy),
+        "scores": scores_text(decision),
         "rationale": one_line(decision["rationale"] or ""),
         "reasoning": one_line(decision["reasoning"] or ""),
     }

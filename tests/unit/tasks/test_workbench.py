@@ -116,7 +116,7 @@ def test_rules_settle_and_their_edits_ask_nobody_again(
         await trial.judge()
         quiet = trial.states[1]
         assert quiet.decision is not None
-        assert (quiet.label, quiet.decision["decided_by"]) == ("SP2", "rules")
+        assert (quiet.label, quiet.decision["trace"]["decided_by"]) == ("SP2", "rules")
         assert asked(tmp_path) == before
         (policy / "rules.yaml").unlink()
         assert trial.saved()

@@ -34,7 +34,7 @@ HEADROOM = 4096
 # Verdicts that are kept.
 KEPT = 100_000
 
-# As a label file has it: the fields of `verdicts.DECISION`.
+# As a label file has it: the fields of `verdicts.decision_type`.
 Decision: TypeAlias = Mapping[str, Any]
 
 
