@@ -12,6 +12,7 @@ from rich.text import Text
 from moderay.cli.console import err, out
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.config.policy import Policy
@@ -37,7 +38,7 @@ def judge_and_show(checked: Checked, limit: int, show: bool, as_json: bool, quie
     if quiet:
         return
     flagged = sum(bool(row["flagged"]) for row in rows)
-    end = f"{len(rows):,} rows judged, {flagged:,} flagged, nothing written"
+    end = f"{counted(len(rows), 'row')} judged, {flagged:,} flagged, nothing written"
     (err if as_json else out).print(end)
 
 

@@ -6,10 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
-from rich.table import Table
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, storage_of, warn, warn_of_model
-from moderay.cli.tables import show_filter, show_outcome, show_trend
+from moderay.cli.console import (
+    JobFile,
+    Quiet,
+    Sets,
+    err,
+    out,
+    pairs_of,
+    printable,
+    show_table,
+    storage_of,
+    warn,
+    warn_of_model,
+)
+from moderay.cli.tables import show_filter, show_outcome
+from moderay.cli.trend_table import show_trend
+from moderay.core.wording import are, counted
 
 if TYPE_CHECKING:
     from moderay.config.job import Unselected
@@ -74,7 +87,7 @@ def filter(
         if quiet:
             return
         waiting.start()
-        waiting.update(f"filtering: {shards:,} of {total:,} shards")
+        waiting.update(f"filtering: {shards:,} of {counted(total, 'shard')}")
 
     if checked is not None:
         warn_of_model(checked.job.model)
@@ -167,9 +180,10 @@ def verify(
         warn(f"{finding.path}: {finding.problem}; {finding.remedy}")
     dropped = sum(len(finding.drop) for finding in verified.findings) if verified.repaired else 0
     out.print(
-        f"{output}: {verified.shards:,} shards with {verified.rows:,} rows are whole"
-        + (f", {len(verified.findings):,} findings" if verified.findings else "")
-        + (f"; {dropped:,} files removed: run the job again" if dropped else ""),
+        f"{printable(output)}: {counted(verified.shards, 'shard')} with "
+        f"{counted(verified.rows, 'row')} {are(verified.shards)} whole"
+        + (f", {counted(len(verified.findings), 'finding')}" if verified.findings else "")
+        + (f"; {counted(dropped, 'file')} removed: run the job again" if dropped else ""),
         soft_wrap=True,
     )
     raise typer.Exit(verified.exit_status)
@@ -228,8 +242,11 @@ def calibrate(
         confidence=confidence,
         rows=rows,
     )
-    table = Table(show_header=False, box=None)
+    table = pairs_of()
     for title, text in made.items():
-        table.add_row(title, text)
-    out.print(table)
-    out.print(f"written: {folder}; in the job: - {judge}: {folder}", soft_wrap=True)
+        table.add_row(title, printable(text))
+    show_table(table)
+    out.print(
+        f"written: {printable(str(folder))}; in the job: - {judge}: {printable(str(folder))}",
+        soft_wrap=True,
+    )

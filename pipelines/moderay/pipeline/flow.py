@@ -7,6 +7,7 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import warnings
@@ -311,6 +312,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
         raise stopped
+    for alarm in manifest.alarms:
+        event("alarm", logging.WARNING, alarm=alarm)
     event("run ended", rows=progress.rows, seconds=ended.end.seconds, complete=manifest.complete)
     missed = bool(failed or run.checked.scan.unreadable)
     rates = progress.rates()
