@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +110,22 @@ def show_table(table: Table) -> None:
 def warn(text: str) -> None:
     """A message on stderr, without secrets. Names in it may come from other people's storage."""
     print("\n".join(map(inert, shown(text).split("\n"))), file=sys.stderr)
+
+
+def tell(text: str) -> None:
+    """What begins now, for people who wait: on stderr."""
+    print(inert(shown(text)), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """What takes a while: in a terminal it is seen to go on; in a pipe it is a line."""
+    if err.is_terminal:
+        with err.status(text):
+            yield
+    else:
+        tell(text)
+        yield
 
 
 def ring(alarm: object) -> None:

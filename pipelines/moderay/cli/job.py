@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, warn, warn_of_model
+from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, tell, warn, warn_of_model
 from moderay.cli.first_rows import judge_and_show
 from moderay.cli.plan_table import show_plan
 from moderay.cli.tables import show_brief, show_outcome
@@ -149,6 +149,8 @@ def run(
 
     Example: moderay run job.yaml --limit 50 --show
     """
+    if not quiet:
+        tell(f"checking {job}")
     from moderay import api
 
     checked = api.check(job, sets or ())

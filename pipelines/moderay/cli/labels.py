@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -17,6 +19,8 @@ from moderay.cli.console import (
     printable,
     show_table,
     storage_of,
+    tell,
+    waiting,
     warn,
     warn_of_model,
 )
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
     from moderay.config.job import Unselected
     from moderay.pipeline.check import Checked
     from moderay.pipeline.flow import Outcome
+
+
+# Seconds between two lines of a filter's progress, where there is no terminal.
+FILTER_LINE_S = 10.0
 
 
 def filter(
@@ -76,7 +84,8 @@ def filter(
 
     checked = None if job is None else api.check(job, sets or ())
     runs: list[Outcome] = []
-    waiting = err.status("filtering")
+    bar = err.status("filtering")
+    shown_at = -math.inf
 
     def labelled(outcome: Outcome) -> None:
         assert checked is not None
@@ -84,10 +93,16 @@ def filter(
         runs.append(outcome)
 
     def filtered(shards: int, total: int) -> None:
+        nonlocal shown_at
         if quiet:
             return
-        waiting.start()
-        waiting.update(f"filtering: {shards:,} of {counted(total, 'shard')}")
+        line = f"filtering: {shards:,} of {counted(total, 'shard')}"
+        if err.is_terminal:
+            bar.start()
+            bar.update(line)
+        elif shards == total or time.monotonic() - shown_at >= FILTER_LINE_S:
+            shown_at = time.monotonic()
+            tell(line)
 
     if checked is not None:
         warn_of_model(checked.job.model)
@@ -105,7 +120,7 @@ def filter(
             filtered=filtered,
         )
     finally:
-        waiting.stop()
+        bar.stop()
     show_filter(done, folder or _folder_of_job(checked), quiet)
     raise typer.Exit(max([done.exit_status, *[outcome.exit_status for outcome in runs]]))
 
@@ -173,7 +188,8 @@ def verify(
     """
     from moderay import api
 
-    verified = api.verify(output, storage_of(job, sets), repair=repair)
+    with waiting(f"verifying {output}"):
+        verified = api.verify(output, storage_of(job, sets), repair=repair)
     for run in verified.writing:
         warn(f"note: run {run} holds a part of it: what it has in work may show as broken")
     for finding in verified.findings:
@@ -230,18 +246,19 @@ def calibrate(
     """
     from moderay import api
 
-    made = api.calibrate(
-        job,
-        sets or (),
-        policy=policy,
-        out=folder,
-        labels=labels,
-        gold=gold,
-        judge=judge,
-        max_miss=max_miss,
-        confidence=confidence,
-        rows=rows,
-    )
+    with waiting(f"calibrating a {judge} for {policy}"):
+        made = api.calibrate(
+            job,
+            sets or (),
+            policy=policy,
+            out=folder,
+            labels=labels,
+            gold=gold,
+            judge=judge,
+            max_miss=max_miss,
+            confidence=confidence,
+            rows=rows,
+        )
     table = pairs_of()
     for title, text in made.items():
         table.add_row(title, printable(text))

@@ -183,10 +183,9 @@ def _summary(outcome: Any) -> None:
 
 def _rows(manifest: Any) -> str:
     """The rows of an output, and of how many they were selected, where these are not all."""
-    rows = counted(manifest.rows, "row")
     if manifest.rows == manifest.input_rows:
-        return rows
-    return f"{rows} ({selected(manifest.rows, manifest.input_rows)})"
+        return counted(manifest.rows, "row")
+    return selected(manifest.rows, manifest.input_rows)
 
 
 def _labels(manifest: Any) -> Table:
