@@ -243,7 +243,7 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         look: Whether the first of the sources is looked into.
     """
     ids = [rule.policy for rule in rules]
-    for problem in rule_problems(request.keep, ids):
+    for problem in rule_problems(request.keep, rules):
         yield Problem("keep", None, *problem)
     yield from under_thresholds(rules, request.thresholds, screened)[1]
     yield from _out_problems(request.out, labels, sources, storage)

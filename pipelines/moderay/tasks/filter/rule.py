@@ -17,7 +17,18 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
-from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    LABEL,
+    PROBABILITY,
+    ROW,
+    TRACE,
+    VERDICT,
+    VIOLATES,
+    decision_type,
+    label_fields,
+    trace,
+)
 from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
@@ -25,9 +36,13 @@ from moderay.tasks.filter.records import Fate
 REASON = pa.struct(
     [
         ("policy", pa.string()),
-        *[DECISION.field(name) for name in ("status", "violates", "label", "probability")],
+        VERDICT.field("status"),
+        VIOLATES,
+        LABEL,
+        PROBABILITY,
         ("threshold", pa.float64()),
-        *[DECISION.field(name) for name in ("rationale", "detail")],
+        VERDICT.field("rationale"),
+        TRACE.field("detail"),
     ]
 )
 # The one column that removed and held rows have beside those of the input.
@@ -36,7 +51,7 @@ WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]
 _SQL = "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
 
 
-def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
+def rule_problems(rule: str, policies: Sequence[DecisionRule]) -> Iterator[tuple[str, str]]:
     """What is wrong with a rule over verdicts under these policies, each with a hint."""
     try:
         expression = row_expression(rule)
@@ -52,17 +67,22 @@ def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str
         yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
     if unknown:
         return
-    problem = _field_problem(expression, policies) or _type_problem(expression, schema)
+    problem = _field_problem(expression, schema) or _type_problem(expression, schema)
     if problem is not None:
         yield problem
 
 
-def _field_problem(expression: RowExpression, policies: Sequence[str]) -> tuple[str, str] | None:
+def _field_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
     """The first field that is asked of a policy and that no verdict has."""
-    fields = [field.name for field in DECISION]
     for column, *inner in expression.paths:
-        if inner and (column not in policies or inner[0] not in fields):
-            return f"{column} has no field {inner[0]!r}", nearest(inner[0], fields)
+        path, kind = column, schema.field(column).type
+        for name in inner:
+            fields = [field.name for field in kind] if pa.types.is_struct(kind) else []
+            if name not in fields:
+                if path == column and TRACE.get_field_index(name) >= 0:
+                    return f"{path} has no field {name!r}", f"it is {path}.trace.{name}"
+                return f"{path} has no field {name!r}", nearest(name, fields)
+            path, kind = f"{path}.{name}", kind.field(name).type
     return None
 
 
@@ -84,11 +104,15 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
     def named(field: str) -> bool:
         return re.search(rf"\b{field}\b", rule) is not None
 
-    fields = [
-        field.name
-        for field in DECISION
-        if field.name in [reason.name for reason in REASON] or named(field.name)
-    ]
+    def wanted(kind: pa.StructType) -> list[str]:
+        return [
+            field.name
+            for field in kind
+            if REASON.get_field_index(field.name) >= 0 or named(field.name)
+        ]
+
+    fields = [name for name in wanted(decision_type(())) if name != "trace"]
+    fields += [f"trace.{name}" for name in wanted(TRACE)]
     return [
         ROW.name,
         *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []),
@@ -146,7 +170,9 @@ def _policy_reasons(labels: pa.Table, decision: DecisionRule) -> pa.StructArray:
     columns = [
         constants[field.name] if field.name in constants else column.field(field.name)
         for field in REASON
+        if field.name != "detail"
     ]
+    columns.append(trace(column, "detail"))
     return pa.StructArray.from_arrays(columns, fields=list(REASON))
 
 
