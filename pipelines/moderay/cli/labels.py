@@ -188,7 +188,7 @@ def verify(
     """
     from moderay import api
 
-    with waiting(f"verifying {output}"):
+    with err.status(f"verifying {printable(output)}"):
         verified = api.verify(output, storage_of(job, sets), repair=repair)
     for run in verified.writing:
         warn(f"note: run {run} holds a part of it: what it has in work may show as broken")
