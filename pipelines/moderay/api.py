@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.plan import Plan
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
-    from moderay.tasks.verify import Verified
+    from moderay.tasks.verify.verify import Verified
 
     JobSource: TypeAlias = str | os.PathLike[str] | Job | Checked
 
@@ -417,7 +417,7 @@ def verify(
         >>> verified.shards, verified.rows, verified.findings
         (1, 600, ())
     """
-    from moderay.tasks.verify import verify
+    from moderay.tasks.verify.verify import verify
 
     return verify(os.fspath(url), storage or {}, repair)
 

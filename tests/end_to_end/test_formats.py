@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.corpora import get, put
-from support.outputs import compared, labels, manifest_of
+from support.outputs import compared, labels, manifest_of, verdicts_of
 from support.scripted import SCRIPT
 
 from moderay.corpus.formats import Footer, jsonlines
@@ -127,7 +127,7 @@ def test_hostile_lines_cost_their_rows_and_not_their_file(
     assert result.returncode == 0, result.stdout + result.stderr
     table = labels(tmp_path / "out")["a.parquet"]
     assert table["row"].to_pylist() == list(range(40))
-    for row, verdict in enumerate(table["spam"].to_pylist()):
+    for row, verdict in enumerate(verdicts_of(table, "spam")):
         if row in HOSTILE or row == 6:
             assert (verdict["status"], verdict["violates"]) == ("invalid", None)
             assert verdict["detail"].startswith("the line " if row in HOSTILE else "an object")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,7 +43,7 @@ def file(job: Callable[..., Path], tmp_path: Path) -> Path:
 def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "moderay", "run", str(file)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=env,
@@ -52,7 +53,8 @@ def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:
 def until_saved(run: subprocess.Popen[str], folder: Path, units: int) -> None:
     deadline = time.monotonic() + 90
     while len(list((folder / "out/_moderay/units").rglob("*.arrow"))) < units:
-        assert run.poll() is None and time.monotonic() < deadline
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < deadline, "nothing was saved in time"
         time.sleep(0.05)
 
 
@@ -96,8 +98,9 @@ def test_ray_that_goes_away_ends_the_run_in_one_sentence(
     until_saved(run, tmp_path, 2)
     (foreign.named(victim) if whose == "named" else child(run.pid, victim)).kill()
     killed = time.monotonic()
-    _, shown = run.communicate(timeout=120)
+    printed, shown = run.communicate(timeout=120)
     assert run.returncode == 3, shown
+    assert printed == ""
     assert time.monotonic() - killed < 50
     lines = [line for line in shown.splitlines() if " rows/s " not in line]
     assert len(lines) == 2 and lines[0].startswith("note: "), shown
@@ -131,3 +134,54 @@ def test_ray_that_cannot_be_joined_is_one_sentence(
     _, shown = run.communicate(timeout=120)
     assert run.returncode == status and text in shown, shown
     assert len(shown.splitlines()) == 1 and "secret" not in shown, shown
+
+
+# A command that ends while a dataset is at work, or while none is.
+ENDING = """
+import atexit, logging, sys, threading, time
+from pathlib import Path
+import ray
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+logging.disable()
+begun = Path(sys.argv[1])
+def endless(row):
+    begun.touch()
+    time.sleep(600)
+    return row
+if sys.argv[2] == "at work":
+    rows = ray.data.range(1).map(endless)
+    threading.Thread(target=rows.take_all, daemon=True).start()
+    while not begun.exists():
+        time.sleep(0.05)
+atexit.register(print, "taken down", file=sys.stderr)
+print("ready", flush=True)
+sys.stdin.readline()
+sys.argv = ["moderay", "check", "missing.yaml"]
+from moderay.cli.app import process
+process()
+"""
+
+
+@pytest.mark.parametrize("dataset", ["at work", "none"])
+def test_ray_is_not_taken_down_under_a_dataset_and_ends_all_the_same(
+    tmp_path: Path, dataset: str
+) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-c", ENDING, str(tmp_path / "begun"), dataset],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert command.stdout is not None
+    while (line := command.stdout.readline()) != "ready\n":
+        assert line, command.communicate()[1]
+    below = psutil.Process(command.pid).children(recursive=True)
+    # Ray's agents report that their raylet has ended, for a minute, to a head that is gone as well.
+    below = [process for process in below if not process.name().endswith("Agent")]
+    _, shown = command.communicate("go\n", timeout=60)
+    assert command.returncode == 2 and "missing.yaml" in shown, shown
+    assert ("taken down" in shown) == (dataset == "none"), shown
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert below and not alive, alive

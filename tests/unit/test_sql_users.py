@@ -15,6 +15,7 @@ from moderay.judges.rules_file import load_rules
 from moderay.pipeline.check import check
 from moderay.tasks.filter.rule import rule_problems
 
+SPAM = load_policy(ROOT / "policies/spam").rule
 QUERIES = [
     "EXISTS (SELECT * FROM read_csv('{target}'))",
     "n IN (SELECT a FROM read_csv('{target}'))",

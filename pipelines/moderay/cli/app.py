@@ -91,11 +91,25 @@ def _machine_errors() -> Iterator[None]:
         raise limit from error
 
 
+def process() -> None:
+    """The process of a command line: `main`, and the end of a Ray that cannot end in good order."""
+    try:
+        main()
+    except SystemExit as end:
+        if "ray" in sys.modules:
+            from moderay.core.ray_runtime import leave_lost
+
+            leave_lost(int(end.code or 0))
+        raise
+
+
 def main() -> None:
-    """Entry point: errors that a person can mend end in one sentence."""
+    """Errors that a person can mend end in one sentence."""
     # A thread of Ray Data that outlives a stopped run must not start another cluster as this
     # process ends.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    # Ray would print to stdout what its processes died of; what matters of it is in the sentence.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     try:
         with _machine_errors():
             app(prog_name=NAME)

@@ -56,7 +56,7 @@ def _record(row: dict[str, Any], policies: tuple[Policy, ...]) -> dict[str, Any]
         **{name: row[name] for name in ("file", "row", "flagged")},
         "content": _content(row),
         "policies": {
-            policy: {name: verdict[name] for name in (*names, "detail")}
+            policy: {name: verdict[name] for name in names} | {"detail": verdict["trace"]["detail"]}
             for policy, verdict in verdicts.items()
         },
     }
@@ -77,8 +77,8 @@ def _verdict(row: dict[str, Any], policy: Policy) -> Iterator[str]:
     verdict = row[policy.id]
     if verdict["status"] != Status.OK:
         yield f"{policy.id}: {verdict['status']}"
-        if verdict["detail"]:
-            yield verdict["detail"]
+        if detail := verdict["trace"]["detail"]:
+            yield detail
         return
     p = "" if verdict["probability"] is None else f", P {verdict['probability']:.2f}"
     yield f"{policy.id}: {verdict['label']} {_title(row, policy) or ''}".rstrip() + p

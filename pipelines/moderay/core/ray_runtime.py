@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 
+from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, TryAgainError, UserError
 from moderay.core.storage import exhausted, shown
 
@@ -31,6 +32,8 @@ REASON_CHARS = 300
 _NO_RAYLET = "node timed out during startup"
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
+# What Ray Data calls the thread that runs a dataset.
+_EXECUTOR = "StreamingExecutor"
 
 
 def start_ray() -> str:
@@ -168,7 +171,7 @@ def _start_lifeline() -> threading.Thread:
     return lifeline
 
 
-def _leave() -> None:
+def _leave(status: int = 0) -> None:
     """End the process past the exit handler of Ray 2.60, in which a worker deadlocks now and then.
 
     What is left in its queue is destroyed there, and a publisher that is among it posts into that
@@ -178,7 +181,7 @@ def _leave() -> None:
         child.kill()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _watch(parent: int) -> None:
@@ -187,6 +190,18 @@ def _watch(parent: int) -> None:
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(1)
+
+
+def leave_lost(status: int) -> None:
+    """In a driver's process, as it ends: end it here where Ray cannot be taken down in good order.
+
+    Ray is gone, or a thread of Ray Data waits in it, which nothing wakes. The exit handler of Ray
+    2.60 frees what that thread works with: the process would end by SIGSEGV now and then. What is
+    left of a Ray of its own ends with this process; its agents last, after a minute.
+    """
+    is_waited_in = any(thread.name.startswith(_EXECUTOR) for thread in threading.enumerate())
+    if ray.is_initialized() and (is_waited_in or ray_loss.is_gone()):
+        _leave(status)
 
 
 def earlier_attempts() -> int:

@@ -25,7 +25,7 @@ from moderay.tasks.embed import add_verdicts, embedded_job, job_cascades
 
 
 def judge_text(content: str, policy: str | Path, model: Model) -> dict[str, Any]:
-    """One text under one policy: its decision, as a label file has it (`verdicts.DECISION`).
+    """One text under one policy: its decision, as a label file has it (`verdicts.decision_type`).
 
     Args:
         content: the text.

@@ -287,7 +287,7 @@ def _carried(labels: Labels) -> list[pa.Field]:
     first = next(iter(labels.markers.values()), None)
     if first is None:
         return []
-    own = {field.name for field in label_fields([rule.policy for rule in labels.rules])}
+    own = {field.name for field in label_fields(labels.rules)}
     path = labels.layout.label(first.shard)
     try:
         with plain_errors(path), BoundedFile(labels.layout.fs, path) as file:

@@ -18,7 +18,20 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
-from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, Status, label_fields
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    FLAGGED,
+    LABEL,
+    PROBABILITY,
+    ROW,
+    TRACE,
+    VERDICT,
+    VIOLATES,
+    Status,
+    decision_type,
+    label_fields,
+    trace,
+)
 from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
@@ -26,9 +39,13 @@ from moderay.tasks.filter.records import Fate
 REASON = pa.struct(
     [
         ("policy", pa.string()),
-        *[DECISION.field(name) for name in ("status", "violates", "label", "probability")],
+        VERDICT.field("status"),
+        VIOLATES,
+        LABEL,
+        PROBABILITY,
         ("threshold", pa.float64()),
-        *[DECISION.field(name) for name in ("rationale", "detail")],
+        VERDICT.field("rationale"),
+        TRACE.field("detail"),
     ]
 )
 # The one column that removed and held rows have beside those of the input.
@@ -52,8 +69,7 @@ def rule_problems(
     except SqlRefusedError as error:
         yield error.reason, error.hint or _SQL
         return
-    policies = [decision.policy for decision in decisions]
-    verdicts = label_fields(policies)
+    verdicts = label_fields(decisions)
     schema = pa.schema([*verdicts, *carried])
     if not expression.paths:
         names = [field.name for field in verdicts]
@@ -64,7 +80,7 @@ def rule_problems(
         yield f"no policy, verdict or carried column {name!r}", nearest(name, schema.names)
     if unknown:
         return
-    problem = _field_problem(expression, policies, verdicts) or _type_problem(expression, schema)
+    problem = _field_problem(expression, schema) or _type_problem(expression, schema)
     if problem is not None:
         yield problem
         return
@@ -84,15 +100,17 @@ def _text_problems(
             yield f"{path[0]} has no {path[1]} {text!r}", nearest(text, valid[path])
 
 
-def _field_problem(
-    expression: RowExpression, policies: Sequence[str], verdicts: Iterable[pa.Field]
-) -> tuple[str, str] | None:
+def _field_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
     """The first field that is asked of a policy and that no verdict has."""
-    own = {field.name for field in verdicts}
-    fields = [field.name for field in DECISION]
     for column, *inner in expression.paths:
-        if inner and column in own and (column not in policies or inner[0] not in fields):
-            return f"{column} has no field {inner[0]!r}", nearest(inner[0], fields)
+        path, kind = column, schema.field(column).type
+        for name in inner:
+            fields = [field.name for field in kind] if pa.types.is_struct(kind) else []
+            if name not in fields:
+                if path == column and TRACE.get_field_index(name) >= 0:
+                    return f"{path} has no field {name!r}", f"it is {path}.trace.{name}"
+                return f"{path} has no field {name!r}", nearest(name, fields)
+            path, kind = f"{path}.{name}", kind.field(name).type
     return None
 
 
@@ -114,12 +132,16 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
     def named(field: str) -> bool:
         return re.search(rf"\b{field}\b", rule) is not None
 
-    fields = [
-        field.name
-        for field in DECISION
-        if field.name in [reason.name for reason in REASON] or named(field.name)
-    ]
-    verdicts = [field.name for field in label_fields(policies)]
+    def wanted(kind: pa.StructType) -> list[str]:
+        return [
+            field.name
+            for field in kind
+            if REASON.get_field_index(field.name) >= 0 or named(field.name)
+        ]
+
+    fields = [name for name in wanted(decision_type(())) if name != "trace"]
+    fields += [f"trace.{name}" for name in wanted(TRACE)]
+    verdicts = {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policies}
     carried = [name for name in row_expression(rule).columns if name not in verdicts]
     return [
         ROW.name,
@@ -179,7 +201,9 @@ def _policy_reasons(labels: pa.Table, decision: DecisionRule) -> pa.StructArray:
     columns = [
         constants[field.name] if field.name in constants else column.field(field.name)
         for field in REASON
+        if field.name != "detail"
     ]
+    columns.append(trace(column, "detail"))
     return pa.StructArray.from_arrays(columns, fields=list(REASON))
 
 
