@@ -32,6 +32,9 @@ LABELS = ", ".join(sorted(SPAM.labels))
         ("spam.status = 'okay'", "spam has no status 'okay': did you mean 'ok'?"),
         ("hate.label = 'SP2'", "no policy, verdict or carried column 'hate': valid: "),
         ("row.label = 'SP2'", "row has no field 'label'"),
+        ("spam.run = 1", "spam has no field 'run': it is spam.trace.run"),
+        ("spam.trace.runs = 1", "spam.trace has no field 'runs': did you mean 'run'?"),
+        ("spam.scores.SP9 > 0.1", "spam.scores has no field 'SP9': did you mean 'SP4'?"),
     ],
 )
 def test_label_that_no_verdict_can_have_is_refused(rule: str, problem: str) -> None:
@@ -47,6 +50,7 @@ def test_label_that_no_verdict_can_have_is_refused(rule: str, problem: str) -> N
         "spam.label LIKE 'XX%'",
         "spam.rationale = 'XX'",
         "content_hash = 'XX'",
+        "spam.scores.SP4 < 0.3 OR spam.trace.decided_by = 'rules'",
     ],
 )
 def test_rule_over_labels_that_there_are_is_taken(rule: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from moderay.config.job import Job, Model, UnitSize
-from moderay.corpus.content import texts
+from moderay.config.job import Job, UnitSize
 from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import Vocabulary, vocabulary
@@ -19,29 +17,8 @@ from moderay.judges.build import fitted
 from moderay.judges.cascade import Cascade
 from moderay.pipeline.check import Checked
 from moderay.pipeline.stages.judge_unit import judge_unit
-from moderay.pipeline.stages.prepare import POSITION, prepared
 from moderay.pipeline.stages.spans import read_span, spans
-from moderay.tasks.embed import add_verdicts, embedded_job, job_cascades
-
-
-def judge_text(content: str, policy: str | Path, model: Model) -> dict[str, Any]:
-    """One text under one policy: its decision, as a label file has it (`verdicts.decision_type`).
-
-    Args:
-        content: the text.
-        policy: the policy's folder.
-        model: who judges.
-
-    Raises:
-        Problems: policy or model are wrong.
-    """
-    job, policies = embedded_job("content", [policy], model, {})
-    cascades = job_cascades(job, policies)
-    vocab = cascades[0].last.safeguard.vocab
-    row = pa.table({POSITION: [0]})
-    rows = prepared(row, texts(pa.chunked_array([[content]])), job, cascades, vocab)
-    decision: dict[str, Any] = judge_here(job, cascades, rows).column(policies[0].id)[0].as_py()
-    return decision
+from moderay.tasks.embed import add_verdicts
 
 
 def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[str, Any]]:
