@@ -59,9 +59,14 @@ def init(
             f"note: not carried over to the labels: {', '.join(look.left)} (the name of one of "
             "their columns, or no column that Parquet can hold)"
         )
-    job = shlex.quote(str(made.job))
+    job, policy_folder = shlex.quote(str(made.job)), shlex.quote(str(made.policy))
+    rows = f"--data {shlex.quote(made.data)} --content-column {shlex.quote(look.content)}"
     out.print("next:")
-    for options in (f"check {job}", f"run {job} --limit 5 --show", f"run {job}"):
+    for options in (
+        f"try {policy_folder} {rows} --model tiny",
+        f"run {job} --limit 5 --show",
+        f"run {job}",
+    ):
         out.print(f"  moderay {printable(options)}", soft_wrap=True, highlight=False)
 
 

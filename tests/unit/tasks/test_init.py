@@ -61,8 +61,8 @@ def test_job_over_ones_own_file_is_accepted_at_once(name: str, tmp_path: Path) -
     made = init_project(Path("first"), name, "text")
     checked = check(made.job)
     assert checked.scan.rows == 20 and checked.job.input.content == "text"
-    assert [policy.id for policy in checked.policies] == ["insults"]
-    assert load_golden("first/policies/insults")
+    assert [policy.id for policy in checked.policies] == ["harassment"]
+    assert load_golden("first/policies/harassment")
     assert sorted(map(str, made.files)) == sorted(
         str(file) for file in Path("first").rglob("*") if file.is_file()
     )
@@ -101,10 +101,10 @@ def test_only_file_of_the_folder_is_taken_and_an_example_where_there_is_none(cli
 
 
 def test_columns_that_labels_cannot_carry_are_left_out_and_named(cli: Cli) -> None:
-    columns = {"row": [1], "insults": [True], "text": ["a"], "a, b": ["x"]}
+    columns = {"row": [1], "harassment": [True], "text": ["a"], "a, b": ["x"]}
     result = cli("init", "--data", parquet("a.parquet", columns), "--content", "text")
     assert result.returncode == 0
-    assert "not carried over to the labels: row, insults" in result.stderr
+    assert "not carried over to the labels: row, harassment" in result.stderr
     assert check(Path("job.yaml")).job.output.columns == ["text", "a, b"]
 
 
@@ -157,20 +157,20 @@ def test_refusals_say_what_to_do_and_leave_nothing(
 
 def test_no_file_is_overwritten(cli: Cli, tmp_path: Path) -> None:
     data = parquet("a.parquet", {"text": ["x"]})
-    Path("policies/insults").mkdir(parents=True)
-    Path("policies/insults/policy.md").write_text("mine")
+    Path("policies/harassment").mkdir(parents=True)
+    Path("policies/harassment/policy.md").write_text("mine")
     Path(".gitignore").symlink_to("nowhere")
     result = cli("init", "--data", data)
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        "policies/insults/policy.md: is there already",
+        "policies/harassment/policy.md: is there already",
         "    hint: move it away, or name another folder",
         ".gitignore: is there already",
         "    hint: move it away, or name another folder",
         "2 problems; nothing was written",
     ]
-    assert Path("policies/insults/policy.md").read_text() == "mine"
-    assert not Path("job.yaml").exists() and not Path("policies/insults/golden.jsonl").exists()
+    assert Path("policies/harassment/policy.md").read_text() == "mine"
+    assert not Path("job.yaml").exists() and not Path("policies/harassment/golden.jsonl").exists()
 
 
 def test_one_more_policy_loads_and_explains_each_key(cli: Cli) -> None:
@@ -183,9 +183,9 @@ def test_one_more_policy_loads_and_explains_each_key(cli: Cli) -> None:
     ]
     job = Path("first/job.yaml")
     job.write_text(job.read_text().replace("policies:\n", "policies:\n  - policies/hate_speech\n"))
-    assert [policy.id for policy in check(job).policies] == ["hate_speech", "insults"]
+    assert [policy.id for policy in check(job).policies] == ["hate_speech", "harassment"]
     assert load_golden("first/policies/hate_speech") == []
-    for policy in ("hate_speech", "insults"):
+    for policy in ("hate_speech", "harassment"):
         front = Path(f"first/policies/{policy}/policy.md").read_text().split("---\n")[1]
         keys = re.findall(r"^(\w+):", front, re.M)
         assert keys == ["id", "title", "version", "labels", "answer", "threshold"]
@@ -207,9 +207,15 @@ def test_second_policy_of_a_name_is_refused() -> None:
         new_policy("hate", Path("policies"))
 
 
+def test_example_is_the_policy_that_tiny_was_trained_on() -> None:
+    init_project(Path(), None, None)
+    example, own = load_policy("policies/harassment"), load_policy(ROOT / "policies/harassment")
+    assert (example.text, example.labels, example.answer) == (own.text, own.labels, own.answer)
+
+
 def test_golden_cases_of_the_example_are_of_both_sides() -> None:
     init_project(Path(), None, None)
-    assert {case.label for case in load_golden("policies/insults")} == {"0", "1"}
+    assert {case.label for case in load_golden("policies/harassment")} == {"HA0", "HA1", "HA3"}
     rows = [json.loads(line) for line in Path("data/example.jsonl").read_text().splitlines()]
     assert len({row["text"] for row in rows}) == 8
 

@@ -11,7 +11,16 @@ from moderay.core.errors import UserError
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
 from moderay.tasks.init.files import create, filled
 
-EXAMPLE = "insults"
+# The project's own policy of this name: the one that tiny was trained on, so that a first run shows
+# what is meant.
+EXAMPLE = "harassment"
+_BINARY = """\
+  "0": {violates: false, title: Safe}
+  "1": {violates: true, title: Violates}"""
+_DEGREES = """\
+  HA0: {violates: false, title: No harassment}
+  HA1: {violates: true, title: Insult or mockery}
+  HA3: {violates: true, title: Threat or call for harm}"""
 # Other columns of a label file.
 RESERVED = (ROW.name, CONTENT_HASH.name, FLAGGED.name)
 
@@ -38,7 +47,7 @@ def new_policy(policy: str, folder: Path) -> list[Path]:
     title = policy.replace("_", " ").capitalize()
     text = filled("blank.md", title=title)
     new = {
-        folder / policy / "policy.md": _policy(policy, title, "Safe", "Violates", text),
+        folder / policy / "policy.md": _policy(policy, title, _BINARY, text),
         folder / policy / "golden.jsonl": "",
     }
     create(new)
@@ -48,14 +57,12 @@ def new_policy(policy: str, folder: Path) -> list[Path]:
 
 def example_policy(folder: Path) -> Mapping[Path, str]:
     """The files of a policy that can be used as it is, as an example."""
-    text = filled("insults.md")
+    text = filled(f"{EXAMPLE}.md")
     return {
-        folder / EXAMPLE / "policy.md": _policy(EXAMPLE, "Insults", "No insult", "Insult", text),
-        folder / EXAMPLE / "golden.jsonl": filled("insults.jsonl"),
+        folder / EXAMPLE / "policy.md": _policy(EXAMPLE, "Harassment and threats", _DEGREES, text),
+        folder / EXAMPLE / "golden.jsonl": filled(f"{EXAMPLE}.jsonl"),
     }
 
 
-def _policy(policy: str, title: str, safe: str, violates: str, text: str) -> str:
-    return filled(
-        "policy.md", id=policy, title=title, safe=safe, violates=violates, text=text.rstrip()
-    )
+def _policy(policy: str, title: str, labels: str, text: str) -> str:
+    return filled("policy.md", id=policy, title=title, labels=labels, text=text.rstrip())

@@ -27,11 +27,15 @@ class NewProject:
 
     Attributes:
         job: The job file.
+        policy: The policy's folder.
+        data: What is judged, as it was named.
         files: All that was written, the job among them.
         look: What was found in the input.
     """
 
     job: Path
+    policy: Path
+    data: str
     files: list[Path]
     look: CorpusLook
 
@@ -69,7 +73,7 @@ def init_project(folder: Path, data: str | None, content: str | None) -> NewProj
     except BaseException:
         remove(created)
         raise
-    return NewProject(job, [job, *new], look)
+    return NewProject(job, folder / "policies" / EXAMPLE, data, [job, *new], look)
 
 
 def _only_file(folder: Path) -> str | None:
