@@ -213,7 +213,7 @@ class Progress:
         now = self.state()
         if not self.last:
             waiting = "reading" if self._ready else "engines are starting"
-            return f"{waiting}, {duration(time.monotonic() - self._began)}"
+            return f"{waiting}, {time.monotonic() - self._began:.0f} s"
         is_selected = now["read"] > self.rows
         parts = [f"{self.rows:,} selected"] if is_selected else []
         parts.append(f"{now['rows_per_s']:.0f} rows/s")
