@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -181,3 +182,10 @@ def stored_tiny(s3: dict[str, str], tmp_path: Path) -> Iterator[str]:
 
     with stored(s3, tmp_path) as url:
         yield url
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port of loopback on which a program listens that is none of ours."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]

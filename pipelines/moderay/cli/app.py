@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, flat, job, labels, policy, start
+from moderay.cli import cluster, flat, job, labels, policy, start, trial
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -67,6 +67,7 @@ for command in (
     labels.trend,
     labels.calibrate,
     labels.verify,
+    trial.try_,
     policy.label,
     policy.render,
     cluster.submit,
@@ -74,7 +75,7 @@ for command in (
     cluster.logs,
     cluster.stop,
 ):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(start.policy, name="policy")
 
 

@@ -42,7 +42,9 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
 
 def _show_done(checked: Any, outcome: Any) -> None:
     """What a run did, and what it left."""
-    if not outcome.worked:
+    if not checked.scan.rows and not checked.scan.unreadable:
+        out.print("the input is empty: no rows to label")
+    elif not outcome.worked:
         out.print(
             f"nothing to do: {counted(outcome.manifest.shards, 'shard')} with "
             f"{_rows(outcome.manifest)} {are(outcome.manifest.shards)} published in "

@@ -123,6 +123,19 @@ def load_policy(folder: str | Path) -> Policy:
         raise Problems(
             [Problem(str(folder), None, "no policy.md in this policy folder", _neighbours(file))]
         ) from None
+    return parse_policy(source, str(file))
+
+
+def parse_policy(source: str, file: str) -> Policy:
+    """The policy in the text of a `policy.md`.
+
+    Args:
+        source: The text.
+        file: What messages call it.
+
+    Raises:
+        Problems: With a line for everything wrong in it.
+    """
     front, text = _split(file, source)
     problems = [problem for _, problem in front.problems]
     try:
@@ -181,13 +194,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _split(file: Path, source: str) -> tuple[Document, str]:
+def _split(file: str, source: str) -> tuple[Document, str]:
     """Front matter and text. Raises `Problems`."""
     match = re.match(r"---\n(.*?)\n---\n(.*)", source, re.DOTALL)
     if match is None:
         hint = "begin the file with a block of YAML between two lines of ---"
-        raise Problems([Problem(str(file), 1, "no front matter", hint)])
-    front = parse(match[1], str(file), "front matter must be keys and values", above=1)
+        raise Problems([Problem(file, 1, "no front matter", hint)])
+    front = parse(match[1], file, "front matter must be keys and values", above=1)
     if "text" in front.data:
         front.wrong("text", "unknown key 'text'", "the text stands below the front matter")
     return front, match[2].strip()
