@@ -79,7 +79,7 @@ def _unexpected(reason: str, where: str) -> str:
 
 def _full_text(error: Exception, folder: Path | None) -> str:
     """Write an error down with its traceback; where it lies, for people."""
-    folder = folder or logs_folder() or Path(tempfile.gettempdir())
+    folder = folder or logs_folder() or Path(tempfile.mkdtemp(prefix="moderay-"))
     file = folder / f"moderay-{os.getpid()}.log"
     text = shown("".join(traceback.format_exception(error)))
     try:
