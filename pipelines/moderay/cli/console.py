@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,8 @@ from moderay.core.wording import alarm_line
 if TYPE_CHECKING:
     from moderay.config.job import Model
 
+# Seconds after which people are told what they wait for.
+SLOW_S = 1.0
 # Wider than any line: in a pipe nothing is wrapped or cut.
 PIPE_COLUMNS = 10_000
 
@@ -115,6 +120,44 @@ def warn(text: str) -> None:
 def tell(text: str) -> None:
     """What begins now, for people who wait: on stderr."""
     print(inert(shown(text)), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def told_if_slow(text: str, quiet: bool) -> Iterator[None]:
+    """What is mostly over at once: it is told of where it takes longer than a second."""
+    timer = threading.Timer(SLOW_S, tell, [text])
+    timer.daemon = True
+    if not quiet:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def libraries_in_file() -> Iterator[None]:
+    """What libraries and their processes write to stderr in here goes to a file.
+
+    It is named where it may matter: where what is done in here fails.
+    """
+    number, file = tempfile.mkstemp(prefix="moderay-", suffix=".log")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(number, 2)
+    os.close(number)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        if failed and os.path.getsize(file):
+            tell(f"note: what libraries wrote meanwhile is in {file}")
+        else:
+            os.unlink(file)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.text import Text
 
-from moderay.cli.console import err, out, tell
+from moderay.cli.console import err, libraries_in_file, out, tell
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
 from moderay.core.wording import counted
@@ -32,7 +32,8 @@ def judge_and_show(checked: Checked, limit: int, show: bool, as_json: bool, quie
     if not quiet:
         model = checked.job.model
         tell(f"judging here, with {model.source if model.endpoint is None else model.endpoint}")
-    rows = sorted(judge_first_rows(checked, limit, EXCERPT), key=_urgency)
+    with libraries_in_file():
+        rows = sorted(judge_first_rows(checked, limit, EXCERPT), key=_urgency)
     for row in rows if as_json or show else ():
         if as_json:
             print(json.dumps(_record(row, checked.policies), ensure_ascii=False))

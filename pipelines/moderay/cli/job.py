@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, tell, warn, warn_of_model
+from moderay.cli.console import (
+    JobFile,
+    Quiet,
+    Sets,
+    err,
+    out,
+    printable,
+    told_if_slow,
+    warn,
+    warn_of_model,
+)
 from moderay.cli.first_rows import judge_and_show
 from moderay.cli.plan_table import show_plan
 from moderay.cli.tables import show_brief, show_outcome
@@ -149,11 +159,10 @@ def run(
 
     Example: moderay run job.yaml --limit 50 --show
     """
-    if not quiet:
-        tell(f"checking {job}")
-    from moderay import api
+    with told_if_slow(f"checking {job}", quiet):
+        from moderay import api
 
-    checked = api.check(job, sets or ())
+        checked = api.check(job, sets or ())
     _warn_of(checked, "is left out", quiet)
     if limit is not None:
         judge_and_show(checked, limit, show, as_json, quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ import ray
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.ray_loss import RayLostError
 from moderay.core.redaction import shown
+
+# How Ray colours its texts.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class RayTaskFailedError(ModerayError):
@@ -42,18 +46,40 @@ def told_with_logs() -> Iterator[None]:
     try:
         yield
     except RayLostError as error:
-        raise RayLostError(f"{error}; {_full_text(error, folder)}") from error
+        where = _full_text(error, folder)
+        if (reason := _in_constructor(error)) is not None:
+            raise RayTaskFailedError(_unexpected(reason, where)) from error
+        raise RayLostError(f"{_COLOUR.sub('', str(error))}; {where}") from error
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
-        raise RayTaskFailedError(
-            f"a task failed as nobody expected: {type(cause).__name__}: {first_line(cause)}; what "
-            f"is complete is saved; {_full_text(error, folder)}"
-        ) from error
+        reason = f"{type(cause).__name__}: {_COLOUR.sub('', first_line(cause))}"
+        raise RayTaskFailedError(_unexpected(reason, _full_text(error, folder))) from error
+
+
+def _in_constructor(error: RayLostError) -> str | None:
+    """What an actor raised as it was made; None where it died otherwise.
+
+    Ray hands that on as the text of a traceback alone, after whose frames, which are indented, the
+    error stands.
+    """
+    died = error.__cause__
+    while died is not None and not isinstance(died, ray.exceptions.ActorDiedError):
+        died = getattr(died, "cause", None) or died.__cause__
+    if died is None or not died.actor_init_failed:
+        return None
+    lines = _COLOUR.sub("", str(died)).splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  ")]
+    told = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in told if line.strip()), None)
+
+
+def _unexpected(reason: str, where: str) -> str:
+    return f"a task failed as nobody expected: {shown(reason)}; what is complete is saved; {where}"
 
 
 def _full_text(error: Exception, folder: Path | None) -> str:
     """Write an error down with its traceback; where it lies, for people."""
-    folder = folder or logs_folder() or Path(tempfile.gettempdir())
+    folder = folder or logs_folder() or Path(tempfile.mkdtemp(prefix="moderay-"))
     file = folder / f"moderay-{os.getpid()}.log"
     text = shown("".join(traceback.format_exception(error)))
     try:

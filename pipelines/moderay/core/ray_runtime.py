@@ -31,6 +31,8 @@ HEAD_S = 10.0
 REASON_CHARS = 300
 # What Ray says of a node whose raylet does not come up.
 _NO_RAYLET = "node timed out during startup"
+# What it says of a Ray or Python that is not of the cluster's version.
+_OTHER_VERSION = "Version mismatch: "
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
 # What Ray Data calls the thread that runs a dataset.
@@ -148,6 +150,11 @@ def _not_started(address: str, error: Exception) -> ModerayError:
     reason = " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__
     if address == "local":
         return TryAgainError(f"Ray could not be started on this machine: {reason}")
+    if _OTHER_VERSION in reason:
+        return UserError(
+            f"the Ray at {address} ({ADDRESS}) is of another version: {reason}; install the same "
+            f"ones here, or leave {ADDRESS} out: a run then starts its own"
+        )
     return TryAgainError(
         f"Ray could not be joined at {address} ({ADDRESS}): {reason}; is it running? Without "
         f"{ADDRESS}, a run starts its own"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from moderay.config.job import Job
 from moderay.core.errors import Problem
 from moderay.core.storage import canonical_url
+from moderay.core.wording import counted
 from moderay.corpus.shard import Shard
 from moderay.corpus.sources import Source, list_source
 
@@ -108,7 +109,7 @@ def _clashes(job: Job, groups: Sequence[Sequence[Shard]], hint: str) -> list[Pro
         for other in others[:NAMED]
     ]
     if len(groups) > NAMED:
-        message = f"{len(groups) - NAMED:,} more label files would be shared"
+        message = f"{counted(len(groups) - NAMED, 'more label file')} would be shared"
         problems.append(job.problem("input.path", message, hint))
     return problems
 

@@ -22,6 +22,7 @@ from moderay.core.storage import (
     plain_errors,
     version,
 )
+from moderay.core.wording import counted
 from moderay.corpus.columns import is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import Footer, UnreadableError, common, format_of, label_file
@@ -149,7 +150,7 @@ def _notes(
     inputs: Inputs, shards: Sequence[Shard], agreed: Agreement, is_empty: bool
 ) -> Iterator[str]:
     if is_empty:
-        yield f"the input is empty: {len(inputs.shards):,} files, no rows"
+        yield f"the input is empty: {counted(len(inputs.shards), 'file')}, no rows"
     if inputs.passed_over:
         yield f"passed over, as hidden or of another kind: {first_names(inputs.passed_over)}"
     if hashed := [shard.file for shard in shards if shard.version.startswith(HASHED)]:

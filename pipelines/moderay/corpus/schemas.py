@@ -12,6 +12,7 @@ from moderay.config.job import Job
 from moderay.core.errors import Problem, nearest
 from moderay.core.sql.refusal import SqlRefusedError
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW
+from moderay.core.wording import counted
 from moderay.corpus.columns import content_problems, output_columns
 from moderay.corpus.formats import NoType
 from moderay.corpus.shard import Shard
@@ -186,7 +187,7 @@ def _told(job: Job, files: Sequence[File], wrong: Sequence[tuple[Wrong, ...]]) -
                 yield job.problem(one[0], f"{shard.file}: {one[1]}", one[2])
     for one, count in seen.items():
         if count > NAMED:
-            yield job.problem(one[0], f"{count - NAMED:,} more shards: {one[1]}", one[2])
+            yield job.problem(one[0], f"{counted(count - NAMED, 'more shard')}: {one[1]}", one[2])
 
 
 def _columns_key(job: Job) -> str:

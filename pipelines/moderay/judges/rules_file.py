@@ -15,6 +15,7 @@ from moderay.config.yaml_document import Document
 from moderay.core.errors import Problem, Problems, nearest
 from moderay.core.patterns import pattern_problem
 from moderay.core.sql.refusal import SqlRefusedError
+from moderay.core.wording import counted
 from moderay.corpus.where import File, row_condition, where_wrong
 from moderay.judges.literals import Literals
 from moderay.judges.rules import Rule, Rules
@@ -89,7 +90,7 @@ def check_rules(rules: Rules, files: Sequence[File]) -> list[Problem]:
             for _, message, hint in where_wrong(condition, shard, schema):
                 shards.setdefault((message, hint), []).append(shard.file)
         for (message, hint), (first, *others) in shards.items():
-            more = f" (and {len(others):,} more shards)" if others else ""
+            more = f" (and {counted(len(others), 'more shard')})" if others else ""
             text = f"rule {rule.id!r}: {first}{more}: {message}"
             problems.append(Problem(rules.file, rule.line, text, hint))
     return problems

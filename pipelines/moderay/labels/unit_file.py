@@ -11,6 +11,7 @@ import pyarrow as pa
 from moderay.core.errors import first_line
 from moderay.core.storage import RemoteFile
 from moderay.core.verdicts import ROW
+from moderay.core.wording import counted
 from moderay.corpus.ranges import Range
 from moderay.labels.layout import Layout, each_file
 
@@ -62,7 +63,7 @@ def _assert_of(schema: pa.Schema, rows: Range, count: int) -> None:
     if note.get(_ROWS) != _range_text(rows):
         raise BrokenUnitError(f"it holds rows {note.get(_ROWS, b'?').decode(errors='replace')}")
     if note.get(_COUNT) != str(count).encode():
-        raise BrokenUnitError(f"{count:,} rows are left in it")
+        raise BrokenUnitError(f"{counted(count, 'row')} left in it")
 
 
 def _range_text(rows: Range) -> bytes:

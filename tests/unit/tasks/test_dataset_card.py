@@ -98,9 +98,9 @@ def test_text_says_what_was_decided_and_what_is_not_known() -> None:
     assert "glance was calibrated to miss at most 5.0% of the violations" in text
     assert "labels on real content mean nothing" in text
     assert "Only rows with `sample: 0.625` were judged" in text
-    assert "input files are not in here" not in text
+    assert "not in here" not in text
     lost = CARD.model_copy(update={"missing": {"b.parquet": "not readable"}, "complete": False})
-    assert "1 input files are not in here, such as b.parquet" in dataset_card(lost)
+    assert "and is not in here, such as b.parquet" in dataset_card(lost)
 
 
 def test_fence_in_a_policy_does_not_end_the_block_that_it_is_shown_in() -> None:

@@ -21,6 +21,8 @@ from moderay.pipeline.control import metrics
 from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.messages.units import UnitDone
 
+# Columns of a terminal from which on the bar's line has room for all rates.
+WIDE = 110
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
 
 
@@ -213,12 +215,13 @@ class Progress:
         now = self.state()
         if not self.last:
             waiting = "reading" if self._ready else "engines are starting"
-            return f"{waiting}, {duration(time.monotonic() - self._began)}"
+            return f"{waiting}, {time.monotonic() - self._began:.0f} s"
         is_selected = now["read"] > self.rows
+        is_narrow = self._bar is not None and self._bar.console.width < WIDE
         parts = [f"{self.rows:,} selected"] if is_selected else []
-        parts.append(f"{now['rows_per_s']:.0f} rows/s")
-        if self._bar is None or not is_selected:
-            # The bar's line has 80 columns.
+        if not is_narrow or not is_selected:
+            parts.append(f"{now['rows_per_s']:.0f} rows/s")
+        if not is_narrow:
             parts.append(f"{now['tokens_per_s']:.0f} tokens/s")
         parts += [f"{now['flagged']:,} flagged", f"{now['failed']:,} failed"]
         rare = (

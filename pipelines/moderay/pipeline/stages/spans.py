@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
 from moderay.core.sql.row_expression import row_expression
+from moderay.core.wording import counted
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import UNREADABLE, UnreadableError, bytes_of, format_of
@@ -120,7 +121,7 @@ class RowStream:
             piece = next(self._tables, None)
             if piece is None:
                 raise UnreadableError(
-                    f"ends after {have:,} rows, and {self._span.shard.rows:,} were counted"
+                    f"ends after {counted(have, 'row')}, and {self._span.shard.rows:,} were counted"
                 )
             self._held.append(piece)
             have += len(piece)

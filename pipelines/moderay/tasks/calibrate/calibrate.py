@@ -19,6 +19,7 @@ from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
+from moderay.core.wording import counted
 from moderay.judges.cards import BandCard, Teacher
 from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import save_band
@@ -123,10 +124,11 @@ def _screen(truth: Labelled, teacher: Teacher, request: CalibrationRequest) -> d
     card = screen.card
     return {
         "trained on": (
-            f"{card.rows:,} distinct contents, {card.violations:,} violate ({truth.source})"
+            f"{counted(card.rows, 'distinct content')}, {card.violations:,} violate "
+            f"({truth.source})"
         ),
         "held out": (
-            f"{card.held_out_rows:,} contents, {card.held_out_violations:,} violate; the "
+            f"{counted(card.held_out_rows, 'content')}, {card.held_out_violations:,} violate; the "
             f"cut-off may miss {card.misses_allowed} of these"
         ),
         "promise": _promise(request),
@@ -161,7 +163,7 @@ def _glance(
     save_band(card, request.out)
     return {
         "judged both ways": (
-            f"{card.rows:,} contents, {card.violations:,} violate "
+            f"{counted(card.rows, 'content')}, {card.violations:,} violate "
             f"({truth.source}); the band may miss {card.misses_allowed} of these"
         ),
         "below": f"{card.below:.4g}",

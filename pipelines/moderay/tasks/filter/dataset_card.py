@@ -12,6 +12,7 @@ from typing import Any
 # Not `DatasetCard`, which only reads what is given here: its import takes 0.1 s.
 from huggingface_hub import DatasetCardData
 
+from moderay.core.wording import are, counted
 from moderay.labels.manifest_record import PolicyRecord, RunRecord
 from moderay.tasks.filter.records import FilterCard, Reasons
 
@@ -65,7 +66,7 @@ def _body(card: FilterCard) -> Iterator[str]:
 def _rows(card: FilterCard) -> Iterator[str]:
     rows = card.rows
     yield "| rows | | where |\n|---|---:|---|"
-    yield f"| in {card.shards:,} files | {rows.input:,} | the input |"
+    yield f"| in {counted(card.shards, 'file')} | {rows.input:,} | the input |"
     yield f"| kept: the rule is true | {rows.kept:,} | `kept/` |"
     yield f"| removed: the rule is false | {rows.removed:,} | `removed/` |"
     yield f"| held: the rule is null: not judged, or not known | {rows.held:,} | `held/` |"
@@ -136,6 +137,6 @@ def _limits(card: FilterCard) -> Iterator[str]:
     if card.missing or card.failed:
         names = sorted({**card.missing, **card.failed})
         yield (
-            f"{len(names):,} input files are not in here, such as {names[0]}: they could not "
-            "be read, labelled or filtered."
+            f"{counted(len(names), 'input file')} could not be read, labelled or filtered, and "
+            f"{are(len(names))} not in here, such as {names[0]}."
         )
