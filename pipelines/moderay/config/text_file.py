@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from moderay.core.errors import Problem, Problems
 
 # Characters of a job file, of a policy and of its rules. The longest in use have some ten thousand.
 LONGEST = 2**20
+# Of a character in UTF-8.
+_MOST_BYTES = 4
 
 
 def read_text(path: Path, longest: int = LONGEST, hint: str = "") -> str:
@@ -23,12 +26,40 @@ def read_text(path: Path, longest: int = LONGEST, hint: str = "") -> str:
         Problems: It cannot be read, or is longer.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(longest + 1)
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES * longest + 1)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name of a file
-        raise Problems([Problem(str(path), None, f"cannot be read: {error}")]) from None
-    if len(text) > longest:
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        raise Problems([Problem(str(path), None, f"cannot be read: {_why_not(error)}")]) from None
+    too_long = len(data) > _MOST_BYTES * longest
+    text = "" if too_long else _decoded(path, data)
+    if too_long or len(text) > longest:
         raise Problems([Problem(str(path), None, f"longer than {longest:,} characters", hint)])
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _why_not(error: OSError | ValueError) -> str:
+    match error:
+        case IsADirectoryError():
+            return "it is a folder, not a file"
+        case NotADirectoryError():
+            return "a part of its path is a file, not a folder"
+        case PermissionError():
+            return "permission denied"
+        case OSError():
+            return str(error.strerror or error).lower()
+    return str(error)
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    """Bytes as UTF-8, without a byte order mark. Raises `Problems` with the line of a wrong one."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        message = "cannot be read: it is UTF-16, not UTF-8"
+        raise Problems([Problem(str(path), None, message, "save it as UTF-8")])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"cannot be read: byte 0x{data[error.start]:02x} is no UTF-8"
+        raise Problems([Problem(str(path), line, message, "save it as UTF-8")]) from None
