@@ -45,11 +45,14 @@ class PlannedRun:
         checked: the job.
         plan: which shards are published, and which are left.
         forecast: rows, requests, tokens and GPU hours of what is left.
+        refusal: why a run is refused without `replace`, which was then taken to be meant; empty
+            where none is.
     """
 
     checked: Checked
     plan: Plan
     forecast: Forecast
+    refusal: str = ""
 
 
 def load_job(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Job:
@@ -153,13 +156,18 @@ def plan(
         (600, 1200)
     """
     from moderay.pipeline.estimate import forecast
-    from moderay.pipeline.plan import make_plan
+    from moderay.pipeline.plan import AnotherCascadeError, make_plan
 
     _check_positive("rows", rows)
     _check_positive("rate", rate)
     checked = check(job, sets)
-    work = make_plan(checked, replace)
-    return PlannedRun(checked, work, forecast(checked, work, rows, rate))
+    refusal = ""
+    try:
+        work = make_plan(checked, replace)
+    except AnotherCascadeError as error:
+        refusal = str(error)
+        work = make_plan(checked, replace=True)
+    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal)
 
 
 def run(

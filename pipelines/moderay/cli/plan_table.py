@@ -23,6 +23,11 @@ def show_plan(planned: PlannedRun) -> None:
     forecast = planned.forecast
     if forecast.rows > forecast.read:
         out.print(f"from {forecast.read:,} rows; --rows reads more")
+    if planned.refusal:
+        warn(
+            f"note: this is what --replace would cost, without which a run is refused: "
+            f"{planned.refusal}"
+        )
     for guess in forecast.guesses:
         warn(f"note: {guess}")
 

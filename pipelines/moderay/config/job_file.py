@@ -62,7 +62,8 @@ def load_dict(
     origin = origin or DocumentOrigin()
     # A copy, since `put` changes it.
     document = Document(
-        plain_data(data), DocumentOrigin(origin.file, dict(origin.lines), set(origin.overridden))
+        plain_data(data),
+        DocumentOrigin(origin.file, dict(origin.lines), set(origin.overridden), list(origin.sets)),
     )
     for assignment in sets:
         yaml_document.put(document, assignment)

@@ -43,11 +43,13 @@ class DocumentOrigin:
         file: The file's name, for messages.
         lines: The line of every dotted key in the file, counted from 1.
         overridden: Dotted keys that `--set` put there.
+        sets: The assignments of `--set`, as they were written.
     """
 
     file: str = "job"
     lines: dict[str, int] = field(default_factory=dict)
     overridden: set[str] = field(default_factory=set)
+    sets: list[str] = field(default_factory=list)
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at a dotted key, or at the nearest key above it that somebody wrote."""
@@ -180,6 +182,7 @@ def put(document: Document, assignment: str) -> None:
     for name in [name for name in lines if name == key or name.startswith(key + ".")]:
         del lines[name]
     document.origin.overridden.add(key)
+    document.origin.sets.append(assignment)
 
 
 def _set_value(document: Document, text: str) -> Any:

@@ -60,7 +60,7 @@ from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.control.watch import Action, Watch
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
-from moderay.pipeline.plan import Plan, make_plan
+from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.read_task import read_task
@@ -251,6 +251,7 @@ def _is_finished(plan: Plan, unreadable: bool, options: RunOptions) -> bool:
         not is_left
         and plan.manifest is not None
         and plan.manifest.status == "finished"
+        and plan.manifest.cascade_key == plan.cascade
         and plan.manifest.shards == len(plan.done)
         and (plan.manifest.complete or unreadable)
     )
@@ -294,9 +295,14 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         manifests.hardware(run.gpus, engines),
     )
     name_data_files(plan.layout)
-    append_manifest(
-        plan.layout, lambda before: manifests.begun(before, run.checked, plan.cascade, start)
-    )
+
+    def begun(before: Manifest | None) -> Manifest:
+        # Another driver may have begun since this one has looked.
+        if not options.replace:
+            assert_same_cascade(run.checked, before)
+        return manifests.begun(before, run.checked, plan.cascade, start)
+
+    append_manifest(plan.layout, begun)
     event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
     progress.start(plan.rows_left)
     for work in plan.todo:
