@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,17 @@ def _warn_of(checked: Checked, unreadable: str, quiet: bool) -> None:
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
         warn(f"warning: {name} {unreadable}: {reason}")
-    for note in () if quiet else checked.scan.notes:
+    where = os.environ.get("RAY_ADDRESS") or "local"
+    then = (
+        "`run` is refused on this machine"
+        if where == "local"
+        else f"the Ray at {where} is looked at when `run` joins it"
+    )
+    elsewhere = [
+        f"{problem.message}; {then}" + (f"\n    hint: {problem.hint}" if problem.hint else "")
+        for problem in checked.elsewhere
+    ]
+    for note in () if quiet else (*checked.scan.notes, *checked.notes, *elsewhere):
         warn(f"note: {note}")
 
 
@@ -144,6 +155,7 @@ def run(
     checked = api.check(job, sets or ())
     _warn_of(checked, "is left out", quiet)
     if limit is not None:
+        checked.assert_hosted_here()
         judge_and_show(checked, limit, show, as_json, quiet)
         return
     from moderay.pipeline.control.progress import Progress

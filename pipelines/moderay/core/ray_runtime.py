@@ -33,6 +33,11 @@ _NO_RAYLET = "node timed out during startup"
 LIFELINE_S = 1.0
 
 
+def starts_its_own() -> bool:
+    """Whether `start_ray` would start a Ray on this machine, and not join one."""
+    return not ray.is_initialized() and (os.environ.get(ADDRESS) or "local") == "local"
+
+
 def start_ray() -> str:
     """Join the Ray that RAY_ADDRESS names, or start one of this process's own.
 

@@ -23,7 +23,7 @@ from moderay.core import ray_loss
 from moderay.core.errors import StoppedError, UserError
 from moderay.core.events import event, of_run
 from moderay.core.ray_loss import ray_errors
-from moderay.core.ray_runtime import resources, start_ray
+from moderay.core.ray_runtime import resources, start_ray, starts_its_own
 from moderay.core.storage import plain_errors, remove
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
@@ -163,6 +163,8 @@ def run(
         }
         manifest = plan.manifest.model_copy(update=now)
         return Outcome(manifest, False, 0, 0.0, {}, missed=not manifest.complete)
+    if plan.rows_left and starts_its_own():
+        checked.assert_hosted_here()
     progress = progress or Progress(None)
     worked: set[int] = set()
     outcome = _round(checked, options, plan.next_run, worked, progress)
