@@ -125,7 +125,7 @@ def test_name_that_is_not_offered_is_an_attribute_error() -> None:
     [
         (lambda: moderay.run("none.yaml"), "none.yaml: no such file"),
         (lambda: moderay.run(None), "job: the path of a job file or a Job is wanted, not NoneType"),
-        (lambda: moderay.check("job.yaml", "unit.rows=0"), "unit.rows: should be greater than"),
+        (lambda: moderay.check("job.yaml", "unit.rows=0"), "unit.rows: should be at least"),
         (lambda: moderay.check("job.yaml", ["unit.rwos=1"]), "did you mean 'rows'?"),
         (lambda: moderay.plan("job.yaml", rate=0), "rate: a number above 0 is wanted, not 0"),
         (lambda: moderay.trend(outputs="labels", nights=0), "nights: a number above 0 is wanted"),

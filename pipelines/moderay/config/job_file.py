@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,9 +194,9 @@ def _source_problems(document: Document, folder: Path, elsewhere: bool) -> list[
     source = absolute_source(written, folder)
     problem = document.origin.problem
     script = Path(source.removeprefix(SCRIPTED))
-    if source.startswith(SCRIPTED) and not script.is_file():
+    if source.startswith(SCRIPTED) and not os.path.isfile(script):
         return [(key, problem(key, f"no such file of scripted answers: {script}"))]
-    if source.startswith("/") and not elsewhere and not Path(source).is_dir():
+    if source.startswith("/") and not elsewhere and not os.path.isdir(source):
         hint = "a folder, a hub id, or tiny"
         return [(key, problem(key, f"no such model folder: {source}", hint))]
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ HUB_S = 3.0
 # Bytes of a config.json; those of published models have some two thousand.
 LONGEST_CONFIG = 2**20
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+_SHOWN = 100
 _SOURCES = "a folder, a hub id such as openai/gpt-oss-safeguard-20b, or tiny"
 _INDEX = "model.safetensors.index.json"
 
@@ -65,7 +65,7 @@ def inspect_source(source: str, revision: str | None) -> SourceReport:
         if "://" in source:
             names = checkpoint.stored_names(source)
             return _of_files(shown(source), names, _stored_config(source), None)
-        if source.startswith("/") or Path(source).is_dir():
+        if source.startswith("/") or os.path.isdir(source):
             return _of_folder(Path(source))
     except UserError as error:
         return SourceReport(str(error), _SOURCES)
@@ -74,9 +74,9 @@ def inspect_source(source: str, revision: str | None) -> SourceReport:
 
 def _of_folder(folder: Path) -> SourceReport:
     name = nearby(str(folder))
-    if folder.is_file():
+    if os.path.isfile(folder):
         return SourceReport(f"the model {name} is a file, not a folder", _SOURCES)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return SourceReport(f"no such model folder: {name}", _SOURCES)
     try:
         names = [file.name for file in folder.iterdir()]
@@ -156,7 +156,9 @@ def _wrong_architecture(name: str, config: dict[str, Any]) -> SourceReport | Non
     kinds = architectures if isinstance(architectures, list) else []
     if ARCHITECTURE in kinds:
         return None
-    what = ", ".join(map(str, kinds[:3]))[:100] or config.get("model_type") or "of no architecture"
+    what = (
+        ", ".join(map(str, kinds[:3]))[:_SHOWN] or config.get("model_type") or "of no architecture"
+    )
     return SourceReport(
         f"{name} is no gpt-oss model: its config says {what}, and {ARCHITECTURE} is asked here",
         "gpt-oss-safeguard, or a checkpoint that was trained from it",
@@ -164,11 +166,13 @@ def _wrong_architecture(name: str, config: dict[str, Any]) -> SourceReport | Non
 
 
 def _of_hub(source: str, revision: str | None) -> SourceReport:
-    if not _HUB_ID.fullmatch(source):
-        return SourceReport(f"{source!r} is no folder, and no hub id", _SOURCES)
     from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415  half a second
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415  half a second
 
-    kept = try_to_load_from_cache(source, "config.json", revision=revision)
+    try:
+        kept = try_to_load_from_cache(source, "config.json", revision=revision)
+    except HFValidationError:
+        return SourceReport(f"{source[:_SHOWN]!r} is no folder, and no hub id", _SOURCES)
     if isinstance(kept, str):
         return _wrong_config(source, _file_text(Path(kept).resolve())) or SourceReport()
     near = "" if source in PUBLISHED else _near(source)
