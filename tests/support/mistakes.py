@@ -43,9 +43,10 @@ class Mistake:
 
 
 def project(folder: Path) -> None:
-    """A job that is right: `job.yaml` over `tweets.parquet`, with `policies/spam`."""
+    """A job that is right: `job.yaml` over `data/`, with `policies/spam`."""
     rows = {"id": [1, 2, 3], "text": ["claim your prize", "hello", "buy now"], "n": [1, 2, 3]}
-    pq.write_table(pa.table(rows), folder / "tweets.parquet")
+    (folder / "data").mkdir()
+    pq.write_table(pa.table(rows), folder / "data/tweets.parquet")
     shutil.copytree(ROOT / "policies/spam", folder / "policies/spam")
     job(folder)
 
@@ -54,7 +55,7 @@ def job(folder: Path, **sections: Any) -> None:
     """Write the job, with these sections instead of its own."""
     data = {
         "name": "tweets",
-        "input": {"path": "tweets.parquet", "content": "text"},
+        "input": {"path": "data", "content": "text"},
         "output": {"path": "labels"},
         "policies": ["policies/spam"],
         "model": {"source": "tiny"},
@@ -129,16 +130,16 @@ def nothing(folder: Path) -> None: ...
 MISTAKES = [
     Mistake("job file misspelt", "check jobs.yaml", nothing),
     Mistake("a folder for a job file", "check .", nothing),
-    Mistake("data for a job file", "check tweets.parquet", nothing),
+    Mistake("data for a job file", "check data/tweets.parquet", nothing),
     Mistake(
         "no such column",
         "run job.yaml",
-        with_sections(input={"path": "tweets.parquet", "content": "txt"}),
+        with_sections(input={"path": "data", "content": "txt"}),
     ),
     Mistake(
         "a column of numbers",
         "run job.yaml",
-        with_sections(input={"path": "tweets.parquet", "content": "n"}),
+        with_sections(input={"path": "data", "content": "n"}),
     ),
     Mistake("policy folder misspelt", "run job.yaml", with_sections(policies=["policies/spma"])),
     Mistake(
@@ -183,7 +184,7 @@ MISTAKES = [
     Mistake(
         "output inside the input",
         "run job.yaml",
-        with_sections(input={"path": ".", "content": "text"}, output={"path": "labels"}),
+        with_sections(output={"path": "data/labels"}),
     ),
     Mistake("a file where the output goes", "run job.yaml", file_in_the_way),
     Mistake("no such bucket", "run job.yaml", with_sections(output={"path": f"{STORE}/labels"})),
@@ -195,17 +196,17 @@ MISTAKES = [
     Mistake(
         "where with an error",
         "run job.yaml",
-        with_sections(input={"path": "tweets.parquet", "content": "text", "where": "n >> 1 AND"}),
+        with_sections(input={"path": "data", "content": "text", "where": "n >> 1 AND"}),
     ),
     Mistake(
         "where over no column",
         "run job.yaml",
-        with_sections(input={"path": "tweets.parquet", "content": "text", "where": "lang = 'en'"}),
+        with_sections(input={"path": "data", "content": "text", "where": "lang = 'en'"}),
     ),
     Mistake(
         "glob without a match",
         "run job.yaml",
-        with_sections(input={"path": "data/*.parquet", "content": "text"}),
+        with_sections(input={"path": "tweets/*.parquet", "content": "text"}),
     ),
     Mistake("policy edited over its labels", "run job.yaml", edited_policy),
     Mistake("two runs at once", "run job.yaml", begun),

@@ -27,6 +27,7 @@ def check(job: JobFile, sets: Sets = None, quiet: Quiet = False) -> None:
     checked = api.check(job, sets or ())
     _warn_of(checked, "will be left out", quiet)
     if not quiet:
+        _warn_of_machine(checked)
         out.print(
             f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
             f"{len(checked.policies)} policies"
@@ -38,18 +39,21 @@ def _warn_of(checked: Checked, unreadable: str, quiet: bool) -> None:
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
         warn(f"warning: {name} {unreadable}: {reason}")
-    where = os.environ.get("RAY_ADDRESS") or "local"
+    for note in () if quiet else (*checked.scan.notes, *checked.notes):
+        warn(f"note: {note}")
+
+
+def _warn_of_machine(checked: Checked) -> None:
+    """Why the job cannot run on this machine; it may be checked on one and run on another."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
     then = (
         "`run` is refused on this machine"
-        if where == "local"
-        else f"the Ray at {where} is looked at when `run` joins it"
+        if address == "local"
+        else f"`run` looks at the Ray at {address} when it joins it"
     )
-    elsewhere = [
-        f"{problem.message}; {then}" + (f"\n    hint: {problem.hint}" if problem.hint else "")
-        for problem in checked.elsewhere
-    ]
-    for note in () if quiet else (*checked.scan.notes, *checked.notes, *elsewhere):
-        warn(f"note: {note}")
+    for problem in checked.elsewhere:
+        hint = f"\n    hint: {problem.hint}" if problem.hint else ""
+        warn(f"note: {problem.message}; {then}{hint}")
 
 
 def plan(

@@ -195,10 +195,10 @@ def _source_problems(document: Document, folder: Path, elsewhere: bool) -> list[
     problem = document.origin.problem
     script = Path(source.removeprefix(SCRIPTED))
     if source.startswith(SCRIPTED) and not os.path.isfile(script):
-        return [(key, problem(key, f"no such file of scripted answers: {script}"))]
+        return [(key, problem(key, f"no such file of scripted answers: {nearby(str(script))}"))]
     if source.startswith("/") and not elsewhere and not os.path.isdir(source):
         hint = "a folder, a hub id, or tiny"
-        return [(key, problem(key, f"no such model folder: {source}", hint))]
+        return [(key, problem(key, f"no such model folder: {nearby(source)}", hint))]
     return []
 
 

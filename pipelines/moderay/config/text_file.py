@@ -11,6 +11,8 @@ from moderay.core.errors import Problem, Problems
 LONGEST = 2**20
 # Of a character in UTF-8.
 _MOST_BYTES = 4
+# Bytes in which what is no text mostly has a zero.
+_BEGINNING = 1000
 
 
 def read_text(path: Path, longest: int = LONGEST, hint: str = "") -> str:
@@ -36,6 +38,8 @@ def read_text(path: Path, longest: int = LONGEST, hint: str = "") -> str:
     text = "" if too_long else _decoded(path, data)
     if too_long or len(text) > longest:
         raise Problems([Problem(str(path), None, f"longer than {longest:,} characters", hint)])
+    if "\0" in text[:_BEGINNING]:
+        raise _no_text(path)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -52,6 +56,11 @@ def _why_not(error: OSError | ValueError) -> str:
     return str(error)
 
 
+def _no_text(path: Path) -> Problems:
+    message = "cannot be read: it is no text in UTF-8"
+    return Problems([Problem(str(path), None, message, "name another file, or save it as UTF-8")])
+
+
 def _decoded(path: Path, data: bytes) -> str:
     """Bytes as UTF-8, without a byte order mark. Raises `Problems` with the line of a wrong one."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -60,6 +69,8 @@ def _decoded(path: Path, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in data[:_BEGINNING]:
+            raise _no_text(path) from None
         line = data.count(b"\n", 0, error.start) + 1
         message = f"cannot be read: byte 0x{data[error.start]:02x} is no UTF-8"
         raise Problems([Problem(str(path), line, message, "save it as UTF-8")]) from None

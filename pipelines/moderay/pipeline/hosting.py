@@ -64,6 +64,9 @@ def unhosted(job: Job, cascades: Sequence[Cascade]) -> list[Problem]:
         return []
     if not gpus:
         return [job.problem(_KEY, f"{needs_gpu(size)}, and this machine has none", _ELSEWHERE)]
+    if len(gpus) < spec.gpus:
+        message = f"an engine of {spec.gpus} GPUs is asked for, and this machine has {len(gpus)}"
+        return [job.problem("model.engine", message, "model.engine.tensor_parallel_size")]
     fitting = fitted(spec, cascades)
     assert isinstance(fitting, VllmSpec)
     refusals = [fitting.on(gpu).refusal() for gpu in gpus]

@@ -16,7 +16,7 @@ from moderay.core.storage.retries import patiently
 from moderay.core.storage.urls import filesystem, is_local, shown
 
 # Named like a file in the making, which readers of folders pass over.
-_PROBE = ".moderay-probe-"
+_PROBE = ".moderay-probe"
 
 
 def assert_writable(url: str, options: Mapping[str, Any], private: str) -> None:
@@ -42,7 +42,7 @@ def assert_writable(url: str, options: Mapping[str, Any], private: str) -> None:
             for folder in dict.fromkeys([_there(path), _there(f"{path}/{private}")]):
                 _try_folder(folder)
         elif is_atomic(fs):
-            _try_store(fs, f"{path}/{private}/{_PROBE}{uuid.uuid4().hex}", url)
+            _try_store(fs, f"{path}/{private}/{_PROBE}", url)
 
 
 def _there(path: str) -> str:
@@ -56,7 +56,7 @@ def _try_folder(folder: str) -> None:
     name = nearby(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{name} is a file, and must be a folder: move it, or name another path")
-    probe = os.path.join(folder, _PROBE + uuid.uuid4().hex)
+    probe = os.path.join(folder, f"{_PROBE}-{uuid.uuid4().hex}")
     try:
         with on_disk(folder, 1):
             os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -95,6 +95,11 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
     spec = fitted(engine_spec(job, gpus), cascades)
     if isinstance(spec, VllmSpec) and not gpus and (size := model_size(spec.source)) is not None:
         raise UserError(f"{needs_gpu(size)}, and the Ray that it would run on has none")
+    if spec.gpus > gpus:
+        raise UserError(
+            f"model.engine.tensor_parallel_size asks for {spec.gpus} GPUs an engine, and the "
+            f"cluster has {gpus}"
+        )
     in_flight = (
         math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
     )

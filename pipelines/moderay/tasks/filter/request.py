@@ -156,9 +156,13 @@ def section_problems(
     screened = {cascade.policy.id for cascade in cascades if "screen" in cascade.keys}
     sources = {shard.file: shard.url for shard in input_.shards}
     shards = {shard.file: shard for shard in input_.shards}
+    # Beside files that are named one by one nothing is taken for input.
+    is_named = set(job.input.paths) <= set(sources.values())
     for problem in _problems(
         request, rules, screened, job.output.path, sources, job.storage, shards
     ):
+        if is_named and problem.file == "out" and "inside the input" in problem.message:
+            continue
         # Such as `keep`, or `threshold spam=0.3`.
         name = problem.file.partition(" ")[0].replace("threshold", "thresholds")
         if name in type(section).model_fields:
