@@ -15,24 +15,27 @@ _MOST_BYTES = 4
 _BEGINNING = 1000
 
 
-def read_text(path: Path, longest: int = LONGEST, hint: str = "") -> str:
+def read_text(path: Path, longest: int = LONGEST, hint: str = "", pipes: bool = False) -> str:
     """A file's text in UTF-8, without a byte order mark.
 
     Args:
         path: The file. No more than `longest` of it is read, so it may be a device.
         longest: Characters it may have.
         hint: What to do where it has more.
+        pipes: Whether it may be a pipe, on which this waits for whoever writes to it.
 
     Raises:
         FileNotFoundError: There is no such file.
         Problems: It cannot be read, or is longer.
     """
     try:
+        if not pipes and path.is_fifo():
+            raise ValueError("it is a pipe, not a file")
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES * longest + 1)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: no name of a file
+    except (OSError, ValueError) as error:  # ValueError: a pipe, or no name of a file
         raise Problems([Problem(str(path), None, f"cannot be read: {_why_not(error)}")]) from None
     too_long = len(data) > _MOST_BYTES * longest
     text = "" if too_long else _decoded(path, data)

@@ -97,7 +97,7 @@ def read(path: Path, shape: str, hint: str) -> Document:
     try:
         if path.is_dir():
             raise Problems([Problem(str(path), None, "is a folder, not a file", _inside(path))])
-        text = read_text(path)
+        text = read_text(path, pipes=True)
     except FileNotFoundError:
         raise Problems([Problem(str(path), None, "no such file", _beside(path))]) from None
     return parse(text, str(path), shape, hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,3 +231,27 @@ def test_golden_cases_with_a_mistake_say_what_where_and_what_to_do(tmp_path: Pat
         load_golden(tmp_path)
     (tmp_path / "golden.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{sound}\r\n".encode())
     assert load_golden(tmp_path) == [GoldenCase(**CASE)]
+
+
+@pytest.mark.parametrize("name", ["policy.md", "golden.jsonl"])
+def test_pipe_for_a_policys_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.md").write_text("---\nid: spam\n---\nText.\n")
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(Problems, match="cannot be read: it is a pipe, not a file"):
+        load_golden(tmp_path)
+
+
+def test_files_below_the_current_folder_are_named_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spam").mkdir()
+    (tmp_path / "spam/policy.md").write_text("---\nid: -\n---\nText.\n")
+    for folder, named in (("", "spam/policy.md:2: "), ("spam", "policy.md:2: ")):
+        monkeypatch.chdir(tmp_path / folder)
+        with pytest.raises(Problems) as caught:
+            load_policy(tmp_path / "spam")
+        assert str(caught.value).startswith(named)
+    monkeypatch.chdir("/usr")
+    with pytest.raises(Problems, match=f"^{tmp_path}/spam/policy.md:2: "):
+        load_policy(tmp_path / "spam")

@@ -104,3 +104,11 @@ def test_store_that_lets_nothing_be_removed_says_so(
     monkeypatch.setattr("moderay.core.storage.probe.remove", refuse)
     with pytest.raises(ModerayError, match="can be written, but nothing removed there"):
         assert_writable(bucket, {}, "_moderay")
+
+
+def test_option_that_a_store_does_not_take_and_the_web_are_refused(bucket: str) -> None:
+    for options in ({"colour": 1}, {"client_kwargs": {"endpoint_url": "http://127.0.0.1:9"}}):
+        with pytest.raises(UserError, match=r"does not take the option .* see storage: in the job"):
+            assert_writable(bucket, options, "_moderay")
+    with pytest.raises(UserError, match="can be read and not written"):
+        assert_writable("https://127.0.0.1:9/labels", {}, "_moderay")

@@ -13,7 +13,7 @@ from moderay.core.storage.disks import on_disk
 from moderay.core.storage.failures import plain_errors
 from moderay.core.storage.files import is_atomic, remove
 from moderay.core.storage.retries import patiently
-from moderay.core.storage.urls import filesystem, is_local, shown
+from moderay.core.storage.urls import filesystem, is_local, is_web, shown
 
 # Named like a file in the making, which readers of folders pass over.
 _PROBE = ".moderay-probe"
@@ -38,6 +38,8 @@ def assert_writable(url: str, options: Mapping[str, Any], private: str) -> None:
     with plain_errors(url):
         fs, path = filesystem(url, options)
         path = path.rstrip("/")
+        if is_web(fs):
+            raise UserError(f"{shown(url)} is a web address, which can be read and not written")
         if is_local(fs):
             for folder in dict.fromkeys([_there(path), _there(f"{path}/{private}")]):
                 _try_folder(folder)
