@@ -237,18 +237,6 @@ def test_output_of_another_cascade_is_refused_and_replaced_when_asked(
     assert "nothing to do" in cli("run", file).stdout
 
 
-def test_run_whose_model_did_not_answer_leaves_the_output_to_the_right_one(
-    job, corpus: Path, tmp_path: Path, cli
-) -> None:
-    away = {"endpoint": "http://127.0.0.1:9/v1", "name": "x"}
-    failed = cli("run", job(model=away, limits={"stall_s": 5}))
-    assert failed.returncode in (1, 2, 3) and not labels(tmp_path / "out")
-    assert manifest_of(tmp_path / "out")["policies"]["spam"]["cascade"][0]["model"] == "x"
-    done = cli("run", job())
-    assert done.returncode == 0, done.stderr
-    assert manifest_of(tmp_path / "out")["complete"] and len(labels(tmp_path / "out")) == 3
-
-
 def test_output_of_another_input_is_refused_and_a_changed_file_is_not(
     job, corpus: Path, tmp_path: Path, cli, golden
 ) -> None:
