@@ -182,7 +182,7 @@ def test_calls_that_cannot_be_answered_are_one_sentence(
     [
         ({"content": "txt"}, ["label: content: no column 'txt'"]),
         ({"ds": [{"text": "a"}]}, ["label: ds: a Dataset of Ray is wanted, not list"]),
-        ({"policies": []}, ["label: policies: should have at least 1 item"]),
+        ({"policies": []}, ["label: policies: should name at least 1"]),
         (
             {"policies": ["policies/none"], "model": {"sauce": "tiny"}, "audti": 1},
             ["unknown setting 'audti'", "did you mean 'audit'?", "'model.sauce'", "policies/none"],

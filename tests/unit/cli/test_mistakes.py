@@ -27,6 +27,8 @@ def mistaken(mistake: Mistake, folder: Path, cli: Any, patch: pytest.MonkeyPatch
         pytest.fail("an engine was started")
 
     patch.setattr(flow, "start_ray", started)
+    # Whether or not another test of this process has joined a Ray.
+    patch.setattr(flow, "starts_its_own", lambda: True)
     patch.setattr(EngineHost, "__init__", started)
     patch.chdir(folder)
     with made(mistake, folder):

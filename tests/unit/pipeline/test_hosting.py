@@ -12,10 +12,9 @@ from support.outputs import plain
 
 from moderay.core.errors import Problems, UserError
 from moderay.engines.vllm.gpu_profiles import GIB, Gpu
-from moderay.pipeline import hosting
+from moderay.pipeline import flow, hosting
 from moderay.pipeline.check import check
 from moderay.pipeline.control.sizing import hosted
-from moderay.pipeline.flow import run
 
 T4 = Gpu("Tesla T4", int(14.6 * GIB), (7, 5))
 A2000 = Gpu("NVIDIA RTX A2000", 6 * GIB, (8, 6))
@@ -32,6 +31,8 @@ def large(tmp_path: Path) -> Path:
 
 def machine(monkeypatch: pytest.MonkeyPatch, gpus: list[Gpu] | None) -> None:
     monkeypatch.setattr(hosting, "gpus_here", lambda: gpus)
+    # Whether or not another test of this process has joined a Ray.
+    monkeypatch.setattr(flow, "starts_its_own", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_machine_is_asked_for_what_the_model_needs(
     assert bool(checked.elsewhere) == bool(word)
     if word:
         with pytest.raises(Problems) as caught:
-            run(checked)
+            flow.run(checked)
         assert word in str(caught.value)
 
 
