@@ -15,9 +15,9 @@ from support.outputs import plain
 from moderay.engines.host import EngineHost
 from moderay.pipeline import flow
 
-# Seconds in which each is told, in a process that has what it needs loaded. A store that is away is
-# asked again for some seconds first.
-SOON, PATIENT = 2.0, 40.0
+# Seconds in which each is told, in a process that has what it needs loaded: most in 0.1, more on
+# a busy machine. A store that is away is asked again for some seconds first.
+SOON, PATIENT = 5.0, 60.0
 
 
 def mistaken(mistake: Mistake, folder: Path, cli: Any, patch: pytest.MonkeyPatch) -> str:
