@@ -65,19 +65,21 @@ SEED ?= 0
 chaos: install
 	$(BENCHMARK).soak --minutes $(MINUTES) --seed $(SEED)
 
+# For the ones below: OPTIONS="--files 200" makes them shorter, or longer.
+OPTIONS ?=
 kills: install
-	$(BENCHMARK).chaos
+	$(BENCHMARK).chaos $(OPTIONS)
 
 parts: install
-	$(BENCHMARK).parts
+	$(BENCHMARK).parts $(OPTIONS)
 
 protocol: install
-	$(BENCHMARK).protocol
+	$(BENCHMARK).protocol $(OPTIONS)
 
 fuzz: install
-	$(BENCHMARK).fuzz_lines
-	$(BENCHMARK).parquet_fuzz
-	$(BENCHMARK).fuzz_runs
+	$(BENCHMARK).fuzz_lines $(OPTIONS)
+	$(BENCHMARK).parquet_fuzz $(OPTIONS)
+	$(BENCHMARK).fuzz_runs $(OPTIONS)
 
 served: install
 	$(RUN) -m pytest tests/end_to_end/served_vllm.py

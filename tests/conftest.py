@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from hypothesis import settings
 from support.listeners import Listener, Pipe, listening, waiting_pipe
 from support.project import ROOT
 from support.ray_cluster import started_ray
 from support.s3_running import s3_server
-from support.scripted import SCRIPT
+from support.scripted import SCRIPT, write_job
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A cluster that somebody runs on this machine is not ours to join.
@@ -76,19 +76,8 @@ def job(tmp_path: Path) -> Callable[..., Path]:
     """
 
     def write(script: dict[str, Any] | None = None, **sections: Any) -> Path:
-        (tmp_path / "script.yaml").write_text(yaml.safe_dump(script or SCRIPT))
-        data = {
-            "name": "test",
-            "input": {"path": "in", "content": "text"},
-            "output": {"path": "out", "reasoning": "all"},
-            "policies": [str(ROOT / "policies" / "spam")],
-            "model": {"source": "scripted:script.yaml"},
-            "unit": {"rows": 10},
-            **sections,
-        }
-        file = tmp_path / "job.yaml"
-        file.write_text(yaml.safe_dump(data, sort_keys=False))
-        return file
+        own = {"output": {"path": "out", "reasoning": "all"}, "unit": {"rows": 10}}
+        return write_job(tmp_path, script or SCRIPT, **{**own, **sections})
 
     return write
 
@@ -193,3 +182,10 @@ def stored_tiny(s3: dict[str, str], tmp_path: Path) -> Iterator[str]:
 
     with stored(s3, tmp_path) as url:
         yield url
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port of loopback on which a program listens that is none of ours."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]

@@ -1,5 +1,5 @@
 """`python -m moderay`: the command line."""
 
-from moderay.cli.app import main
+from moderay.cli.app import process
 
-main()
+process()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.plan import Plan
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
-    from moderay.tasks.verify import Verified
+    from moderay.tasks.verify.verify import Verified
 
     JobSource: TypeAlias = str | os.PathLike[str] | Job | Checked
 
@@ -45,7 +45,7 @@ class PlannedRun:
     Attributes:
         checked: the job.
         plan: which shards are published, and which are left.
-        forecast: rows, requests, tokens and GPU hours of what is left.
+        forecast: rows, requests, tokens and GPU time of what is left.
         refusal: why a run is refused without `replace`, which was then taken to be meant; empty
             where none is.
     """
@@ -289,6 +289,7 @@ def filter(
     thresholds: Mapping[str, float] | Sequence[str] = (),
     unselected: Unselected | None = None,
     verdicts: bool = False,
+    replace: bool = False,
     progress: Progress | None = None,
     labelled: Callable[[Outcome], None] | None = None,
     filtered: Callable[[int, int], None] | None = None,
@@ -302,12 +303,13 @@ def filter(
         job: a job file's path, or a `Job`; its `filter:` says what is not said here.
         sets: `key=value`, as of `--set` on the command line.
         labels: finished labels, instead of a job.
-        keep: rows to keep: Polars SQL over the verdict columns.
+        keep: rows to keep: Polars SQL over the verdict columns, and those that are carried over.
         out: where `kept/`, `removed/` and `held/` go.
         thresholds: by policy id, where not those of the labels; or `policy=number`, as of
             `--threshold` on the command line.
         unselected: what becomes of rows that were not to be judged: `keep`, `remove` or `hold`.
         verdicts: whether kept rows have the verdict columns too.
+        replace: whether it may be another rule than the one that `out` was filtered by.
         progress: where the labelling's progress is shown. Default: nowhere.
         labelled: called with how the labelling ended, before the filter begins.
         filtered: called with the number of filtered shards and of all, after each.
@@ -337,6 +339,7 @@ def filter(
         _assignments(thresholds),
         unselected,
         verdicts,
+        replace,
     )
     url = _absolute(labels) or ""
     storage: Mapping[str, Any] = {}
@@ -390,7 +393,8 @@ def trend(
         raise UserError("trend takes outputs, a folder of them, or --job JOB")
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
-    return compare_nights(read_nights(urls, storage)[-nights:], alarms)
+    by_date, titles = read_nights(urls, storage)
+    return compare_nights(by_date[-nights:], alarms, titles)
 
 
 def output_status(
@@ -437,7 +441,7 @@ def verify(
         >>> verified.shards, verified.rows, verified.findings
         (1, 600, ())
     """
-    from moderay.tasks.verify import verify
+    from moderay.tasks.verify.verify import verify
 
     return verify(os.fspath(url), storage or {}, repair)
 

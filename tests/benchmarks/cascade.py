@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
-from support.outputs import manifest_of
+from support.outputs import manifest_of, verdicts_of
 from support.project import ROOT
 
 from moderay.engines.tiny import demo
@@ -69,7 +69,7 @@ def verdicts(folder: Path) -> list[bool | None]:
         verdict["violates"]
         for table in tables
         for policy in POLICIES
-        for verdict in table.column(policy).to_pylist()
+        for verdict in verdicts_of(table, policy)
     ]
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from support.outputs import compared, labels
 from support.project import ROOT
 from support.ray_nodes import Nodes, nodes
+from support.scripted import write_job
 
 from moderay.engines import checkpoint
 from moderay.engines.base import Request
@@ -34,6 +34,7 @@ from moderay.engines.tiny import demo
 from moderay.engines.vllm.engine import VllmEngine, VllmSpec
 
 SHARDS, SEQS, WORDS = 4, 32, ("hello there", "claim your prize", "visit my shop", "a quiet day", "")
+ENGINES = {"engine": {"max_num_seqs": SEQS}, "replicas": 2}
 KINDS = ("driver", "actor", "raylet")
 
 
@@ -63,7 +64,7 @@ def chaos(
     rng = random.Random(seed)
     corpus(folder, rows, rng)
     done: Counter[str] = Counter()
-    job = write_job(folder, "killed", unit, delay=0.6)
+    job = slow_job(folder, "killed", unit, delay=0.6)
     with nodes() as cluster:
         while True:
             driver = subprocess.Popen(
@@ -80,7 +81,7 @@ def chaos(
             if driver.returncode > 0:
                 raise AssertionError(f"the run ended by itself: {errors.decode()}")
             time.sleep(3)  # what a dead driver leaves behind ends by itself
-        peace = write_job(folder, "peace", unit, delay=0.0)
+        peace = slow_job(folder, "peace", unit, delay=0.0)
         subprocess.run(command(peace), check=True, capture_output=True, env=cluster.env)
     return Report(
         done,
@@ -89,14 +90,15 @@ def chaos(
     )
 
 
-def corpus(folder: Path, rows: int, rng: random.Random) -> None:
+def corpus(folder: Path, rows: int, rng: random.Random, shards: int = SHARDS) -> None:
     (folder / "in").mkdir(parents=True)
-    for shard in range(SHARDS):
+    for shard in range(shards):
         texts = [
             f"{word} {shard}-{i}" if (word := rng.choice(WORDS)) else None
-            for i in range(rows // SHARDS)
+            for i in range(rows // shards)
         ]
-        pq.write_table(pa.table({"text": texts}), folder / f"in/{shard}.parquet")
+        table = pa.table({"text": pa.array(texts, pa.string())})
+        pq.write_table(table, folder / f"in/{shard:05}.parquet")
 
 
 def command(job: Path) -> list[str]:
@@ -108,34 +110,37 @@ def answers(folder: Path, name: str) -> int:
     return log.stat().st_size if log.exists() else 0
 
 
-def write_job(folder: Path, name: str, unit: int, delay: float) -> Path:
+def slow_job(folder: Path, name: str, unit: int, delay: float, **model: Any) -> Path:
+    """A job over the corpus into folder/NAME, whose engines note each answer.
+
+    Args:
+        folder: Of the corpus.
+        name: Of its output.
+        unit: Rows of a unit.
+        delay: Mean seconds of an answer.
+        model: Of the section `model`.
+    """
+    prize = {
+        "content": "prize",
+        "answer": '{"label": "SP4", "rationale": "A prize."}',
+        "reasoning": "A prize.",
+        "p": 0.8,
+    }
     script: dict[str, Any] = {
         "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."},
-        "rules": [
-            {
-                "content": "prize",
-                "answer": '{"label": "SP4", "rationale": "A prize."}',
-                "reasoning": "A prize.",
-                "p": 0.8,
-            }
-        ],
+        "rules": [prize],
         "delay": {"mean_s": delay, "sigma": 0.5 if delay else 0},
         "log": str(folder / f"{name}.log"),
     }
-    (folder / f"{name}-script.yaml").write_text(yaml.safe_dump(script))
-    job = {
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": name, "reasoning": "all"},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {
-            "source": f"scripted:{name}-script.yaml",
-            "engine": {"max_num_seqs": SEQS},
-            "replicas": 2,
-        },
-        "unit": {"rows": unit},
-    }
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
-    return folder / f"{name}.yaml"
+    prefix = f"{name}-"
+    return write_job(
+        folder,
+        script,
+        prefix,
+        output={"path": name, "reasoning": "all"},
+        model={"source": f"scripted:{prefix}script.yaml", **(model or ENGINES)},
+        unit={"rows": unit},
+    )
 
 
 def _kill(kind: str, driver: subprocess.Popen[bytes], cluster: Nodes, rng: random.Random) -> bool:
@@ -177,7 +182,7 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
     rows that were judged twice, and rows that two engines may have in flight at once.
     """
     corpus(folder, rows, random.Random(0))
-    job = write_job(folder, "half", unit, delay=0.6)
+    job = slow_job(folder, "half", unit, delay=0.6)
     driver = subprocess.Popen(command(job), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     units = folder / "half/_moderay/units"
     while (
@@ -192,7 +197,7 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
     driver.wait()
     time.sleep(3)
     subprocess.run(command(job), check=True, capture_output=True)
-    peace = write_job(folder, "peace", unit, delay=0.0)
+    peace = slow_job(folder, "peace", unit, delay=0.0)
     subprocess.run(command(peace), check=True, capture_output=True)
     assert differences(folder, "half", "peace") == []
     return (answers(folder, "half") - answers(folder, "peace")) // 2, 2 * (2 * SEQS + unit)

@@ -49,7 +49,7 @@ def write(folder: Path, shards: int) -> None:
     (folder / "in").mkdir(parents=True)
     (folder / "labels").mkdir()
     layout = Layout(str(folder / "labels"))
-    schema = pa.schema(label_fields([policy.id]))
+    schema = pa.schema(label_fields([policy.rule]))
     for number in range(shards):
         name, rows = f"{number:05d}.parquet", SHARD_ROWS
         texts = [" ".join(row) for row in words[rng.integers(0, len(words), (rows, WORDS))]]

@@ -12,33 +12,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
 from support.line_files import assert_each_row_is_its_line, put_mutants, scanned
-from support.project import ROOT
-from support.scripted import SCRIPT
+from support.scripted import write_job
 
 ENDS = ("jsonl", "jsonl.gz", "ndjson.zst")
 # Files of one job: their columns are made common.
 TOGETHER = 100
 
 
-def job(folder: Path) -> Path:
-    (folder / "script.yaml").write_text(yaml.safe_dump(SCRIPT))
-    data = {
-        "name": "fuzz",
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": "out"},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": "scripted:script.yaml"},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(data))
-    return folder / "job.yaml"
-
-
 def episode(folder: Path, seed: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     written = put_mutants(folder, ENDS[seed % len(ENDS)], seed, TOGETHER)
-    scan, checked = scanned(job(folder))
+    scan, checked = scanned(write_job(folder))
     assert len(scan.shards) + len(scan.unreadable) == written
     assert all(reason for _, reason in scan.unreadable)
     for shard in scan.shards:

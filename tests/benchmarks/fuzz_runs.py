@@ -8,6 +8,7 @@ Parquet file, Python's of a line of JSON.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import tempfile
@@ -18,12 +19,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from support.line_files import expected, put_mutants, rows_of
 from support.outputs import labels
 from support.parquet_mutation import WAYS, mutated, originals
-from support.project import ROOT
-from support.scripted import SCRIPT
+from support.scripted import write_job
 
 from moderay import run
 
@@ -65,7 +64,9 @@ def one_run(folder: Path, texts: Callable[[Path], Texts]) -> Counter[str]:
     Raises:
         AssertionError: A file is neither labelled nor named, or a row has another's label.
     """
-    outcome = run(job_file(folder))
+    carried = {"path": "out", "columns": ["id", "text"]}
+    job = write_job(folder, output=carried, unit={"rows": 100}, limits={"max_failed": 1.0})
+    outcome = run(job)
     published = labels(folder / "out")
     sources = {_stem(file.name): file for file in (folder / "in").iterdir()}
     named = {*outcome.manifest.failed, *outcome.manifest.unreadable}
@@ -99,27 +100,13 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def job_file(folder: Path) -> Path:
-    (folder / "script.yaml").write_text(yaml.safe_dump(SCRIPT))
-    data = {
-        "name": "fuzz",
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": "out", "columns": ["id", "text"]},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": "scripted:script.yaml"},
-        "unit": {"rows": 100},
-        "limits": {"max_failed": 1.0},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(data))
-    return folder / "job.yaml"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000, help="half of them Parquet")
     parser.add_argument("--together", type=int, default=500, help="of one run")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    together = min(options.together, math.ceil(options.files / 2))
     for name, put, texts in (
         (f"Parquet, {len(WAYS) - 1} ways", put_parquet, parquet_texts),
         ("JSON lines, plain, gzip and zstd", put_lines, line_texts),
@@ -128,14 +115,14 @@ def main() -> None:
         total: Counter[str] = Counter()
         while total["files"] < options.files / 2:
             folder = Path(tempfile.mkdtemp(prefix="moderay-fuzz-"))
-            put(folder, seed, options.together)
+            put(folder, seed, together)
             try:
                 total += one_run(folder, texts)
             except BaseException:
                 print(f"seed {seed}: {folder}")
                 raise
             shutil.rmtree(folder)
-            seed += options.together
+            seed += together
             total["runs"] += 1
         counts = ", ".join(f"{count:,} {what}" for what, count in total.items())
         print(f"{name}: {counts}, in {time.monotonic() - began:.0f} s", flush=True)

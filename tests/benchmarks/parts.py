@@ -19,14 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import yaml
 from support.held import ANSWERS, same_labels
 from support.outputs import labels, manifest_of
-from support.project import ROOT
+
+from benchmarks.chaos import answers, corpus, slow_job
 
 # A driver that takes others for dead after ten seconds, so that a killed one's slots are free soon.
 DRIVER = """
@@ -34,45 +31,25 @@ import sys
 from moderay.labels import lease
 lease.RENEW_S, lease.LEASE_S = 1.0, 10.0
 sys.argv = ["moderay", *sys.argv[1:]]
-from moderay.cli.app import main
-main()
+from moderay.cli.app import process
+process()
 """
 ROWS, SEQS = 20, 8
 # Numbers of parts, one after the other.
 PARTS = (4, 3, 5)
 
 
-class Corpus:
-    """A folder with a job over many small shards."""
+class Labelling:
+    """A job over a folder's corpus, and what its drivers have made of it."""
 
-    def __init__(self, folder: Path, shards: int, rows: int, delay: float) -> None:
-        self.folder, self.job, self.out = folder, folder / "job.yaml", folder / "out"
-        self._log = folder / "log"
-        (folder / "in").mkdir(parents=True)
-        for shard in range(shards):
-            texts = [f"{'prize' if row % 3 else 'day'} {shard} {row}" for row in range(rows)]
-            pq.write_table(pa.table({"text": texts}), folder / f"in/{shard:05}.parquet")
-        script: dict[str, Any] = {
-            "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}'},
-            "rules": [
-                {"content": "prize", "answer": '{"label": "SP4", "rationale": "One."}', "p": 0.8}
-            ],
-            "delay": {"mean_s": delay, "sigma": 0.5 if delay else 0},
-            "log": str(self._log),
-        }
-        (folder / "script.yaml").write_text(yaml.safe_dump(script))
-        job = {
-            "input": {"path": "in", "content": "text"},
-            "output": {"path": "out"},
-            "policies": [str(ROOT / "policies/spam")],
-            "model": {"source": "scripted:script.yaml", "engine": {"max_num_seqs": SEQS}},
-            "unit": {"rows": ROWS},
-        }
-        self.job.write_text(yaml.safe_dump(job))
+    def __init__(self, folder: Path, name: str, delay: float) -> None:
+        self._folder, self._name = folder, name
+        self.out = folder / name
+        self.job = slow_job(folder, name, ROWS, delay, engine={"max_num_seqs": SEQS})
 
     def asked(self) -> int:
         """Rows that the engines have answered so far."""
-        return self._log.stat().st_size // ANSWERS if self._log.exists() else 0
+        return answers(self._folder, self._name) // ANSWERS
 
     def published(self) -> int:
         return len(list(self.out.glob("*.parquet")))
@@ -83,7 +60,7 @@ class Corpus:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=self.folder,
+            cwd=self._folder,
             env=os.environ | {"RAY_ADDRESS": "local"},
         )
 
@@ -91,8 +68,8 @@ class Corpus:
 class Drivers:
     """One driver for each of so many parts; one that is gone is started again until all is done."""
 
-    def __init__(self, corpus: Corpus, parts: int) -> None:
-        self._corpus, self._parts = corpus, parts
+    def __init__(self, labelling: Labelling, parts: int) -> None:
+        self._labelling, self._parts = labelling, parts
         self._running = {number: self._started(number) for number in range(1, parts + 1)}
 
     def kill(self, rng: random.Random) -> None:
@@ -118,10 +95,12 @@ class Drivers:
             driver.communicate(timeout=120)
 
     def _started(self, number: int) -> subprocess.Popen[str]:
-        return self._corpus.start("run", str(self._corpus.job), f"--part={number}/{self._parts}")
+        return self._labelling.start(
+            "run", str(self._labelling.job), f"--part={number}/{self._parts}"
+        )
 
 
-def disturbed(corpus: Corpus, shards: int, kills: int, rng: random.Random) -> int:
+def disturbed(labelling: Labelling, shards: int, kills: int, rng: random.Random) -> int:
     """Label all shards with `kills` drivers killed and the number of parts changed twice; how often
     a driver was killed.
     """
@@ -129,17 +108,17 @@ def disturbed(corpus: Corpus, shards: int, kills: int, rng: random.Random) -> in
     at_kills = [shards * (kill + 1) // (kills + 2) for kill in range(kills)]
     at_changes = [shards // 3, 2 * shards // 3]
     parts = iter(PARTS)
-    drivers = Drivers(corpus, next(parts))
+    drivers = Drivers(labelling, next(parts))
     killed = 0
     while not drivers.tend():
         time.sleep(0.2)
-        done = corpus.published()
+        done = labelling.published()
         if at_changes and done >= at_changes[0]:
             # Once in good order, and once all at the same time in none.
             drivers.end(signal.SIGINT if len(at_changes) == 2 else signal.SIGKILL)
             killed += 0 if len(at_changes) == 2 else PARTS[1]
             del at_changes[0]
-            drivers = Drivers(corpus, next(parts))
+            drivers = Drivers(labelling, next(parts))
         elif at_kills and done >= at_kills[0]:
             del at_kills[0]
             drivers.kill(rng)
@@ -148,60 +127,62 @@ def disturbed(corpus: Corpus, shards: int, kills: int, rng: random.Random) -> in
     return killed
 
 
-def finished(corpus: Corpus, *args: str) -> tuple[float, str]:
+def finished(labelling: Labelling, *args: str) -> tuple[float, str]:
     """Seconds, and what was printed.
 
     Raises:
         AssertionError: The exit status is not 0.
     """
     began = time.monotonic()
-    process = corpus.start(*args)
+    process = labelling.start(*args)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
     return time.monotonic() - began, printed
 
 
 def four_parts(folder: Path, shards: int, kills: int, seed: int) -> None:
-    corpus, peace = (
-        Corpus(folder / name, shards, ROWS, delay) for name, delay in (("parts", 0.4), ("one", 0.0))
-    )
+    rng = random.Random(seed)
+    corpus(folder, shards * ROWS, rng, shards)
+    labelling, peace = Labelling(folder, "parts", 0.4), Labelling(folder, "peace", 0.0)
     began = time.monotonic()
-    killed = disturbed(corpus, shards, kills, random.Random(seed))
+    killed = disturbed(labelling, shards, kills, rng)
     seconds = time.monotonic() - began
-    asked, needed = corpus.asked(), shards * ROWS
     finished(peace, "run", str(peace.job))
-    finished(corpus, "verify", str(corpus.out))
-    assert same_labels(labels(corpus.out), labels(peace.out)), corpus.out
-    manifest = manifest_of(corpus.out)
-    assert manifest["complete"] and manifest["rows"] == needed
-    assert "nothing to do" in finished(corpus, "run", str(corpus.job))[1]
+    finished(labelling, "verify", str(labelling.out))
+    assert same_labels(labels(labelling.out), labels(peace.out)), labelling.out
+    manifest = manifest_of(labelling.out)
+    assert manifest["complete"] and manifest["rows"] == shards * ROWS
+    assert "nothing to do" in finished(labelling, "run", str(labelling.job))[1]
+    needed = peace.asked()
+    again = labelling.asked() - needed
     print(
         f"{shards} shards, {', then '.join(map(str, PARTS))} parts, {killed} drivers killed, "
         f"{len(manifest['runs'])} runs, {seconds:.0f} s: labels as of one undisturbed run; "
-        f"{asked - needed:,} of {needed:,} rows asked again, {(asked - needed) / killed:.1f} a kill"
+        f"{again:,} of {needed:,} rows asked again, {again / killed:.1f} a kill"
     )
 
 
 def many_shards(folder: Path, shards: int, limit: float) -> None:
-    corpus = Corpus(folder, shards, 2, 0.0)
-    seconds, _ = finished(corpus, "check", str(corpus.job))
+    corpus(folder, 2 * shards, random.Random(0), shards)
+    labelling = Labelling(folder, "many", 0.0)
+    seconds, _ = finished(labelling, "check", str(labelling.job))
     print(f"{shards:,} shards: check, with the footer of each, {seconds:.1f} s", flush=True)
     began = time.monotonic()
     for part in ("1/16", "9/16"):
-        before = corpus.published()
-        driver = corpus.start("run", str(corpus.job), f"--part={part}")
-        first = seconds_until(lambda before=before: corpus.published() > before, driver)  # type: ignore[misc]
-        until(lambda before=before: corpus.published() >= before + shards // 4, driver)  # type: ignore[misc]
+        before = labelling.published()
+        driver = labelling.start("run", str(labelling.job), f"--part={part}")
+        first = seconds_until(lambda before=before: labelling.published() > before, driver)  # type: ignore[misc]
+        until(lambda before=before: labelling.published() >= before + shards // 4, driver)  # type: ignore[misc]
         driver.send_signal(signal.SIGINT)
         driver.communicate()
         print(f"part {part} begins with {before:,} published: first shard after {first:.1f} s")
-    rest = [corpus.start("run", str(corpus.job), f"--part={part}/16") for part in (3, 14)]
+    rest = [labelling.start("run", str(labelling.job), f"--part={part}/16") for part in (3, 14)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda driver: driver.communicate(timeout=limit), rest))
-    done = corpus.published()
+    done = labelling.published()
     print(f"{done:,} published, {done / (time.monotonic() - began):.0f} shards/s in all")
-    for args in (["status", str(corpus.out)], ["run", str(corpus.job), "--part=5/16"]):
-        print(f"moderay {args[0]} when all is done: {finished(corpus, *args)[0]:.1f} s")
+    for args in (["status", str(labelling.out)], ["run", str(labelling.job), "--part=5/16"]):
+        print(f"moderay {args[0]} when all is done: {finished(labelling, *args)[0]:.1f} s")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"largest driver: {peak:,.0f} MiB")
 

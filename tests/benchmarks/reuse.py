@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from support.outputs import manifest_of
-from support.project import ROOT
+from support.scripted import write_job
 
 from moderay.core.storage import remove, stamp
 from moderay.corpus.content import content_hash
@@ -44,15 +43,7 @@ def run(folder: Path, output: str, **sections: Any) -> tuple[dict[str, Any], flo
     script = {
         "default": {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
     }
-    (folder / "script.yaml").write_text(yaml.safe_dump(script))
-    job = {
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": output, "columns": []},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": "scripted:script.yaml"},
-        **sections,
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    write_job(folder, script, output={"path": output, "columns": []}, **sections)
     began = time.monotonic()
     command = [
         sys.executable,

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from support.outputs import manifest_of
 from support.project import ROOT
+from support.scripted import write_job
 
 SHARD_ROWS = 5_000
 
@@ -42,26 +42,10 @@ def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, d
     the manifest's entry of the run.
     """
     corpus(folder / "in", rows, width)
-    (folder / "script.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "default": {
-                    "answer": '{"label": "SP0", "rationale": "Nothing."}',
-                    "reasoning": "Nothing.",
-                }
-            }
-        )
-    )
-    job = {
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": "out"},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": "scripted:script.yaml"},
-        **sections,
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    answer = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
+    job = write_job(folder, {"default": answer}, **sections)
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moderay", "run", str(folder / "job.yaml")],
+        [sys.executable, "-m", "moderay", "run", str(job)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

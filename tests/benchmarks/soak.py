@@ -55,7 +55,7 @@ def with_mounts() -> None:
 def scene(seed: int) -> Iterator[Scene]:
     """An S3 server, a proxy before it, and a Ray of two nodes; all end with this."""
     shorten_lease()
-    with s3_server() as env, faulty_proxy(env["AWS_ENDPOINT_URL"], seed) as proxy:
+    with s3_server() as env, faulty_proxy(env["AWS_ENDPOINT_URL"], seed=seed) as proxy:
         # A Ray's workers, and those of drivers, have it from here.
         os.environ.update(env | {"AWS_ENDPOINT_URL": proxy.url})
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), nodes() as cluster:

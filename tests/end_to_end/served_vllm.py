@@ -22,6 +22,7 @@ import pytest
 from support import harmony
 from support.endpoint import NAME, served_beside
 from support.faulty import Faults
+from support.outputs import verdicts_of
 from support.project import ROOT
 
 from moderay.config.job import Job
@@ -223,5 +224,5 @@ def judged(model: dict[str, Any], contents: list[str]) -> list[dict[str, Any]]:
         cascades,
         HarmonyVocabulary(),
     )
-    actual: list[dict[str, Any]] = judge_here(job, cascades, rows).column(POLICY.id).to_pylist()
+    actual: list[dict[str, Any]] = verdicts_of(judge_here(job, cascades, rows), POLICY.id)
     return actual

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from support.outputs import compared, labels, plain
+from support.outputs import compared, labels, plain, verdicts_of
 from support.project import ROOT
 
 from moderay import run
@@ -74,7 +74,7 @@ def write(tmp_path: Path, texts: list[str | None], name: str = "a.parquet") -> N
 
 
 def spam(tmp_path: Path, output: str = "out", name: str = "a.parquet") -> list[dict[str, Any]]:
-    actual: list[dict[str, Any]] = labels(tmp_path / output)[name].column("spam").to_pylist()
+    actual: list[dict[str, Any]] = verdicts_of(labels(tmp_path / output)[name], "spam")
     return actual
 
 
@@ -216,12 +216,12 @@ def test_equal_contents_are_asked_once_within_a_unit_and_between_units(ran, tmp_
     origins = Counter(
         v["origin"]
         for table in labels(tmp_path / "out").values()
-        for v in table.column("spam").to_pylist()
+        for v in verdicts_of(table, "spam")
     )
     assert origins["judged"] == answers / REASON and origins["duplicate"] == 360 - origins["judged"]
     assert outcome.manifest.counts["spam"].duplicates == origins["duplicate"]
     for table in labels(tmp_path / "out").values():
-        for verdict in table.column("spam").to_pylist():
+        for verdict in verdicts_of(table, "spam"):
             assert verdict["rationale"] == "A prize." and (verdict["origin"] == "judged") == (
                 verdict["output_tokens"] > 0
             )
@@ -312,7 +312,7 @@ def test_plan_tells_what_the_run_then_does(ran, tmp_path: Path, cli) -> None:  #
     result = cli("plan", job_file(tmp_path, "fresh", **sections), "--rate", "1000").stdout
     counted = " ".join(result.split())
     _, answers = ran("fresh", **sections)
-    assert f"requests {answers}" in counted and "GPU hours" in counted and "rules 41" in counted, (
+    assert f"requests {answers}" in counted and "GPU time" in counted and "rules 41" in counted, (
         result
     )
 
@@ -404,7 +404,7 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
         json.dumps(card | {"cut_off": 100.0})
     )  # it would settle everything
     result = cli("run", job_file(tmp_path, "lying", cascade=cascade, audit=0.2), "--strict")
-    assert result.returncode == 1 and "alarm: spam: screen misses at least" in result.stderr, (
+    assert result.returncode == 1 and "ALARM spam: screen misses at least" in result.stderr, (
         result.stderr
     )
 

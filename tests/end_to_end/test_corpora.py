@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from benchmarks.filter import assert_whole
-from support.outputs import labels, manifest_of
+from support.outputs import labels, manifest_of, verdicts_of
 from support.project import ROOT, SHARED
 from support.scripted import SCRIPT
 
@@ -31,7 +31,7 @@ def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
         inputs = pq.read_table(source / name, partitioning=None)
         assert table.select(inputs.column_names).equals(inputs)
         assert table.column("row").to_pylist() == list(range(len(inputs)))
-        for verdict in table.column("harassment").to_pylist():
+        for verdict in verdicts_of(table, "harassment"):
             assert (verdict["status"] == "ok") == (verdict["probability"] is not None)
             statuses[verdict["status"]] = statuses.get(verdict["status"], 0) + 1
         flagged += sum(filter(None, table.column("flagged").to_pylist()))

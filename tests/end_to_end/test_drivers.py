@@ -50,8 +50,8 @@ def outer(*args):
     return {last}
 owner.{function} = outer
 sys.argv = ["moderay", "run", sys.argv[1]]
-from moderay.cli.app import main
-main()
+from moderay.cli.app import process
+process()
 """
 POINTS = {
     "after the last marker": {
@@ -148,8 +148,8 @@ ray.init(
     logging_level="ERROR",
 )
 sys.argv = ["moderay", "run", sys.argv[1]]
-from moderay.cli.app import main
-main()
+from moderay.cli.app import process
+process()
 """
 
 

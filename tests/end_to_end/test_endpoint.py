@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.endpoint import NAME, Endpoint, served_beside
 from support.faulty import Faults
-from support.outputs import labels, manifest_of
+from support.outputs import labels, manifest_of, verdicts_of
 
 from moderay.engines.remote.access import KEY
 
@@ -27,7 +27,7 @@ def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_t
     assert sum(len(table) for table in actual.values()) == 105
     for table in actual.values():
         for text, verdict in zip(
-            table.column("text").to_pylist(), table.column("spam").to_pylist(), strict=True
+            table.column("text").to_pylist(), verdicts_of(table, "spam"), strict=True
         ):
             label = (
                 None

@@ -4,10 +4,9 @@ ends a shard, not the run.
 
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.outputs import compared, labels
-from support.project import ROOT
+from support.s3_running import faulty_proxy
 
 from moderay.core.storage import RemoteFile, files_below, filesystem, get
 from moderay.labels.layout import Layout
@@ -27,23 +26,13 @@ ROWS, SHARDS = 120, 4
 @pytest.fixture
 def proxy(s3: dict[str, str]) -> Iterator[Callable[..., dict[str, str]]]:
     """Start a proxy before the S3 server; the environment that leads through it."""
-    started: list[subprocess.Popen[str]] = []
+    with ExitStack() as stack:
 
-    def start(**options: object) -> dict[str, str]:
-        command = [
-            sys.executable,
-            str(ROOT / "tests/support/faulty.py"),
-            f"--upstream={s3['AWS_ENDPOINT_URL']}",
-            *[f"--{k}={v}" for k, v in options.items()],
-        ]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        assert started[-1].stdout is not None
-        return {**s3, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{int(started[-1].stdout.readline())}"}
+        def start(**options: object) -> dict[str, str]:
+            proxy = stack.enter_context(faulty_proxy(s3["AWS_ENDPOINT_URL"], **options))
+            return {**s3, "AWS_ENDPOINT_URL": proxy.url}
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait()
+        yield start
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.corpora import as_lines
-from support.outputs import compared, labels, manifest_of, plain
+from support.outputs import compared, labels, manifest_of, plain, verdicts_of
 from support.project import ROOT
 from support.scripted import SCRIPT
 
@@ -38,7 +38,7 @@ def test_every_row_comes_out_once_in_order_beside_its_unchanged_columns(
         source = pq.read_table(corpus / name, partitioning=None)
         assert table.select(source.column_names).equals(source)
         assert table.column("row").to_pylist() == list(range(35))
-        statuses = [verdict["status"] for verdict in table.column("spam").to_pylist()]
+        statuses = [verdict["status"] for verdict in verdicts_of(table, "spam")]
         assert statuses == ["empty" if i % 6 > 3 else "ok" for i in range(35)]
         assert table.column("flagged").to_pylist() == [
             None if i % 6 > 3 else i % 6 in (1, 2) for i in range(35)
@@ -53,10 +53,10 @@ def test_probabilities_come_from_the_label_tokens_and_labels_from_the_side(
     job, corpus: Path, tmp_path: Path
 ) -> None:
     run(job())
-    verdicts = labels(tmp_path / "out")["a.parquet"].column("spam").to_pylist()
-    assert [round(p, 3) for p in verdicts[1]["scores"]] == [0.1, 0.1, 0.8]
+    verdicts = verdicts_of(labels(tmp_path / "out")["a.parquet"], "spam")
+    assert [round(p, 3) for p in verdicts[1]["scores"].values()] == [0.1, 0.1, 0.8]
     assert round(verdicts[1]["probability"], 3) == 0.9 and verdicts[1]["label"] == "SP4"
-    assert [round(p, 3) for p in verdicts[2]["scores"]] == [0.2, 0.6, 0.2]
+    assert [round(p, 3) for p in verdicts[2]["scores"].values()] == [0.2, 0.6, 0.2]
     assert (
         verdicts[0]["label"] == "SP0"
         and verdicts[0]["violates"] is False
@@ -81,7 +81,7 @@ def test_finished_job_writes_nothing_and_a_threshold_decides_again_in_place(
     run(job(policies=[str(policy)]))
     after = labels(tmp_path / "out")
     for name in before:
-        old, new = before[name].column("spam").to_pylist(), after[name].column("spam").to_pylist()
+        old, new = verdicts_of(before[name], "spam"), verdicts_of(after[name], "spam")
         for a, b in zip(old, new, strict=True):
             same = (
                 "status",
@@ -121,7 +121,7 @@ def test_rows_that_cannot_be_judged_say_why_and_leave_their_neighbours_alone(
     )
     assert outcome.exit_status == 0
     for table in labels(tmp_path / "out").values():
-        verdicts = table.column("spam").to_pylist()
+        verdicts = verdicts_of(table, "spam")
         assert [v["status"] for v in verdicts] == [
             "invalid",
             "ok",
@@ -148,7 +148,7 @@ def test_conversations_templates_where_and_sample(job, tmp_path: Path) -> None:
     )
     pq.write_table(pa.table({"chat": chats}), tmp_path / "in/a.parquet")
     run(job(input={"path": "in/a.parquet", "content": "chat"}, output={"path": "chats"}))
-    chat = labels(tmp_path / "chats")["a.parquet"].column("spam").to_pylist()
+    chat = verdicts_of(labels(tmp_path / "chats")["a.parquet"], "spam")
     assert [v["status"] for v in chat] == ["ok", "empty", "empty", "invalid", "ok"] and chat[0][
         "violates"
     ] is True
@@ -348,6 +348,6 @@ def test_label_prints_one_verdict(job, cli, tmp_path: Path) -> None:  # type: ig
     assert result.returncode == 0 and (
         verdict["status"],
         verdict["label"],
-        verdict["decided_by"],
+        verdict["trace"]["decided_by"],
     ) == ("ok", "SP4", "reason"), result.stderr
-    assert abs(sum(verdict["scores"]) - 1) < 1e-5
+    assert abs(sum(verdict["scores"].values()) - 1) < 1e-5

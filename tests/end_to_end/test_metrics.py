@@ -22,7 +22,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.outputs import manifest_of
 from support.project import ROOT
-from support.scripted import SCRIPT
+from support.scripted import SCRIPT, write_job
 
 pytestmark = pytest.mark.slow
 
@@ -61,16 +61,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         "rules": [*SCRIPT["rules"], {"content": "deadly", "fail": "dead"}],
         "delay": {"mean_s": 0.2},
     }  # type: ignore[misc]
-    (folder / "script.yaml").write_text(yaml.safe_dump(script))
-    job = {
-        "name": "dialled",
-        "input": {"path": "in", "content": "text"},
-        "output": {"path": "out"},
-        "policies": [str(ROOT / "policies/spam")],
-        "model": {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 16}},
-        "unit": {"rows": 10},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    model = {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 16}}
+    write_job(folder, script, name="dialled", model=model, unit={"rows": 10})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.outputs import labels, manifest_of
+from support.outputs import labels, manifest_of, verdicts_of
 from support.project import ROOT
 
 from moderay import run
@@ -47,7 +47,7 @@ def write(tmp_path: Path, texts: list[str | None], name: str = "a.parquet") -> N
 
 
 def spam(tmp_path: Path, name: str = "a.parquet") -> list[dict[str, Any]]:
-    actual: list[dict[str, Any]] = labels(tmp_path / "out")[name].column("spam").to_pylist()
+    actual: list[dict[str, Any]] = verdicts_of(labels(tmp_path / "out")[name], "spam")
     return actual
 
 
@@ -133,8 +133,8 @@ def test_another_policy_pays_for_itself_alone(paid, tmp_path: Path) -> None:  # 
     outcome, answers = paid(two, replace=True)
     table = labels(tmp_path / "out")["a.parquet"]
     assert outcome.exit_status == 0 and answers == 30 * TWICE
-    assert {v["origin"] for v in table.column("spam").to_pylist()} == {"reused"}
-    assert {v["origin"] for v in table.column("harassment").to_pylist()} == {"judged"}
+    assert {v["origin"] for v in verdicts_of(table, "spam")} == {"reused"}
+    assert {v["origin"] for v in verdicts_of(table, "harassment")} == {"judged"}
 
 
 def test_labels_of_shards_that_are_gone_stay_until_they_are_pruned(
@@ -148,7 +148,7 @@ def test_labels_of_shards_that_are_gone_stay_until_they_are_pruned(
     result = cli("run", file)
     assert (
         result.returncode == 0
-        and "no longer has 1 shards whose labels are here, such as b.parquet; --prune removes them"
+        and "no longer has 1 shard whose labels are here, such as b.parquet; --prune removes them"
         in result.stderr
     )
     assert set(labels(tmp_path / "out")) == {"a.parquet", "b.parquet"}

@@ -1,6 +1,7 @@
 """What an output holds after damage: found, named, and made again, and nothing else is."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from support.corpora import as_lines
 from support.held import ROWS, UNIT, Held, same_labels, wait_for
 from support.outputs import labels, manifest_file, manifest_of
+from support.project import ROOT
 
 from moderay.core.storage import filesystem
 from moderay.labels.layout import slot
@@ -278,8 +280,8 @@ def test_broken_marker_of_a_filter_is_a_sentence_and_its_shard_is_filtered_again
 def test_newer_versions_state_is_named_and_never_dropped(finished: Held, cli) -> None:  # type: ignore[no-untyped-def]
     marker = next((finished.out / "_moderay/shards").glob("a.parquet-*.json"))
     for file in (marker, manifest_file(finished.out)):
-        file.write_text(file.read_text().replace('"schema_version":1', '"schema_version":99'))
-        file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+        newer = re.sub(r'("schema_version": ?)\d+', r"\g<1>99", file.read_text())
+        file.write_text(newer)
     there = {file for file in finished.out.rglob("*") if file.is_file()}
     for repair in ((), ("--repair",)):
         result = cli("verify", finished.out, *repair)
@@ -336,11 +338,61 @@ def test_what_is_broken_of_a_file_that_is_gone_is_repaired_for_good(
     result = cli("verify", held.out)
     assert result.returncode == 1 and "its input is gone" in result.stderr, result.stderr
     assert cli("verify", held.out, "--repair").returncode == 1
+    manifest = manifest_of(held.out)
+    assert (manifest["gone"], manifest["shards"], manifest["rows"]) == ([], 2, 100)
     result = cli("verify", held.out)
     assert result.returncode == 0 and "2 shards with 100 rows" in result.stdout, result.stderr
     assert cli("run", held.job).returncode == 0
     assert sorted(labels(held.out)) == sorted(NAMES[1:])
     assert held.asked() == len(NAMES) * ROWS
+
+
+def test_repaired_manifest_counts_what_the_input_has(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, NAMES)
+    assert cli("run", held.job).returncode == 0
+    (tmp_path / "in" / NAMES[0]).unlink()
+    assert cli("run", held.job).returncode == 0
+    (held.out / NAMES[1]).unlink()
+    result = cli("verify", held.out, "--repair")
+    assert result.returncode == 1 and "2 shards with 100 rows are whole" in result.stdout
+    manifest = manifest_of(held.out)
+    assert (manifest["gone"], manifest["shards"], manifest["rows"]) == ([NAMES[0]], 1, 50)
+    assert manifest["input_rows"] == 50 and manifest["counts"]["spam"]["ok"] == 50
+
+
+def test_output_that_is_in_part_of_earlier_policies_is_repaired(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, NAMES)
+    assert cli("run", held.job).returncode == 0
+    (tmp_path / "in" / NAMES[0]).write_bytes(b"no Parquet")  # so that its labels stay as they are
+    both = f"--set=policies=[{ROOT}/policies/spam, {ROOT}/policies/harassment]"
+    assert cli("run", held.job, both, "--replace").returncode == 1
+    (held.out / NAMES[1]).unlink()
+    result = cli("verify", held.out, "--repair")
+    assert result.returncode == 1 and one_sentence(result, "its label file is gone"), result.stderr
+    manifest = manifest_of(held.out)
+    assert (manifest["shards"], manifest["rows"]) == (1, 50)
+    assert {name: counts["ok"] for name, counts in manifest["counts"].items()} == {
+        "spam": 50,
+        "harassment": 50,
+    }
+
+
+def test_broken_unit_of_a_file_that_is_gone_is_repaired_for_good(killed: Held, cli) -> None:  # type: ignore[no-untyped-def]
+    source = killed.folder / "in" / NAMES[0]
+    data = source.read_bytes()
+    source.unlink()
+    try:
+        assert cli("run", killed.job).returncode == 0
+    finally:
+        source.write_bytes(data)
+    assert manifest_of(killed.out)["gone"] == [NAMES[0]]
+    cut(killed.units()[0], "cut")
+    result = cli("verify", killed.out)
+    assert result.returncode == 1 and one_sentence(
+        result, "is no whole unit", "its input is gone: verify --repair removes what is left of it"
+    ), result.stderr
+    assert cli("verify", killed.out, "--repair").returncode == 1
+    assert cli("verify", killed.out).returncode == 0
 
 
 def test_labels_that_are_not_pruned_are_still_of_what_is_gone(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from benchmarks.chaos import killed_vllm
 from support.checkpoints import stored
-from support.outputs import labels, manifest_of
+from support.outputs import labels, manifest_of, verdicts_of
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
@@ -55,7 +55,7 @@ def test_part_of_the_demo_is_labelled_as_it_should_be(tmp_path: Path, cli) -> No
         (verdict["status"], verdict["decided_by"], verdict["violates"] is None)
         for table in labels(tmp_path / "out").values()
         for policy in POLICIES
-        for verdict in table.column(policy).to_pylist()
+        for verdict in verdicts_of(table, policy)
     ]
     judged = verdicts.count(("ok", "reason", False))
     assert len(verdicts) > 3 * 80 and judged > 0.9 * len(verdicts)
@@ -91,7 +91,7 @@ def test_every_status_and_share_is_as_the_corpus_has_it(labelled: Path) -> None:
         assert table.column("id").equals(source.column("id"))
         for policy in POLICIES:
             for verdict, content in zip(
-                table.column(policy).to_pylist(), source.column("content").to_pylist(), strict=True
+                verdicts_of(table, policy), source.column("content").to_pylist(), strict=True
             ):
                 nothing = content is None or (isinstance(content, str) and not content.strip())
                 assert verdict["status"] == (
@@ -115,7 +115,7 @@ def test_verdicts_equal_those_of_a_plain_engine_row_by_row(labelled: Path, tmp_p
     for name, table in labels(labelled / "out").items():
         contents = pq.read_table(labelled / "in" / name).column("content").to_pylist()
         for policy_id in POLICIES:
-            for content, verdict in zip(contents, table.column(policy_id).to_pylist(), strict=True):
+            for content, verdict in zip(contents, verdicts_of(table, policy_id), strict=True):
                 if verdict["status"] == "ok":
                     text = (
                         content

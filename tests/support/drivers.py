@@ -19,7 +19,6 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 
 from moderay.core.errors import ModerayError
 from moderay.core.storage import filesystem, get
@@ -43,9 +42,8 @@ from moderay.pipeline.messages.units import UnitDone
 from moderay.pipeline.plan import Plan, Work
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.spans import spans
-from moderay.tasks.verify import verify
-from support.project import ROOT
-from support.scripted import SCRIPT
+from moderay.tasks.verify.verify import verify
+from support.scripted import write_job
 from support.steps import Driver, World, stepping
 
 # Rows of a unit.
@@ -135,21 +133,8 @@ def job_file(folder: Path, shards: int, rows: int) -> Path:
     for number in range(shards):
         texts = pa.table({"text": [text(row) for row in range(rows)]})
         pq.write_table(texts, folder / f"in/{number}.parquet")
-    (folder / "script.yaml").write_text(yaml.safe_dump(SCRIPT))
-    file = folder / "job.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "name": "test",
-                "input": {"path": "in", "content": "text"},
-                "output": {"path": "memory://nowhere", "reasoning": "all"},
-                "policies": [str(ROOT / "policies" / "spam")],
-                "model": {"source": "scripted:script.yaml"},
-                "unit": {"rows": UNIT},
-            }
-        )
-    )
-    return file
+    output = {"path": "memory://nowhere", "reasoning": "all"}
+    return write_job(folder, output=output, unit={"rows": UNIT})
 
 
 class PointlessError(Exception):
@@ -314,5 +299,5 @@ class Drivers:
         assert pc.struct_field(table.column("spam"), "label").to_pylist() == expected
         if not self.world.conditional:
             return  # a driver that wakes may write over the manifest that knows of another's run
-        for run in pc.unique(pc.struct_field(table.column("spam"), "run")).to_pylist():
+        for run in pc.unique(pc.struct_field(table.column("spam"), ["trace", "run"])).to_pylist():
             assert manifest.runs[run].date is not None, f"nobody knows of run {run}"

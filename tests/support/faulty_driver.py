@@ -14,7 +14,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from moderay.cli.app import main
+from moderay.cli.app import process
 from moderay.labels import layout, lease
 from moderay.pipeline import manifest
 from moderay.pipeline.control import limits
@@ -83,4 +83,4 @@ if __name__ == "__main__":
         signal_at(options.write, options.signal, options.after)
     part = [f"--part={options.part}"] if options.part else []
     sys.argv = ["moderay", "run", options.job, *part]
-    main()
+    process()

@@ -9,10 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from support.outputs import compared, labels
-from support.project import ROOT
+from support.scripted import write_job
 
 # Rows of each shard, of a unit, and the row at which a held run waits.
 ROWS, UNIT, WAITING = 50, 10, 45
@@ -24,7 +23,7 @@ class Held:
     """A job in a folder: `in`, `out`, `job.yaml`, a log of what was asked, and `hold`."""
 
     def __init__(self, folder: Path, names: Sequence[str], **sections: Any) -> None:
-        self.folder, self.out, self.job = folder, folder / "out", folder / "job.yaml"
+        self.folder, self.out = folder, folder / "out"
         self.hold, self._log = folder / "hold", folder / "log"
         self.names = sorted(names)
         for number, name in enumerate(names):
@@ -43,17 +42,7 @@ class Held:
             ],
             "log": str(self._log),
         }
-        (folder / "script.yaml").write_text(yaml.safe_dump(script))
-        job = {
-            "name": "held",
-            "input": {"path": "in", "content": "text"},
-            "output": {"path": "out"},
-            "policies": [str(ROOT / "policies" / "spam")],
-            "model": {"source": "scripted:script.yaml"},
-            "unit": {"rows": UNIT},
-            **sections,
-        }
-        self.job.write_text(yaml.safe_dump(job))
+        self.job = write_job(folder, script, **{"unit": {"rows": UNIT}, **sections})
 
     def asked(self) -> int:
         """Rows that the engine has answered so far."""

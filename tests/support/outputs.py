@@ -44,6 +44,18 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return content
 
 
+def verdicts_of(table: pa.Table, policy: str) -> list[dict[str, Any]]:
+    """A policy's verdicts, each with the fields of its trace beside the others."""
+    return [flat(decision) for decision in table.column(policy).to_pylist()]
+
+
+def flat(decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision with the fields of its trace beside the others."""
+    fields: dict[str, Any] = {**decision, **decision["trace"]}
+    del fields["trace"]
+    return fields
+
+
 def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
     """A row's verdict under a policy as a tuple that equals another run's; the probability is to
     three digits.
@@ -53,7 +65,7 @@ def compared(table: pa.Table, policy: str) -> list[tuple[Any, ...]]:
             *[verdict[name] for name in COMPARED],
             None if verdict["probability"] is None else round(verdict["probability"], 3),
         )
-        for verdict in table.column(policy).to_pylist()
+        for verdict in verdicts_of(table, policy)
     ]
 
 

@@ -72,12 +72,13 @@ class Proxy:
 
 
 @contextmanager
-def faulty_proxy(upstream: str, seed: int) -> Iterator[Proxy]:
-    """At first it fails nothing."""
+def faulty_proxy(upstream: str, **options: object) -> Iterator[Proxy]:
+    """A proxy with these options of faulty.py; by default it fails nothing until it is told to."""
+    arguments = {"upstream": upstream, "rate": 0, **options}
     process = subprocess.Popen(
         [
-            *(sys.executable, str(ROOT / "tests/support/faulty.py"), f"--upstream={upstream}"),
-            *("--rate=0", f"--seed={seed}"),
+            *(sys.executable, str(ROOT / "tests/support/faulty.py")),
+            *(f"--{name}={value}" for name, value in arguments.items()),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # of callers that were killed

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, flat, job, labels, policy, start
+from moderay.cli import cluster, flat, job, labels, policy, start, trial
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -67,6 +67,7 @@ for command in (
     labels.trend,
     labels.calibrate,
     labels.verify,
+    trial.try_,
     policy.label,
     policy.render,
     cluster.submit,
@@ -74,7 +75,7 @@ for command in (
     cluster.logs,
     cluster.stop,
 ):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(start.policy, name="policy")
 
 
@@ -91,11 +92,25 @@ def _machine_errors() -> Iterator[None]:
         raise limit from error
 
 
+def process() -> None:
+    """The process of a command line: `main`, and the end of a Ray that cannot end in good order."""
+    try:
+        main()
+    except SystemExit as end:
+        if "ray" in sys.modules:
+            from moderay.core.ray_runtime import leave_lost
+
+            leave_lost(int(end.code or 0))
+        raise
+
+
 def main() -> None:
-    """Entry point: errors that a person can mend end in one sentence."""
+    """Errors that a person can mend end in one sentence."""
     # A thread of Ray Data that outlives a stopped run must not start another cluster as this
     # process ends.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    # Ray would print to stdout what its processes died of; what matters of it is in the sentence.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
     try:
         with _machine_errors():
             app(prog_name=NAME)

@@ -144,6 +144,11 @@ def assert_there() -> None:
         raise RayLostError(_sentence(gone))
 
 
+def is_gone() -> bool:
+    """Whether nobody answers at the Ray that this process is connected to, this moment."""
+    return _gone(at_once=True) is not None
+
+
 def _gone(at_once: bool = False) -> str | None:
     """What of Ray is gone; None where all of it is there, or may come back.
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import ray
 
+from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, TryAgainError, UserError
 from moderay.core.storage import exhausted, shown
+from moderay.core.wording import counted
 
 # Environment variable that names the Ray to join.
 ADDRESS = "RAY_ADDRESS"
@@ -31,6 +33,22 @@ REASON_CHARS = 300
 _NO_RAYLET = "node timed out during startup"
 # Seconds between two looks whether a worker's raylet still lives.
 LIFELINE_S = 1.0
+# What Ray Data calls the thread that runs a dataset.
+_EXECUTOR = "StreamingExecutor"
+
+
+def coming_ray() -> str:
+    """What `start_ray` is going to do, for people; empty where this process is connected."""
+    if ray.is_initialized():
+        return ""
+    address = _address()
+    if address == "local":
+        return "starting Ray on this machine"
+    return f"joining the Ray at {shown(address)} ({ADDRESS})"
+
+
+def _address() -> str:
+    return os.environ.get(ADDRESS) or "local"
 
 
 def starts_its_own() -> bool:
@@ -56,7 +74,7 @@ def start_ray() -> str:
         return ""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get(ADDRESS) or "local"
+    address = _address()
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
     # exception. That it is off is the one line it still prints.
@@ -78,11 +96,18 @@ def start_ray() -> str:
             raise
         raise _not_started(address, error) from error
     _silence_ray_data()
-    gpus, cpus = resources()
-    size = f"{cpus:g} CPUs" + (f", {gpus} GPUs" if gpus else "")
     if address == "local":
-        return f"started its own Ray ({size}); {ADDRESS} would join another"
-    return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {size}"
+        return f"started its own Ray ({_size()}); {ADDRESS} would join another"
+    return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {_size()}"
+
+
+def _size() -> str:
+    """How much a cluster has, for people."""
+    gpus, cpus = resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    machines = [counted(nodes, "node")] if nodes > 1 else []
+    gpu = counted(gpus, "GPU") if gpus else "no GPU"
+    return ", ".join([*machines, gpu, f"{cpus:g} {'CPU' if cpus == 1 else 'CPUs'}"])
 
 
 def _await_head(address: str) -> None:
@@ -173,7 +198,7 @@ def _start_lifeline() -> threading.Thread:
     return lifeline
 
 
-def _leave() -> None:
+def _leave(status: int = 0) -> None:
     """End the process past the exit handler of Ray 2.60, in which a worker deadlocks now and then.
 
     What is left in its queue is destroyed there, and a publisher that is among it posts into that
@@ -183,7 +208,7 @@ def _leave() -> None:
         child.kill()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def _watch(parent: int) -> None:
@@ -192,6 +217,18 @@ def _watch(parent: int) -> None:
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(1)
+
+
+def leave_lost(status: int) -> None:
+    """In a driver's process, as it ends: end it here where Ray cannot be taken down in good order.
+
+    Ray is gone, or a thread of Ray Data waits in it, which nothing wakes. The exit handler of Ray
+    2.60 frees what that thread works with: the process would end by SIGSEGV now and then. What is
+    left of a Ray of its own ends with this process; its agents last, after a minute.
+    """
+    is_waited_in = any(thread.name.startswith(_EXECUTOR) for thread in threading.enumerate())
+    if ray.is_initialized() and (is_waited_in or ray_loss.is_gone()):
+        _leave(status)
 
 
 def earlier_attempts() -> int:

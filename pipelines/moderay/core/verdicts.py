@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from moderay.core.decision_rule import DecisionRule
+
 
 class Status(StrEnum):
     """`OK`, or why a content has no verdict."""
@@ -118,16 +120,64 @@ def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
     )
 
 
-# A policy's column in the label files: the verdict, and what the threshold makes of it.
-DECISION = pa.struct(
+# How a decision came about, for those who ask: nested, apart from what people read.
+TRACE = pa.struct(
     [
-        VERDICT.field("status"),
-        pa.field("violates", pa.bool_()),
-        pa.field("label", pa.string()),
-        pa.field("probability", pa.float32()),
-        *[field for field in VERDICT if field.name != "status"],
+        VERDICT.field(name)
+        for name in (
+            "decided_by",
+            "origin",
+            "forced",
+            "answer",
+            "audit",
+            "run",
+            "windows",
+            "prompt_tokens",
+            "output_tokens",
+            "detail",
+        )
     ]
 )
+# What the threshold makes of a verdict.
+VIOLATES = pa.field("violates", pa.bool_())
+LABEL = pa.field("label", pa.string())
+PROBABILITY = pa.field("probability", pa.float32())
+
+
+def decision_type(labels: Sequence[str]) -> pa.StructType:
+    """A policy's column in the label files: the verdict, and what the threshold makes of it.
+
+    Args:
+        labels: The policy's: `scores` has a field for each.
+    """
+    return pa.struct(
+        [
+            VERDICT.field("status"),
+            VIOLATES,
+            LABEL,
+            PROBABILITY,
+            pa.field("scores", pa.struct([(label, pa.float32()) for label in labels])),
+            VERDICT.field("rationale"),
+            VERDICT.field("reasoning"),
+            pa.field("trace", TRACE, nullable=False),
+        ]
+    )
+
+
+def is_decision(kind: pa.DataType) -> bool:
+    """Whether a column of a label file holds decisions in today's form."""
+    if not pa.types.is_struct(kind) or kind.get_field_index("scores") < 0:
+        return False
+    scores = kind.field("scores").type
+    return pa.types.is_struct(scores) and bool(
+        kind == decision_type([label.name for label in scores])
+    )
+
+
+def trace(decisions: pa.StructArray, name: str) -> pa.Array:
+    """A field of `TRACE`."""
+    return decisions.field("trace").field(name)
+
 
 ROW = pa.field("row", pa.int64(), nullable=False)
 CONTENT_HASH = pa.field("content_hash", pa.string())
@@ -165,7 +215,11 @@ def unit_schema(policy_ids: Iterable[str]) -> pa.Schema:
     return pa.schema([ROW, CONTENT_HASH, *verdicts])
 
 
-def label_fields(policy_ids: Sequence[str]) -> list[pa.Field]:
+def decision_fields(rules: Iterable[DecisionRule]) -> list[pa.Field]:
+    """The policies' columns in a label file."""
+    return [pa.field(rule.policy, decision_type(rule.labels), nullable=False) for rule in rules]
+
+
+def label_fields(rules: Iterable[DecisionRule]) -> list[pa.Field]:
     """The fields that follow the carried input columns in a label file."""
-    decisions = [pa.field(name, DECISION, nullable=False) for name in policy_ids]
-    return [ROW, CONTENT_HASH, FLAGGED, *decisions]
+    return [ROW, CONTENT_HASH, FLAGGED, *decision_fields(rules)]

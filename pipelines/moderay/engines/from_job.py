@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from moderay.config.job import SCRIPTED, Job, Model
 from moderay.engines.base import EngineSpec
 from moderay.engines.remote.spec import RemoteSpec
 from moderay.engines.scripted import ScriptedSpec
 from moderay.engines.vllm import gpu_profiles
-from moderay.engines.vllm.engine import VllmSpec
+from moderay.engines.vllm.engine import VllmSpec, gpu_here
 
 # Requests in one engine's batch and tokens in one of its steps on a CPU, which is slower with more.
 # Of GPUs each kind has its profile, which only the worker can choose.
@@ -65,3 +67,18 @@ def _vllm_spec(model: Model, gpus: int) -> VllmSpec:
         gpus=int(engine.get("tensor_parallel_size", 1)) if gpus else 0,
         engine=engine,
     )
+
+
+def engine_here(job: Job, max_model_len: int) -> EngineSpec:
+    """The engine that a job asks for, in this process, on a GPU where there is one.
+
+    Args:
+        job: For its model.
+        max_model_len: Tokens of the longest prompt with its answer.
+    """
+    spec = engine_spec(job, gpus=0)
+    if isinstance(spec, VllmSpec) and gpu_here() is not None:
+        spec = engine_spec(job, gpus=1)
+    if isinstance(spec, VllmSpec | RemoteSpec):
+        return replace(spec, max_model_len=max_model_len)
+    return spec

@@ -12,7 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.verdicts import AUDIT, DECISION, RETRYABLE, VERDICT, Origin, Status
+from moderay.core.verdicts import (
+    AUDIT,
+    RETRYABLE,
+    TRACE,
+    VERDICT,
+    VERDICTS,
+    Origin,
+    Status,
+    decision_type,
+    trace,
+)
 
 # Bins of P(violates): most contents are nearly sure, and there a shift is seen first.
 EDGES = np.array(
@@ -36,12 +46,13 @@ def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all")
         reasoning: whose reasoning is kept: all | flagged (and audited) | none.
 
     Returns:
-        Structs of `verdicts.DECISION`. `violates` is P(violates) >= threshold, `label` the
+        Structs of `verdicts.decision_type`. `violates` is P(violates) >= threshold, `label` the
         likeliest label on that side, and `answer` is kept only where the model wrote another one.
     """
     column = {name: verdicts.field(name) for name in VERDICT.names}
     scored = column["scores"].is_valid().to_numpy(zero_copy_only=False)
     written = _written(column, rule)
+    kind = decision_type(rule.labels)
     scores = _scores(column["scores"], scored, written, len(rule.labels))
     probability = rule.probabilities(scores)
     violates = rule.violates(probability)
@@ -51,14 +62,18 @@ def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all")
         "probability": pa.array(probability, pa.float32(), mask=~scored),
         "violates": pa.array(violates, pa.bool_(), mask=unknown),
         "label": label,
+        "scores": _named(scores, scored, kind.field("scores").type),
         "answer": _unless_same(column["answer"], label),
         "audit": _audit(column["audit"], rule),
     }
     kept = _reasoning_kept(decided, reasoning)
     decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
-    return pa.StructArray.from_arrays(
-        [decided[field.name] for field in DECISION], fields=list(DECISION)
-    )
+    decided["trace"] = _struct(TRACE, decided)
+    return _struct(kind, decided)
+
+
+def _struct(kind: pa.StructType, columns: Mapping[str, pa.Array]) -> pa.StructArray:
+    return pa.StructArray.from_arrays([columns[field.name] for field in kind], fields=list(kind))
 
 
 def _written(column: Mapping[str, pa.Array], rule: DecisionRule) -> np.ndarray:
@@ -78,6 +93,26 @@ def _scores(
     table[~scored, written[~scored]] = 1
     table[scored] = scores.flatten().to_numpy(zero_copy_only=False).reshape(-1, labels)
     return table
+
+
+def _named(scores: np.ndarray, scored: np.ndarray, kind: pa.StructType) -> pa.StructArray:
+    """A field for each label; null where there is no P."""
+    columns = [pa.array(column, pa.float32()) for column in scores.T]
+    return pa.StructArray.from_arrays(columns, fields=list(kind), mask=pa.array(~scored))
+
+
+def _listed(scores: pa.StructArray) -> pa.ListArray:
+    """What `_named` was made of: P by label as a list, in the order of the labels."""
+    scored = scores.is_valid().to_numpy(zero_copy_only=False)
+    columns = [scores.field(label.name).to_numpy(zero_copy_only=False) for label in scores.type]
+    table = np.stack(columns, axis=1)[scored]
+    ends = np.cumsum(np.concatenate([[0], scored])) * table.shape[1]
+    return pa.ListArray.from_arrays(
+        pa.array(ends, pa.int32()),
+        pa.array(table.ravel(), pa.float32()),
+        type=VERDICT.field("scores").type,
+        mask=pa.array(~scored),
+    )
 
 
 def _unless_same(answer: pa.Array, label: pa.Array) -> pa.Array:
@@ -104,9 +139,11 @@ def _reasoning_kept(decided: Mapping[str, pa.Array], reasoning: str) -> pa.Array
 
 def verdicts(decisions: pa.StructArray) -> pa.StructArray:
     """What was found out, without what a threshold made of it: structs of `verdicts.VERDICT`."""
-    written = pc.coalesce(decisions.field("answer"), decisions.field("label"))
-    columns = [written if name == "answer" else decisions.field(name) for name in VERDICT.names]
-    return pa.StructArray.from_arrays(columns, fields=list(VERDICT))
+    columns = {field.name: trace(decisions, field.name) for field in TRACE}
+    columns |= {name: decisions.field(name) for name in ("status", "rationale", "reasoning")}
+    columns["scores"] = _listed(decisions.field("scores"))
+    columns["answer"] = pc.coalesce(columns["answer"], decisions.field("label"))
+    return _struct(VERDICTS, columns)
 
 
 def redecide(decisions: pa.StructArray, rule: DecisionRule) -> pa.StructArray:
@@ -135,17 +172,16 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
     - `overruled.<judge>`: what the audit decided otherwise
     - `missed.<judge>`: of these, the violations that it took for safe
     """
-    statuses, origins, judges = (
-        _counts(decisions.field(name)) for name in ("status", "origin", "decided_by")
-    )
+    statuses = _counts(decisions.field("status"))
+    origins, judges = (_counts(trace(decisions, name)) for name in ("origin", "decided_by"))
     return {
         **{status.value: statuses.get(status.value, 0) for status in Status},
         "flagged": _total(decisions.field("violates")),
-        "forced": _total(decisions.field("forced")),
+        "forced": _total(trace(decisions, "forced")),
         "duplicates": origins.get(Origin.DUPLICATE.value, 0),
         "reused": origins.get(Origin.REUSED.value, 0),
-        "prompt_tokens": _total(decisions.field("prompt_tokens")),
-        "output_tokens": _total(decisions.field("output_tokens")),
+        "prompt_tokens": _total(trace(decisions, "prompt_tokens")),
+        "output_tokens": _total(trace(decisions, "output_tokens")),
         **{f"settled.{judge}": count for judge, count in judges.items() if judge is not None},
         **_audits(decisions),
     }
@@ -162,7 +198,7 @@ def distribution(decisions: pa.StructArray) -> dict[str, int]:
     probability = decisions.field("probability").drop_null().to_numpy()
     bins = np.bincount(np.searchsorted(EDGES, probability, side="right"), minlength=len(EDGES) + 1)
     failed = decisions.filter(pc.is_in(decisions.field("status"), pa.array(RETRYABLE)))
-    reasons = _counts(_reasons(failed.field("status"), failed.field("detail")))
+    reasons = _counts(_reasons(failed.field("status"), trace(failed, "detail")))
     return {
         **{f"label.{label}": count for label, count in labels.items() if label is not None},
         **{f"p.{number}": int(count) for number, count in enumerate(bins) if count},
@@ -191,9 +227,9 @@ def commonest(counts: Mapping[str, int]) -> dict[str, int]:
 
 def _audits(decisions: pa.StructArray) -> dict[str, int]:
     # A content counts once, or its copies would pass for evidence.
-    once = pc.fill_null(pc.not_equal(decisions.field("origin"), Origin.DUPLICATE.value), False)
-    audited = decisions.filter(pc.and_(decisions.field("audit").is_valid(), once))
-    earlier = audited.field("audit")
+    once = pc.fill_null(pc.not_equal(trace(decisions, "origin"), Origin.DUPLICATE.value), False)
+    audited = decisions.filter(pc.and_(trace(decisions, "audit").is_valid(), once))
+    earlier = trace(audited, "audit")
     judge = earlier.field("judge")
     violates = audited.field("violates")
     overruled = pc.not_equal(earlier.field("violates"), violates)

@@ -25,12 +25,12 @@ from cachetools import LRUCache
 from moderay.core.storage import RemoteFile, get
 from moderay.core.verdicts import (
     CONTENT_HASH,
-    DECISION,
     ROW,
     VERDICT,
     VERDICTS,
     Origin,
     Status,
+    is_decision,
     structs,
 )
 from moderay.labels.decisions import verdicts
@@ -179,10 +179,8 @@ class Payloads:
         at, taken = at[same], _at(table, position[same])
         columns = {}
         for bit, policy in enumerate(self._policies):
-            if policy in table.column_names and table.schema.field(policy).type in (
-                VERDICTS,
-                DECISION,
-            ):
+            # Of a unit, or of a label file of today's form: no other columns are read.
+            if policy in table.column_names:
                 allowed = (hits.mask[at] >> np.uint64(bit) & np.uint64(1)).astype(bool)
                 columns[policy] = _allowed(structs(taken.column(policy)), allowed, source)
         return _LabelRows(at, columns)
@@ -271,7 +269,7 @@ def judged(schema: pa.Schema, policies: Sequence[str]) -> list[str]:
     return [
         policy
         for policy in policies
-        if policy in schema.names and schema.field(policy).type == DECISION
+        if policy in schema.names and is_decision(schema.field(policy).type)
     ]
 
 
@@ -281,7 +279,7 @@ def _allowed(column: pa.StructArray, allowed: Numbers, source: Source) -> pa.Str
     A duplicate cost nothing, the copy of a reused verdict is as reused as that, and a run of
     another output has no number here.
     """
-    rows = verdicts(column) if column.type == DECISION else column
+    rows = column if column.type == VERDICTS else verdicts(column)
     columns = {name: rows.field(name) for name in VERDICT.names}
     if source.units:
         reused = pc.fill_null(pc.equal(columns["origin"], Origin.REUSED.value), False)

@@ -221,7 +221,7 @@ class Manifest(Record):
         "delete it: the one before it counts then, and the next run adds up anew"
     )
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     """Version of this file's schema; another one is refused."""
     id: str = ""
     """Of this content, like no other's."""

@@ -30,7 +30,7 @@ from moderay.core.storage import (
     is_glob,
     plain_errors,
 )
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs, trace
 from moderay.judges.glance import Band
 from moderay.labels.index import (
     File,
@@ -302,7 +302,7 @@ def entries(
         fields = [
             f"{policy}.{name}"
             for policy in taken
-            for name in ("status", "decided_by", "probability")
+            for name in ("status", "trace.decided_by", "probability")
         ]
         for group in range(labels.num_row_groups):
             table = labels.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *fields])
@@ -325,12 +325,12 @@ def takable(decisions: pa.StructArray, judges: Mapping[str, Band | None]) -> Num
     """Bool: which of a label file's decisions may be taken.
 
     Those of status ok, by one of these judges, and outside its band. Needs the fields status,
-    decided_by and probability.
+    trace.decided_by and probability.
     """
     settled = np.zeros(len(decisions), bool)
     probability = decisions.field("probability").to_numpy(zero_copy_only=False)
     for judge, band in judges.items():
-        mine = pc.fill_null(pc.equal(decisions.field("decided_by"), judge), False).to_numpy(
+        mine = pc.fill_null(pc.equal(trace(decisions, "decided_by"), judge), False).to_numpy(
             zero_copy_only=False
         )
         settled |= mine if band is None else mine & band.settles(probability)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.core.verdicts import CONTENT_HASH, RETRYABLE, ROW, structs
+from moderay.core.verdicts import CONTENT_HASH, RETRYABLE, ROW, structs, trace
 from moderay.labels.records import ChosenRow, ChosenRows, Histogram
 
 # Bins of P(violates), of equal width.
@@ -22,7 +22,7 @@ NEAR = 0.1
 # Characters of a rationale, or of a failed row's detail, that are kept of a chosen row.
 TEXT_CHARS = 200
 
-_FIELDS = ("status", "label", "probability", "rationale", "detail")
+_FIELDS = ("status", "label", "probability", "rationale")
 
 
 class PolicyProfile:
@@ -43,6 +43,7 @@ class PolicyProfile:
         rows = pa.table(
             {name: labels.column(name) for name in (ROW.name, CONTENT_HASH.name)}
             | {name: decisions.field(name) for name in _FIELDS}
+            | {"detail": trace(decisions, "detail")}
         )
         distance = pc.abs(pc.subtract(probability.cast(pa.float64()), self._threshold))
         kinds = {

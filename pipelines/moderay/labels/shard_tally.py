@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.verdicts import FLAGGED, structs
+from moderay.core.verdicts import FLAGGED, structs, trace
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.decisions import commonest, distribution, summary
 from moderay.labels.records import LabelCounts
@@ -42,7 +42,7 @@ class ShardTally:
         if self._run is None:
             return
         judged = {
-            name: pc.fill_null(pc.equal(rows.field("run"), self._run), False)
+            name: pc.fill_null(pc.equal(trace(rows, "run"), self._run), False)
             for name, rows in decisions.items()
         }
         self._new.add(

@@ -95,7 +95,7 @@ class Publication:
     @property
     def label_schema(self) -> pa.Schema:
         """What moderay adds to the input."""
-        return pa.schema(label_fields([rule.policy for rule in self.rules]))
+        return pa.schema(label_fields(self.rules))
 
     @property
     def schema(self) -> pa.Schema:

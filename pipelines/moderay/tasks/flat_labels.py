@@ -21,7 +21,7 @@ from moderay.core.errors import UserError, first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
 from moderay.core.storage import RemoteFile, is_local, plain_errors
-from moderay.core.verdicts import DECISION, FLAGGED, ROW
+from moderay.core.verdicts import FLAGGED, LABEL, PROBABILITY, ROW, VERDICT, VIOLATES
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.reader import published_shards
@@ -33,9 +33,7 @@ FILE = pa.field("file", pa.string(), nullable=False)
 POLICY = pa.field("policy", pa.string(), nullable=False)
 TITLE = pa.field("title", pa.string())
 # The fields of a policy's column, with the label's title behind the label.
-_READ = [
-    DECISION.field(name) for name in ("status", "violates", "label", "probability", "rationale")
-]
+_READ = [VERDICT.field("status"), VIOLATES, LABEL, PROBABILITY, VERDICT.field("rationale")]
 VERDICT_FIELDS = (POLICY, *_READ[:3], TITLE, *_READ[3:])
 
 

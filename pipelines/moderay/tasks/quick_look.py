@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from moderay.config.job import Job, Model, UnitSize
-from moderay.corpus.content import texts
+from moderay.config.job import Job, UnitSize
 from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import Vocabulary, vocabulary
@@ -19,29 +17,8 @@ from moderay.judges.build import fitted
 from moderay.judges.cascade import Cascade
 from moderay.pipeline.check import Checked
 from moderay.pipeline.stages.judge_unit import judge_unit
-from moderay.pipeline.stages.prepare import POSITION, prepared
 from moderay.pipeline.stages.spans import read_span, spans
-from moderay.tasks.embed import add_verdicts, embedded_job, job_cascades
-
-
-def judge_text(content: str, policy: str | Path, model: Model) -> dict[str, Any]:
-    """One text under one policy: its decision, as a label file has it (`verdicts.DECISION`).
-
-    Args:
-        content: the text.
-        policy: the policy's folder.
-        model: who judges.
-
-    Raises:
-        Problems: policy or model are wrong.
-    """
-    job, policies = embedded_job("content", [policy], model, {})
-    cascades = job_cascades(job, policies)
-    vocab = cascades[0].last.safeguard.vocab
-    row = pa.table({POSITION: [0]})
-    rows = prepared(row, texts(pa.chunked_array([[content]])), job, cascades, vocab)
-    decision: dict[str, Any] = judge_here(job, cascades, rows).column(policies[0].id)[0].as_py()
-    return decision
+from moderay.tasks.embed import add_verdicts
 
 
 def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[str, Any]]:
@@ -57,8 +34,10 @@ def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[st
         begins, and `is_cut`, whether it goes on; `flagged`; and by policy id its decision.
     """
     vocab = vocabulary(engine_spec(checked.job, gpus=0).vocabulary_source)
-    files, rows = _first_rows(checked, count, vocab)
-    judged = judge_here(checked.job, checked.cascades, rows).to_pylist()
+    files, units = _first_rows(checked, count, vocab)
+    if not files:
+        return []
+    judged = judge_here(checked.job, checked.cascades, pa.concat_tables(units)).to_pylist()
     return [
         {
             **row,
@@ -70,8 +49,10 @@ def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[st
     ]
 
 
-def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> tuple[list[str], pa.Table]:
-    """The first selected rows of the input, as `prepare.prepared` gives them, and their files."""
+def _first_rows(
+    checked: Checked, count: int, vocab: Vocabulary
+) -> tuple[list[str], list[pa.Table]]:
+    """The file of each of the first selected rows, and the rows as `prepare.prepared` has them."""
     job = checked.job
     units: list[pa.Table] = []
     files: list[str] = []
@@ -82,8 +63,8 @@ def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> tuple[list[s
                     units.append(unit.slice(0, count - len(files)))
                     files += [shard.file] * len(units[-1])
                     if len(files) == count:
-                        return files, pa.concat_tables(units)
-    return files, pa.concat_tables(units)
+                        return files, units
+    return files, units
 
 
 def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Table:

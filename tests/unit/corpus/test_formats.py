@@ -332,7 +332,7 @@ def sifted(
     ]
     (folder / "labels").mkdir(exist_ok=True)
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"]))),
+        pa.Table.from_arrays(columns, schema=pa.schema(label_fields([SPAM.rule]))),
         folder / "labels" / name,
     )
     fs, path = filesystem(str(file))

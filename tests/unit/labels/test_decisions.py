@@ -10,9 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
+from support.outputs import flat
 
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.verdicts import DECISION, VERDICTS, Origin, Status, Verdict, verdict_array
+from moderay.core.verdicts import (
+    VERDICTS,
+    Origin,
+    Status,
+    Verdict,
+    decision_type,
+    trace,
+    verdict_array,
+)
 from moderay.labels.decisions import (
     MOST_REASONS,
     decide,
@@ -70,8 +79,7 @@ BATCHES = st.lists(a_verdict(), max_size=8).map(lambda batch: verdict_array(batc
 
 
 def decided(*rows: Verdict, rule: DecisionRule = SPAM, reasoning: str = "all") -> list[Any]:
-    result: list[Any] = decide(verdict_array(rows, 0), rule, reasoning).to_pylist()
-    return result
+    return [flat(row) for row in decide(verdict_array(rows, 0), rule, reasoning).to_pylist()]
 
 
 @given(BATCHES, THRESHOLDS, THRESHOLDS)
@@ -80,7 +88,7 @@ def test_deciding_again_is_deciding_under_the_other_threshold(
 ) -> None:
     again = redecide(decide(batch, SPAM.under(before)), SPAM.under(after))
     once = decide(batch, SPAM.under(after))
-    assert again.type == DECISION and again.equals(once)
+    assert again.type == decision_type(SPAM.labels) and again.equals(once)
 
 
 @given(BATCHES, THRESHOLDS)
@@ -160,7 +168,7 @@ def test_audited_judge_is_held_to_the_present_threshold_and_no_probability_said_
     ]
     rows = [Verdict(Status.OK, [0, 1, 0], origin=Origin.JUDGED, audit=audit) for audit in audits]
     decisions = decide(verdict_array(rows, 0), SPAM)
-    assert decisions.field("audit").field("violates").to_pylist() == [False, True, False]
+    assert trace(decisions, "audit").field("violates").to_pylist() == [False, True, False]
     counts = summary(decisions)
     assert counts["audited.glance"] == 2 and counts["audited.screen"] == 1
     assert counts["missed.glance"] == counts["overruled.glance"] == 1

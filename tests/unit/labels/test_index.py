@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,12 @@ def save_unit(layout: Layout, shard: str, start: int, end: int, unit: pa.Table) 
 def publish(layout: Layout, shard: str, unit: pa.Table, run: int = -1, groups: int = 7) -> None:
     """The label file of a judged unit, with an input column carried over."""
     policies = [name for name in unit.schema.names if name in POLICIES]
-    decisions = [
-        decide(unit.column(name).combine_chunks(), load_policy(ROOT / "policies/spam").rule)
-        for name in policies
-    ]
+    spam = load_policy(ROOT / "policies/spam").rule
+    rules = [replace(spam, policy=name) for name in policies]
+    decisions = [decide(unit.column(rule.policy).combine_chunks(), rule) for rule in rules]
     columns = [unit.column(0), unit.column(0), unit.column(1), flagged(decisions), *decisions]
     table = pa.Table.from_arrays(
-        columns, schema=pa.schema([pa.field("n", pa.int64()), *label_fields(policies)])
+        columns, schema=pa.schema([pa.field("n", pa.int64()), *label_fields(rules)])
     )
     Path(layout.label(shard)).parent.mkdir(parents=True, exist_ok=True)
     noted = table.replace_schema_metadata(run_note(run))

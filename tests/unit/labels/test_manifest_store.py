@@ -69,7 +69,7 @@ def test_late_writer_does_not_overwrite(layout: Layout) -> None:
     assert last is not None and [run.run for run in last.runs] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"schema_version": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"schema_version": 2}'])
 def test_broken_manifest_is_a_sentence_with_the_way_out(tmp_path: Path, content: bytes) -> None:
     layout = Layout(str(tmp_path / "out"))
     first = append_manifest(layout, with_another_run)

@@ -48,7 +48,7 @@ def test_a_content_is_found_where_it_was_judged_and_nowhere_else(
         decided.field("violates"),
         decided,
     ]
-    table = pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"])))
+    table = pa.Table.from_arrays(columns, schema=pa.schema(label_fields([policy.rule])))
     pq.write_table(table, folder / "a.parquet", row_group_size=7)
 
     earlier = ReadAlong(

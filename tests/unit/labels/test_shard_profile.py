@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from support.outputs import verdicts_of
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
@@ -37,7 +38,7 @@ def label_table() -> pa.Table:
     decisions = decide(verdict_array([verdict(int(content)) for content in contents], 0), SPAM)
     hashes = [digest(int(content)) * 2 for content in contents]
     columns = [pa.array(range(ROWS)), pa.array(hashes), flagged([decisions]), decisions]
-    return pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"])))
+    return pa.Table.from_arrays(columns, schema=pa.schema(label_fields([SPAM])))
 
 
 def profile(units: list[pa.Table]) -> PolicyProfile:
@@ -52,7 +53,7 @@ def units() -> list[pa.Table]:
 
 
 def test_histogram_adds_up_to_the_judged_rows_each_in_its_bin() -> None:
-    rows = [row for row in label_table().column("spam").to_pylist() if row["status"] == "ok"]
+    rows = [row for row in verdicts_of(label_table(), "spam") if row["status"] == "ok"]
     histogram = profile(units()).histogram()
     assert sum(histogram.values()) == len(rows) > 400
     expected: dict[int, int] = {}
@@ -76,7 +77,7 @@ def test_chosen_rows_are_those_with_the_smallest_hashes_of_their_kind() -> None:
         for row, content_hash, decision in zip(
             table.column("row").to_pylist(),
             table.column("content_hash").to_pylist(),
-            table.column("spam").to_pylist(),
+            verdicts_of(table, "spam"),
             strict=True,
         )
     ]

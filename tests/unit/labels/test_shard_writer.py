@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.corpora import put
-from support.outputs import labels
+from support.outputs import labels, verdicts_of
 
 from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
 from moderay.corpus.columns import read_columns
@@ -118,7 +118,7 @@ def test_marker_shows_what_its_label_file_holds_also_under_another_threshold(
             replace(publication, rules=(rule.under(0.7),), decision="f" * 16),
             [published],
         )
-    rows = labels(tmp_path / "out")[name].column("spam").to_pylist()
+    rows = verdicts_of(labels(tmp_path / "out")[name], "spam")
     assert sum(marker.histograms["spam"].values()) == marker.policies["spam"].ok == 30
     assert again.histograms == marker.histograms
     assert marker.flagged == 10 and again.flagged == sum(bool(row["violates"]) for row in rows) == 2

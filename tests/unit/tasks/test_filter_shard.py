@@ -132,7 +132,7 @@ def sifting(folder: Path, decisions: pa.StructArray, out: Layout, run: int) -> S
         decisions,
     ]
     pq.write_table(
-        pa.Table.from_arrays(columns, schema=pa.schema(label_fields(["spam"]))),
+        pa.Table.from_arrays(columns, schema=pa.schema(label_fields([SPAM.rule]))),
         folder / "labels/a.parquet",
     )
     fs, path = filesystem(str(folder / "a.parquet"))

@@ -156,7 +156,7 @@ def test_schema_fits_what_is_written_and_refuses_another_version(name: str) -> N
     validator = jsonschema.Draft202012Validator(record_schemas()[name])
     content = json.loads(FILES[name].to_json())
     assert not list(validator.iter_errors(content))
-    assert list(validator.iter_errors({**content, "schema_version": 2}))
+    assert list(validator.iter_errors({**content, "schema_version": 99}))
     required = record_schemas()[name]["required"]
     for field in required:
         assert list(validator.iter_errors({key: content[key] for key in content if key != field}))

@@ -16,8 +16,8 @@ class Filter(Section):
     """What `moderay filter` makes of the labels; `run` leaves it alone."""
 
     keep: str
-    """Rows to keep: Polars SQL over the verdict columns, such as NOT (spam.violates OR
-    spam.probability > 0.8).
+    """Rows to keep: Polars SQL over the verdict columns and those carried over, such as NOT
+    (spam.violates OR spam.probability > 0.8).
     """
     out: JobPath
     """A folder, outside input and output: kept/, removed/, held/, each with a file for each input
@@ -50,6 +50,10 @@ class Alarms(Section):
     """
     failed: float | None = Field(default=0.01, gt=0, lt=1)
     """Share of the last night's rows that failed: timeout, unparsed or engine_error."""
+    forced: float | None = Field(default=0.05, gt=0, lt=1)
+    """Share of the last night's verdicts that were forced: the reasoning ran out of its budget, or
+    the answer did not parse. Default: 0.05, as of limits.max_failed.
+    """
     tokens: float | None = Field(default=None, gt=0)
     """Rise of tokens per row on the last night: 0.5 is half as many more. Default: none, since
     prompts are as long as the contents.

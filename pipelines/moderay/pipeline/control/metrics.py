@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 from ray.util import metrics
 
+from moderay.core.verdicts import trace
 from moderay.engines.usage import Usage
 
 # Seconds between two looks at an engine. Ray's workers report every ten.
@@ -86,7 +87,7 @@ def saved(rows: int, decisions: Mapping[str, pa.StructArray], reused: int) -> No
         kinds = pa.table(
             {
                 "label": decision.field("label"),
-                "judge": decision.field("decided_by"),
+                "judge": trace(decision, "decided_by"),
                 "status": decision.field("status"),
             }
         )

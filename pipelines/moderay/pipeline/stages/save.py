@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from moderay.config.job import Job
 from moderay.core.events import event
 from moderay.core.storage import plain_errors
-from moderay.core.verdicts import Origin, structs
+from moderay.core.verdicts import Origin, structs, trace
 from moderay.corpus.ranges import Range
 from moderay.engines.base import EngineSpec
 from moderay.judges.cascade import Cascade
@@ -89,7 +89,7 @@ def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> U
 
 
 def _is_new(decision: pa.StructArray) -> pa.BooleanArray:
-    return pc.fill_null(pc.not_equal(decision.field("origin"), Origin.REUSED.value), True)
+    return pc.fill_null(pc.not_equal(trace(decision, "origin"), Origin.REUSED.value), True)
 
 
 def unit_event(done: UnitDone, **fields: Any) -> None:

@@ -68,8 +68,8 @@ def read_span(
             unit = rows.upto(at, min(at + span.step, end))
             read = (at, at + len(unit))
             at += len(unit)
-            table, selected = _selected(unit, span.shard, job)
-            yield read, prepared(table, selected, job, cascades, vocab, earlier)
+            table, chosen = selected_rows(unit, span.shard, job)
+            yield read, prepared(table, chosen, job, cascades, vocab, earlier)
 
 
 class RowStream:
@@ -149,7 +149,7 @@ def _within(ranges: Sequence[Range], low: int, high: int) -> tuple[Range, ...]:
     return tuple((start, end) for start, end in within if start < end)
 
 
-def _selected(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
+def selected_rows(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, list[Content]]:
     """The rows that `where` (null is no) and `sample` ask for, and their contents.
 
     Of a row that cannot be read nobody knows what `where` would say: it is among them.

@@ -17,7 +17,7 @@ from moderay.config.policy import Policy
 from moderay.core.errors import UserError
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, plain_errors, shown
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status, trace
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
 from moderay.corpus.formats import format_of
@@ -132,11 +132,11 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
             columns=[
                 ROW.name,
                 CONTENT_HASH.name,
-                *[f"{policy.id}.{field}" for field in ("status", "violates", "decided_by")],
+                *[f"{policy.id}.{field}" for field in ("status", "violates", "trace.decided_by")],
             ]
         )
     decisions = table.column(policy.id).combine_chunks()
-    decided_by = decisions.field("decided_by")
+    decided_by = trace(decisions, "decided_by")
     judges = pc.unique(decided_by.drop_null()).to_pylist()
     if earlier := [name for name in judges if name not in (judge, "rules")]:
         raise UserError(

@@ -1,12 +1,13 @@
 """A filter's rule: which rows are kept, and the reasons why the others are not.
 
-The rule is Polars SQL over the verdict columns.
+The rule is Polars SQL over the columns of a label file: the verdicts', and those that are carried
+over from the input.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,20 @@ from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
-from moderay.core.verdicts import CONTENT_HASH, DECISION, ROW, label_fields
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    FLAGGED,
+    LABEL,
+    PROBABILITY,
+    ROW,
+    TRACE,
+    VERDICT,
+    VIOLATES,
+    Status,
+    decision_type,
+    label_fields,
+    trace,
+)
 from moderay.tasks.filter.records import Fate
 
 # Why a row was not kept, a policy each: what was decided, under which threshold, and what became of
@@ -25,9 +39,13 @@ from moderay.tasks.filter.records import Fate
 REASON = pa.struct(
     [
         ("policy", pa.string()),
-        *[DECISION.field(name) for name in ("status", "violates", "label", "probability")],
+        VERDICT.field("status"),
+        VIOLATES,
+        LABEL,
+        PROBABILITY,
         ("threshold", pa.float64()),
-        *[DECISION.field(name) for name in ("rationale", "detail")],
+        VERDICT.field("rationale"),
+        TRACE.field("detail"),
     ]
 )
 # The one column that removed and held rows have beside those of the input.
@@ -36,33 +54,63 @@ WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]
 _SQL = "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
 
 
-def rule_problems(rule: str, policies: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a rule over verdicts under these policies, each with a hint."""
+def rule_problems(
+    rule: str, decisions: Sequence[DecisionRule], carried: Iterable[pa.Field] = ()
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a rule over verdicts, each with a hint.
+
+    Args:
+        rule: Polars SQL.
+        decisions: Of the policies.
+        carried: Columns that are carried over from the input.
+    """
     try:
         expression = row_expression(rule)
     except SqlRefusedError as error:
         yield error.reason, error.hint or _SQL
         return
-    schema = pa.schema(label_fields(policies))
+    verdicts = label_fields(decisions)
+    schema = pa.schema([*verdicts, *carried])
     if not expression.paths:
-        yield "the rule looks at no verdict", f"valid: {', '.join(schema.names)}"
+        names = [field.name for field in verdicts]
+        yield "the rule looks at no verdict", f"valid: {', '.join(names)}"
         return
     unknown = [name for name in expression.columns if name not in schema.names]
     for name in unknown:
-        yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
+        yield f"no policy, verdict or carried column {name!r}", nearest(name, schema.names)
     if unknown:
         return
-    problem = _field_problem(expression, policies) or _type_problem(expression, schema)
+    problem = _field_problem(expression, schema) or _type_problem(expression, schema)
     if problem is not None:
         yield problem
+        return
+    yield from _text_problems(expression, decisions)
 
 
-def _field_problem(expression: RowExpression, policies: Sequence[str]) -> tuple[str, str] | None:
+def _text_problems(
+    expression: RowExpression, decisions: Iterable[DecisionRule]
+) -> Iterator[tuple[str, str]]:
+    """Labels and statuses that no verdict can have."""
+    valid: dict[tuple[str, ...], Sequence[str]] = {}
+    for decision in decisions:
+        valid[decision.policy, "label"] = decision.labels
+        valid[decision.policy, "status"] = [status.value for status in Status]
+    for path, text in expression.texts:
+        if path in valid and text not in valid[path]:
+            yield f"{path[0]} has no {path[1]} {text!r}", nearest(text, valid[path])
+
+
+def _field_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
     """The first field that is asked of a policy and that no verdict has."""
-    fields = [field.name for field in DECISION]
     for column, *inner in expression.paths:
-        if inner and (column not in policies or inner[0] not in fields):
-            return f"{column} has no field {inner[0]!r}", nearest(inner[0], fields)
+        path, kind = column, schema.field(column).type
+        for name in inner:
+            fields = [field.name for field in kind] if pa.types.is_struct(kind) else []
+            if name not in fields:
+                if path == column and TRACE.get_field_index(name) >= 0:
+                    return f"{path} has no field {name!r}", f"it is {path}.trace.{name}"
+                return f"{path} has no field {name!r}", nearest(name, fields)
+            path, kind = f"{path}.{name}", kind.field(name).type
     return None
 
 
@@ -84,15 +132,22 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
     def named(field: str) -> bool:
         return re.search(rf"\b{field}\b", rule) is not None
 
-    fields = [
-        field.name
-        for field in DECISION
-        if field.name in [reason.name for reason in REASON] or named(field.name)
-    ]
+    def wanted(kind: pa.StructType) -> list[str]:
+        return [
+            field.name
+            for field in kind
+            if REASON.get_field_index(field.name) >= 0 or named(field.name)
+        ]
+
+    fields = [name for name in wanted(decision_type(())) if name != "trace"]
+    fields += [f"trace.{name}" for name in wanted(TRACE)]
+    verdicts = {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policies}
+    carried = [name for name in row_expression(rule).columns if name not in verdicts]
     return [
         ROW.name,
         *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []),
         *(f"{policy}.{field}" for policy in policies for field in fields),
+        *carried,
     ]
 
 
@@ -146,7 +201,9 @@ def _policy_reasons(labels: pa.Table, decision: DecisionRule) -> pa.StructArray:
     columns = [
         constants[field.name] if field.name in constants else column.field(field.name)
         for field in REASON
+        if field.name != "detail"
     ]
+    columns.append(trace(column, "detail"))
     return pa.StructArray.from_arrays(columns, fields=list(REASON))
 
 

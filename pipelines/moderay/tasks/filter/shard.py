@@ -30,7 +30,7 @@ from moderay.core.storage import (
     scratch_folder,
     stamp,
 )
-from moderay.core.verdicts import DECISION, FLAGGED, ROW, Status, label_fields, structs
+from moderay.core.verdicts import FLAGGED, ROW, Status, decision_fields, label_fields, structs
 from moderay.corpus.formats import (
     BoundedFile,
     Part,
@@ -236,13 +236,13 @@ def _more(rule: FilterRule, fate: Fate) -> list[pa.Field]:
     """What is added to the input's columns."""
     if fate != "kept":
         return [WHY]
-    return [FLAGGED, *(pa.field(name, DECISION) for name in rule.ids)] if rule.verdicts else []
+    return [FLAGGED, *decision_fields(rule.decisions)] if rule.verdicts else []
 
 
 def _side_by_side(work: Sifting, source: Verbatim) -> Iterator[tuple[Range, pa.Table, pa.Table]]:
     """(range, input rows, their label rows), batch after batch."""
     labels = _decided(work)
-    held = next(labels, pa.schema(label_fields(work.rule.ids)).empty_table())
+    held = next(labels, pa.schema(label_fields(work.rule.decisions)).empty_table())
     for start, table in source.batches():
         end = start + len(table)
         while not len(held) or held.column(ROW.name)[-1].as_py() < end - 1:

@@ -1,0 +1,1 @@
+"""`moderay verify`."""

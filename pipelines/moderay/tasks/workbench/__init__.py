@@ -1,0 +1,1 @@
+"""A policy that is being written: its rows judged again whenever it is saved, on a warm engine."""
