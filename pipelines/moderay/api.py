@@ -12,7 +12,7 @@ another `UserError` before anything is judged or written.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from moderay.config.job import Job, Model, Unselected
     from moderay.config.policy import Policy
+    from moderay.core.errors import Problem
     from moderay.labels.analysis.trend import Trend
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
@@ -45,11 +46,14 @@ class PlannedRun:
         checked: the job.
         plan: which shards are published, and which are left.
         forecast: rows, requests, tokens and GPU time of what is left.
+        refusal: why a run is refused without `replace`, which was then taken to be meant; empty
+            where none is.
     """
 
     checked: Checked
     plan: Plan
     forecast: Forecast
+    refusal: str = ""
 
 
 def load_job(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Job:
@@ -113,6 +117,11 @@ def check(job: JobSource, sets: Sequence[str] = ()) -> Checked:
         ...
         moderay.core.errors.Problems: ...no column 'txt'...
     """
+    return _checked(job, sets)
+
+
+def _checked(job: JobSource, sets: Sequence[str], *, writes: bool = True) -> Checked:
+    """As `check`; `writes`: whether the output is to be written."""
     from moderay.config.job import Job
     from moderay.config.job_file import load_again
     from moderay.core.errors import UserError
@@ -123,8 +132,17 @@ def check(job: JobSource, sets: Sequence[str] = ()) -> Checked:
             raise UserError("sets: the job is checked already; give them to check")
         return job
     if isinstance(job, Job):
-        return checks.check_job(*load_again(job, _listed(sets)))
-    return checks.check(_path_of(job), _listed(sets))
+        return checks.check_job(*load_again(job, _listed(sets)), _filter_problems, writes)
+    return checks.check(_path_of(job), _listed(sets), _filter_problems, writes)
+
+
+def _filter_problems(job: Job, *seen: Any) -> Iterable[Problem]:
+    """What is wrong with a job's `filter:`; without one, the filter is not loaded."""
+    if job.filter is None:
+        return ()
+    from moderay.tasks.filter.request import section_problems
+
+    return section_problems(job, *seen)
 
 
 def plan(
@@ -153,13 +171,18 @@ def plan(
         (600, 1200)
     """
     from moderay.pipeline.estimate import forecast
-    from moderay.pipeline.plan import make_plan
+    from moderay.pipeline.plan import AnotherCascadeError, make_plan
 
     _check_positive("rows", rows)
     _check_positive("rate", rate)
-    checked = check(job, sets)
-    work = make_plan(checked, replace)
-    return PlannedRun(checked, work, forecast(checked, work, rows, rate))
+    checked = _checked(job, sets, writes=False)
+    refusal = ""
+    try:
+        work = make_plan(checked, replace)
+    except AnotherCascadeError as error:
+        refusal = str(error)
+        work = make_plan(checked, replace=True)
+    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal)
 
 
 def run(
@@ -467,7 +490,7 @@ def calibrate(
 
     truth = None if labels is None else os.fspath(labels)
     request = CalibrationRequest(policy, judge, Path(out), truth, gold, max_miss, confidence, rows)
-    return calibrate_judge(check(job, sets), request)
+    return calibrate_judge(_checked(job, sets, writes=False), request)
 
 
 def label(

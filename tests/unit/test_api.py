@@ -125,7 +125,7 @@ def test_name_that_is_not_offered_is_an_attribute_error() -> None:
     [
         (lambda: moderay.run("none.yaml"), "none.yaml: no such file"),
         (lambda: moderay.run(None), "job: the path of a job file or a Job is wanted, not NoneType"),
-        (lambda: moderay.check("job.yaml", "unit.rows=0"), "unit.rows: should be greater than"),
+        (lambda: moderay.check("job.yaml", "unit.rows=0"), "unit.rows: should be at least"),
         (lambda: moderay.check("job.yaml", ["unit.rwos=1"]), "did you mean 'rows'?"),
         (lambda: moderay.plan("job.yaml", rate=0), "rate: a number above 0 is wanted, not 0"),
         (lambda: moderay.trend(outputs="labels", nights=0), "nights: a number above 0 is wanted"),
@@ -182,7 +182,7 @@ def test_calls_that_cannot_be_answered_are_one_sentence(
     [
         ({"content": "txt"}, ["label: content: no column 'txt'"]),
         ({"ds": [{"text": "a"}]}, ["label: ds: a Dataset of Ray is wanted, not list"]),
-        ({"policies": []}, ["label: policies: should have at least 1 item"]),
+        ({"policies": []}, ["label: policies: should name at least 1"]),
         (
             {"policies": ["policies/none"], "model": {"sauce": "tiny"}, "audti": 1},
             ["unknown setting 'audti'", "did you mean 'audit'?", "'model.sauce'", "policies/none"],

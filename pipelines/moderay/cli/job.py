@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,7 @@ def check(job: JobFile, sets: Sets = None, quiet: Quiet = False) -> None:
     checked = api.check(job, sets or ())
     _warn_of(checked, "will be left out", quiet)
     if not quiet:
+        _warn_of_machine(checked)
         out.print(
             f"{printable(str(job))}: ok: {counted(len(checked.scan.shards), 'shard')}, "
             f"{_rows(checked)}, {counted(len(checked.policies), 'policy', 'policies')}",
@@ -57,8 +59,21 @@ def _warn_of(checked: Checked, unreadable: str, quiet: bool) -> None:
     warn_of_model(checked.job.model)
     for name, reason in checked.scan.unreadable:
         warn(f"warning: {name} {unreadable}: {reason}")
-    for note in () if quiet else checked.scan.notes:
+    for note in () if quiet else (*checked.scan.notes, *checked.notes):
         warn(f"note: {note}")
+
+
+def _warn_of_machine(checked: Checked) -> None:
+    """Why the job cannot run on this machine; it may be checked on one and run on another."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    then = (
+        "`run` is refused on this machine"
+        if address == "local"
+        else f"`run` looks at the Ray at {address} when it joins it"
+    )
+    for problem in checked.elsewhere:
+        hint = f"\n    hint: {problem.hint}" if problem.hint else ""
+        warn(f"note: {problem.message}; {then}{hint}")
 
 
 def plan(
@@ -165,6 +180,7 @@ def run(
         checked = api.check(job, sets or ())
     _warn_of(checked, "is left out", quiet)
     if limit is not None:
+        checked.assert_hosted_here()
         judge_and_show(checked, limit, show, as_json, quiet)
         return
     from moderay.pipeline.control.progress import Progress

@@ -22,6 +22,11 @@ def show_plan(planned: PlannedRun) -> None:
     forecast = planned.forecast
     if forecast.rows > forecast.read:
         out.print(f"from {counted(forecast.read, 'row')}; --rows reads more")
+    if planned.refusal:
+        warn(
+            f"note: this is what --replace would cost, without which a run is refused: "
+            f"{planned.refusal}"
+        )
     for guess in forecast.guesses:
         warn(f"note: {guess}")
 

@@ -20,6 +20,18 @@ MOST_NODES = 50_000
 LONGEST_NUMBER = 40
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
+# By words of PyYAML's messages.
+_HINTS = (
+    ("'\\t'", "a tab stands there: YAML is indented with spaces"),
+    (
+        "mapping values are not allowed",
+        "a space stands behind a key's colon; a text that holds a colon and a space is in quotes",
+    ),
+    ("could not find expected ':'", "write key: value, with a space behind the colon"),
+    ("expected <block end>", "keys of one group begin in one column"),
+    ("unacceptable character", "save the file as UTF-8"),
+)
+
 _TEXT = "tag:yaml.org,2002:str"
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SHOWN = 60
@@ -68,8 +80,8 @@ def why_not(error: yaml.YAMLError) -> tuple[str, str]:
     """Why a text was refused, and a hint."""
     if isinstance(error, YamlBoundError):
         return str(error.problem), error.hint
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"no YAML: {what}", ""
+    what = str(getattr(error, "problem", None) or str(error).splitlines()[0])
+    return f"no YAML: {what}", next((hint for words, hint in _HINTS if words in what), "")
 
 
 def shortened(text: str) -> str:

@@ -6,6 +6,7 @@ Its sections are defined in `sections/`, and all of them are named here; `job_fi
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -147,6 +148,21 @@ class Job(Section):
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at the line of a dotted key."""
         return self._origin.problem(key, message, hint)
+
+    def command(self, *options: str) -> str | None:
+        """`moderay run` over the job's file, as it was read, to paste into a shell.
+
+        Args:
+            options: Further words of it.
+
+        Returns:
+            The line; None where the job is of no file, or reads secrets from the command line.
+        """
+        origin = self._origin
+        if not Path(origin.file).is_file() or any(key.startswith("storage") for key in origin.sets):
+            return None
+        sets = [word for assignment in origin.sets for word in ("--set", assignment)]
+        return shlex.join(["moderay", "run", origin.file, *sets, *options])
 
 
 def job_schema() -> dict[str, Any]:

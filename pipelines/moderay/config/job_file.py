@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from pydantic import ValidationError
 from moderay.config import yaml_document
 from moderay.config.job import SCRIPTED, Job, Output
 from moderay.config.paths import absolute_path, absolute_source, beside
-from moderay.config.policy import Policy, load_policy
+from moderay.config.policy import Policy, golden_cases, load_policy
 from moderay.config.validation import validation_problems
 from moderay.config.variables import fill
 from moderay.config.yaml_document import Document, DocumentOrigin, KeyedProblem, plain_data
-from moderay.core.errors import Problem, Problems
+from moderay.core.errors import Problem, Problems, nearby
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def load_dict(
     origin = origin or DocumentOrigin()
     # A copy, since `put` changes it.
     document = Document(
-        plain_data(data), DocumentOrigin(origin.file, dict(origin.lines), set(origin.overridden))
+        plain_data(data),
+        DocumentOrigin(origin.file, dict(origin.lines), set(origin.overridden), list(origin.sets)),
     )
     for assignment in sets:
         yaml_document.put(document, assignment)
@@ -192,11 +194,11 @@ def _source_problems(document: Document, folder: Path, elsewhere: bool) -> list[
     source = absolute_source(written, folder)
     problem = document.origin.problem
     script = Path(source.removeprefix(SCRIPTED))
-    if source.startswith(SCRIPTED) and not script.is_file():
-        return [(key, problem(key, f"no such file of scripted answers: {script}"))]
-    if source.startswith("/") and not elsewhere and not Path(source).is_dir():
+    if source.startswith(SCRIPTED) and not os.path.isfile(script):
+        return [(key, problem(key, f"no such file of scripted answers: {nearby(str(script))}"))]
+    if source.startswith("/") and not elsewhere and not os.path.isdir(source):
         hint = "a folder, a hub id, or tiny"
-        return [(key, problem(key, f"no such model folder: {source}", hint))]
+        return [(key, problem(key, f"no such model folder: {nearby(source)}", hint))]
     return []
 
 
@@ -214,6 +216,10 @@ def _load_policies(
         except Problems as error:
             problems += [(key, _in_job(problem, key, folder, origin)) for problem in error.problems]
             continue
+        try:
+            golden_cases(folder, policy)
+        except Problems as error:
+            problems += [(key, problem) for problem in error.problems]
         if policy.id in {other.id for other in policies}:
             message = f"two policies have the id {policy.id!r}"
             problem = origin.problem(key, message, "change the id in one policy.md")
@@ -223,7 +229,7 @@ def _load_policies(
 
 
 def _in_job(problem: Problem, key: str, folder: str, origin: DocumentOrigin) -> Problem:
-    """A policy's problem; one that stands in no line of its file is shown in the job's."""
-    if problem.line is not None:
+    """A policy's problem; where the folder is the trouble, it is the job's that names it."""
+    if problem.file != folder:
         return problem
-    return origin.problem(key, f"policy {folder}: {problem.message}", problem.hint)
+    return origin.problem(key, f"policy {nearby(folder)}: {problem.message}", problem.hint)

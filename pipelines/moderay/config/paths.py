@@ -40,7 +40,9 @@ def absolute_source(source: str, folder: Path) -> str:
         return SCRIPTED + str(folder / source.removeprefix(SCRIPTED))
     if source == "tiny":
         return source
-    is_path = source.startswith((".", "/")) or ("://" not in source and (folder / source).is_dir())
+    is_path = source.startswith((".", "/")) or (
+        "://" not in source and os.path.isdir(folder / source)
+    )
     return str(folder / source) if is_path else source
 
 

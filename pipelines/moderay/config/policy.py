@@ -11,15 +11,29 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from moderay.config.text_file import read_text
+from moderay.config.text_file import LONGEST, read_text
+from moderay.config.validation import validation_problems
 from moderay.config.yaml_document import Document, DocumentOrigin, parse
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.errors import Problem, Problems, first_line, nearest
+from moderay.core.errors import Problem, Problems, first_line, nearby, nearest
 
 # A column name that Polars SQL reads without quoting: no hyphen.
 POLICY_ID = r"[a-z][a-z0-9_]*"
 # Characters of golden.jsonl.
 LONGEST_GOLDEN = 2**24
+# Problems of a golden set that are named.
+MOST_SHOWN = 20
+_FENCE = "---"
+_SHOWN = 30
+_A_CASE = 'a line a case, in double quotes, no comma behind it: {"content": "...", "label": "..."}'
+_A_POLICY = "a policy is a folder with policy.md; `moderay policy new ID` makes one"
+_HINTS = {
+    "id": "such as id: spam",
+    "labels": "such as labels: {SP0: {violates: false}, SP4: {violates: true}}",
+    "labels.*": "such as {violates: true, title: Spam}",
+    "threshold": "a probability, such as 0.5",
+    "version": "a count, such as 2",
+}
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -94,7 +108,7 @@ class Policy(BaseModel):
             raise ValueError("needs at least one label that violates and one that does not")
         if bad := [name for name in labels if not re.fullmatch(r"[A-Za-z0-9_.-]+", name)]:
             raise ValueError(
-                f"labels are letters, digits, '_', '.' or '-', not {', '.join(map(repr, bad))}"
+                f"names are letters, digits, '_', '.' or '-', not {', '.join(map(repr, bad))}"
             )
         return labels
 
@@ -114,9 +128,15 @@ class Policy(BaseModel):
         return DecisionRule(self.id, self.label_names, self.violating, self.threshold)
 
 
+class _NoCaseError(ValueError):
+    """Sound JSON that is no golden case."""
+
+
 def load_policy(folder: str | Path) -> Policy:
     """Read `<folder>/policy.md`. Raises `Problems` with a line for everything wrong in it."""
     file = Path(folder) / "policy.md"
+    if Path(folder).is_file():
+        raise Problems([Problem(str(folder), None, *_no_folder(Path(folder)))])
     try:
         source = read_text(file, hint="a policy is a page or two")
     except FileNotFoundError:
@@ -138,85 +158,126 @@ def parse_policy(source: str, file: str) -> Policy:
     """
     front, text = _split(file, source)
     problems = [problem for _, problem in front.problems]
+    data = {**front.data, "text": text}
     try:
-        policy = Policy.model_validate({**front.data, "text": text})
+        policy = Policy.model_validate(data)
     except ValidationError as error:
-        problems += [_problem(front.origin, item) for item in error.errors()]
+        wrong = validation_problems(error, Document(data, front.origin), Policy, _HINTS)
+        problems += [problem for key, problem in wrong if key != "text"]
+    if not text:
+        hint = "write what the model is to enforce: what violates, what is safe, examples"
+        problems.append(Problem(file, None, "no policy text below the front matter", hint))
     if problems:
-        raise Problems(problems)
+        raise Problems(sorted(problems, key=lambda problem: problem.line or LONGEST))
     return policy
 
 
 def load_golden(folder: str | Path) -> list[GoldenCase]:
     """Read `<folder>/golden.jsonl`, checked against the policy's labels. Raises `Problems`."""
     policy = load_policy(folder)
+    cases = golden_cases(folder, policy)
+    if cases is None:
+        raise Problems([Problem(str(folder), None, "no golden.jsonl", _A_CASE)])
+    return cases
+
+
+def golden_cases(folder: str | Path, policy: Policy) -> list[GoldenCase] | None:
+    """The golden set of a policy that was read from this folder; None where it has none.
+
+    Raises:
+        Problems: With everything wrong, each with its line.
+    """
     file = Path(folder) / "golden.jsonl"
     try:
         text = read_text(file, LONGEST_GOLDEN, "a golden set is some hundred cases")
     except FileNotFoundError:
-        hint = "one case a line: content, label, boundary"
-        raise Problems([Problem(str(folder), None, "no golden.jsonl", hint)]) from None
+        return None
     cases: list[GoldenCase] = []
     problems: list[Problem] = []
     lines = text.removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         try:
-            case = _golden_case(line)
-        except ValueError as error:
-            problems.append(Problem(str(file), number, first_line(error)))
-            continue
-        if case.label not in policy.labels:
-            hint = nearest(case.label, policy.labels)
-            problems.append(Problem(str(file), number, f"unknown label {case.label!r}", hint))
-        cases.append(case)
+            cases.append(_golden_case(line, str(file), number, policy))
+        except Problems as error:
+            problems += error.problems
+    if len(problems) > MOST_SHOWN:
+        more = f"{len(problems) - MOST_SHOWN:,} more problems like these"
+        problems = [*problems[:MOST_SHOWN], Problem(str(file), None, more)]
     if problems:
         raise Problems(problems)
     return cases
 
 
-def _golden_case(line: str) -> GoldenCase:
-    """A line of a golden set. Raises `ValueError` where it is none."""
+def _golden_case(line: str, file: str, number: int, policy: Policy) -> GoldenCase:
+    """A line of a golden set. Raises `Problems` where it is none."""
+    origin = DocumentOrigin(file)
     try:
-        return GoldenCase.model_validate(json.loads(line, object_pairs_hook=_once))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        data = json.loads(line, object_pairs_hook=_once)
+        if not isinstance(data, dict):
+            raise _NoCaseError("no keys and values")
+        case = GoldenCase.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from None
+        wrong = validation_problems(error, Document(data, origin), GoldenCase)
+        reasons = [(problem.message, problem.hint) for _, problem in wrong]
+    except RecursionError:
+        reasons = [("nested too deeply", _A_CASE)]
+    except ValueError as error:
+        reasons = [(_no_case(line, error), _A_CASE)]
+    else:
+        if case.label in policy.labels:
+            return case
+        reasons = [(f"unknown label {case.label!r}", nearest(case.label, policy.labels))]
+    raise Problems([Problem(file, number, message, hint) for message, hint in reasons])
+
+
+def _no_case(line: str, error: ValueError) -> str:
+    """Why a line is no JSON object."""
+    if not line.strip():
+        return "an empty line"
+    if isinstance(error, json.JSONDecodeError):
+        rest = line[error.pos : error.pos + _SHOWN]
+        return f"no JSON at character {error.pos + 1}" + (f": {rest}" if rest else ", its end")
+    return first_line(error) if isinstance(error, _NoCaseError) else "a number too long to read"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises `ValueError` where a key stands twice: which one counts is a guess."""
+    """A JSON object.
+
+    Raises:
+        _NoCaseError: A key stands twice: which one counts is a guess.
+    """
     names = [name for name, _ in pairs]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"key {twice[0]!r} stands twice")
+        raise _NoCaseError(f"key {twice[0]!r} stands twice")
     return dict(pairs)
 
 
 def _split(file: str, source: str) -> tuple[Document, str]:
     """Front matter and text. Raises `Problems`."""
-    match = re.match(r"---\n(.*?)\n---\n(.*)", source, re.DOTALL)
-    if match is None:
+    first, *lines = source.split("\n")
+    if first.rstrip() != _FENCE:
+        message = "no front matter" if source.strip() else "the file is empty"
         hint = "begin the file with a block of YAML between two lines of ---"
-        raise Problems([Problem(file, 1, "no front matter", hint)])
-    front = parse(match[1], file, "front matter must be keys and values", above=1)
+        raise Problems([Problem(file, 1, message, hint)])
+    end = next((n for n, line in enumerate(lines) if line.rstrip() == _FENCE), None)
+    if end is None:
+        hint = "end it with a line of ---, and write the policy's text below"
+        raise Problems([Problem(file, 1, "the front matter has no end", hint)])
+    shape = "front matter must be keys and values"
+    front = parse("\n".join(lines[:end]), file, shape, "such as id: spam", above=1)
     if "text" in front.data:
         front.wrong("text", "unknown key 'text'", "the text stands below the front matter")
-    return front, match[2].strip()
+    return front, "\n".join(lines[end + 1 :]).strip()
 
 
-def _problem(origin: DocumentOrigin, item: Any) -> Problem:
-    """An error of pydantic's at the line of its key."""
-    path = [str(part) for part in item["loc"]]
-    key = ".".join(path)
-    if item["type"] == "extra_forbidden":
-        own = Policy.model_fields.keys() - {"text"}
-        known = Label.model_fields if path[0] == "labels" else own
-        return origin.problem(key, f"unknown key {key!r}", nearest(path[-1], known))
-    if key == "text":
-        return Problem(origin.file, None, "no policy text below the front matter")
-    return origin.problem(key, f"{key}: {item['msg'].removeprefix('Value error, ')}")
+def _no_folder(file: Path) -> tuple[str, str]:
+    """What to say of a file where a policy's folder must be, and a hint."""
+    if file.name == "policy.md":
+        return (
+            "a policy is a folder, and this a file",
+            f"name its folder: {nearby(str(file.parent))}",
+        )
+    return "a policy is a folder, and this a file", "`moderay policy new ID` makes one"
 
 
 def _neighbours(file: Path) -> str:
@@ -224,5 +285,5 @@ def _neighbours(file: Path) -> str:
     around = file.parent.parent
     names = [other.parent.name for other in around.glob("*/policy.md")] if around.is_dir() else []
     if not names:
-        return "a policy is a folder with policy.md and golden.jsonl"
+        return _A_POLICY
     return nearest(file.parent.name, names)

@@ -1,14 +1,15 @@
-"""pydantic's errors about a job -> problems as people read them, at the keys they wrote."""
+"""pydantic's errors about a file -> problems as people read them, at the keys they wrote."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from moderay.config.wording import in_words, value_hint, written
 from moderay.config.yaml_document import Document, KeyedProblem
 from moderay.core.errors import nearest
 
@@ -18,7 +19,10 @@ _LONGEST_SHOWN = 60
 
 
 def validation_problems(
-    error: ValidationError, document: Document, model: type[BaseModel]
+    error: ValidationError,
+    document: Document,
+    model: type[BaseModel],
+    hints: Mapping[str, str] = {},
 ) -> list[KeyedProblem]:
     """One problem for each key: where a value may be of several kinds, they are named together.
 
@@ -26,9 +30,9 @@ def validation_problems(
         error: What pydantic says.
         document: What was validated.
         model: What it should be.
+        hints: What to write, by dotted key, in which `*` stands for a name of the file's own.
     """
-    expected: dict[str, list[str]] = {}
-    values: dict[str, object] = {}
+    wrong: dict[str, list[ErrorDetails]] = {}
     problems: list[KeyedProblem] = []
     for item in error.errors():
         path = _written_key(item["loc"], document.data, item["type"])
@@ -37,38 +41,33 @@ def validation_problems(
             hint = _unknown_hint(path, model)
             problems.append((key, document.origin.problem(key, f"unknown key {key!r}", hint)))
         elif item["type"] == "missing":
-            problems.append((key, document.origin.problem(key, f"{key!r} is missing")))
+            hint = _hint(path, hints)
+            problems.append((key, document.origin.problem(key, f"{key!r} is missing", hint)))
         else:
-            expected.setdefault(key, []).append(_worded(item["msg"]))
-            values[key] = item["input"]
-    for key, messages in expected.items():
-        text = f"{key}: {_any_of(messages)}{_shown(key, values[key])}"
-        problems.append((key, document.origin.problem(key, text)))
+            wrong.setdefault(key, []).append(item)
+    for key, items in wrong.items():
+        text = f"{key}: {_any_of(map(in_words, items))}{_shown(key, items[0]['input'])}"
+        meant = next(filter(None, map(value_hint, items)), "")
+        hint = "" if key.startswith(_NEVER_SHOWN) else meant
+        problem = document.origin.problem(key, text, hint or _hint(key.split("."), hints))
+        problems.append((key, problem))
     return problems
 
 
-def _worded(message: str) -> str:
-    """A message of pydantic's without Python's words."""
-    message = (
-        message.removeprefix("Value error, ")
-        .removeprefix("Input ")
-        .removesuffix(", unable to parse string as an integer")
-    )
-    message = re.sub(
-        r"^List should have (.*) after validation, not \d+$", r"should have \1", message
-    )
-    return re.sub(
-        r"a valid dictionary or instance of \w+|a valid dictionary", "keys and values", message
-    )
+def _hint(path: Sequence[str], hints: Mapping[str, str]) -> str:
+    """The one of a key; of a list's items, or of keys with names of their own, that of them all."""
+    own = ".".join(path)
+    return hints.get(own) or hints.get(".".join([*path[:-1], "*"]), "")
 
 
-def _any_of(messages: Sequence[str]) -> str:
-    return " or ".join([messages[0], *(more.removeprefix("should be ") for more in messages[1:])])
+def _any_of(messages: Iterable[str]) -> str:
+    first, *others = dict.fromkeys(messages)
+    return " or ".join([first, *(more.removeprefix("should be ") for more in others)])
 
 
 def _shown(key: str, value: object) -> str:
     short = not isinstance(value, dict | list) and len(repr(value)) < _LONGEST_SHOWN
-    return f", not {value!r}" if short and not key.startswith(_NEVER_SHOWN) else ""
+    return f", not {written(value)}" if short and not key.startswith(_NEVER_SHOWN) else ""
 
 
 def _written_key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
@@ -91,8 +90,8 @@ def _written_key(loc: Sequence[int | str], data: Any, kind: str) -> list[str]:
 
 def _unknown_hint(path: Sequence[str], section: type[BaseModel]) -> str:
     for part in path[:-1]:
-        if not part.isdigit():
-            section = next(iter(_models(section.model_fields[part].annotation)), section)
+        if (field := section.model_fields.get(part)) is not None:
+            section = next(iter(_models(field.annotation)), section)
     known = list(section.model_fields)
     is_near = difflib.get_close_matches(path[-1], known, n=1)
     return nearest(path[-1], known) if is_near else "valid: " + ", ".join(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from moderay.config.bounded_yaml import (
 from moderay.config.text_file import read_text
 from moderay.core.errors import Problem, Problems
 
+# Of names of YAML files, and how many of them a hint names.
+_ENDS = (".yaml", ".yml")
+_NAMED = 3
 SET = "--set"
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 LONGEST_KEY = 500
@@ -39,11 +43,13 @@ class DocumentOrigin:
         file: The file's name, for messages.
         lines: The line of every dotted key in the file, counted from 1.
         overridden: Dotted keys that `--set` put there.
+        sets: The assignments of `--set`, as they were written.
     """
 
     file: str = "job"
     lines: dict[str, int] = field(default_factory=dict)
     overridden: set[str] = field(default_factory=set)
+    sets: list[str] = field(default_factory=list)
 
     def problem(self, key: str, message: str, hint: str = "") -> Problem:
         """A problem at a dotted key, or at the nearest key above it that somebody wrote."""
@@ -89,10 +95,25 @@ def read(path: Path, shape: str, hint: str) -> Document:
         Problems: It cannot be read as keys and values.
     """
     try:
-        text = read_text(path)
+        if path.is_dir():
+            raise Problems([Problem(str(path), None, "is a folder, not a file", _inside(path))])
+        text = read_text(path, pipes=True)
     except FileNotFoundError:
-        raise Problems([Problem(str(path), None, "no such file")]) from None
+        raise Problems([Problem(str(path), None, "no such file", _beside(path))]) from None
     return parse(text, str(path), shape, hint)
+
+
+def _inside(folder: Path) -> str:
+    """A hint: the files of a folder that may be meant."""
+    names = sorted(str(file) for end in _ENDS for file in folder.glob(f"*{end}"))[:_NAMED]
+    return f"name a file in it: {', '.join(names)}" if names else ""
+
+
+def _beside(path: Path) -> str:
+    """A hint: files of a name like that of one that is missing."""
+    near = [file for end in _ENDS for file in path.parent.glob(f"*{end}")]
+    close = difflib.get_close_matches(path.name, [file.name for file in near], n=1)
+    return f"did you mean {str(path.parent / close[0])!r}?" if close else ""
 
 
 def parse(text: str, file: str, shape: str, hint: str = "", above: int = 0) -> Document:
@@ -161,6 +182,7 @@ def put(document: Document, assignment: str) -> None:
     for name in [name for name in lines if name == key or name.startswith(key + ".")]:
         del lines[name]
     document.origin.overridden.add(key)
+    document.origin.sets.append(assignment)
 
 
 def _set_value(document: Document, text: str) -> Any:

@@ -8,6 +8,7 @@ do. Anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class Problem:
     def __str__(self) -> str:
         """`file:line: message`, and the hint on a line of its own."""
         line = "" if self.line is None else f":{self.line}"
-        where = f"{self.file}{line}: " if self.file else ""
+        where = f"{nearby(self.file)}{line}: " if self.file else ""
         hint = f"\n    hint: {self.hint}" if self.hint else ""
         return shown(f"{where}{self.message}{hint}")
 
@@ -146,6 +147,15 @@ class Problems(UserError):  # noqa: N818  # it is several of `Problem`
         error = super()._restored(message)
         error.problems = (Problem("", None, message.text),)
         return error
+
+
+def nearby(path: str) -> str:
+    """A path below the current folder as seen from there; any other as it is."""
+    try:
+        below = os.path.relpath(path) if path.startswith("/") else path
+    except OSError:  # the current folder has been removed
+        return path
+    return path if below == os.curdir or below.startswith(os.pardir) else below
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

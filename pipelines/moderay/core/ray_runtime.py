@@ -53,6 +53,11 @@ def _address() -> str:
     return os.environ.get(ADDRESS) or "local"
 
 
+def starts_its_own() -> bool:
+    """Whether `start_ray` would start a Ray on this machine, and not join one."""
+    return not ray.is_initialized() and (os.environ.get(ADDRESS) or "local") == "local"
+
+
 def start_ray() -> str:
     """Join the Ray that RAY_ADDRESS names, or start one of this process's own.
 

@@ -85,6 +85,21 @@ def text(source: str, name: str) -> str | None:
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
+def stored_names(source: str) -> list[str]:
+    """The files that a model in an object store is loaded from.
+
+    Raises:
+        UserError: It holds no model.
+        TryAgainError: The store does not answer.
+    """
+    return list(_listed(source))
+
+
+def stored_size(source: str, name: str) -> int:
+    """Bytes of one of them."""
+    return int(_listed(source)[name]["size"])
+
+
 def _fetched(source: str) -> Path:
     """The folder of this machine that holds a model of an object store, whole.
 

@@ -168,6 +168,11 @@ class State:
         """Published shards whose label files are gone, or are not those that were published."""
         return sorted(shard for shard in self.markers if self.published(shard) is None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that was judged is there: neither a unit nor a label file."""
+        return not self.units and not any(shard in self.stamps for shard in self.markers)
+
     def units_of(self, shard: str) -> Mapping[str, tuple[Range, ...]]:
         """Saved ranges of a shard, by key."""
         return self.units.get(state_name(shard), {})

@@ -255,6 +255,21 @@ def read_claim(layout: Layout, run: int) -> LeaseRecord | None:
     return None if data is None else LeaseRecord.from_json(data, path)
 
 
+def living(layout: Layout) -> set[int]:
+    """The runs whose drivers live, as far as this machine and its clock know; nothing is written.
+
+    Raises:
+        RecordRefusedError: a claim is of another version, or damaged.
+    """
+    return {
+        run
+        for run in claims(layout)
+        if (claim := read_claim(layout, run)) is not None
+        and not _is_dead(claim)
+        and time.time() - (renewed_at(layout, run) or 0.0) < LEASE_S
+    }
+
+
 def renewed_at(layout: Layout, run: int) -> float | None:
     """When a claim was renewed last, by the store's clock."""
     renewed = modified(layout.fs, beat_path(layout, run))

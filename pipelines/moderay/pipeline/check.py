@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from moderay.config.job import Job
 from moderay.config.job_file import Draft, draft_job
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems, TryAgainError, UserError
-from moderay.core.storage import canonical_url, plain_errors
+from moderay.core.storage import assert_writable, canonical_url, plain_errors
 from moderay.corpus.content import template_columns
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Footers
@@ -20,8 +20,9 @@ from moderay.judges.cascade import Cascade
 from moderay.judges.rules import Rules
 from moderay.judges.rules_file import check_rules
 from moderay.labels.footer_cache import read_footers
-from moderay.labels.layout import Layout
+from moderay.labels.layout import PRIVATE, Layout
 from moderay.labels.reuse import EarlierOutput, earlier_outputs
+from moderay.pipeline.hosting import model_report, unhosted
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Checked:
         cascades: One for each policy.
         scan: The input.
         reused: The outputs that `reuse:` names.
+        notes: What a person should know of it, a sentence each.
+        elsewhere: Why it cannot run on this machine, and may on another.
     """
 
     job: Job
@@ -41,14 +44,33 @@ class Checked:
     cascades: tuple[Cascade, ...]
     scan: Scan
     reused: tuple[EarlierOutput, ...]
+    notes: tuple[str, ...] = ()
+    elsewhere: tuple[Problem, ...] = ()
+
+    def assert_hosted_here(self) -> None:
+        """Assert that this machine can host the model. Raises `Problems`."""
+        if self.elsewhere:
+            raise Problems(self.elsewhere)
 
 
-def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
+# What else is wrong with a job, as far as somebody above this room knows: of its `filter:`.
+Further = Callable[[Job, Sequence[Policy], Sequence[Cascade], Scan], Iterable[Problem]]
+
+
+def _nothing(*_: object) -> Iterable[Problem]:
+    return ()
+
+
+def check(
+    file: str | Path, sets: Sequence[str] = (), further: Further = _nothing, writes: bool = True
+) -> Checked:
     """Read and check a job file, its policies and its input.
 
     Args:
         file: The job file.
         sets: `key=value`, which count before what the file says.
+        further: What else is looked at.
+        writes: Whether the output is to be written.
 
     Raises:
         Problems: With everything that is wrong.
@@ -57,40 +79,83 @@ def check(file: str | Path, sets: Sequence[str] = ()) -> Checked:
     """
     draft = draft_job(file, sets)
     if draft.job is not None and not draft.problems:
-        return check_job(draft.job, draft.policies)
-    raise Problems([*draft.problems, *_further_problems(draft)])
+        return check_job(draft.job, draft.policies, further, writes)
+    raise Problems([*draft.problems, *_further_problems(draft, further)])
 
 
-def _further_problems(draft: Draft) -> list[Problem]:
+def _further_problems(draft: Draft, further: Further) -> list[Problem]:
     """What else is wrong with a job that cannot run anyway.
 
     A store that does not answer now is asked next time.
     """
     if draft.job is None:
         return []
+    job = draft.job
     judges: tuple[Cascade, ...] = ()
     problems: list[Problem] = []
-    if not draft.wrong & {"policies", "model", "windows", "cascade"}:
-        judges, problems = cascades(draft.job, draft.policies, engine_spec(draft.job, gpus=0))
     try:
-        problems += _reused(draft.job, judges)[1]
-        return [*problems, *_scanned(draft.job, draft.policies, judges)[1]]
+        if "model" not in draft.wrong:
+            problems += model_report(job).problems
+        if not problems and not draft.wrong & {"policies", "model", "windows", "cascade"}:
+            judges, problems = cascades(job, draft.policies, engine_spec(job, gpus=0))
+        problems += _reused(job, judges)[1]
+        input_, in_input = _scanned(job, draft.policies, judges)
+        if "policies" not in draft.wrong:
+            in_input += further(job, draft.policies, judges, input_)
+        return [*problems, *in_input]
     except TryAgainError:
         return problems
     except UserError as error:
-        return [*problems, draft.job.problem("input.path", str(error))]
+        return [*problems, job.problem("input.path", str(error))]
 
 
-def check_job(job: Job, policies: Sequence[Policy]) -> Checked:
+def check_job(
+    job: Job, policies: Sequence[Policy], further: Further = _nothing, writes: bool = True
+) -> Checked:
     """As `check`, for a job made in Python; `policies`: those that it names, in its order."""
     spec = engine_spec(job, gpus=0)
-    judges, problems = cascades(job, policies, spec)
-    reused, unfinished = _reused(job, judges)
-    input_, in_input = _scanned(job, policies, judges)
-    if problems := [*problems, *unfinished, *in_input]:
+    report = model_report(job)
+    problems = list(report.problems)
+    judges: tuple[Cascade, ...] = ()
+    if not problems:
+        judges, problems = cascades(job, policies, spec)
+    try:
+        reused, unfinished = _reused(job, judges)
+        input_, in_input = _scanned(job, policies, judges)
+    except UserError as error:
+        if not problems:
+            raise
+        raise Problems([*problems, job.problem("input.path", str(error))]) from None
+    problems += [*unfinished, *in_input, *further(job, policies, judges, input_)]
+    # Where the output itself is wrong, such as inside the input, nothing is written.
+    if writes and not problems:
+        problems = _unwritable(job)
+    if problems:
         raise Problems(problems)
     fitted(spec, judges)
-    return Checked(job, tuple(policies), judges, input_, reused)
+    return Checked(
+        job,
+        tuple(policies),
+        judges,
+        input_,
+        reused,
+        report.notes,
+        (*report.elsewhere, *unhosted(job, judges)),
+    )
+
+
+def _unwritable(job: Job) -> list[Problem]:
+    """Why the output cannot be written.
+
+    Raises:
+        NoRoomError: There is no room.
+        TryAgainError: The store does not answer.
+    """
+    try:
+        assert_writable(job.output.path, job.storage, PRIVATE)
+    except UserError as error:
+        return [job.problem("output.path", f"the output cannot be written: {error}")]
+    return []
 
 
 def _scanned(

@@ -26,7 +26,7 @@ from moderay.core.errors import StoppedError, UserError
 from moderay.core.events import event, of_run
 from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
-from moderay.core.ray_runtime import coming_ray, resources, start_ray
+from moderay.core.ray_runtime import coming_ray, resources, start_ray, starts_its_own
 from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
@@ -63,7 +63,7 @@ from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.control.watch import Action, Watch
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
-from moderay.pipeline.plan import Plan, make_plan
+from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.read_task import read_task
@@ -171,6 +171,8 @@ def run(
         }
         manifest = plan.manifest.model_copy(update=now)
         return Outcome(manifest, False, 0, 0.0, {}, missed=not manifest.complete)
+    if plan.rows_left and starts_its_own():
+        checked.assert_hosted_here()
     progress = progress or Progress(None)
     worked: set[int] = set()
     outcome = _round(checked, options, plan.next_run, worked, progress)
@@ -260,6 +262,7 @@ def _is_finished(plan: Plan, unreadable: bool, options: RunOptions) -> bool:
         not is_left
         and plan.manifest is not None
         and plan.manifest.status == "finished"
+        and plan.manifest.cascade_key == plan.cascade
         and plan.manifest.shards == len(plan.done)
         and (plan.manifest.complete or unreadable)
     )
@@ -303,9 +306,14 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         manifests.hardware(run.gpus, engines),
     )
     name_data_files(plan.layout)
-    append_manifest(
-        plan.layout, lambda before: manifests.begun(before, run.checked, plan.cascade, start)
-    )
+
+    def begun(before: Manifest | None) -> Manifest:
+        # Another driver may have begun since this one has looked.
+        if not options.replace:
+            assert_same_cascade(run.checked, before)
+        return manifests.begun(before, run.checked, plan.cascade, start)
+
+    append_manifest(plan.layout, begun)
     event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
     progress.start(plan.rows_left, engines, _judge_of(run.checked.job))
     for work in plan.todo:

@@ -6,11 +6,15 @@ No engine, and nothing is written.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from moderay.config.job import Job
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import get, plain_errors, shown, size_and_version
@@ -31,6 +35,7 @@ from moderay.labels.layout import (
     slot,
     state_name,
 )
+from moderay.labels.lease import living
 from moderay.labels.manifest_record import JudgeRecord, Manifest
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
@@ -42,6 +47,10 @@ from moderay.pipeline.check import Checked
 CONTENTS_PER_BYTE = 8
 
 Files = TypeVar("Files", bound=Sequence[str])
+
+
+class AnotherCascadeError(UserError):
+    """The output is another cascade's: what is there would be judged again."""
 
 
 def shard_key(shard: Shard, cascade: str, selection: str) -> str:
@@ -166,7 +175,8 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         retry_failed: rows that another attempt may judge are left to do as well.
 
     Raises:
-        UserError: the output holds labels of another cascade or of another input's files.
+        AnotherCascadeError: the output holds labels of another cascade.
+        UserError: it holds labels of another input's files.
     """
     job = checked.job
     layout = Layout(job.output.path, job.storage)
@@ -176,9 +186,9 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     decision = digest([{policy.id: policy.threshold for policy in checked.policies}, columns])
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
-        if not replace:
-            _assert_same_cascade(layout, manifest, checked.cascades)
         state = list_state(layout)
+        if not replace:
+            assert_same_cascade(checked, manifest, state)
         left = _Subtraction(layout, state, checked.cascades, decision, checked.reused)
         keys = {shard.name: shard_key(shard, cascade, selection) for shard in checked.scan.shards}
         left.subtract(checked.scan.shards, keys, retry_failed)
@@ -394,11 +404,41 @@ def _retry_key(published: MarkerName) -> str:
     return digest([published.key, "retry", published.run])
 
 
-def _assert_same_cascade(
-    layout: Layout, manifest: Manifest | None, cascades: Sequence[Cascade]
+def assert_same_cascade(
+    checked: Checked, manifest: Manifest | None, state: State | None = None
 ) -> None:
-    if manifest is None:
+    """Assert that an output is this job's to write.
+
+    Where nothing is judged yet it is nobody's, unless somebody is about to: a run that failed as it
+    began must not be in the way of the one that is right.
+
+    Args:
+        checked: the job.
+        manifest: the last one.
+        state: what the output holds; None where that was looked at.
+
+    Raises:
+        AnotherCascadeError: it holds labels of another cascade, or is about to.
+    """
+    differs = _differences_of(manifest, checked.cascades) if manifest is not None else []
+    if manifest is None or not differs:
         return
+    url = checked.job.output.path
+    if state is not None and not state.is_empty:
+        raise AnotherCascadeError(
+            f"{url} holds labels of another cascade ({'; '.join(differs)})"
+            f"{_ways_out(checked.job, manifest)}"
+        )
+    running = {run.run for run in manifest.runs if run.status == "running"}
+    if running and (writing := running & living(Layout(url, checked.job.storage))):
+        raise AnotherCascadeError(
+            f"{url} is being labelled by run {min(writing)} under another cascade "
+            f"({'; '.join(differs)}): write to a new output.path, or wait until that run has ended"
+        )
+
+
+def _differences_of(manifest: Manifest, cascades: Sequence[Cascade]) -> list[str]:
+    """What of a job's cascades is not as in an output."""
     there = {name: _as_json(policy.cascade) for name, policy in manifest.policies.items()}
     here = {
         cascade.policy.id: _as_json(map(JudgeRecord.model_validate, cascade.identity()))
@@ -410,12 +450,40 @@ def _assert_same_cascade(
     ]
     for name in sorted(there.keys() & here.keys()):
         differs += _differences(name, there[name], here[name])
-    if differs:
-        raise UserError(
-            f"{layout.url} holds labels of another cascade ({'; '.join(differs)}): write to a "
-            f"new output.path with reuse: [{layout.url}], "
+    return differs
+
+
+def _ways_out(job: Job, manifest: Manifest) -> str:
+    """How to go on over labels of another cascade, or beside them."""
+    url = job.output.path
+    new = _new_output(url, job.storage)
+    # `reuse` takes no output whose run has not ended.
+    finished = manifest.status == "finished"
+    reuse = ["--set", f"reuse={json.dumps([*job.reuse, url], ensure_ascii=False)}"]
+    over = job.command("--replace")
+    path = new if re.fullmatch(r"[\w./:@%+=-]+", new) else json.dumps(new, ensure_ascii=False)
+    beside = job.command("--set", f"output.path={path}", *(reuse if finished else []))
+    if over is None or beside is None:
+        with_reuse = f" with reuse: [{url}]" if finished else ""
+        return (
+            f": write to a new output.path{with_reuse}, "
             "or give --replace to judge again what differs"
         )
+    taken = ", with what is the same taken from it" if finished else ""
+    return (
+        f": judge again what differs, over it:\n    {over}\n"
+        f"or label into another output, and keep this one{taken}:\n    {beside}"
+    )
+
+
+def _new_output(url: str, storage: Mapping[str, Any]) -> str:
+    """A name beside an output's that no output has yet."""
+    name = url.rstrip("/")
+    stem, dash, number = name.rpartition("-")
+    if not (dash and number.isdecimal() and len(number) <= 3):
+        stem, number = name, "1"
+    news = (f"{stem}-{count}" for count in itertools.count(int(number) + 1))
+    return next(new for new in news if read_manifest(Layout(new, storage)) is None)
 
 
 def _as_json(cascade: Iterable[JudgeRecord]) -> list[dict[str, Any]]:

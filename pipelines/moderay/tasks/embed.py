@@ -28,6 +28,7 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide, flagged
 from moderay.pipeline.control import metrics
 from moderay.pipeline.control.sizing import hosted
+from moderay.pipeline.hosting import model_report
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
 
@@ -141,6 +142,9 @@ def _column_problems(schema: pa.Schema, job: Job, policies: Sequence[Policy]) ->
 
 def job_cascades(job: Job, policies: Sequence[Policy]) -> tuple[Cascade, ...]:
     """The job's cascade for each policy. Raises `Problems`."""
+    problems = [*model_report(job).problems]
+    if problems:
+        raise Problems(problems)
     made, problems = cascades(job, policies, engine_spec(job, gpus=0))
     if problems:
         raise Problems(problems)

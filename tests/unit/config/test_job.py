@@ -174,7 +174,7 @@ def test_set_puts_any_yaml_value_as_it_is(value: Any) -> None:
 def test_job_file_of_any_text_gives_problems_not_a_traceback(text: str, tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_bytes(text.encode("latin-1"))
     assert problems(tmp_path / "job.yaml").startswith(f"{tmp_path}/job.yaml")
-    assert problems(tmp_path).startswith(f"{tmp_path}: cannot be read")
+    assert problems(tmp_path).startswith(f"{tmp_path}: is a folder, not a file")
 
 
 def test_values_out_of_bounds_and_missing_models_are_reported(

@@ -1,9 +1,9 @@
 """Storage of any kind by URL: what the rest of the package uses of it.
 
 `urls` finds the file system, `retries` is patient with it, `listing` says what there is, `files`
-reads and writes, `opened` reads by ranges, `stamps` tells a file from another of its name, `disks`
-knows what this machine may run out of, `failures` says what a failure means for the person who runs
-the job.
+reads and writes, `probe` tries whether it may, `opened` reads by ranges, `stamps` tells a file from
+another of its name, `disks` knows what this machine may run out of, `failures` says what a failure
+means for the person who runs the job.
 """
 
 from moderay.core.storage.disks import exhausted, on_disk, scratch_folder
@@ -25,6 +25,7 @@ from moderay.core.storage.files import (
 )
 from moderay.core.storage.listing import Listing, glob_root, list_folder, list_glob
 from moderay.core.storage.opened import ChangedError, FileState, RemoteFile
+from moderay.core.storage.probe import assert_writable
 from moderay.core.storage.retries import patiently
 from moderay.core.storage.stamps import HASHED, content_version, stamp
 from moderay.core.storage.urls import (
@@ -46,6 +47,7 @@ __all__ = [
     "ListedFile",
     "Listing",
     "RemoteFile",
+    "assert_writable",
     "canonical",
     "canonical_url",
     "content_version",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,9 @@ _REFUSALS = (
     "ClientError",
     "TokenRetrievalError",
 )
+
+
+_OPTION = re.compile(r"(?:unexpected keyword|multiple values for keyword) argument '(\w+)'")
 
 
 @contextmanager
@@ -55,6 +59,14 @@ def plain_errors(url: str) -> Iterator[None]:
         ) from None
     except ChangedError as error:
         raise TryAgainError(f"{url} {error}") from None
+    except TypeError as error:
+        # Of the store's library, which has been handed what `storage:` says.
+        if (option := _OPTION.search(str(error))) is None:
+            raise
+        raise UserError(
+            f"{url}: the store's library does not take the option {option[1]!r}, or has it from "
+            "the environment already: see storage: in the job"
+        ) from None
     except Exception as error:
         if (limit := machine_fault(url, error)) is not None:
             raise limit from None

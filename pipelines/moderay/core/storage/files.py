@@ -64,7 +64,7 @@ def put_file(fs: Any, local: str, path: str, scratch: str) -> tuple[int, str]:
 @contextmanager
 def _whole(fs: Any, path: str, scratch: str, size: int) -> Iterator[str]:
     """Where to write a file of so many bytes that then appears at `path`, complete."""
-    if _is_atomic(fs):
+    if is_atomic(fs):
         yield path
         return
     aside = f"{scratch}/{uuid.uuid4().hex}"
@@ -85,7 +85,8 @@ def _whole(fs: Any, path: str, scratch: str, size: int) -> Iterator[str]:
             fs.mv(aside, path)
 
 
-def _is_atomic(fs: Any) -> bool:
+def is_atomic(fs: Any) -> bool:
+    """Whether a write is there as a whole or not at all, and no folder need be made for it."""
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
     return bool(protocols & _ATOMIC)
 
@@ -126,7 +127,7 @@ def create(fs: Any, path: str, data: bytes) -> bool:
         if is_local(fs):
             _create_local(path, data)
             return True
-        if not _is_atomic(fs):
+        if not is_atomic(fs):
             fs.makedirs(fs._parent(path), exist_ok=True)
         patiently(fs, lambda: fs.pipe_file(path, data, mode="create"))
     except FileExistsError:

@@ -121,8 +121,10 @@ class VllmSpec:
     def here(self) -> VllmSpec:
         """With the profile of this machine's GPU under what the job says."""
         gpu = gpu_here() if self.gpus else None
-        if gpu is None:
-            return self
+        return self if gpu is None else self.on(gpu)
+
+    def on(self, gpu: Gpu) -> VllmSpec:
+        """With a GPU's profile under what the job says."""
         profile = gpu_profiles.profiles().of(gpu)
         settings = profile.settings(gpu_profiles.model_size(self.source))
         engine = {**settings.arguments(), **self.engine}

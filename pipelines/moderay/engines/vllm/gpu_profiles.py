@@ -130,6 +130,13 @@ def most() -> Settings:
     )
 
 
+def least_memory(size: Size) -> float:
+    """GiB of the smallest kind of GPU of which one is enough."""
+    return next(
+        p.memory_gib for p in profiles().profiles if p.settings(size).tensor_parallel_size == 1
+    )
+
+
 def model_size(source: str) -> Size | None:
     """Which of the published checkpoints a source is, None for any other.
 

@@ -13,8 +13,11 @@ from moderay.config.job import Job, Replicas, UnitSize
 from moderay.core.errors import UserError
 from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
+from moderay.engines.vllm.engine import VllmSpec
+from moderay.engines.vllm.gpu_profiles import model_size
 from moderay.judges.build import fitted
 from moderay.judges.cascade import Cascade
+from moderay.pipeline.hosting import needs_gpu
 
 # Cores of an actor, as Ray counts them: a GPU's engine needs one now and then, one on a CPU takes
 # what it gets.
@@ -90,6 +93,13 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
         UserError: The cluster is too small.
     """
     spec = fitted(engine_spec(job, gpus), cascades)
+    if isinstance(spec, VllmSpec) and not gpus and (size := model_size(spec.source)) is not None:
+        raise UserError(f"{needs_gpu(size)}, and the Ray that it would run on has none")
+    if spec.gpus > gpus:
+        raise UserError(
+            f"model.engine.tensor_parallel_size asks for {spec.gpus} GPUs an engine, and the "
+            f"cluster has {gpus}"
+        )
     in_flight = (
         math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
     )

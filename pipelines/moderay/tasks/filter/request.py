@@ -10,13 +10,16 @@ from typing import Any, cast, get_args
 import pyarrow as pa
 
 from moderay.config.job import Job, Unselected
+from moderay.config.policy import Policy
 from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
 from moderay.core.errors import Problem, Problems, UserError, first_line
 from moderay.core.hashing import digest
 from moderay.core.storage import canonical_url, listed_file, plain_errors, shown
 from moderay.core.verdicts import FLAGGED, label_fields
 from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file
+from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
+from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.manifest_record import Manifest, PolicyRecord
 from moderay.labels.manifest_store import read_manifest
@@ -144,6 +147,45 @@ def check_job(request: FilterRequest, checked: Checked) -> None:
         problems.append(Problem("unselected", None, *_UNDECIDED))
     if problems:
         raise Problems(problems)
+
+
+def section_problems(
+    job: Job, policies: Sequence[Policy], cascades: Sequence[Cascade], input_: Scan
+) -> Iterator[Problem]:
+    """What is wrong with a job's `filter:`, at its lines.
+
+    What becomes of rows that are not selected, and whether another rule's output is replaced, may
+    still be said on the command line.
+    """
+    section = job.filter
+    if section is None:
+        return
+    request = FilterRequest(
+        keep=section.keep,
+        out=section.out,
+        thresholds=section.thresholds,
+        unselected=section.unselected,
+        verdicts=section.verdicts,
+        replace=True,
+    )
+    rules = [policy.rule for policy in policies]
+    screened = {cascade.policy.id for cascade in cascades if "screen" in cascade.keys}
+    sources = {shard.file: shard.url for shard in input_.shards}
+    shards = {shard.file: shard for shard in input_.shards}
+    # Beside files that are named one by one nothing is taken for input.
+    is_named = set(job.input.paths) <= set(sources.values())
+    for problem in (
+        *_rule_problems(request, rules, input_.columns),
+        *_problems(request, rules, screened, job.output.path, sources, job.storage, shards),
+    ):
+        if is_named and problem.file == "out" and "inside the input" in problem.message:
+            continue
+        # Such as `keep`, or `threshold spam=0.3`.
+        name = problem.file.partition(" ")[0].replace("threshold", "thresholds")
+        if name in type(section).model_fields:
+            yield job.problem(f"filter.{name}", problem.message, problem.hint)
+        else:
+            yield problem
 
 
 def read_labels(url: str, storage: Mapping[str, Any], shards: Sequence[Shard] = ()) -> Labels:
