@@ -15,10 +15,11 @@ import pytest
 from support.workbenches import asked, policy_folder, save, script_file, scripted_job, with_trial
 
 from moderay.core.errors import ModerayError, Problems, UserError
+from moderay.judges.cascade import Cascade
 from moderay.tasks.workbench.policy import FolderWatch, read_policy
-from moderay.tasks.workbench.rows import data_rows, text_row
+from moderay.tasks.workbench.rows import TrialRow, data_rows, text_row
 from moderay.tasks.workbench.trial import Trial
-from moderay.tasks.workbench.workbench import Workbench, opened
+from moderay.tasks.workbench.workbench import Decision, Workbench, opened
 
 
 @pytest.fixture
@@ -272,6 +273,30 @@ def test_the_engine_does_not_outlive_its_workbench(policy: Path, script: Path) -
 
     with_trial(policy, script, use)
     assert engines() == set()
+
+
+def test_a_verdict_that_comes_as_another_text_is_saved_is_not_taken_for_one_on_it(
+    policy: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(trial: Trial, bench: Workbench) -> None:
+        arrived = asyncio.Event()
+        judge = bench.judge
+
+        async def judged_late(cascade: Cascade, row: TrialRow) -> Decision:
+            decision = await judge(cascade, row)
+            await arrived.wait()
+            return decision
+
+        monkeypatch.setattr(bench, "judge", judged_late)
+        first = asyncio.create_task(trial.judge())
+        await asyncio.sleep(0)
+        arrived.set()
+        save(policy, "title: Spam and deceptive promotion", "title: Spam")
+        assert trial.saved()
+        await first
+        assert labels(trial) == [None] * 3 and all(state.asking for state in trial.states)
+
+    with_trial(policy, script, use)
 
 
 def test_a_round_that_is_given_up_while_the_engine_starts_does_not_end_it_for_the_next(

@@ -192,13 +192,16 @@ class Trial:
             ModerayError: The engine cannot be had.
         """
         began = time.monotonic()
-        cascade = self.policy.cascade
+        policy = self.policy
         rows = {row.key: row for row in self.rows if row.key in self._open}
 
         async def judge(row: TrialRow) -> None:
-            self._decisions[row.key] = await self._bench.judge(cascade, row)
-            self._open.discard(row.key)
-            changed()
+            decision = await self._bench.judge(policy.cascade, row)
+            # It may come in the moment in which another text was saved.
+            if self.policy is policy or self.policy.judges_as(policy):
+                self._decisions[row.key] = decision
+                self._open.discard(row.key)
+                changed()
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -58,6 +58,14 @@ class Workbench:
         self._longest = _longest(job.model)
         self._engine: EngineProcess | None = None
         self._changing = asyncio.Lock()
+        self._expected = 0
+
+    def expect(self, cascades: Iterable[Cascade]) -> None:
+        """Say which policies come: an engine that is started for the first is long enough for all.
+
+        Without it a longer one would have to be started after it.
+        """
+        self._expected = max([self._expected, *(cascade.max_model_len for cascade in cascades)])
 
     async def start(self, cascade: Cascade) -> None:
         """Wait until the engine is warm.
@@ -117,7 +125,8 @@ class Workbench:
             if engine is not None:
                 self._engine = None
                 await engine.close()
-            request = StartEngine(self.job, max(needed, min(needed + HEADROOM, self._longest)))
+            longest = max(needed, self._expected)
+            request = StartEngine(self.job, max(longest, min(longest + HEADROOM, self._longest)))
             self._engine = await EngineProcess.start(request, self.log)
             return self._engine
 
