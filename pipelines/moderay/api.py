@@ -266,6 +266,7 @@ def filter(
     thresholds: Mapping[str, float] | Sequence[str] = (),
     unselected: Unselected | None = None,
     verdicts: bool = False,
+    replace: bool = False,
     progress: Progress | None = None,
     labelled: Callable[[Outcome], None] | None = None,
     filtered: Callable[[int, int], None] | None = None,
@@ -279,12 +280,13 @@ def filter(
         job: a job file's path, or a `Job`; its `filter:` says what is not said here.
         sets: `key=value`, as of `--set` on the command line.
         labels: finished labels, instead of a job.
-        keep: rows to keep: Polars SQL over the verdict columns.
+        keep: rows to keep: Polars SQL over the verdict columns, and those that are carried over.
         out: where `kept/`, `removed/` and `held/` go.
         thresholds: by policy id, where not those of the labels; or `policy=number`, as of
             `--threshold` on the command line.
         unselected: what becomes of rows that were not to be judged: `keep`, `remove` or `hold`.
         verdicts: whether kept rows have the verdict columns too.
+        replace: whether it may be another rule than the one that `out` was filtered by.
         progress: where the labelling's progress is shown. Default: nowhere.
         labelled: called with how the labelling ended, before the filter begins.
         filtered: called with the number of filtered shards and of all, after each.
@@ -314,6 +316,7 @@ def filter(
         _assignments(thresholds),
         unselected,
         verdicts,
+        replace,
     )
     url = _absolute(labels) or ""
     storage: Mapping[str, Any] = {}

@@ -108,19 +108,16 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
         path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()
     }.items() <= before.items()
     (tmp_path / "script.yaml").unlink()  # another threshold asks no model
-    result = cli(
-        "filter",
-        "--labels",
-        tmp_path / "out",
-        "--keep",
-        KEEP,
-        "--out",
-        out,
-        "--threshold",
-        "spam=0.85",
-        "--verdicts",
+    finished = ("filter", "--labels", tmp_path / "out", "--keep", KEEP, "--out", out)
+    stricter = ("--threshold", "spam=0.85", "--verdicts")
+    result = cli(*finished, *stricter)
+    assert result.returncode == 2 and (
+        "clean was filtered by another rule: threshold spam=0.5, without verdicts" in result.stderr
     )
+    assert summary(out)["rule"]["thresholds"] == {"spam": 0.5}
+    result = cli(*finished, *stricter, "--replace")
     assert result.returncode == 0, result.stderr
+    assert cli(*finished, *stricter).returncode == 0
     assert summary(out)["removed"] == {"spam": {"SP4": 18}} and summary(out)["rule"][
         "thresholds"
     ] == {"spam": 0.85}
@@ -151,7 +148,9 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
         ]
     monkeypatch.setenv("RAY_ADDRESS", "local")  # in threads
     filter_labels(
-        read_labels(str(tmp_path / "out"), {}), FilterRequest(KEEP, str(out), {}, "keep"), {}
+        read_labels(str(tmp_path / "out"), {}),
+        FilterRequest(KEEP, str(out), {}, "keep", False, True),
+        {},
     )
     for name, table in files(out, "kept").items():
         source = pq.read_table(corpus / name, partitioning=None)
@@ -169,6 +168,8 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
     (corpus / "a.parquet").unlink()
     assert cli("run", file, "--prune").returncode == 0
     result = cli(*command, "--unselected", "hold")
+    assert result.returncode == 2 and "another rule: unselected rows kept" in result.stderr
+    result = cli(*command, "--unselected", "hold", "--replace")
     assert (
         result.returncode == 0 and "removed, since its labels are gone: a.parquet" in result.stdout
     ), result.stdout + result.stderr

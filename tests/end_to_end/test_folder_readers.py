@@ -1,20 +1,24 @@
 """Tools that read a folder read an output as it is: finished, and while a run is at work on it."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 
+import datasets
+import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset
 import pytest
-import yaml
+from pyspark.sql import SparkSession
 from support.held import ROWS, Held
-from support.outputs import labels
 
 FLAT = ("a.parquet", "b.parquet")
 HIVE = ("day=1/a.parquet", "day=2/a.parquet")
+
+NEEDS_JAVA = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
 
 # Rows of a folder, by its hive key where there is one.
 Rows = dict[int | None, int]
@@ -34,7 +38,6 @@ def with_arrow(folder: Path) -> Rows:
 
 
 def with_duckdb(folder: Path) -> Rows:
-    duckdb = pytest.importorskip("duckdb")
     return by_day(duckdb.sql(f"FROM '{folder}/**/*.parquet'").df())
 
 
@@ -44,26 +47,33 @@ def by_day(table: pd.DataFrame) -> Rows:
     return dict(days.value_counts(dropna=False).rename(lambda day: None if pd.isna(day) else day))
 
 
-def files_for_spark(folder: Path) -> set[str]:
-    """What `spark.read.parquet` would read: no name that begins with a dot, or with `_` where it
-    is no hive key.
-    """
+def with_spark(folder: Path) -> Rows:
+    spark = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .getOrCreate()
+    )
+    try:
+        labels = spark.read.parquet(str(folder))
+        # Nested fields by their names, and a null is neither.
+        known = labels.where("spam.scores.SP4 >= 0 AND spam.trace.decided_by = 'reason'")
+        assert known.count() == labels.where("spam.violates IS NOT NULL").count() > 0
+        return by_day(
+            pa.Table.from_pylist(
+                [row.asDict(recursive=True) for row in labels.collect()]
+            ).to_pandas()
+        )
+    finally:
+        spark.stop()
 
-    def is_hidden(name: str) -> bool:
-        return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
-    return {name for name in files_below(folder) if not any(map(is_hidden, name.split("/")))}
-
-
-def files_for_datasets(folder: Path) -> set[str]:
-    """What `datasets.load_dataset` would read: what the folder's configuration names."""
-    (config,) = yaml.safe_load((folder / ".huggingface.yaml").read_text())["configs"]
-    pattern = config["data_files"].removeprefix("**/")
-    return {name for name in files_below(folder) if fnmatch(name.rpartition("/")[2], pattern)}
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+def with_datasets(folder: Path) -> Rows:
+    """Hive keys are no columns here."""
+    with tempfile.TemporaryDirectory() as cache:
+        loaded = datasets.load_dataset(str(folder), split="train", cache_dir=cache)
+        return by_day(loaded.to_pandas())
 
 
 @pytest.fixture(scope="module")
@@ -88,22 +98,24 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, cli) -> dict[str, Path]:  
     return finished | {"busy": busy}
 
 
-@pytest.mark.parametrize("read", [with_polars, with_pandas, with_arrow, with_duckdb])
+@pytest.mark.parametrize(
+    "read",
+    [
+        with_polars,
+        with_pandas,
+        with_arrow,
+        with_duckdb,
+        with_datasets,
+        pytest.param(with_spark, marks=[pytest.mark.slow, NEEDS_JAVA]),
+    ],
+)
 @pytest.mark.parametrize("kind", ["flat", "hive", "busy"])
 def test_tool_reads_the_labels_and_nothing_else(
     kind: str, read: Callable[[Path], Rows], outputs: dict[str, Path]
 ) -> None:
-    expected: Rows = {None: 2 * ROWS} if kind == "flat" else {1: ROWS, 2: ROWS}
+    has_days = kind != "flat" and read is not with_datasets
+    expected: Rows = {1: ROWS, 2: ROWS} if has_days else {None: 2 * ROWS}
     assert read(outputs[kind]) == expected
-
-
-@pytest.mark.parametrize("listed", [files_for_spark, files_for_datasets])
-@pytest.mark.parametrize("kind", ["flat", "hive", "busy"])
-def test_tool_would_list_the_label_files_and_nothing_else(
-    kind: str, listed: Callable[[Path], set[str]], outputs: dict[str, Path]
-) -> None:
-    expected = set(FLAT if kind == "flat" else HIVE)
-    assert listed(outputs[kind]) == set(labels(outputs[kind])) == expected
 
 
 def test_configuration_that_somebody_wrote_is_kept(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]

@@ -164,3 +164,33 @@ def test_more_lines_that_are_no_objects_than_max_failed_end_the_run(
         ("ok", 4500),
         ("invalid", 500),
     }
+
+
+def test_csv_is_labelled_and_filtered_record_by_record(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    records = {
+        "kept": [b'1,"hello, ""you""\nand you"\r\n', b"4,hello\r\n"],
+        "removed": [b"2,claim your prize\r\n"],
+        "held": [b'3,"never closed\r\n', b"5,a,b\r\n", b"6,\r\n"],
+    }
+    header = b"id,text\r\n"
+    lines = sorted((record for of_fate in records.values() for record in of_fate), key=bytes)
+    put(tmp_path, "day=1/a.csv.gz", header + b"".join(lines))
+    file = job(
+        filter={"keep": KEEP, "out": "clean"},
+        limits={"max_failed": 0.9},
+    )
+    assert not check(file, ["input.where=CAST(id AS INT) > 3"]).scan.problems
+    result = cli("filter", file)
+    assert result.returncode == 0, result.stdout + result.stderr
+    [(name, table)] = labels(tmp_path / "out").items()
+    assert name == "day=1/a.parquet" and table["id"].to_pylist() == ["1", "2", None, "4", None, "6"]
+    verdicts = table["spam"].to_pylist()
+    assert [verdict["status"] for verdict in verdicts] == [
+        "ok", "ok", "invalid", "ok", "invalid", "empty"
+    ]  # fmt: skip
+    name = "day=1/a.csv.gz"
+    assert get(tmp_path / "clean/kept" / name) == header + b"".join(records["kept"])
+    removed = get(tmp_path / "clean/removed" / name)
+    assert removed.startswith(b'id,text,"moderay"\r\n2,claim your prize,"{""row"":1,""reasons"":[{')
+    held = get(tmp_path / "clean/held" / name).splitlines(keepends=True)
+    assert held[1:3] == records["held"][:2] and held[3].startswith(b"6,,")

@@ -23,6 +23,9 @@ QUERIES = [
 ]
 
 
+SPAM = load_policy(ROOT / "policies/spam").rule
+
+
 def where(sql: str, job: Callable[..., Path], folder: Path) -> str:
     """What `check` says of a job's `where`."""
     file = job(input={"path": "in", "content": "text", "where": sql})

@@ -28,7 +28,7 @@ def filter(
     keep: Annotated[
         str | None,
         typer.Option(
-            "--keep", metavar="RULE", help="Rows to keep: Polars SQL over the verdict columns."
+            "--keep", metavar="RULE", help="Rows to keep: Polars SQL over verdicts and columns."
         ),
     ] = None,
     folder: Annotated[
@@ -50,6 +50,10 @@ def filter(
     ] = None,
     verdicts: Annotated[
         bool, typer.Option("--verdicts", help="Kept rows have the verdict columns too.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Filter anew what was filtered by another rule."),
     ] = False,
     sets: Sets = None,
     quiet: Quiet = False,
@@ -87,6 +91,7 @@ def filter(
             thresholds=threshold or (),
             unselected=cast("Unselected | None", unselected),  # checked with the rest
             verdicts=verdicts,
+            replace=replace,
             progress=Progress(None if quiet else err),
             labelled=labelled,
             filtered=filtered,

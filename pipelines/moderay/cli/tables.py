@@ -44,7 +44,9 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
 
 def _show_done(checked: Any, outcome: Any) -> None:
     """What a run did, and what it left."""
-    if not outcome.worked:
+    if not checked.scan.rows and not checked.scan.unreadable:
+        out.print("the input is empty: no rows to label")
+    elif not outcome.worked:
         out.print(
             f"nothing to do: {outcome.manifest.shards:,} shards with "
             f"{outcome.manifest.rows:,} rows are published in {shown(checked.job.output.path)}"

@@ -105,6 +105,12 @@ class Job(Section):
 
     _origin: DocumentOrigin = PrivateAttr(default_factory=DocumentOrigin)
 
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an input without rows is no mistake."""
+        allowed = self.input.allow_empty
+        return self.date is not None if allowed is None else allowed
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """A job of keys and values, as a job file has them.

@@ -51,7 +51,9 @@ def input_files(job: Job) -> Inputs:
     apart = [same for same in groups if len(same) > 1 and not _in_one_folder(same)]
     shards = [same[0] for same in groups if len(same) == 1]
     lost = {name: why for source in sources for name, why in source.lost.items()}
-    problems = [_no_files(job, source) for source in sources if not source.shards]
+    empty = [source for source in sources if not source.shards]
+    # Where a folder cannot be looked into, nobody knows whether it is empty.
+    problems = [_no_files(job, source) for source in empty if source.lost or not job.may_be_empty]
     if shards:
         # As broken files are: whoever may add one must not take all others out.
         lost |= {shard.file: why for same in beside for shard, why in _shared(same)}
@@ -71,7 +73,7 @@ def first_names(names: Sequence[str]) -> str:
 
 
 def _no_files(job: Job, source: Source) -> Problem:
-    message = f"no Parquet or JSON lines files at {source.url}"
+    message = f"no Parquet, JSON lines or CSV files at {source.url}"
     if source.passed_over:
         message += f"; passed over: {first_names(source.passed_over)}"
     for name, why in source.lost.items():

@@ -123,8 +123,10 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
     problems = list(inputs.problems)
     agreed = check_columns(job, good, policy_ids) if good else Agreement(pa.schema([]), {}, (), ())
     problems += agreed.problems
-    if good and not sum(shard.rows for shard, _ in good):
-        problems.append(job.problem("input.path", "the input has no rows"))
+    is_empty = not sum(shard.rows for shard, _ in good)
+    if good and is_empty and not job.may_be_empty:
+        hint = "where that is no mistake: input.allow_empty: true"
+        problems.append(job.problem("input.path", "the input has no rows", hint))
     if broken and not good:
         first = next(iter(broken.values()))
         message = f"none of {len(broken)} files can be read; the first: {first}"
@@ -138,12 +140,16 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         footers={
             shard.identity: footer for shard, footer in with_footer if format_of(shard.url).counted
         },
-        notes=tuple(_notes(inputs, [file.shard for file in read], agreed)),
+        notes=tuple(_notes(inputs, [file.shard for file in read], agreed, is_empty)),
     )
     return every.without({good[number][0].file: why for number, why in agreed.odd.items()})
 
 
-def _notes(inputs: Inputs, shards: Sequence[Shard], agreed: Agreement) -> Iterator[str]:
+def _notes(
+    inputs: Inputs, shards: Sequence[Shard], agreed: Agreement, is_empty: bool
+) -> Iterator[str]:
+    if is_empty:
+        yield f"the input is empty: {len(inputs.shards):,} files, no rows"
     if inputs.passed_over:
         yield f"passed over, as hidden or of another kind: {first_names(inputs.passed_over)}"
     if hashed := [shard.file for shard in shards if shard.version.startswith(HASHED)]:

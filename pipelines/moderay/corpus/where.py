@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -56,11 +56,18 @@ def where_wrong(expression: RowExpression, shard: Shard, schema: pa.Schema) -> I
     try:
         kind = expression.kind(pa.schema(fields))
     except POLARS_ERRORS as error:
-        types = ", ".join(f"{field.name} is {field.type}" for field in fields)
-        yield "input.where", f"where: {first_line(error)}", types
+        yield "input.where", f"where: {first_line(error)}", _types_hint(fields, first_line(error))
         return
     if kind != pl.Boolean:
         yield "input.where", f"where gives {kind}, not true or false", EACH_ROW
+
+
+def _types_hint(fields: Sequence[pa.Field], error: str) -> str:
+    """The types of columns, and how a text is compared with a number: all of CSV are texts."""
+    types = ", ".join(f"{field.name} is {field.type}" for field in fields)
+    has_text = any(pa.types.is_string(field.type) for field in fields)
+    is_number = has_text and "string with numeric" in error
+    return f"{types}; CAST(COLUMN AS DOUBLE) reads a text as a number" if is_number else types
 
 
 def named_once(schema: pa.Schema, name: str) -> bool:

@@ -152,6 +152,11 @@ def run(
         ModerayError: What a person can mend.
     """
     plan = make_plan(checked, options.replace, options.retry_failed)
+    if options.prune and plan.gone and not checked.scan.shards:
+        raise UserError(
+            f"--prune would remove all {len(plan.gone):,} label files, as the input is empty: "
+            "remove the output's folder where that is meant"
+        )
     if plan.manifest is not None and _is_finished(plan, bool(checked.scan.unreadable), options):
         # A shard that has become unreadable since is named again; nothing is written.
         unreadable = dict(checked.scan.unreadable)

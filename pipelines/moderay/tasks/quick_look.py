@@ -34,8 +34,10 @@ def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[st
         begins, and `is_cut`, whether it goes on; `flagged`; and by policy id its decision.
     """
     vocab = vocabulary(engine_spec(checked.job, gpus=0).vocabulary_source)
-    files, rows = _first_rows(checked, count, vocab)
-    judged = judge_here(checked.job, checked.cascades, rows).to_pylist()
+    files, units = _first_rows(checked, count, vocab)
+    if not files:
+        return []
+    judged = judge_here(checked.job, checked.cascades, pa.concat_tables(units)).to_pylist()
     return [
         {
             **row,
@@ -47,8 +49,10 @@ def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[st
     ]
 
 
-def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> tuple[list[str], pa.Table]:
-    """The first selected rows of the input, as `prepare.prepared` gives them, and their files."""
+def _first_rows(
+    checked: Checked, count: int, vocab: Vocabulary
+) -> tuple[list[str], list[pa.Table]]:
+    """The file of each of the first selected rows, and the rows as `prepare.prepared` has them."""
     job = checked.job
     units: list[pa.Table] = []
     files: list[str] = []
@@ -59,8 +63,8 @@ def _first_rows(checked: Checked, count: int, vocab: Vocabulary) -> tuple[list[s
                     units.append(unit.slice(0, count - len(files)))
                     files += [shard.file] * len(units[-1])
                     if len(files) == count:
-                        return files, pa.concat_tables(units)
-    return files, pa.concat_tables(units)
+                        return files, units
+    return files, units
 
 
 def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Table:

@@ -597,3 +597,23 @@ def test_many_rows_that_cannot_be_computed_cost_moments() -> None:
     began = time.perf_counter()
     assert row_expression("1 / dec > 0").values(table).null_count() == 1_000
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "text > 1.5",
+        "1.5 > text",
+        "text > -(1.5)",
+        "text BETWEEN 0.5 AND 1.5",
+        "text IN (0.5, 1.5)",
+        "CASE text WHEN 1.5 THEN TRUE ELSE FALSE END",
+        "CASE WHEN text = 1.5 THEN TRUE ELSE FALSE END",
+    ],
+)
+def test_text_is_not_compared_with_a_number_as_text(sql: str) -> None:
+    # Polars does so where the number has a point: '10' comes before '1.5' then.
+    with pytest.raises(pl.exceptions.ComputeError, match="cannot compare string with numeric"):
+        row_expression(sql).kind(TABLE.schema)
+    as_number = row_expression(sql.replace("text", "CAST(text AS DOUBLE)"))
+    assert as_number.kind(TABLE.schema) == pl.Boolean

@@ -19,11 +19,17 @@ from support.outputs import manifest_file
 from support.project import ROOT
 
 # What starts an engine, or needs labels that one has made.
-ENGINE = re.compile(r"make demo|moderay (run|label|calibrate|filter|trend)|demo/labels")
+ENGINE = re.compile(
+    r"make demo|moderay (run|try|label|labels|calibrate|filter|trend)\b|demo/labels|^import moderay",
+    re.M,
+)
 
 
 class Session:
-    """A shell in a copy of the repository. `export` lasts, as it does for a reader."""
+    """A shell in a copy of the repository.
+
+    `export` and `cd` last to the end of a document, as they do for a reader.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,12 +40,12 @@ class Session:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
         (folder / ".venv").symlink_to(sys.prefix)
-        self._exports: list[str] = []
+        self._lasting: list[str] = []
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        script = "\n".join([*self._exports, command])
-        if command.startswith("export "):
-            self._exports.append(command)
+        script = "\n".join([*self._lasting, command])
+        if command.startswith(("export ", "cd ")):
+            self._lasting.append(command)
         environment = {
             **os.environ,
             "COLUMNS": "100",
@@ -66,12 +72,18 @@ class Session:
         return [(demo / "labels" / name, demo / "corpus" / name) for name in names]
 
     def follow(self, file: Path) -> None:
-        """Run a document's console blocks, and compare."""
+        """Run a document's console blocks, and compare; then its Python blocks, as one script."""
+        self._lasting = []
         for command in commands(file):
             done = self.run(command.text)
             messages = f"{file.name}: {command.text}\n{done.stdout}"
             assert done.returncode == command.status, messages
             assert expected(command.output).search(done.stdout), messages
+        if scripts := blocks(file, "python"):
+            script = self.folder / "script.py"
+            script.write_text("\n".join(block.text for block in scripts))
+            done = self.run(f"python {script}")
+            assert done.returncode == 0, f"{file.name}\n{done.stdout}"
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +98,14 @@ def demo(session: Session) -> Session:
     return session
 
 
-def _shown(file: Path) -> str:
-    return "\n".join(command.text for command in commands(file))
+def _run(file: Path) -> str:
+    """All of a document that is run."""
+    scripts = [block.text for block in blocks(file, "python")]
+    return "\n".join([*(command.text for command in commands(file)), *scripts])
 
 
-LIGHT = [file for file in DOCUMENTS if _shown(file) and not ENGINE.search(_shown(file))]
-HEAVY = [file for file in DOCUMENTS if ENGINE.search(_shown(file)) and file != ROOT / "README.md"]
-SCRIPTS = [file for file in DOCUMENTS if blocks(file, "python")]
+LIGHT = [file for file in DOCUMENTS if _run(file) and not ENGINE.search(_run(file))]
+HEAVY = [file for file in DOCUMENTS if ENGINE.search(_run(file)) and file != ROOT / "README.md"]
 
 
 @pytest.mark.parametrize("file", LIGHT, ids=name_of)
@@ -151,13 +164,3 @@ def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
 @pytest.mark.parametrize("file", HEAVY, ids=name_of)
 def test_console_blocks_do_what_they_show_after_the_demo(file: Path, demo: Session) -> None:
     demo.follow(file)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("file", SCRIPTS, ids=name_of)
-def test_python_blocks_run_as_one_script(file: Path, demo: Session) -> None:
-    script = "\n".join(block.text for block in blocks(file, "python"))
-    (demo.folder / "script.py").write_text(script)
-    done = demo.run("python script.py")
-    assert done.returncode == 0, done.stdout

@@ -16,8 +16,8 @@ class Filter(Section):
     """What `moderay filter` makes of the labels; `run` leaves it alone."""
 
     keep: str
-    """Rows to keep: Polars SQL over the verdict columns, such as NOT (spam.violates OR
-    spam.probability > 0.8).
+    """Rows to keep: Polars SQL over the verdict columns and those carried over, such as NOT
+    (spam.violates OR spam.probability > 0.8).
     """
     out: JobPath
     """A folder, outside input and output: kept/, removed/, held/, each with a file for each input

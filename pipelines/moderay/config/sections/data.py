@@ -14,8 +14,9 @@ class Input(Section):
     """What is judged."""
 
     path: JobPath | Annotated[list[JobPath], Field(min_length=1)]
-    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet) and JSON lines
-    (*.jsonl, *.ndjson, also .gz or .zst); of a directory all files of these names, at any depth.
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet), JSON lines
+    (*.jsonl, *.ndjson) and CSV (*.csv, *.tsv), the latter two also .gz or .zst; of a directory all
+    files of these names, at any depth.
     """
     content: str = Field(min_length=1)
     r"""A column of text, bytes or conversations, or a template of text columns such as
@@ -27,6 +28,10 @@ class Input(Section):
     """
     sample: float | None = Field(default=None, gt=0, le=1)
     """Share of rows, 0 to 1, chosen by content hash, so the same ones each time. Default: all rows.
+    """
+    allow_empty: bool | None = None
+    """Whether an input without files or rows is no mistake: a run then ends with 0 and says so.
+    Default: true where the job has a `date`.
     """
 
     @property

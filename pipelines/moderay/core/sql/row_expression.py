@@ -31,12 +31,14 @@ class RowExpression:
         expression: For Polars.
         branches: Parts that Polars evaluates only where a row comes to them.
         alike: Parts of which each row gets one; and, each alone, what is compared.
+        texts: Columns and fields, each with a text that it is compared with by = or IN.
     """
 
     paths: tuple[tuple[str, ...], ...]
     expression: pl.Expr = field(compare=False, repr=False)
     branches: tuple[pl.Expr, ...] = field(compare=False, repr=False)
     alike: tuple[tuple[pl.Expr, ...], ...] = field(compare=False, repr=False)
+    texts: tuple[tuple[tuple[str, ...], str], ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ def row_expression(sql: str) -> RowExpression:
             pl.sql_expr(sql_of.text),
             tuple(pl.sql_expr(part) for part in sql_of.branches),
             tuple(tuple(pl.sql_expr(part) for part in parts) for parts in sql_of.alike),
+            sql_of.texts,
         )
     except POLARS_ERRORS as error:
         raise SqlRefusedError(first_line(error)) from None

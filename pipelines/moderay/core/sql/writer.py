@@ -37,6 +37,7 @@ MOST_JOINED = 20
 # Two of these in a row are read in two ways: `a = b = c`, `a = b LIKE c`.
 _PREDICATES = (exp.Predicate, exp.Not)
 _SUM = (exp.Add, exp.Sub)
+_EQUAL = (exp.EQ, exp.NEQ, exp.NullSafeEQ, exp.NullSafeNEQ)
 
 
 class WrittenSql(NamedTuple):
@@ -47,12 +48,14 @@ class WrittenSql(NamedTuple):
         paths: The columns it reads, each with the fields within it, once, in order.
         branches: What is evaluated only for rows that come to it, which may be none.
         alike: Values of which each row gets one; and, each alone, what is compared.
+        texts: Columns and fields, each with a text that it is compared with by = or IN.
     """
 
     text: str
     paths: tuple[tuple[str, ...], ...]
     branches: tuple[str, ...]
     alike: tuple[tuple[str, ...], ...]
+    texts: tuple[tuple[tuple[str, ...], str], ...]
 
 
 def written(tree: exp.Expr) -> WrittenSql:
@@ -68,6 +71,7 @@ def written(tree: exp.Expr) -> WrittenSql:
         tuple(dict.fromkeys(writer.paths)),
         tuple(dict.fromkeys(writer.branches)),
         tuple(dict.fromkeys(writer.alike)),
+        tuple(dict.fromkeys(writer.texts)),
     )
 
 
@@ -78,6 +82,7 @@ class _Writer:
         self.paths: list[tuple[str, ...]] = []
         self.branches: list[str] = []
         self.alike: list[tuple[str, ...]] = []
+        self.texts: list[tuple[tuple[str, ...], str]] = []
         self._joined = 0
 
     def write(self, node: Any, depth: int) -> str:
@@ -93,12 +98,8 @@ class _Writer:
 
     def column(self, node: exp.Column, depth: int) -> str:
         """A column, or a field within one."""
-        names = [
-            column_name(node.args[part])
-            for part in ("catalog", "db", "table", "this")
-            if node.args.get(part)
-        ]
-        self.paths.append(tuple(names))
+        names = _path(node)
+        self.paths.append(names)
         return ".".join(f'"{name}"' for name in names)
 
     def literal(self, node: exp.Literal, depth: int) -> str:
@@ -129,7 +130,28 @@ class _Writer:
         left, right = (self.write(part, depth + 1) for part in (node.this, node.expression))
         operands = (node.this, left), (node.expression, right)
         self.alike += [(sql,) for part, sql in operands if not isinstance(part, exp.Literal)]
+        self._try_with_numbers(left, node.expression)
+        self._try_with_numbers(right, node.this)
+        if isinstance(node, _EQUAL):
+            self._note_texts(node.this, node.expression)
+            self._note_texts(node.expression, node.this)
         return f"({left} {BINARY[type(node)]} {right})"
+
+    def _note_texts(self, node: exp.Expr, *values: exp.Expr) -> None:
+        """Note the texts that a column or field is held against."""
+        bare = _unwrapped(node)
+        if isinstance(bare, exp.Column):
+            texts = [value for value in map(_unwrapped, values) if _is_text(value)]
+            self.texts += [(_path(bare), text.this) for text in texts]
+
+    def _try_with_numbers(self, sql: str, *beside: exp.Expr) -> None:
+        """Note that what stands beside a number is to be tried with 1.
+
+        Polars refuses to compare text with 1, and compares it with 1.5 as another text.
+        """
+        bare = [_unwrapped(part) for part in beside]
+        if any(isinstance(part, exp.Literal) and not part.is_string for part in bare):
+            self.branches.append(f"({sql} = 1)")
 
     def join(self, node: exp.DPipe, depth: int) -> str:
         """Text after text."""
@@ -181,12 +203,16 @@ class _Writer:
             hint = "write the values: lang IN ('en', 'de')"
             raise SqlRefusedError("IN stands before a list of values", hint)
         values = [self._constant(value, "IN", depth) for value in node.expressions]
-        return f"({self.write(node.this, depth + 1)} IN ({', '.join(values)}))"
+        operand = self.write(node.this, depth + 1)
+        self._try_with_numbers(operand, *node.expressions)
+        self._note_texts(node.this, *node.expressions)
+        return f"({operand} IN ({', '.join(values)}))"
 
     def between(self, node: exp.Between, depth: int) -> str:
         """BETWEEN two values."""
         _check_clear(node, node.this, node.args["low"], node.args["high"])
         parts = [self.write(node.args[part], depth + 1) for part in ("this", "low", "high")]
+        self._try_with_numbers(parts[0], node.args["low"], node.args["high"])
         return "({} BETWEEN {} AND {})".format(*parts)
 
     def case(self, node: exp.Case, depth: int) -> str:
@@ -204,6 +230,9 @@ class _Writer:
             parts.append(f"WHEN {when} THEN {then}")
             values.append(then)
             self.branches += [when, then] if node.this is None else [f"({parts[1]} = {when})", then]
+            if node.this is not None:
+                self._try_with_numbers(parts[1], branch.this)
+                self._note_texts(node.this, branch.this)
         default = node.args.get("default")
         if default is None or isinstance(default, exp.Null):
             self.alike.append(tuple(values))
@@ -296,6 +325,23 @@ _FORMS: Mapping[type[exp.Expr], _Form] = {
     exp.Extract: _Form(_Writer.extract, _OPERANDS),
     exp.Anonymous: _Form(_Writer.call, ("this", "expressions")),
 }
+
+
+def _path(node: exp.Column) -> tuple[str, ...]:
+    """A column's name, and those of the fields within it."""
+    parts = (node.args.get(part) for part in ("catalog", "db", "table", "this"))
+    return tuple(column_name(part) for part in parts if part)
+
+
+def _unwrapped(node: exp.Expr) -> exp.Expr:
+    """What stands in brackets, behind a sign."""
+    while isinstance(node, exp.Neg | exp.Paren):
+        node = node.this
+    return node
+
+
+def _is_text(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Literal) and bool(node.is_string)
 
 
 def _chained(node: exp.Expr) -> list[exp.Expr]:

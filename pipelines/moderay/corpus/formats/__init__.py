@@ -22,6 +22,7 @@ from moderay.corpus.formats.base import (
     joined,
     kind_column,
 )
+from moderay.corpus.formats.delimited import Delimited
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
 from moderay.corpus.formats.parquet import Parquet
@@ -56,6 +57,9 @@ FORMATS: tuple[Format, ...] = (
     JsonLines(),
     JsonLines("gzip", ".gz"),
     JsonLines("zstd", ".zst"),
+    Delimited(),
+    Delimited("gzip", ".gz"),
+    Delimited("zstd", ".zst"),
 )
 
 _BY_SUFFIX = {end: format_ for format_ in FORMATS for end in format_.suffixes}

@@ -8,8 +8,6 @@ it, so that a large file can be read from its middle; a compressed file is one r
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,17 +20,15 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from moderay.core.errors import first_line
-from moderay.core.storage import FileState, RemoteFile
+from moderay.core.storage import FileState
 from moderay.corpus.formats.base import Footer, UnreadableError
+from moderay.corpus.formats.compression import NewFile, decompressed
 from moderay.corpus.formats.json_objects import LOOK_ROWS, faults, few_rows
 from moderay.corpus.formats.json_rows import read_rows, readable, selected, with_faults
 from moderay.corpus.formats.json_types import Look, common_types, look, unified_in_file
 from moderay.corpus.formats.lines import Lines, lines, read_lines
 from moderay.corpus.ranges import Range
 
-# Fetched at once.
-FETCH_BYTES = 8 * 2**20
 # Read at once.
 READ_BYTES = 2 * 2**20
 # Looked through for their types at once.
@@ -144,19 +140,10 @@ class JsonLines:
         if groups is not None and not self.codec:
             low = groups[0] * GROUP_BYTES
             high = groups[1] * GROUP_BYTES
-        with RemoteFile(fs, path, listed) as source:
-            # From the byte before: a line that begins exactly here follows a newline.
-            source.seek(max(0, low - 1))
-            stream: Any = io.BufferedReader(source, FETCH_BYTES)
+        # From the byte before: a line that begins exactly here follows a newline.
+        with decompressed(fs, path, self.codec, listed, max(0, low - 1)) as stream:
             skipped = len(stream.readline()) - 1 if low else 0
-            try:
-                if self.codec:
-                    stream = pa.CompressedInputStream(pa.PythonFile(stream, "r"), self.codec)
-                yield from _before(read_lines(stream, size, low + skipped), high)
-            except OSError as error:
-                if source.failed:
-                    raise
-                raise UnreadableError(first_line(error)) from error
+            yield from _before(read_lines(stream, size, low + skipped), high)
 
 
 def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
@@ -222,29 +209,16 @@ class _LinePart:
     """
 
     def __init__(self, file: Path, more: pa.Schema, codec: str | None) -> None:
-        self._file = file
+        self._file = NewFile(file, codec)
         self._more = more
-        self._codec = codec
-        self._stream: Any = None
 
     def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
         if len(rows):
             whole = rows.column(0).to_pylist()
-            self._opened().write(b"".join(self._with(whole, more, doubtful) if more else whole))
+            self._file.write(b"".join(self._with(whole, more, doubtful) if more else whole))
 
     def close(self, always: bool = False) -> None:
-        if always:
-            self._opened()
-        if self._stream is not None:
-            self._stream.close()
-
-    def _opened(self) -> Any:
-        if self._stream is None and self._codec == "gzip":
-            # Arrow's is always at level 9, which takes six times as long.
-            self._stream = gzip.GzipFile(self._file, "wb", compresslevel=6)
-        elif self._stream is None:
-            self._stream = pa.output_stream(str(self._file), compression=self._codec)
-        return self._stream
+        self._file.close(always)
 
     def _with(
         self, whole: Sequence[bytes], more: list[pa.Array], doubtful: np.ndarray

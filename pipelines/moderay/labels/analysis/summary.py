@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moderay.config.job import Job
@@ -20,9 +20,10 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
         worked: whether there was anything to do.
 
     Returns:
-        For JSON. `new`: shards published for the first time and `changed` ones, with the rows
-        judged in them; `policies`: of these rows; `judged`: rows that this run had judged;
-        `requests` and `tokens`: of the night; `gone`, `unreadable` and `failed`: shards.
+        For JSON. `empty`: whether the input has no rows; `new`: shards published for the first time
+        and `changed` ones, with the rows judged in them; `policies`: of these rows; `judged`: rows
+        that this run had judged; `requests` and `tokens`: of the night; `gone`, `unreadable` and
+        `failed`: shards.
     """
     run = manifest.last_run
     date = run.date or ""
@@ -36,6 +37,7 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
         "output": shown(job.output.path),
         "complete": manifest.complete,
         "worked": worked,
+        "empty": manifest.complete and not manifest.rows,
         "new": {
             "shards": night.shards,
             "changed": night.changed,
@@ -66,16 +68,26 @@ def lines(night: Mapping[str, Any]) -> list[str]:
     )
     policies = [_policy(name, counts) for name, counts in night["policies"].items()]
     wrong = [
-        f"shards {kind}: {len(night[kind]):,}, such as {next(iter(night[kind]))}"
+        f"shards {kind}: {len(night[kind]):,}, such as {_first(night[kind])}"
         for kind in ("unreadable", "failed", "gone")
         if night[kind]
     ]
+    if night["empty"]:
+        head += "; the input is empty"
+    elif not night["worked"]:
+        head += "; nothing to do now"
     return [
         *[f"ALARM {alarm}" for alarm in night["alarms"]],
-        head if night["worked"] else f"{head}; nothing to do now",
+        head,
         *policies,
         *wrong,
     ]
+
+
+def _first(shards: Mapping[str, str] | Sequence[str]) -> str:
+    """A shard, and the reason where there is one."""
+    name = next(iter(shards))
+    return f"{name}: {shards[name]}" if isinstance(shards, Mapping) else name
 
 
 def _policy(name: str, counts: Mapping[str, int]) -> str:

@@ -2,8 +2,8 @@
 
 The files have the names of the input's. The labels' markers say which file each shard's labels are
 of, so that labels alone suffice. What is filtered is done shard by shard, and a shard's own marker
-says under which labels and rule: the same command goes on where it stopped, and another rule does
-only that.
+says under which labels and rule: the same command goes on where it stopped. Another rule filters
+all of it anew, where that is asked for.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
 from moderay.core.hashing import digest
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
-from moderay.core.storage import plain_errors, read, remove, shown
+from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, MarkerName, State, list_state, read_files
 from moderay.labels.lease import Lease
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.dataset_card import dataset_card
+from moderay.tasks.filter.earlier import card_path, read_card
 from moderay.tasks.filter.records import (
     FATES,
     FilterCard,
@@ -87,19 +88,19 @@ def filter_labels(
     rule = filter_rule(labels, request, storage)
     layout = Layout(request.out, storage)
     with plain_errors(request.out):
-        card = _read_card(layout)
+        card = read_card(layout)
         if card is not None and _is_done(labels, rule, layout, card):
             return Filtered(card, False)
         with Lease(layout, least=_left(labels, rule, layout).next_run) as lease:
             left = _left(labels, rule, layout)
-            remove(layout.fs, _json(layout))  # without it, the folder is not finished
+            remove(layout.fs, card_path(layout))  # without it, the folder is not finished
             for name in left.gone:
                 _forget(layout, name, left.there.markers[name])
             failed = _filter_shards(labels, rule, layout, left, lease.run, storage, progress)
             filtered = _markers(layout, _left(labels, rule, layout))
             card = _card(labels, rule, filtered, failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
-            layout.write(_json(layout), card.to_json())
+            layout.write(card_path(layout), card.to_json())
     return Filtered(card, True)
 
 
@@ -218,16 +219,6 @@ def _markers(layout: Layout, left: _Left) -> list[FilterMarker]:
     done = {name: marker for name in left.keys if (marker := left.done(name)) is not None}
     paths = [layout.marker(name, marker) for name, marker in done.items()]
     return [FilterMarker.from_json(data, path) for path, data in read_files(layout, paths)]
-
-
-def _json(layout: Layout) -> str:
-    return f"{layout.root}/filter.json"
-
-
-def _read_card(layout: Layout) -> FilterCard | None:
-    """What a finished filter says of itself, None where there is none."""
-    data = read(layout.fs, _json(layout))
-    return None if data is None else FilterCard.from_json(data, shown(_json(layout)))
 
 
 def _forget(layout: Layout, name: str, markers: Sequence[MarkerName]) -> None:

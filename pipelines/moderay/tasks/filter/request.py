@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
+import pyarrow as pa
+
 from moderay.config.job import Job, Unselected
 from moderay.core.decision_rule import DecisionRule, thresholds_of, under_thresholds
-from moderay.core.errors import Problem, Problems, UserError
+from moderay.core.errors import Problem, Problems, UserError, first_line
 from moderay.core.hashing import digest
 from moderay.core.storage import canonical_url, listed_file, plain_errors, shown
-from moderay.core.verdicts import FLAGGED
-from moderay.corpus.formats import format_of, input_file
+from moderay.core.verdicts import FLAGGED, label_fields
+from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file
 from moderay.corpus.shard import Shard
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.manifest_record import Manifest, PolicyRecord
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
-from moderay.tasks.filter.records import FATES, Fate
+from moderay.tasks.filter.earlier import other_rule
+from moderay.tasks.filter.records import FATES, Fate, RuleRecord
 from moderay.tasks.filter.rule import WHY, rule_problems
 from moderay.tasks.filter.shard import FilterRule, changed
 
@@ -43,6 +46,7 @@ class FilterRequest:
         thresholds: By policy, where not those of the labels.
         unselected: keep, remove or hold what was not to be judged; None where it is not said.
         verdicts: Whether kept rows have the verdict columns too.
+        replace: Whether it may be another rule than the one that the folder was filtered by.
     """
 
     keep: str
@@ -50,6 +54,7 @@ class FilterRequest:
     thresholds: Mapping[str, float]
     unselected: Unselected | None = None
     verdicts: bool = False
+    replace: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def filter_request(  # noqa: PLR0913, PLR0917  # a command's options
     thresholds: Sequence[str],
     unselected: str | None,
     verdicts: bool,
+    replace: bool = False,
 ) -> FilterRequest:
     """What the command line asks for, over what the job's `filter:` does.
 
@@ -115,6 +121,7 @@ def filter_request(  # noqa: PLR0913, PLR0917  # a command's options
         unselected=cast("Unselected | None", unselected)
         or (section.unselected if section else None),
         verdicts=verdicts or bool(section and section.verdicts),
+        replace=replace,
     )
 
 
@@ -129,7 +136,10 @@ def check_job(request: FilterRequest, checked: Checked) -> None:
     screened = {cascade.policy.id for cascade in checked.cascades if "screen" in cascade.keys}
     sources = {shard.file: shard.url for shard in checked.scan.shards}
     shards = {shard.file: shard for shard in checked.scan.shards}
-    problems = [*_problems(request, rules, screened, job.output.path, sources, job.storage, shards)]
+    problems = [
+        *_rule_problems(request, rules, checked.scan.columns),
+        *_problems(request, rules, screened, job.output.path, sources, job.storage, shards),
+    ]
     if (job.input.where or job.input.sample) and request.unselected is None:
         problems.append(Problem("unselected", None, *_UNDECIDED))
     if problems:
@@ -205,6 +215,7 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     # A source that is gone cannot be looked into.
     url, look = labels.layout.url, not lost
     problems = [
+        *_rule_problems(request, labels.rules, _carried(labels)),
         *_problems(request, labels.rules, screened, url, sources, storage, labels.shards, look),
         *lost,
     ]
@@ -243,15 +254,46 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         look: Whether the first of the sources is looked into.
     """
     ids = [rule.policy for rule in rules]
-    for problem in rule_problems(request.keep, rules):
-        yield Problem("keep", None, *problem)
-    yield from under_thresholds(rules, request.thresholds, screened)[1]
+    decided, in_thresholds = under_thresholds(rules, request.thresholds, screened)
+    yield from in_thresholds
     yield from _out_problems(request.out, labels, sources, storage)
+    if not request.replace:
+        thresholds = {rule.policy: rule.threshold for rule in decided}
+        asked = _FATE[request.unselected] if request.unselected else None
+        rule = RuleRecord(
+            keep=request.keep, thresholds=thresholds, unselected=asked, verdicts=request.verdicts
+        )
+        yield from other_rule(rule, Layout(request.out, storage))
     if look and sources:
         name, url = next(iter(sources.items()))
         shard = shards.get(name)
         fs, path = listed_file(url, storage) if shard is None else shard.located(storage)
         yield from _name_problems(url, fs, path, request, ids)
+
+
+def _rule_problems(
+    request: FilterRequest, rules: Sequence[DecisionRule], carried: Iterable[pa.Field]
+) -> Iterator[Problem]:
+    for problem in rule_problems(request.keep, rules, carried):
+        yield Problem("keep", None, *problem)
+
+
+def _carried(labels: Labels) -> list[pa.Field]:
+    """The input's columns in the label files; of one output all have the same.
+
+    Raises:
+        UserError: The first of them cannot be read.
+    """
+    first = next(iter(labels.markers.values()), None)
+    if first is None:
+        return []
+    own = {field.name for field in label_fields(labels.rules)}
+    path = labels.layout.label(first.shard)
+    try:
+        with plain_errors(path), BoundedFile(labels.layout.fs, path) as file:
+            return [field for field in file.schema_arrow if field.name not in own]
+    except UnreadableError as error:
+        raise UserError(f"{shown(path)} cannot be read: {first_line(error)}") from error
 
 
 def _out_problems(

@@ -1,12 +1,13 @@
 """A filter's rule: which rows are kept, and the reasons why the others are not.
 
-The rule is Polars SQL over the verdict columns.
+The rule is Polars SQL over the columns of a label file: the verdicts', and those that are carried
+over from the input.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -19,12 +20,14 @@ from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
 from moderay.core.verdicts import (
     CONTENT_HASH,
+    FLAGGED,
     LABEL,
     PROBABILITY,
     ROW,
     TRACE,
     VERDICT,
     VIOLATES,
+    Status,
     decision_type,
     label_fields,
     trace,
@@ -51,25 +54,50 @@ WHY = pa.field("moderay", pa.struct([ROW, pa.field("reasons", pa.list_(REASON))]
 _SQL = "Polars SQL over verdict columns, such as NOT (spam.violates OR spam.probability > 0.8)"
 
 
-def rule_problems(rule: str, policies: Sequence[DecisionRule]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a rule over verdicts under these policies, each with a hint."""
+def rule_problems(
+    rule: str, decisions: Sequence[DecisionRule], carried: Iterable[pa.Field] = ()
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with a rule over verdicts, each with a hint.
+
+    Args:
+        rule: Polars SQL.
+        decisions: Of the policies.
+        carried: Columns that are carried over from the input.
+    """
     try:
         expression = row_expression(rule)
     except SqlRefusedError as error:
         yield error.reason, error.hint or _SQL
         return
-    schema = pa.schema(label_fields(policies))
+    verdicts = label_fields(decisions)
+    schema = pa.schema([*verdicts, *carried])
     if not expression.paths:
-        yield "the rule looks at no verdict", f"valid: {', '.join(schema.names)}"
+        names = [field.name for field in verdicts]
+        yield "the rule looks at no verdict", f"valid: {', '.join(names)}"
         return
     unknown = [name for name in expression.columns if name not in schema.names]
     for name in unknown:
-        yield f"no policy or verdict column {name!r}", nearest(name, schema.names)
+        yield f"no policy, verdict or carried column {name!r}", nearest(name, schema.names)
     if unknown:
         return
     problem = _field_problem(expression, schema) or _type_problem(expression, schema)
     if problem is not None:
         yield problem
+        return
+    yield from _text_problems(expression, decisions)
+
+
+def _text_problems(
+    expression: RowExpression, decisions: Iterable[DecisionRule]
+) -> Iterator[tuple[str, str]]:
+    """Labels and statuses that no verdict can have."""
+    valid: dict[tuple[str, ...], Sequence[str]] = {}
+    for decision in decisions:
+        valid[decision.policy, "label"] = decision.labels
+        valid[decision.policy, "status"] = [status.value for status in Status]
+    for path, text in expression.texts:
+        if path in valid and text not in valid[path]:
+            yield f"{path[0]} has no {path[1]} {text!r}", nearest(text, valid[path])
 
 
 def _field_problem(expression: RowExpression, schema: pa.Schema) -> tuple[str, str] | None:
@@ -113,10 +141,13 @@ def read_fields(rule: str, policies: Sequence[str]) -> list[str]:
 
     fields = [name for name in wanted(decision_type(())) if name != "trace"]
     fields += [f"trace.{name}" for name in wanted(TRACE)]
+    verdicts = {ROW.name, CONTENT_HASH.name, FLAGGED.name, *policies}
+    carried = [name for name in row_expression(rule).columns if name not in verdicts]
     return [
         ROW.name,
         *([CONTENT_HASH.name] if named(CONTENT_HASH.name) else []),
         *(f"{policy}.{field}" for policy in policies for field in fields),
+        *carried,
     ]
 
 
