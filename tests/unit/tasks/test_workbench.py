@@ -357,7 +357,7 @@ def test_data_rows_are_the_first_that_fit(tmp_path: Path) -> None:
     with pytest.raises(Problems, match="no column 'txt'"):
         data_rows(path, "txt", None, 3, "spam")
     pq.write_table(pa.table({"text": ["x"], "id": ["y"]}), tmp_path / "b.parquet")
-    with pytest.raises(UserError, match="--content-column is missing: .* several columns of text"):
+    with pytest.raises(UserError, match=r"--content-column is missing: .* several columns of"):
         data_rows(str(tmp_path / "b.parquet"), None, None, 3, "spam")
     with pytest.raises(UserError, match="no Parquet"):
         data_rows(str(tmp_path / "nosuch.parquet"), None, None, 3, "spam")

@@ -17,7 +17,7 @@ from moderay.tasks.workbench.policy import (
     problems_of,
     read_policy,
 )
-from moderay.tasks.workbench.rows import DataRows, TrialRow, golden_rows
+from moderay.tasks.workbench.rows import DataRows, TrialRow
 from moderay.tasks.workbench.workbench import Decision, Workbench, is_missing
 
 
@@ -119,13 +119,12 @@ class Trial:
     @property
     def rows(self) -> Sequence[TrialRow]:
         """What is judged, in order."""
-        golden = golden_rows(self.policy.golden) if self._golden else []
-        return [*self._data.rows, *golden]
+        return [*self._data.rows, *(self.policy.golden_rows if self._golden else ())]
 
     @property
     def states(self) -> list[RowState]:
         """Each row as it stands, in order."""
-        labels = {row.key: row.right for row in golden_rows(self.policy.golden)}
+        labels = self.policy.right_labels
         return [
             RowState(
                 row,
