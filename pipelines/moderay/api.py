@@ -44,7 +44,7 @@ class PlannedRun:
     Attributes:
         checked: the job.
         plan: which shards are published, and which are left.
-        forecast: rows, requests, tokens and GPU hours of what is left.
+        forecast: rows, requests, tokens and GPU time of what is left.
     """
 
     checked: Checked
@@ -370,7 +370,8 @@ def trend(
         raise UserError("trend takes outputs, a folder of them, or --job JOB")
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
-    return compare_nights(read_nights(urls, storage)[-nights:], alarms)
+    by_date, titles = read_nights(urls, storage)
+    return compare_nights(by_date[-nights:], alarms, titles)
 
 
 def output_status(

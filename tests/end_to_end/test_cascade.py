@@ -312,7 +312,7 @@ def test_plan_tells_what_the_run_then_does(ran, tmp_path: Path, cli) -> None:  #
     result = cli("plan", job_file(tmp_path, "fresh", **sections), "--rate", "1000").stdout
     counted = " ".join(result.split())
     _, answers = ran("fresh", **sections)
-    assert f"requests {answers}" in counted and "GPU hours" in counted and "rules 41" in counted, (
+    assert f"requests {answers}" in counted and "GPU time" in counted and "rules 41" in counted, (
         result
     )
 
@@ -404,7 +404,7 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
         json.dumps(card | {"cut_off": 100.0})
     )  # it would settle everything
     result = cli("run", job_file(tmp_path, "lying", cascade=cascade, audit=0.2), "--strict")
-    assert result.returncode == 1 and "alarm: spam: screen misses at least" in result.stderr, (
+    assert result.returncode == 1 and "ALARM spam: screen misses at least" in result.stderr, (
         result.stderr
     )
 

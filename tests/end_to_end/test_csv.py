@@ -106,10 +106,10 @@ def test_chats_of_any_dialect_are_selected_judged_and_judged_on(
             if not source["user_input"]:
                 assert verdict["status"] == "empty"
             elif "CASINO" in source["user_input"] or source["toxicity"] == "7":
-                assert verdict["decided_by"] == "rules"
+                assert verdict["trace"]["decided_by"] == "rules"
             else:
                 label = ["SP0", "SP4", "SP2"][WORDS.index(source["user_input"])]
-                assert (verdict["label"], verdict["decided_by"]) == (label, "reason")
+                assert (verdict["label"], verdict["trace"]["decided_by"]) == (label, "reason")
     assert "nothing to do" in cli("run", chat_job).stdout
 
 

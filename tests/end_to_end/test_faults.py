@@ -54,7 +54,7 @@ def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
     )
     while not list((tmp_path / "out/_moderay/leases").glob("*.beat")):
         time.sleep(0.05)
-    result = cli("run", file)
+    result = cli("run", file, "--quiet")
     assert (
         result.returncode == 3
         and f"is being written by process {first.pid} on " in result.stderr

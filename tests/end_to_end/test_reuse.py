@@ -148,7 +148,7 @@ def test_labels_of_shards_that_are_gone_stay_until_they_are_pruned(
     result = cli("run", file)
     assert (
         result.returncode == 0
-        and "no longer has 1 shards whose labels are here, such as b.parquet; --prune removes them"
+        and "no longer has 1 shard whose labels are here, such as b.parquet; --prune removes them"
         in result.stderr
     )
     assert set(labels(tmp_path / "out")) == {"a.parquet", "b.parquet"}

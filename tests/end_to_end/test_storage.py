@@ -66,7 +66,7 @@ def test_job_on_s3_equals_the_job_on_disk(
         assert lines[0] == lines[1] != b""
     assert not (tmp_path / "copy/_moderay/tmp").exists()
     assert outputs(f"{bucket}/o*", {}) == [f"{bucket}/out"]
-    on_s3, on_disk = (read_nights([folder], {})[0] for folder in (bucket, f"{tmp_path}/out"))
+    on_s3, on_disk = (read_nights([folder], {})[0][0] for folder in (bucket, f"{tmp_path}/out"))
     assert (on_s3.rows, on_s3.shards, on_s3.flagged) == (
         on_disk.rows,
         on_disk.shards,

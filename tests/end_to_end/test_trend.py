@@ -20,18 +20,20 @@ def test_night_with_many_failures_is_summed_up_rings_and_is_drawn(job, tmp_path:
         night = cli("run", job(date=date, output={"path": f"out/date={date}"}), "--json")
         assert night.returncode == 0, night.stderr
         summaries.append(json.loads(night.stdout))
-    assert [(night["date"], night["policies"]["spam"]) for night in summaries] == [
-        (date, {"judged": 200 - failing, "flagged": 4, "failed": failing})
-        for date, failing in FAILING.items()
-    ]
+    labels = {"SP4": {"title": "Deceptive or malicious", "rows": 4}}
+    for night, (date, failing) in zip(summaries, FAILING.items(), strict=True):
+        labels["SP0"] = {"title": "Not spam", "rows": 196 - failing}
+        counts = {"judged": 200 - failing, "flagged": 4, "failed": failing, "forced": 0}
+        assert (night["date"], night["policies"]["spam"]) == (date, counts | {"labels": labels})
 
     again = cli("run", tmp_path / "job.yaml", "--brief").stdout.splitlines()
     assert again[-2:] == [
         "test 2026-11-02: 200 new rows; shards: 1 new, 0 changed; nothing to do now",
-        "spam: 4 flagged of 190 (2.11%), 10 failed",
+        "spam: 4 flagged of 190 (2.11%), 10 failed, 0 forced; SP0 Not spam 186, "
+        "SP4 Deceptive or malicious 4",
     ]
     trend = cli("trend", tmp_path / "out", "--chart", tmp_path / "trend.png", "--strict")
-    alarm = "alarm: spam: 5.00% of 200 rows of 2026-11-02 failed; limit 1.00%"
+    alarm = "ALARM spam: 5.00% of 200 rows of 2026-11-02 failed; limit 1.00%"
     assert trend.returncode == 1 and alarm in trend.stderr, trend.stderr
     assert ["2026-11-01", "200", "1", "0", "4"] in [
         line.split()[:5] for line in trend.stdout.splitlines()

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
-from moderay.cli.console import JobFile, Sets, out, printable, storage_of, warn
+from moderay.cli.console import (
+    JobFile,
+    Sets,
+    out,
+    printable,
+    show_table,
+    storage_of,
+    table_of,
+    warn,
+)
 from moderay.core.errors import UserError
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.tasks.submit.cluster import Cluster
@@ -123,8 +133,9 @@ def _queue(job: Path, sets: list[str], options: list[str], address: str, wait: b
     cluster = connect(address)
     job_id, ready = submit_job(cluster, job, sets, options)
     out.print(
-        f"{cluster.address}: {ready['nodes']:,} nodes, {ready['engines']:,} engines; "
-        f"{ready['shards']:,} shards, {ready['rows']:,} rows",
+        f"{cluster.address}: {counted(ready['nodes'], 'node')}, "
+        f"{counted(ready['engines'], 'engine')}; {counted(ready['shards'], 'shard')}, "
+        f"{counted(ready['rows'], 'row')}",
         soft_wrap=True,
     )
     out.print(
@@ -167,6 +178,7 @@ def status(
         ),
     ] = None,
     job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show how far labels are and who writes them, or how submitted jobs are doing.
 
@@ -174,35 +186,39 @@ def status(
     """
     is_output = target is not None and ("/" in target or Path(target).is_dir())
     if target is not None and (is_output or address is None):
-        _output_status(target, storage_of(job, None))
+        _output_status(target, storage_of(job, None), as_json)
     elif address is None:
         raise UserError(
             "status takes a folder of labels, or --address URL of a cluster's dashboard for the "
             "jobs that were submitted there"
         )
     else:
-        _job_status(address, target)
+        _job_status(address, target, as_json)
 
 
-def _output_status(output: str, storage: Mapping[str, Any]) -> None:
+def _output_status(output: str, storage: Mapping[str, Any], as_json: bool) -> None:
     from moderay import api
     from moderay.cli.tables import show_output_status
+    from moderay.tasks.output_status import status_json
 
-    show_output_status(output, api.output_status(output, storage))
+    status = api.output_status(output, storage)
+    if as_json:
+        print(json.dumps(status_json(output, status), ensure_ascii=False))
+    else:
+        show_output_status(output, status)
 
 
-def _job_status(address: str, job_id: str | None) -> None:
+def _job_status(address: str, job_id: str | None, as_json: bool) -> None:
     from moderay.tasks.submit.cluster import connect
     from moderay.tasks.submit.jobs import local_time, submitted_job, submitted_jobs
     from moderay.tasks.submit.logs import log_lines
 
     cluster = connect(address)
     jobs = submitted_jobs(cluster) if job_id is None else [submitted_job(cluster, job_id)]
-    table = Table(
-        "id", "status", "exit", "started", "ended", "output", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column in table.columns:
-        column.overflow = "fold"
+    if as_json:
+        print(json.dumps({"jobs": [asdict(job) for job in jobs]}, ensure_ascii=False))
+        return
+    table = table_of(["id", "status", "exit", "started", "ended", "output"])
     for job in jobs:
         table.add_row(
             job.id,
@@ -212,7 +228,7 @@ def _job_status(address: str, job_id: str | None) -> None:
             local_time(job.ended),
             printable(job.output),
         )
-    out.print(table)
+    show_table(table)
     if job_id is not None:
         for line in log_lines(cluster, job_id)[-1:]:
             out.print(printable(line), soft_wrap=True)

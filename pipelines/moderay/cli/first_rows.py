@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.text import Text
 
-from moderay.cli.console import err, out
+from moderay.cli.console import err, out, tell
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.config.policy import Policy
@@ -28,6 +29,9 @@ def judge_and_show(checked: Checked, limit: int, show: bool, as_json: bool, quie
     """Judge the first rows here and now, without the output, and print them."""
     from moderay.tasks.quick_look import judge_first_rows
 
+    if not quiet:
+        model = checked.job.model
+        tell(f"judging here, with {model.source if model.endpoint is None else model.endpoint}")
     rows = sorted(judge_first_rows(checked, limit, EXCERPT), key=_urgency)
     for row in rows if as_json or show else ():
         if as_json:
@@ -37,7 +41,7 @@ def judge_and_show(checked: Checked, limit: int, show: bool, as_json: bool, quie
     if quiet:
         return
     flagged = sum(bool(row["flagged"]) for row in rows)
-    end = f"{len(rows):,} rows judged, {flagged:,} flagged, nothing written"
+    end = f"{counted(len(rows), 'row')} judged, {flagged:,} flagged, nothing written"
     (err if as_json else out).print(end)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from moderay.cli.console import Sets, err, storage_of
 from moderay.core.errors import UserError, inert
+from moderay.core.wording import counted
 
 
 def labels(
@@ -46,7 +47,7 @@ def labels(
     flat = flat_labels(output, storage_of(job, sets), columns or (), flagged, where)
     if parquet is not None:
         rows = write_flat_parquet(flat, parquet)
-        err.print(f"{rows:,} rows: {parquet}", soft_wrap=True, markup=False)
+        err.print(f"{counted(rows, 'row')}: {parquet}", soft_wrap=True, markup=False)
         return
     for lines in json_lines(flat) if as_json else csv_lines(flat):
         # A file gets texts as they are; a terminal, what it would not obey.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, warn, warn_of_model
+from moderay.cli.console import JobFile, Quiet, Sets, err, out, printable, tell, warn, warn_of_model
 from moderay.cli.first_rows import judge_and_show
 from moderay.cli.plan_table import show_plan
 from moderay.cli.tables import show_brief, show_outcome
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.pipeline.check import Checked
@@ -27,9 +28,18 @@ def check(job: JobFile, sets: Sets = None, quiet: Quiet = False) -> None:
     _warn_of(checked, "will be left out", quiet)
     if not quiet:
         out.print(
-            f"{job}: ok: {len(checked.scan.shards)} shards, {checked.scan.rows:,} rows, "
-            f"{len(checked.policies)} policies"
+            f"{printable(str(job))}: ok: {counted(len(checked.scan.shards), 'shard')}, "
+            f"{_rows(checked)}, {counted(len(checked.policies), 'policy', 'policies')}",
+            soft_wrap=True,
         )
+
+
+def _rows(checked: Checked) -> str:
+    """The rows of the input, and what selects among them."""
+    selection = checked.job.input
+    by = [name for name in ("where", "sample") if getattr(selection, name)]
+    chosen = f" to select from by {' and '.join(f'input.{name}' for name in by)}" if by else ""
+    return counted(checked.scan.rows, "row") + chosen
 
 
 def _warn_of(checked: Checked, unreadable: str, quiet: bool) -> None:
@@ -59,7 +69,7 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Show what a run would do and cost: rows, requests, tokens and GPU hours.
+    """Show what a run would do and cost: rows, requests, tokens and GPU time.
 
     Example: moderay plan job.yaml --rate 20000
     """
@@ -139,6 +149,8 @@ def run(
 
     Example: moderay run job.yaml --limit 50 --show
     """
+    if not quiet:
+        tell(f"checking {job}")
     from moderay import api
 
     checked = api.check(job, sets or ())

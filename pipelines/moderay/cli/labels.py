@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
-from rich.table import Table
 
-from moderay.cli.console import JobFile, Quiet, Sets, err, out, storage_of, warn, warn_of_model
-from moderay.cli.tables import show_filter, show_outcome, show_trend
+from moderay.cli.console import (
+    JobFile,
+    Quiet,
+    Sets,
+    err,
+    out,
+    pairs_of,
+    printable,
+    show_table,
+    storage_of,
+    tell,
+    waiting,
+    warn,
+    warn_of_model,
+)
+from moderay.cli.tables import show_filter, show_outcome
+from moderay.cli.trend_table import show_trend
+from moderay.core.wording import are, counted
 
 if TYPE_CHECKING:
     from moderay.config.job import Unselected
     from moderay.pipeline.check import Checked
     from moderay.pipeline.flow import Outcome
+
+
+# Seconds between two lines of a filter's progress, where there is no terminal.
+FILTER_LINE_S = 10.0
 
 
 def filter(
@@ -67,7 +88,8 @@ def filter(
 
     checked = None if job is None else api.check(job, sets or ())
     runs: list[Outcome] = []
-    waiting = err.status("filtering")
+    bar = err.status("filtering")
+    shown_at = -math.inf
 
     def labelled(outcome: Outcome) -> None:
         assert checked is not None
@@ -75,10 +97,16 @@ def filter(
         runs.append(outcome)
 
     def filtered(shards: int, total: int) -> None:
+        nonlocal shown_at
         if quiet:
             return
-        waiting.start()
-        waiting.update(f"filtering: {shards:,} of {total:,} shards")
+        line = f"filtering: {shards:,} of {counted(total, 'shard')}"
+        if err.is_terminal:
+            bar.start()
+            bar.update(line)
+        elif shards == total or time.monotonic() - shown_at >= FILTER_LINE_S:
+            shown_at = time.monotonic()
+            tell(line)
 
     if checked is not None:
         warn_of_model(checked.job.model)
@@ -97,7 +125,7 @@ def filter(
             filtered=filtered,
         )
     finally:
-        waiting.stop()
+        bar.stop()
     show_filter(done, folder or _folder_of_job(checked), quiet)
     raise typer.Exit(max([done.exit_status, *[outcome.exit_status for outcome in runs]]))
 
@@ -165,16 +193,18 @@ def verify(
     """
     from moderay import api
 
-    verified = api.verify(output, storage_of(job, sets), repair=repair)
+    with err.status(f"verifying {printable(output)}"):
+        verified = api.verify(output, storage_of(job, sets), repair=repair)
     for run in verified.writing:
         warn(f"note: run {run} holds a part of it: what it has in work may show as broken")
     for finding in verified.findings:
         warn(f"{finding.path}: {finding.problem}; {finding.remedy}")
     dropped = sum(len(finding.drop) for finding in verified.findings) if verified.repaired else 0
     out.print(
-        f"{output}: {verified.shards:,} shards with {verified.rows:,} rows are whole"
-        + (f", {len(verified.findings):,} findings" if verified.findings else "")
-        + (f"; {dropped:,} files removed: run the job again" if dropped else ""),
+        f"{printable(output)}: {counted(verified.shards, 'shard')} with "
+        f"{counted(verified.rows, 'row')} {are(verified.shards)} whole"
+        + (f", {counted(len(verified.findings), 'finding')}" if verified.findings else "")
+        + (f"; {counted(dropped, 'file')} removed: run the job again" if dropped else ""),
         soft_wrap=True,
     )
     raise typer.Exit(verified.exit_status)
@@ -221,20 +251,24 @@ def calibrate(
     """
     from moderay import api
 
-    made = api.calibrate(
-        job,
-        sets or (),
-        policy=policy,
-        out=folder,
-        labels=labels,
-        gold=gold,
-        judge=judge,
-        max_miss=max_miss,
-        confidence=confidence,
-        rows=rows,
-    )
-    table = Table(show_header=False, box=None)
+    with waiting(f"calibrating a {judge} for {policy}"):
+        made = api.calibrate(
+            job,
+            sets or (),
+            policy=policy,
+            out=folder,
+            labels=labels,
+            gold=gold,
+            judge=judge,
+            max_miss=max_miss,
+            confidence=confidence,
+            rows=rows,
+        )
+    table = pairs_of()
     for title, text in made.items():
-        table.add_row(title, text)
-    out.print(table)
-    out.print(f"written: {folder}; in the job: - {judge}: {folder}", soft_wrap=True)
+        table.add_row(title, printable(text))
+    show_table(table)
+    out.print(
+        f"written: {printable(str(folder))}; in the job: - {judge}: {printable(str(folder))}",
+        soft_wrap=True,
+    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from moderay.cli.console import out, warn
+from moderay.cli.console import out, pairs_of, show_table, warn
+from moderay.core.wording import HOUR_S, counted, duration, selected
 
 if TYPE_CHECKING:
     from moderay.api import PlannedRun
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
 
 def show_plan(planned: PlannedRun) -> None:
     """What is left to do and what it costs, and what had to be assumed for it."""
-    table = Table(show_header=False, box=None)
+    table = pairs_of()
     for title, text in _rows(planned):
         table.add_row(title, text)
-    out.print(table)
+    show_table(table)
     forecast = planned.forecast
     if forecast.rows > forecast.read:
-        out.print(f"from {forecast.read:,} rows; --rows reads more")
+        out.print(f"from {counted(forecast.read, 'row')}; --rows reads more")
     for guess in forecast.guesses:
         warn(f"note: {guess}")
 
@@ -39,7 +38,7 @@ def _rows(planned: PlannedRun) -> Iterator[tuple[str, str]]:
     )
     yield (
         "rows",
-        f"{scan.rows:,}, of them left {forecast.rows:,}, selected about {forecast.selected:,}",
+        f"{scan.rows:,}, of them left {forecast.rows:,}{_selected(planned)}",
     )
     yield "distinct contents", f"{forecast.distinct:,}"
     for policy, verdicts in forecast.verdicts.items():
@@ -53,10 +52,17 @@ def _rows(planned: PlannedRun) -> Iterator[tuple[str, str]]:
         f"{forecast.prompt_tokens:,}, of them {forecast.cached_tokens:,} in the prefix cache",
     )
     yield "output tokens", f"{forecast.output_tokens:,}"
-    yield "GPU hours", _gpu_hours(forecast)
+    yield "GPU time", _gpu_time(forecast)
 
 
-def _gpu_hours(forecast: Forecast) -> str:
+def _selected(planned: PlannedRun) -> str:
+    """How many of the rows that are left are judged, where that is not all."""
+    forecast = planned.forecast
+    selects = bool(planned.checked.job.input.where or planned.checked.job.input.sample)
+    return f"; about {selected(forecast.selected, forecast.rows)}" if selects else ""
+
+
+def _gpu_time(forecast: Forecast) -> str:
     if forecast.gpu_hours is None:
         return "not known: give --rate, tokens a second of one GPU"
-    return f"{forecast.gpu_hours:,.1f} at {forecast.tokens_per_s:,.0f} tokens/s"
+    return f"{duration(forecast.gpu_hours * HOUR_S)} at {forecast.tokens_per_s:,.0f} tokens/s"

@@ -10,6 +10,7 @@ import typer
 
 from moderay.cli.console import out, printable, warn
 from moderay.core.redaction import shown
+from moderay.core.wording import counted
 
 policy = typer.Typer(no_args_is_help=True, help="Make policies.")
 
@@ -47,7 +48,8 @@ def init(
         out.print(f"written: {printable(str(file))}", soft_wrap=True)
     look = made.look
     out.print(
-        f"it judges {printable(look.content)} of {printable(shown(look.path))}: {look.rows:,} rows",
+        f"it judges {printable(look.content)} of {printable(shown(look.path))}: "
+        f"{counted(look.rows, 'row')}",
         soft_wrap=True,
     )
     if data is None and look.path.endswith("example.jsonl"):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.table import Table
 
-from moderay.cli.console import out, printable, warn
+from moderay.cli.console import out, printable, ring, show_table, table_of, warn
 from moderay.core.errors import inert
 from moderay.core.redaction import shown
 from moderay.core.verdicts import Status
-from moderay.labels.lease import WHOLE, part_text
+from moderay.core.wording import are, counted, duration, selected, titled
 
 if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 # Runs that `status` shows.
 LAST_RUNS = 20
-_STYLE: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False}
 
 
 def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
@@ -31,15 +29,15 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
         _show_done(checked, outcome)
     if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
         warn(
-            f"note: {failed:,} verdicts are missing (timeout, unparsed or engine_error); "
-            "--retry-failed asks for them again"
+            f"note: {counted(failed, 'verdict')} {are(failed)} missing (timeout, unparsed or "
+            "engine_error); --retry-failed asks again"
         )
     for name, reason in outcome.manifest.unreadable.items():
         warn(f"unreadable: {name}: {reason}")
     for name, reason in outcome.manifest.failed.items():
         warn(f"failed: {name}: {reason}")
     for alarm in outcome.manifest.alarms:
-        warn(f"alarm: {alarm}")
+        ring(alarm)
 
 
 def _show_done(checked: Any, outcome: Any) -> None:
@@ -48,20 +46,25 @@ def _show_done(checked: Any, outcome: Any) -> None:
         out.print("the input is empty: no rows to label")
     elif not outcome.worked:
         out.print(
-            f"nothing to do: {outcome.manifest.shards:,} shards with "
-            f"{outcome.manifest.rows:,} rows are published in {shown(checked.job.output.path)}"
+            f"nothing to do: {counted(outcome.manifest.shards, 'shard')} with "
+            f"{_rows(outcome.manifest)} {are(outcome.manifest.shards)} published in "
+            f"{printable(shown(checked.job.output.path))}",
+            soft_wrap=True,
         )
     else:
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
     if outcome.left:
-        warn(f"note: {outcome.left:,} shards are left to other runs, which are labelling them")
+        warn(
+            f"note: {counted(outcome.left, 'shard')} {are(outcome.left)} left to other runs, "
+            "which are at work there"
+        )
     for name in outcome.pruned:
         out.print(f"pruned: {printable(name)}", soft_wrap=True)
     if gone := outcome.manifest.gone:
         warn(
-            f"note: the input no longer has {len(gone):,} shards whose labels are here, such as "
-            f"{gone[0]}; --prune removes them"
+            f"note: the input no longer has {counted(len(gone), 'shard')} whose labels are here, "
+            f"such as {gone[0]}; --prune removes them"
         )
 
 
@@ -76,85 +79,32 @@ def show_brief(job: Any, outcome: Any, as_json: bool) -> None:
 def show_output_status(output: str, status: OutputStatus) -> None:
     """How far an output is: what is published, its last runs, and who is writing it now."""
     manifest = status.manifest
-    is_whole = manifest.complete and status.shards == manifest.input_shards
-    whole = ", complete" if is_whole and not status.writers else ""
+    whole = ", complete" if status.complete else ""
     out.print(
-        f"{printable(output)}: {status.shards:,} of {manifest.input_shards:,} shards published, "
-        f"{status.rows:,} rows, {status.flagged:,} flagged{whole}",
+        f"{printable(output)}: {status.shards:,} of {counted(manifest.input_shards, 'shard')} "
+        f"published, {counted(status.rows, 'row')}, {status.flagged:,} flagged{whole}",
         soft_wrap=True,
     )
-    writers = {writer.claim.run: writer for writer in status.writers}
-    table = Table("run", "part", "host", "status", "started", "ended", "judged", **_STYLE)
-    for run in manifest.runs[-LAST_RUNS:]:
-        writer = writers.pop(run.run, None)
-        part = part_text(run.part or WHOLE)
-        state = f"{run.status}, renewed {writer.age:.0f} s ago" if writer else run.status
-        judged = "" if run.ended is None else f"{run.judged:,}"
+    from moderay.tasks.output_status import status_json
+
+    table = table_of(["run", "part", "host", "status", "started (UTC)"], ["took", "judged"])
+    for run in status_json(output, status)["runs"][-LAST_RUNS:]:
+        renewed = "" if run["renewed_s"] is None else f", renewed {run['renewed_s']:.0f} s ago"
         table.add_row(
-            str(run.run), part, run.host or "", state, run.started or "", run.ended or "", judged
+            str(run["run"]),
+            run["part"],
+            printable(run["host"] or ""),
+            run["status"] + renewed,
+            (run["started"] or "")[:19].replace("T", " "),
+            "" if run["ended"] is None else duration(run["seconds"]),
+            "" if run["ended"] is None else f"{run['judged']:,}",
         )
-    for number, writer in writers.items():
-        part = part_text(writer.claim.part)
-        state = f"starting, renewed {writer.age:.0f} s ago"
-        table.add_row(str(number), part, writer.claim.host, state, "", "", "")
-    out.print(table)
+    show_table(table)
     for kind, reasons in (("unreadable", manifest.unreadable), ("failed", manifest.failed)):
         for name, reason in reasons.items():
             warn(f"{kind}: {name}: {reason}")
-
-
-def show_trend(trend: Any, price: float | None) -> None:
-    """Nights side by side.
-
-    Per policy the shares through the nights; per night what it brought and cost; what is new, and
-    the alarms.
-    """
-    out.print(_shares(trend))
-    out.print(_nights(trend, price))
-    for policy, series in trend.policies.items():
-        for reason in series.reasons:
-            out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
-    for alarm in trend.alarms:
-        warn(f"alarm: {alarm}")
-
-
-def _shares(trend: Any) -> Table:
-    """Per policy what was flagged, each label, and what failed, through the nights."""
-    from moderay.labels.analysis.chart import blocks
-
-    table = Table("policy", "", "nights", "last", "(95%)", "change", **_STYLE)
-    for policy, series in trend.policies.items():
-        lines = (("flagged", series.flagged), *series.labels.items(), ("failed", series.failed))
-        for name, line in lines:
-            last = line[-1]
-            change = series.change if name == "flagged" else None
-            table.add_row(
-                policy if name == "flagged" else "",
-                printable(name),
-                blocks([share.value for share in line]),
-                f"{last.value:.2%}",
-                f"{100 * last.low:.2f}-{100 * last.high:.2f}",
-                "" if change is None else f"{change.before.value:.2%} before {change.since}",
-            )
-    return table
-
-
-def _nights(trend: Any, price: float | None) -> Table:
-    """What each night brought, and what it cost."""
-    paid = ["GPU h/M rows"] if any(night.gpu_s for night in trend.nights) else []
-    paid += ["cost/M rows"] if paid and price is not None else []
-    counted = ("rows", "shards", "changed", "flagged", "requests")
-    table = _numbers(["night"], [*counted, "tokens/M rows", *paid])
-    for night in trend.nights:
-        millions = max(1, night.rows) / 1e6
-        hours = night.gpu_s / 3600 / millions
-        costs = [
-            f"{night.tokens / millions:,.0f}",
-            f"{hours:,.2f}",
-            f"{hours * (price or 0):,.2f}",
-        ][: 1 + len(paid)]
-        table.add_row(night.date, *[f"{getattr(night, name):,}" for name in counted], *costs)
-    return table
+    for alarm in manifest.alarms:
+        ring(alarm)
 
 
 def show_filter(done: Filtered, folder: str, quiet: bool = False) -> None:
@@ -173,28 +123,33 @@ def _show_fates(done: Filtered, folder: str) -> None:
     card = done.card
     if not done.worked:
         out.print(
-            f"nothing to do: {card.shards:,} shards with {card.rows.input:,} rows are filtered in "
-            f"{folder}",
+            f"nothing to do: {counted(card.shards, 'shard')} with "
+            f"{counted(card.rows.input, 'row')} {are(card.shards)} filtered in "
+            f"{printable(folder)}",
             soft_wrap=True,
         )
         return
-    table = Table("rows", "", "", **_STYLE)
-    table.columns[1].justify = "right"
+    table = table_of([""], ["rows"], "why")
+    titles = {name: policy.label_titles for name, policy in card.policies.items()}
     table.add_row("kept", f"{card.rows.kept:,}", "")
-    table.add_row("removed", f"{card.rows.removed:,}", _reasons(card.removed))
-    table.add_row("held", f"{card.rows.held:,}", _reasons(card.held))
+    table.add_row("removed", f"{card.rows.removed:,}", _reasons(card.removed, titles))
+    table.add_row("held", f"{card.rows.held:,}", _reasons(card.held, titles))
     if card.rule.unselected:
         table.add_row("unselected", f"{card.rows.unselected:,}", f"in {card.rule.unselected}/")
-    out.print(table)
-    out.print(f"{card.rows.input:,} rows in {card.shards:,} shards: {folder}", soft_wrap=True)
+    show_table(table)
+    out.print(
+        f"{counted(card.rows.input, 'row')} in {counted(card.shards, 'shard')}: "
+        f"{printable(folder)}",
+        soft_wrap=True,
+    )
     for name in card.gone:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
 
 
-def _reasons(reasons: Reasons) -> str:
+def _reasons(reasons: Reasons, titles: Mapping[str, Mapping[str, str]]) -> str:
     return printable(
         ", ".join(
-            f"{policy} {reason or '-'} {count:,}"
+            f"{policy} {titled(reason or '-', titles.get(policy, {}).get(reason))}: {count:,}"
             for policy, counts in reasons.items()
             for reason, count in counts.items()
         )
@@ -211,26 +166,45 @@ def _summary(outcome: Any) -> None:
     others = [
         status for status in rare if any(counts.by_status(status) for counts in totals.values())
     ]
-    counted = ("judged", "flagged", "forced", *[status.value for status in others])
-    table = _numbers(["policy"], [*counted, "rows/s", "tokens/s"])
+    names = ("judged", "flagged", "forced", *[status.value for status in others])
+    table = table_of(["policy"], [*names, "rows/s", "tokens/s"])
     for name, counts in totals.items():
         rates = [f"{rate:,.0f}" for rate in outcome.rates.get(name, ())] or ["", ""]
         numbers = (counts.ok, counts.flagged, counts.forced, *map(counts.by_status, others))
         table.add_row(name, *[f"{number:,}" for number in numbers], *rates)
-    out.print(table)
+    show_table(table)
+    show_table(_labels(outcome.manifest))
     if any(len(judges) > 1 for judges in outcome.manifest.judges.values()):
-        out.print(_judges(outcome.manifest.judges))
-    rows, shards = outcome.manifest.rows, outcome.manifest.shards
+        show_table(_judges(outcome.manifest.judges))
     out.print(
-        f"{rows:,} rows in {shards:,} shards; this run: {outcome.judged:,} in "
-        f"{outcome.seconds:.0f} s{_unpaid(outcome)}{_engine_time(outcome)}"
+        f"{_rows(outcome.manifest)} in {counted(outcome.manifest.shards, 'shard')}; "
+        f"this run: {outcome.judged:,} in {duration(outcome.seconds)}"
+        f"{_unpaid(outcome)}{_engine_time(outcome)}"
     )
+
+
+def _rows(manifest: Any) -> str:
+    """The rows of an output, and of how many they were selected, where these are not all."""
+    if manifest.rows == manifest.input_rows:
+        return counted(manifest.rows, "row")
+    return selected(manifest.rows, manifest.input_rows)
+
+
+def _labels(manifest: Any) -> Table:
+    """Per policy and label the rows of the output, and what the label means."""
+    table = table_of(["policy", "label", "title"], ["rows", "share"])
+    for name, counts in manifest.counts.items():
+        titles = manifest.policies[name].label_titles
+        for label, rows in sorted(counts.labels.items()):
+            title = printable(titles.get(label, ""))
+            table.add_row(name, printable(label), title, f"{rows:,}", f"{rows / counts.ok:.1%}")
+    return table
 
 
 def _judges(policies: Any) -> Table:
     """Per policy and judge: what it settled, and what the audit says of it."""
     figures = ["settled", "share", "audited", "overruled", "missed (95%)"]
-    table = _numbers(["policy", "judge"], figures)
+    table = table_of(["policy", "judge"], figures)
     for policy, judges in policies.items():
         for judge, report in judges.items():
             audit = ["", "", ""]
@@ -255,7 +229,7 @@ def _unpaid(outcome: Any) -> str:
         (duplicates, "of duplicates"),
         (outcome.manifest.last_run.reused_verdicts, "from before"),
     )
-    return "".join(f", {count:,} verdicts {what}" for count, what in unpaid if count)
+    return "".join(f", {counted(count, 'verdict')} {what}" for count, what in unpaid if count)
 
 
 def _engine_time(outcome: Any) -> str:
@@ -268,11 +242,3 @@ def _engine_time(outcome: Any) -> str:
         if total
         else ""
     )
-
-
-def _numbers(names: Sequence[str], figures: Sequence[str]) -> Table:
-    """A table without rows yet: columns of names, then figures to the right."""
-    table = Table(*names, *figures, **_STYLE)
-    for column in table.columns[len(names) :]:
-        column.justify = "right"
-    return table

@@ -23,6 +23,7 @@ from moderay.core.redaction import shown
 _package = logging.getLogger("moderay")
 _events = logging.getLogger("moderay.events")
 _events.addHandler(logging.NullHandler())  # where nobody records events, none is shown
+_events.propagate = False  # a handler of the root logger, as Ray has one, would show them
 _about: ContextVar[dict[str, Any]] = ContextVar("_about", default={})  # noqa: B039 (never changed in place)
 _run: dict[str, Any] = {}  # of this process
 
@@ -66,7 +67,8 @@ def of_run(job: str, run: int, file: Path | None) -> Iterator[None]:
         raise
     finally:
         if handler is not None:
-            _package.removeHandler(handler)
+            for logger in (_package, _events):
+                logger.removeHandler(handler)
             handler.close()
 
 
@@ -117,7 +119,8 @@ def _event_file(file: Path) -> logging.Handler:
 
 def _recording(handler: logging.Handler) -> logging.Handler:
     handler.setFormatter(_JsonLines())
-    _package.addHandler(handler)
+    for logger in (_package, _events):
+        logger.addHandler(handler)
     _package.setLevel(logging.INFO)
     return handler
 

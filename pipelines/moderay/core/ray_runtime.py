@@ -21,6 +21,7 @@ import ray
 from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, TryAgainError, UserError
 from moderay.core.storage import exhausted, shown
+from moderay.core.wording import counted
 
 # Environment variable that names the Ray to join.
 ADDRESS = "RAY_ADDRESS"
@@ -34,6 +35,20 @@ _NO_RAYLET = "node timed out during startup"
 LIFELINE_S = 1.0
 # What Ray Data calls the thread that runs a dataset.
 _EXECUTOR = "StreamingExecutor"
+
+
+def coming_ray() -> str:
+    """What `start_ray` is going to do, for people; empty where this process is connected."""
+    if ray.is_initialized():
+        return ""
+    address = _address()
+    if address == "local":
+        return "starting Ray on this machine"
+    return f"joining the Ray at {shown(address)} ({ADDRESS})"
+
+
+def _address() -> str:
+    return os.environ.get(ADDRESS) or "local"
 
 
 def start_ray() -> str:
@@ -54,7 +69,7 @@ def start_ray() -> str:
         return ""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get(ADDRESS) or "local"
+    address = _address()
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     # Ray's own C++ log would go to the user's terminal; what matters of it comes back as an
     # exception. That it is off is the one line it still prints.
@@ -76,11 +91,18 @@ def start_ray() -> str:
             raise
         raise _not_started(address, error) from error
     _silence_ray_data()
-    gpus, cpus = resources()
-    size = f"{cpus:g} CPUs" + (f", {gpus} GPUs" if gpus else "")
     if address == "local":
-        return f"started its own Ray ({size}); {ADDRESS} would join another"
-    return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {size}"
+        return f"started its own Ray ({_size()}); {ADDRESS} would join another"
+    return f"joined the Ray at {ray.get_runtime_context().gcs_address} ({ADDRESS}): {_size()}"
+
+
+def _size() -> str:
+    """How much a cluster has, for people."""
+    gpus, cpus = resources()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    machines = [counted(nodes, "node")] if nodes > 1 else []
+    gpu = counted(gpus, "GPU") if gpus else "no GPU"
+    return ", ".join([*machines, gpu, f"{cpus:g} {'CPU' if cpus == 1 else 'CPUs'}"])
 
 
 def _await_head(address: str) -> None:

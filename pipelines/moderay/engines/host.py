@@ -46,8 +46,16 @@ class EngineHost:
         usage: What the engine was asked, and where its time went.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
-        """`spec`: of the engine, as the driver sent it; it is built for the first row."""
+    def __init__(
+        self, spec: EngineSpec, started: Callable[[float], object] = lambda seconds: None
+    ) -> None:
+        """A host whose engine is built for the first row.
+
+        Args:
+            spec: Of the engine, as the driver sent it.
+            started: Is called with the seconds that an engine took to start.
+        """
+        self._started = started
         self._spec = spec.here()
         # Twice what the engine works on: the next request is always there when one ends.
         self._max_in_flight = 2 * self._spec.max_num_seqs
@@ -199,7 +207,9 @@ class EngineHost:
             self._search = self._search.not_started()
             await asyncio.sleep(PAUSE_S)
             raise EngineDeadError(str(error)) from error
-        event("engine started", seconds=round(time.monotonic() - began, 1))
+        seconds = round(time.monotonic() - began, 1)
+        event("engine started", seconds=seconds)
+        self._started(seconds)
         return engine
 
     async def _bury(self, engine: Counted) -> None:

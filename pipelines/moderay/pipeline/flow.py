@@ -7,6 +7,7 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import warnings
@@ -19,12 +20,14 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
+from moderay.config.job import Job
 from moderay.core import ray_loss
 from moderay.core.errors import StoppedError, UserError
 from moderay.core.events import event, of_run
+from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
-from moderay.core.ray_runtime import resources, start_ray
-from moderay.core.storage import plain_errors, remove
+from moderay.core.ray_runtime import coming_ray, resources, start_ray
+from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
 from moderay.labels.data_files import name_data_files
@@ -213,6 +216,7 @@ def _round(
         plain_errors(layout.url),
         Lease(layout, options.part, least) as lease,
         of_run(checked.job.name, lease.run, progress.log),
+        told_with_logs(),
         ray_errors(),
     ):
         # What another driver has done meanwhile need not be done again.
@@ -303,7 +307,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         plan.layout, lambda before: manifests.begun(before, run.checked, plan.cascade, start)
     )
     event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
-    progress.start(plan.rows_left)
+    progress.start(plan.rows_left, engines, _judge_of(run.checked.job))
     for work in plan.todo:
         if not work.missing:
             run.publisher.start(work, work.saved)
@@ -316,6 +320,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
         raise stopped
+    for alarm in manifest.alarms:
+        event("alarm", logging.WARNING, alarm=alarm)
     event("run ended", rows=progress.rows, seconds=ended.end.seconds, complete=manifest.complete)
     missed = bool(failed or run.checked.scan.unreadable)
     rates = progress.rates()
@@ -376,6 +382,8 @@ def _begun(
 ) -> _Run:
     """With Ray, where there is anything to do for it."""
     if plan.todo:
+        if coming := coming_ray():
+            progress.stage(coming)
         if which := start_ray():
             progress.note(which)
         ray_loss.assert_there()
@@ -391,6 +399,12 @@ def _begun(
         Tracker(plan.todo),
         Publisher(checked, plan, lease.run, publishing_tasks(cpus)),
     )
+
+
+def _judge_of(job: Job) -> str:
+    """The model that is asked, for people."""
+    model = job.model
+    return shown(model.source) if model.endpoint is None else f"{model.name} at {model.endpoint}"
 
 
 def _failed_shards(run: _Run) -> dict[str, str]:
@@ -493,6 +507,7 @@ def _watched(
                         seen = ray_loss.get(board.state.remote())
                     case Action.CHECK:
                         brakes.check(seen, run.tracker)
+            run.progress.look(seen)
             unit = incoming.wait(WAIT_S)
             if not isinstance(unit, Quiet):
                 yield unit

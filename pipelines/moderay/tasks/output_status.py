@@ -10,7 +10,7 @@ from typing import Any
 from moderay.core.errors import UserError
 from moderay.core.storage import plain_errors, shown
 from moderay.labels.layout import Layout, published_markers
-from moderay.labels.lease import claims, read_claim, renewed_at
+from moderay.labels.lease import WHOLE, claims, part_text, read_claim, renewed_at
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import LeaseRecord
@@ -47,6 +47,12 @@ class OutputStatus:
     flagged: int
     writers: tuple[Writer, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether the labels of the whole input are here, and nobody is writing."""
+        is_whole = self.manifest.complete and self.shards == self.manifest.input_shards
+        return is_whole and not self.writers
+
 
 def output_status(url: str, storage: Mapping[str, Any]) -> OutputStatus:
     """Add up what is published now, by whichever driver.
@@ -74,3 +80,51 @@ def output_status(url: str, storage: Mapping[str, Any]) -> OutputStatus:
         sum(marker.flagged for marker in markers),
         writers,
     )
+
+
+def status_json(output: str, status: OutputStatus) -> dict[str, Any]:
+    """For machines: with all runs, also those that have not written their beginning yet."""
+    manifest = status.manifest
+    writers = {writer.claim.run: writer for writer in status.writers}
+    runs: list[dict[str, Any]] = []
+    for run in manifest.runs:
+        writer = writers.pop(run.run, None)
+        runs.append(
+            {
+                "run": run.run,
+                "part": part_text(run.part or WHOLE),
+                "host": run.host,
+                "status": run.status,
+                "renewed_s": None if writer is None else round(writer.age, 1),
+                "started": run.started,
+                "ended": run.ended,
+                "seconds": run.seconds,
+                "judged": run.judged,
+            }
+        )
+    for number, writer in writers.items():
+        runs.append(
+            {
+                "run": number,
+                "part": part_text(writer.claim.part),
+                "host": writer.claim.host,
+                "status": "starting",
+                "renewed_s": round(writer.age, 1),
+                "started": None,
+                "ended": None,
+                "seconds": 0.0,
+                "judged": 0,
+            }
+        )
+    return {
+        "output": output,
+        "complete": status.complete,
+        "shards": status.shards,
+        "input_shards": manifest.input_shards,
+        "rows": status.rows,
+        "flagged": status.flagged,
+        "runs": runs,
+        "unreadable": manifest.unreadable,
+        "failed": manifest.failed,
+        "alarms": list(manifest.alarms),
+    }

@@ -1,6 +1,8 @@
 """Events of a run: what is written of a retry and of an end."""
 
+import io
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,21 @@ import pytest
 from moderay.core import events
 from moderay.core.errors import UserError
 from moderay.core.storage import patiently
+
+
+def test_an_event_is_not_shown_by_a_handler_of_the_root_logger(tmp_path: Path) -> None:
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    logging.getLogger().addHandler(handler)
+    try:
+        events.event("engine died", logging.WARNING)
+        with events.of_run("nightly", 7, tmp_path / "events.jsonl"):
+            events.event("alarm", logging.WARNING, alarm="spam: look at it")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert shown.getvalue() == ""
+    (line,) = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert json.loads(line)["alarm"] == "spam: look at it"
 
 
 def test_a_retry_of_storage_and_the_end_of_a_run_are_events(tmp_path: Path) -> None:

@@ -169,6 +169,13 @@ def test_file_that_is_no_csv_is_named(tmp_path: Path, data: bytes, why: str) -> 
         opened(put(tmp_path, "a.csv", data))
 
 
+def test_fault_that_was_not_there_when_rows_were_counted_is_told(tmp_path: Path) -> None:
+    form, location, footer = opened(put(tmp_path, "a.csv", b"a,b\n1,2\n3,4\n"))
+    put(tmp_path, "a.csv", b"a,b\n1,2\n3;4\n")
+    with pytest.raises(UnreadableError, match="a row has 1 field, and the header 2"):
+        list(form.tables(*location, ["a"], footer.schema))
+
+
 def test_file_with_some_utf8_in_it_keeps_the_rows_that_are(tmp_path: Path) -> None:
     file = put(tmp_path, "a.csv", "a,b\n1,2\n1,é\n".encode() + b"1,caf\xe9\n")
     assert reasons(file) == {2: "the row has invalid UTF-8 at byte 5"}

@@ -31,7 +31,7 @@ from moderay.pipeline.control.limits import Brakes
 from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.messages.units import UnitDone
-from moderay.pipeline.stages.spans import RowStream, _selected, spans
+from moderay.pipeline.stages.spans import RowStream, selected_rows, spans
 
 ENDS = ("jsonl", "jsonl.gz", "ndjson.zst")
 DEEP = b"[" * 20_000 + b"]" * 20_000
@@ -119,7 +119,7 @@ def test_row_that_cannot_be_read_is_selected_whatever_where_says_and_read_from_a
         stream = RowStream(span, checked.job, read_columns(checked.job))
         for at in range(span.first_row, span.end_row, span.step):
             unit = stream.upto(at, min(at + span.step, span.end_row))
-            table, rows = _selected(unit, shard, checked.job)
+            table, rows = selected_rows(unit, shard, checked.job)
             actual |= dict(zip(table["\x00row"].to_pylist(), rows, strict=True))
     assert sorted(actual) == sorted([30, *range(7, 500, 50)]) and len(shard.row_groups) > 10
     assert {row.status for at, row in actual.items() if at != 30} == {Status.INVALID}

@@ -42,6 +42,21 @@ def night(
     )
 
 
+@pytest.mark.parametrize(
+    ("forced", "of", "rings"), [(600, 600, True), (5, 5, True), (30, 600, False), (0, 600, False)]
+)
+def test_forced_verdicts_ring_above_their_share_from_the_first_night_on(
+    forced: int, of: int, rings: bool
+) -> None:
+    counts = {"spam": PolicyCounts(ok=of, forced=forced)}
+    night = Night("2026-11-01", of, 1, 0, 0, counts)
+    alarms = [str(alarm) for alarm in trend([night], Alarms()).alarms]
+    assert [alarm.partition(" were forced")[0] for alarm in alarms] == (
+        [f"spam: 100.00% of {of} verdicts of 2026-11-01"] if rings else []
+    )
+    assert not trend([night], Alarms(forced=None)).alarms
+
+
 def test_alarm_rings_on_the_fifth_night_and_not_before() -> None:
     rng = np.random.default_rng(1)
     actual = [night(i, 100_000, 0.02 if i < 5 else 0.03, rng) for i in range(1, 13)]

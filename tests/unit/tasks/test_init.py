@@ -43,12 +43,19 @@ def talk(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-@pytest.mark.parametrize("name", ["in/a.parquet", "in/a.jsonl", "in/a.jsonl.gz", "in", "in/*"])
+@pytest.mark.parametrize(
+    "name",
+    ["in/a.parquet", "in/a.jsonl", "in/a.jsonl.gz", "in/a.csv", "in/a.tsv.zst", "in", "in/*"],
+)
 def test_job_over_ones_own_file_is_accepted_at_once(name: str, tmp_path: Path) -> None:
     if name.endswith(".jsonl.gz"):
         put(tmp_path, "a.jsonl.gz", ROWS)
     elif name.endswith(".jsonl"):
         put(tmp_path, "a.jsonl", ROWS)
+    elif name.endswith((".csv", ".tsv.zst")):
+        tab = "\t" if "tsv" in name else ";"
+        lines = [tab.join(ROWS[0]), *(tab.join(map(str, row.values())) for row in ROWS)]
+        put(tmp_path, name.removeprefix("in/"), "\n".join(lines).encode())
     else:
         parquet("in/a.parquet", {key: [row[key] for row in ROWS] for key in ROWS[0]})
     made = init_project(Path("first"), name, "text")

@@ -50,6 +50,10 @@ class Alarms(Section):
     """
     failed: float | None = Field(default=0.01, gt=0, lt=1)
     """Share of the last night's rows that failed: timeout, unparsed or engine_error."""
+    forced: float | None = Field(default=0.05, gt=0, lt=1)
+    """Share of the last night's verdicts that were forced: the reasoning ran out of its budget, or
+    the answer did not parse. Default: 0.05, as of limits.max_failed.
+    """
     tokens: float | None = Field(default=None, gt=0)
     """Rise of tokens per row on the last night: 0.5 is half as many more. Default: none, since
     prompts are as long as the contents.

@@ -125,6 +125,8 @@ class Delimited:
                 pieces = read_records(part, READ_BYTES, dialect, at)
             for piece in pieces:
                 table = piece.values(dialect, columns, wanted)
+                if piece.faults and not is_faulty:
+                    raise UnreadableError(f"a row {next(iter(piece.faults.values()))}")
                 if is_faulty and UNREADABLE not in wanted:
                     why = np.full(len(piece), None)
                     why[list(piece.faults)] = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import UserError
+from moderay.core.wording import titled
 from moderay.labels.analysis.changes import Share
 from moderay.labels.analysis.trend import Series, Trend
 
@@ -39,7 +40,7 @@ def picture(trend: Trend, file: Path) -> None:
     figure = Figure(figsize=(10, 3 * len(trend.policies)), layout="constrained")
     plots = figure.subplots(len(trend.policies), 1, squeeze=False)[:, 0]
     for plot, (policy, series) in zip(plots, trend.policies.items(), strict=True):
-        _draw(plot, series)
+        _draw(plot, series, trend.label_titles.get(policy, {}))
         for since in sorted(
             {alarm.since for alarm in trend.alarms if alarm.policy == policy and alarm.since}
         ):
@@ -55,12 +56,12 @@ def picture(trend: Trend, file: Path) -> None:
     figure.savefig(file, dpi=120)
 
 
-def _draw(plot: Any, series: Series) -> None:
+def _draw(plot: Any, series: Series, titles: Mapping[str, str]) -> None:
     _line(plot, "flagged", series.flagged, linewidth=2.5)
     for name, shares in series.labels.items():
         # The mildest label is what is left, and would press all others to the floor.
         if max(share.value for share in shares) < 0.5:
-            _line(plot, name, shares, linewidth=1)
+            _line(plot, titled(name, titles.get(name)), shares, linewidth=1)
     step = -(-len(series.dates) // DATES)
     plot.set_xticks(range(0, len(series.dates), step), series.dates[::step])
     plot.set_ylim(bottom=0)

@@ -7,8 +7,10 @@ from typing import Any
 
 from moderay.config.job import Job
 from moderay.core.storage import shown
+from moderay.core.wording import alarm_line, counted, selected, titled
 from moderay.labels.analysis.trend import Night, nights
-from moderay.labels.manifest_record import Manifest
+from moderay.labels.counts import PolicyCounts
+from moderay.labels.manifest_record import Manifest, PolicyRecord
 
 
 def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
@@ -21,8 +23,9 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
 
     Returns:
         For JSON. `empty`: whether the input has no rows; `new`: shards published for the first time
-        and `changed` ones, with the rows judged in them; `policies`: of these rows; `judged`: rows
-        that this run had judged; `requests` and `tokens`: of the night; `gone`, `unreadable` and
+        and `changed` ones, with the rows judged in them; `published`: what the output holds, `rows`
+        of the `input_rows` that were read for it; `policies`: of the new rows; `judged`: rows that
+        this run had judged; `requests` and `tokens`: of the night; `gone`, `unreadable` and
         `failed`: shards.
     """
     run = manifest.last_run
@@ -44,12 +47,17 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
             "rows": night.rows,
             "flagged": night.flagged,
         },
+        "published": {
+            "shards": manifest.shards,
+            "rows": manifest.rows,
+            "input_rows": manifest.input_rows,
+        },
         "judged": run.judged if worked else 0,
         "seconds": run.seconds if worked else 0.0,
         "requests": night.requests,
         "tokens": night.tokens,
         "policies": {
-            name: {"judged": counts.ok, "flagged": counts.flagged, "failed": counts.failed}
+            name: _counts(counts, manifest.policies.get(name))
             for name, counts in night.policies.items()
         },
         "gone": list(manifest.gone),
@@ -62,10 +70,11 @@ def brief(job: Job, manifest: Manifest, worked: bool) -> dict[str, Any]:
 def lines(night: Mapping[str, Any]) -> list[str]:
     """For a pager: alarms first, and nothing that is as it should be but the counts."""
     new = night["new"]
-    head = (
-        f"{night['job']} {night['date']}: {new['rows']:,} new rows; shards: {new['shards']:,} "
-        f"new, {new['changed']:,} changed"
-    )
+    shards = f"shards: {new['shards']:,} new, {new['changed']:,} changed"
+    head = f"{night['job']} {night['date']}: {counted(new['rows'], 'new row')}; {shards}"
+    published = night["published"]
+    if published["rows"] != published["input_rows"]:
+        head += f"; in all {selected(published['rows'], published['input_rows'])}"
     policies = [_policy(name, counts) for name, counts in night["policies"].items()]
     wrong = [
         f"shards {kind}: {len(night[kind]):,}, such as {_first(night[kind])}"
@@ -77,7 +86,7 @@ def lines(night: Mapping[str, Any]) -> list[str]:
     elif not night["worked"]:
         head += "; nothing to do now"
     return [
-        *[f"ALARM {alarm}" for alarm in night["alarms"]],
+        *map(alarm_line, night["alarms"]),
         head,
         *policies,
         *wrong,
@@ -90,9 +99,28 @@ def _first(shards: Mapping[str, str] | Sequence[str]) -> str:
     return f"{name}: {shards[name]}" if isinstance(shards, Mapping) else name
 
 
-def _policy(name: str, counts: Mapping[str, int]) -> str:
+def _counts(counts: PolicyCounts, policy: PolicyRecord | None) -> dict[str, Any]:
+    titles = policy.label_titles if policy is not None else {}
+    return {
+        "judged": counts.ok,
+        "flagged": counts.flagged,
+        "failed": counts.failed,
+        "forced": counts.forced,
+        "labels": {
+            label: {"title": titles.get(label), "rows": rows}
+            for label, rows in sorted(counts.labels.items())
+        },
+    }
+
+
+def _policy(name: str, counts: Mapping[str, Any]) -> str:
     share = f" ({counts['flagged'] / counts['judged']:.2%})" if counts["judged"] else ""
+    labels = ", ".join(
+        f"{titled(label, about['title'])} {about['rows']:,}"
+        for label, about in counts["labels"].items()
+    )
     return (
         f"{name}: {counts['flagged']:,} flagged of {counts['judged']:,}{share}, "
-        f"{counts['failed']:,} failed"
+        f"{counts['failed']:,} failed, {counts['forced']:,} forced"
+        + (f"; {labels}" if labels else "")
     )

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from moderay.config.job import Alarms
 from moderay.core.errors import UserError
 from moderay.core.storage import filesystem, is_glob, plain_errors, shown
+from moderay.core.wording import counted
 from moderay.labels.analysis.changes import Change, Drift, Share, change, drift, shares
 from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.decisions import EDGES
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest, NewLabels, RunRecord
 from moderay.labels.manifest_store import outputs, read_manifest
+
+# By policy and label.
+LabelTitles: TypeAlias = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Series:
         flagged: shares of the rows with a verdict.
         labels: shares of the rows with a verdict, by label.
         failed: shares of all its rows.
+        forced: shares of the rows with a verdict.
         reasons: why rows failed on the last night and on no other.
         change: of the flagged share.
         drift: of P(violates).
@@ -71,6 +76,7 @@ class Series:
     flagged: tuple[Share, ...]
     labels: Mapping[str, tuple[Share, ...]]
     failed: tuple[Share, ...]
+    forced: tuple[Share, ...]
     reasons: tuple[str, ...]
     change: Change | None
     drift: Drift | None
@@ -103,22 +109,31 @@ class Trend:
         nights: in order.
         policies: by id.
         alarms: about what still holds on the last night.
+        label_titles: what labels mean, by policy and label, where an output says it.
     """
 
     nights: tuple[Night, ...]
     policies: Mapping[str, Series]
     alarms: tuple[Alarm, ...]
+    label_titles: LabelTitles = field(default_factory=dict)
 
 
-def read_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> list[Night]:
+def read_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> tuple[list[Night], LabelTitles]:
     """The nights of these outputs; a URL may also be a folder of outputs, or a glob.
+
+    Returns:
+        The nights by date, and what the labels of their policies mean.
 
     Raises:
         UserError: there are none.
     """
     manifests = [manifest for url in urls for manifest in _manifests(url, storage)]
+    titles: dict[str, dict[str, str]] = {}
+    for manifest in manifests:
+        for name, policy in manifest.policies.items():
+            titles.setdefault(name, {}).update(policy.label_titles)
     if by_date := nights(run for manifest in manifests for run in manifest.runs):
-        return by_date
+        return by_date, titles
     raise UserError(
         f"{', '.join(map(shown, urls))}: no run of these outputs has ended yet, so that there is "
         "no night to look at"
@@ -186,10 +201,11 @@ def trend_json(trend: Trend) -> str:
     return json.dumps(asdict(trend), default=as_json, ensure_ascii=False)
 
 
-def trend(nights: Sequence[Night], rules: Alarms) -> Trend:
+def trend(nights: Sequence[Night], rules: Alarms, label_titles: LabelTitles | None = None) -> Trend:
     """What differs among nights, in order; alarms are about what still holds on the last one."""
+    titles = label_titles or {}
     if not nights:
-        return Trend((), {}, ())
+        return Trend((), {}, (), titles)
     policies = {
         name: _series(nights, name)
         for name in dict.fromkeys(name for night in nights for name in night.policies)
@@ -200,7 +216,7 @@ def trend(nights: Sequence[Night], rules: Alarms) -> Trend:
         if series.dates[-1:] == (nights[-1].date,)
         for alarm in _alarms(name, series, rules)
     ]
-    return Trend(tuple(nights), policies, (*alarms, *_token_alarm(nights, rules)))
+    return Trend(tuple(nights), policies, (*alarms, *_token_alarm(nights, rules)), titles)
 
 
 def _series(nights: Sequence[Night], policy: str) -> Series:
@@ -219,6 +235,7 @@ def _series(nights: Sequence[Night], policy: str) -> Series:
             for label in labels
         },
         failed=shares([count.failed for count in counts], [count.rows for count in counts]),
+        forced=shares([count.forced for count in counts], judged),
         reasons=_new_reasons(counts),
         change=change(dates, np.array(flagged), np.array(judged)),
         drift=drift(dates, np.array(bins)),
@@ -236,12 +253,11 @@ def _new_reasons(counts: Sequence[PolicyCounts]) -> tuple[str, ...]:
 def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
     change = series.change
     drift = series.drift
-    failed = series.failed[-1]
     if rules.flagged is not None and change is not None and change.beyond(rules.flagged):
         low, times, high = change.ratio
         text = (
-            f"{policy}: flagged are {change.after.value:.2%} of {change.after.of:,} rows since "
-            f"{change.since}, "
+            f"{policy}: flagged are {change.after.value:.2%} of "
+            f"{counted(change.after.of, 'row')} since {change.since}, "
             f"{change.before.value:.2%} of {change.before.of:,} before: {times:.2f} times as "
             f"many ({low:.2f} to {high:.2f})"
         )
@@ -257,12 +273,24 @@ def _alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
             f"{drift.distance:.2f}, limit {rules.drift:g}"
         )
         yield Alarm(text, policy, drift.since)
+    yield from _night_alarms(policy, series, rules)
+
+
+def _night_alarms(policy: str, series: Series, rules: Alarms) -> Iterable[Alarm]:
+    """Of the last night alone."""
+    failed, forced = series.failed[-1], series.forced[-1]
     if rules.failed is not None and failed.low > rules.failed:
         yield Alarm(
-            (
-                f"{policy}: {failed.value:.2%} of {failed.of:,} rows of {series.dates[-1]} failed; "
-                f"limit {rules.failed:.2%}"
-            ),
+            f"{policy}: {failed.value:.2%} of {counted(failed.of, 'row')} of {series.dates[-1]} "
+            f"failed; limit {rules.failed:.2%}",
+            policy,
+        )
+    if rules.forced is not None and forced.low > rules.forced:
+        yield Alarm(
+            f"{policy}: {forced.value:.2%} of {counted(forced.of, 'verdict')} of "
+            f"{series.dates[-1]} were forced, since the reasoning ran out of its budget or the "
+            f"answer did not parse; limit {rules.forced:.2%}: raise the budget of reason, or lower "
+            "model.effort",
             policy,
         )
 

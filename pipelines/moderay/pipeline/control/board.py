@@ -39,6 +39,7 @@ class BoardState:
         ahead: Bytes that are read and not yet judged.
         most_ahead: Bytes that were so at most.
         given_up: Shards that are not read any more, and why.
+        starts: Seconds that each engine took to start, in the order in which they were ready.
     """
 
     actors: int = 0
@@ -46,6 +47,7 @@ class BoardState:
     ahead: int = 0
     most_ahead: int = 0
     given_up: tuple[tuple[str, str], ...] = ()
+    starts: tuple[float, ...] = ()
 
 
 class Board:
@@ -64,6 +66,7 @@ class Board:
         self._most = 0
         self._stopping = False
         self._given_up: dict[str, str] = {}
+        self._starts: list[float] = []
 
     def read(self, unit: Unit, size: int) -> None:
         """A unit of so many bytes is read, and is to be judged."""
@@ -74,6 +77,10 @@ class Board:
     def joined(self) -> None:
         """An actor has started."""
         self._actors += 1
+
+    def started(self, seconds: float) -> None:
+        """An actor's engine is ready, so long after it was asked for."""
+        self._starts.append(seconds)
 
     def begin(self, unit: Unit, actor: str) -> bool:
         """Whether to judge this unit: not where the run is stopping."""
@@ -102,7 +109,9 @@ class Board:
             key=lambda at_work: -at_work.seconds,
         )
         given_up = tuple(self._given_up.items())
-        return BoardState(self._actors, tuple(work), self._bytes, self._most, given_up)
+        return BoardState(
+            self._actors, tuple(work), self._bytes, self._most, given_up, tuple(self._starts)
+        )
 
 
 def start_board() -> Any:

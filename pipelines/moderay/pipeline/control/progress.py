@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line an interval elsewhere, and JSON lines."""
+"""How far a run is: lines as it starts, then a bar on a terminal or lines; and JSON lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from rich.progress import Progress as Bar
 from moderay.core.errors import inert
 from moderay.core.events import event
 from moderay.core.verdicts import RETRYABLE, Status
+from moderay.core.wording import counted, duration
 from moderay.pipeline.control import metrics
+from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.messages.units import UnitDone
 
 FAILED = [status.value for status in Status if status not in (Status.OK, Status.EMPTY)]
@@ -68,7 +70,10 @@ class Progress:
         self.last = 0.0
         self._total = 0
         self._left = 0
+        self._engines = 0
+        self._ready = 0
         self._flagged = 0
+        self._forced = 0
         self._failed = 0
         # By policy.
         self._tokens: Counter[str] = Counter()
@@ -82,23 +87,32 @@ class Progress:
         """One that is shown in the same way, and has counted nothing yet."""
         return Progress(self._console, self._interval, self.log)
 
-    def start(self, total: int) -> None:
-        """Begin to count; `total`: rows of the ranges that are left, before any selection."""
+    def start(self, total: int, engines: int = 0, model: str = "") -> None:
+        """Begin to count.
+
+        Args:
+            total: Rows of the ranges that are left, before any selection.
+            engines: That are started at most.
+            model: What they load.
+        """
         self._total = total
+        self._engines = engines
+        if engines and total:
+            self.stage(f"starting {counted(engines, 'engine')}: {model}")
         self._began = time.monotonic()
         self._shown = self._began
         self._remain(total)
         if self._console is not None and self._console.is_terminal and total:
             # In this order and so short that 80 columns hold all of it.
             columns = (
-                TextColumn("{task.completed}/{task.total} rows"),
+                TextColumn("{task.completed} of {task.total} rows"),
                 BarColumn(bar_width=8),
                 TimeRemainingColumn(),
                 TextColumn("{task.description}"),
             )
             self._bar = Bar(*columns, console=self._console)
             self._bar.start()
-            self._task = self._bar.add_task("starting engines", total=total)
+            self._task = self._bar.add_task(self._line(), total=total)
 
     def add(self, unit: UnitDone) -> None:
         """Count a unit that came back; one that failed or was skipped counts for nothing."""
@@ -111,7 +125,9 @@ class Progress:
         self.restarts += unit.restarts
         self.usage.update(unit.usage)
         self._flagged += unit.flagged
+        self._forced += sum(policy["forced"] for policy in unit.counts.values())
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)
+        is_first = not self.last
         self.last = time.monotonic()
         for name, policy in unit.counts.items():
             failed = sum(policy[status] for status in RETRYABLE)
@@ -121,8 +137,26 @@ class Progress:
             self._tokens[name] += policy["prompt_tokens"] + policy["output_tokens"]
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=end - start, description=self._line())
+        if is_first or time.monotonic() - self._shown >= self._interval:
+            self._show()
+
+    def look(self, seen: BoardState) -> None:
+        """Show what goes on where no unit has come back for a while."""
+        more = len(seen.starts) - self._ready
+        self._ready += more
+        if more and not (self.last and self._engines == 1):  # it has told of itself by its rows
+            of = f", {self._ready:,} of {self._engines:,}" if self._engines > 1 else ""
+            self.stage(f"{counted(more, 'engine')} ready after {duration(max(seen.starts))}{of}")
         if time.monotonic() - self._shown >= self._interval:
             self._show()
+        elif self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=self._line())
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins, or has ended."""
+        event("stage", stage=text)
+        if self._console is not None:
+            print(inert(text), file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Something to know that ends nothing."""
@@ -163,26 +197,41 @@ class Progress:
         seconds = max(time.monotonic() - self._began, 1e-9)
         return {
             "rows": self.rows,
+            "read": self._total - self._left,
             "of": self._total,
             "rows_per_s": round(self.rows / seconds, 1),
             "tokens_per_s": round(self._tokens.total() / seconds, 1),
             "flagged": self._flagged,
             "failed": self._failed,
+            "forced": self._forced,
             "reused": self.reused,
             "engine_restarts": self.restarts,
         }
 
     def _line(self) -> str:
+        """All but how many rows have been read."""
         now = self.state()
-        line = (
-            f"{now['rows_per_s']:.0f} rows/s {now['tokens_per_s']:.0f} tokens/s "
-            f"{now['flagged']} flagged {now['failed']} failed"
+        if not self.last:
+            waiting = "reading" if self._ready else "engines are starting"
+            return f"{waiting}, {duration(time.monotonic() - self._began)}"
+        is_selected = now["read"] > self.rows
+        parts = [f"{self.rows:,} selected"] if is_selected else []
+        parts.append(f"{now['rows_per_s']:.0f} rows/s")
+        if self._bar is None or not is_selected:
+            # The bar's line has 80 columns.
+            parts.append(f"{now['tokens_per_s']:.0f} tokens/s")
+        parts += [f"{now['flagged']:,} flagged", f"{now['failed']:,} failed"]
+        rare = (
+            (self._forced, "forced"),
+            (self.reused, "reused"),
+            (self.restarts, counted(self.restarts, "engine restart").partition(" ")[2]),
         )
-        rare = (("reused", self.reused), ("engine restarts", self.restarts))
-        return " ".join([line, *(f"{count} {name}" for name, count in rare if count)])
+        return ", ".join([*parts, *(f"{count:,} {name}" for count, name in rare if count)])
 
     def _show(self) -> None:
         self._shown = time.monotonic()
-        event("progress", **self.state())
+        state = self.state()
+        event("progress", **state)
         if self._console is not None and self._bar is None:
-            print(f"{self.rows}/{self._total} rows  {self._line()}", file=sys.stderr, flush=True)
+            read = f"{state['read']:,} of {counted(self._total, 'row')}"
+            print(f"{read}: {self._line()}", file=sys.stderr, flush=True)

@@ -35,7 +35,7 @@ class Judge:
         self._run = run
         self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
-        self._host = EngineHost(run.spec)
+        self._host = EngineHost(run.spec, run.board.started.remote)
         # What the driver has heard of so far.
         self._restarts = 0
         self._usage = Counter[str]()

@@ -15,6 +15,7 @@ import ray
 
 from moderay.config.job import GlanceArgs, Input, Job, Step
 from moderay.core.errors import UserError, nearest
+from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
@@ -201,7 +202,7 @@ def _glances(job: Job, cascade: Cascade, texts: pa.Array) -> tuple[np.ndarray, s
     rows = ray.data.from_arrow(pa.table({"number": range(len(texts)), "content": texts}))
     labelled = label_dataset(rows, alone, [cascade.policy])
     batches = labelled.iter_batches(batch_size=None, batch_format="pyarrow")
-    with ray_errors():
+    with told_with_logs(), ray_errors():
         table = pa.concat_tables(list(batches)).sort_by("number")
     probability = structs(table.column(cascade.policy.id)).field("probability")
     [glance] = job_cascades(alone, [cascade.policy])

@@ -22,6 +22,7 @@ import ray
 from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
 from moderay.core.hashing import digest
+from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.formats import suffix
@@ -262,7 +263,7 @@ def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
     most = 2 * math.ceil(resources()[1])
     try:
         while True:
-            with ray_loss.ray_errors():
+            with told_with_logs(), ray_loss.ray_errors():
                 names |= {
                     task.remote(work): work.name
                     for work in itertools.islice(left, most - len(names))

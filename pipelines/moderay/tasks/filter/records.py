@@ -44,7 +44,7 @@ class RuleRecord(RecordPart):
     """What decided."""
 
     keep: str
-    """Polars SQL over the verdict columns."""
+    """Polars SQL over the verdict columns and those that are carried over."""
     thresholds: Mapping[str, float]
     """By policy, on P(violates)."""
     unselected: Fate | None
