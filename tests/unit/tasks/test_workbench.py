@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from moderay.tasks.workbench.policy import FolderWatch, read_policy
 from moderay.tasks.workbench.rows import TrialRow, data_rows, text_row
 from moderay.tasks.workbench.trial import Trial
 from moderay.tasks.workbench.workbench import Decision, Workbench, opened
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -251,12 +254,19 @@ def test_a_policy_that_outgrows_the_engine_gets_a_longer_one(
     with_trial(policy, script, use)
 
 
-def test_what_the_engine_prints_goes_to_its_log(policy: Path, tmp_path: Path, capfd) -> None:  # type: ignore[no-untyped-def]
-    script = tmp_path / "script.yaml"
-    script.write_text("default: {answer: x}\ndelay: {mean_s: -1}\n")
+def test_what_the_engine_prints_goes_to_its_log_from_the_first_moment(
+    policy: Path, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    noise = "import sys\nprint('out', flush=True)\nprint('err', file=sys.stderr)\n"
+    (tmp_path / "sitecustomize.py").write_text(noise)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
 
     async def use(trial: Trial, bench: Workbench) -> None:
         await trial.judge()
+        assert labels(trial) == ["SP4", "SP0", "SP2"]
+        assert sorted(bench.log.read_text().split()) == ["err", "out"]
+        bench.log.unlink()  # as those do that tidy up temporary files
 
     with_trial(policy, script, use)
     assert capfd.readouterr() == ("", "")

@@ -25,7 +25,7 @@ from moderay.judges.cascade import Cascade
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import open_rows, prepared, with_known
 from moderay.tasks.embed import add_verdicts
-from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess
+from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess, has_text
 from moderay.tasks.workbench.messages import StartEngine
 from moderay.tasks.workbench.rows import TrialRow
 
@@ -158,12 +158,12 @@ async def opened(job: Job) -> AsyncIterator[Workbench]:
     try:
         yield bench
     except ModerayError:
-        is_wanted = bench.log.stat().st_size > 0
+        is_wanted = has_text(bench.log)
         raise
     finally:
         await bench.close()
         if not is_wanted:
-            bench.log.unlink()
+            bench.log.unlink(missing_ok=True)
 
 
 def is_missing(decision: Decision) -> bool:
