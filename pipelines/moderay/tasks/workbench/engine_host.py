@@ -59,6 +59,10 @@ def main() -> None:
     os.set_inheritable(sink, False)
     threading.Thread(target=_end_without_parent, args=(source,), daemon=True).start()
     asyncio.run(_serve(source, sink))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The engine is closed; to take apart all that vLLM imported takes seconds, and somebody waits.
+    os._exit(0)
 
 
 def _end_without_parent(source: int) -> None:
