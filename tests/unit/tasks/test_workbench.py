@@ -328,7 +328,8 @@ def test_the_engine_ends_with_the_process_that_started_it_however_that_ends(
 ) -> None:
     script = script_file(tmp_path, rules=[{"content": "", "fail": "hang"}])
     command = [sys.executable, "-m", "moderay", "try", str(policy), "--model", f"scripted:{script}"]
-    process = psutil.Process(subprocess.Popen(command, stderr=subprocess.DEVNULL).pid)
+    env = os.environ | {"TMPDIR": str(tmp_path)}  # where its log stays
+    process = psutil.Process(subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env).pid)
     while not (engines := process.children()):
         assert process.is_running()
         time.sleep(0.1)
