@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,3 +116,33 @@ def test_ctrl_c_ends_it_with_a_sentence(policy: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 3
     assert process.stderr.read() == "moderay: stopped before all rows were judged\n"
+
+
+@pytest.mark.parametrize("end", ["q", "\x03", signal.SIGTERM])
+def test_a_terminal_gets_a_page_and_is_left_as_it_was(
+    end: str | signal.Signals, policy: Path, model: str
+) -> None:
+    terminal, inside = pty.openpty()
+    termios.tcsetwinsize(inside, (24, 80))
+    before = termios.tcgetattr(inside)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moderay", "try", str(policy), "--model", model],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+    )
+    shown = b""
+    while b"golden cases right, 1 on the" not in shown or b"rows in" not in shown:
+        assert process.poll() is None, shown
+        shown += os.read(terminal, 65536)
+    if isinstance(end, str):
+        os.write(terminal, end.encode())
+    else:
+        process.send_signal(end)
+    while b"\x1b[?1049l" not in shown:  # the screen that was there before
+        shown += os.read(terminal, 65536)
+    assert process.wait(60) == 0
+    assert termios.tcgetattr(inside) == before
+    os.close(terminal)
+    os.close(inside)

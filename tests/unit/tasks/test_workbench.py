@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,10 +16,13 @@ import pytest
 from support.workbenches import asked, policy_folder, save, script_file, scripted_job, with_trial
 
 from moderay.core.errors import ModerayError, Problems, UserError
+from moderay.judges.cascade import Cascade
 from moderay.tasks.workbench.policy import FolderWatch, read_policy
-from moderay.tasks.workbench.rows import data_rows, text_row
+from moderay.tasks.workbench.rows import TrialRow, data_rows, text_row
 from moderay.tasks.workbench.trial import Trial
-from moderay.tasks.workbench.workbench import Workbench, opened
+from moderay.tasks.workbench.workbench import Decision, Workbench, opened
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -250,12 +254,19 @@ def test_a_policy_that_outgrows_the_engine_gets_a_longer_one(
     with_trial(policy, script, use)
 
 
-def test_what_the_engine_prints_goes_to_its_log(policy: Path, tmp_path: Path, capfd) -> None:  # type: ignore[no-untyped-def]
-    script = tmp_path / "script.yaml"
-    script.write_text("default: {answer: x}\ndelay: {mean_s: -1}\n")
+def test_what_the_engine_prints_goes_to_its_log_from_the_first_moment(
+    policy: Path, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    noise = "import sys\nprint('out', flush=True)\nprint('err', file=sys.stderr)\n"
+    (tmp_path / "sitecustomize.py").write_text(noise)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
 
     async def use(trial: Trial, bench: Workbench) -> None:
         await trial.judge()
+        assert labels(trial) == ["SP4", "SP0", "SP2"]
+        assert sorted(bench.log.read_text().split()) == ["err", "out"]
+        bench.log.unlink()  # as those do that tidy up temporary files
 
     with_trial(policy, script, use)
     assert capfd.readouterr() == ("", "")
@@ -272,6 +283,30 @@ def test_the_engine_does_not_outlive_its_workbench(policy: Path, script: Path) -
 
     with_trial(policy, script, use)
     assert engines() == set()
+
+
+def test_a_verdict_that_comes_as_another_text_is_saved_is_not_taken_for_one_on_it(
+    policy: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def use(trial: Trial, bench: Workbench) -> None:
+        arrived = asyncio.Event()
+        judge = bench.judge
+
+        async def judged_late(cascade: Cascade, row: TrialRow) -> Decision:
+            decision = await judge(cascade, row)
+            await arrived.wait()
+            return decision
+
+        monkeypatch.setattr(bench, "judge", judged_late)
+        first = asyncio.create_task(trial.judge())
+        await asyncio.sleep(0)
+        arrived.set()
+        save(policy, "title: Spam and deceptive promotion", "title: Spam")
+        assert trial.saved()
+        await first
+        assert labels(trial) == [None] * 3 and all(state.asking for state in trial.states)
+
+    with_trial(policy, script, use)
 
 
 def test_a_round_that_is_given_up_while_the_engine_starts_does_not_end_it_for_the_next(
@@ -293,7 +328,8 @@ def test_the_engine_ends_with_the_process_that_started_it_however_that_ends(
 ) -> None:
     script = script_file(tmp_path, rules=[{"content": "", "fail": "hang"}])
     command = [sys.executable, "-m", "moderay", "try", str(policy), "--model", f"scripted:{script}"]
-    process = psutil.Process(subprocess.Popen(command, stderr=subprocess.DEVNULL).pid)
+    env = os.environ | {"TMPDIR": str(tmp_path)}  # where its log stays
+    process = psutil.Process(subprocess.Popen(command, stderr=subprocess.DEVNULL, env=env).pid)
     while not (engines := process.children()):
         assert process.is_running()
         time.sleep(0.1)
@@ -331,5 +367,8 @@ def test_data_rows_are_the_first_that_fit(tmp_path: Path) -> None:
         data_rows(path, None, "m < 0", 3, "spam")
     with pytest.raises(Problems, match="no column 'txt'"):
         data_rows(path, "txt", None, 3, "spam")
+    pq.write_table(pa.table({"text": ["x"], "id": ["y"]}), tmp_path / "b.parquet")
+    with pytest.raises(UserError, match=r"--content-column is missing: .* several columns of"):
+        data_rows(str(tmp_path / "b.parquet"), None, None, 3, "spam")
     with pytest.raises(UserError, match="no Parquet"):
         data_rows(str(tmp_path / "nosuch.parquet"), None, None, 3, "spam")

@@ -52,7 +52,9 @@ class CorpusLook:
     where: str
 
 
-def look_at(path: str, content: str | None, output: str, policy: str) -> CorpusLook:
+def look_at(
+    path: str, content: str | None, output: str, policy: str, option: str = "--content"
+) -> CorpusLook:
     """Look at the files that a path names.
 
     Args:
@@ -60,6 +62,7 @@ def look_at(path: str, content: str | None, output: str, policy: str) -> CorpusL
         content: The column, or the template of columns; by default the only one that it can be.
         output: Where the labels go.
         policy: Id of the policy, a name that no carried column may have.
+        option: The command's, by which the content is named.
 
     Raises:
         UserError: The content is not known, or nothing can be read.
@@ -67,7 +70,7 @@ def look_at(path: str, content: str | None, output: str, policy: str) -> CorpusL
     """
     schema, first = _first_rows(path, output)
     if content is None:
-        content = _only_text(path, schema, first)
+        content = _only_text(path, schema, first, option)
     names = [name for name in dict.fromkeys(schema.names) if _is_carried(schema, name, policy)]
     job = _job(path, content, output).model_copy(
         update={"output": Output(path=output, columns=names)}
@@ -129,7 +132,7 @@ def _rows_of(shard: Shard) -> tuple[pa.Schema, pa.Table]:
     return schema, first.slice(0, FIRST)
 
 
-def _only_text(path: str, schema: pa.Schema, first: pa.Table) -> str:
+def _only_text(path: str, schema: pa.Schema, first: pa.Table, option: str) -> str:
     """The column that is judged, where it can be but one."""
     fit: list[str] = [name for name in schema.names if not [*content_problems(name, schema)]]
     if talks := [name for name in fit if is_conversation(schema.field(name).type)]:
@@ -141,7 +144,7 @@ def _only_text(path: str, schema: pa.Schema, first: pa.Table) -> str:
             f"{path} has no column of text or of conversations; it has {', '.join(schema.names)}"
         )
     listed = "".join(f"\n    {inert(name)}: {_excerpt(first, name)}" for name in fit)
-    raise UserError(f"--content is missing: {path} has several columns of text:{listed}")
+    raise UserError(f"{option} is missing: {path} has several columns of text:{listed}")
 
 
 def _excerpt(first: pa.Table, name: str) -> str:

@@ -1,6 +1,6 @@
-"""The process of a workbench's engine: messages in on its input, messages out on its output.
+"""The process of a workbench's engine: messages in on its input, and out on a pipe of their own.
 
-Whatever the engine and its libraries print goes to a log instead.
+Its output is a log, for whatever the engine and its libraries print.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -38,6 +39,7 @@ from moderay.tasks.workbench.messages import (
     Started,
     StartEngine,
     next_message,
+    opened_pipe,
     packed,
 )
 
@@ -51,11 +53,16 @@ KEPT_POLICIES = 1000
 
 def main() -> None:
     """Serve until the input ends."""
-    source, sink = os.dup(0), os.dup(1)
+    source, sink = os.dup(0), int(sys.argv[1])
+    # Not for the engine's own processes: the end of this one must be seen at the other end.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
+    os.set_inheritable(sink, False)
     threading.Thread(target=_end_without_parent, args=(source,), daemon=True).start()
     asyncio.run(_serve(source, sink))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The engine is closed; to take apart all that vLLM imported takes seconds, and somebody waits.
+    os._exit(0)
 
 
 def _end_without_parent(source: int) -> None:
@@ -71,9 +78,7 @@ def _end_without_parent(source: int) -> None:
 
 
 async def _serve(source: int, sink: int) -> None:
-    stream = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(stream)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(source, "rb"))
+    stream = await opened_pipe(source)
     first = await next_message(stream)
     if not isinstance(first, StartEngine):
         return

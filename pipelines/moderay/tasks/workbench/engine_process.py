@@ -24,6 +24,7 @@ from moderay.tasks.workbench.messages import (
     Started,
     StartEngine,
     next_message,
+    opened_pipe,
     packed,
 )
 
@@ -43,7 +44,9 @@ class EngineProcess:
         started: Done when the engine is warm; or why it is not.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, max_model_len: int, log: Path) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, answers: int, max_model_len: int, log: Path
+    ) -> None:
         """`start` makes one."""
         self._process = process
         self._log = log
@@ -53,7 +56,7 @@ class EngineProcess:
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Nobody may be waiting for it when it fails.
         self.started.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._reading = asyncio.create_task(self._read())
+        self._reading = asyncio.create_task(self._read(answers))
 
     @classmethod
     async def start(cls, request: StartEngine, log: Path) -> Self:
@@ -63,16 +66,24 @@ class EngineProcess:
             request: Which one.
             log: The file that what it prints is added to.
         """
-        with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "moderay.tasks.workbench.engine_host"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=file,
-                # Ctrl-C in the terminal is not for it, and its own processes end with it.
-                start_new_session=True,
-            )
-        engine = cls(process, request.max_model_len, log)
+        reading, writing = os.pipe()
+        try:
+            with log.open("ab") as file:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "moderay.tasks.workbench.engine_host", str(writing)),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=file,
+                    stderr=file,
+                    pass_fds=[writing],
+                    # Ctrl-C in the terminal is not for it, and its own processes end with it.
+                    start_new_session=True,
+                )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        engine = cls(process, reading, request.max_model_len, log)
         await engine._send(request)
         return engine
 
@@ -109,9 +120,9 @@ class EngineProcess:
         with contextlib.suppress(ConnectionError):  # `_read` sees the end too, and tells everybody
             await self._process.stdin.drain()
 
-    async def _read(self) -> None:
-        assert self._process.stdout is not None, "a pipe, as it was started"
-        while (message := await next_message(self._process.stdout)) is not None:
+    async def _read(self, answers: int) -> None:
+        stream = await opened_pipe(answers)
+        while (message := await next_message(stream)) is not None:
             if isinstance(message, Started):
                 _resolve(self.started, message.error and self._with_log(message.error))
             elif isinstance(message, Judged) and message.number in self._waiting:
@@ -122,7 +133,7 @@ class EngineProcess:
 
     def _with_log(self, error: ErrorMessage) -> ErrorMessage:
         """An error with where more stands about it, if anything does."""
-        if not self._log.stat().st_size:
+        if not has_text(self._log):
             return error
         return error._replace(text=f"{error.text}; what it wrote is in {self._log}")
 
@@ -140,6 +151,11 @@ class EngineProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
         await self._reading
+
+
+def has_text(log: Path) -> bool:
+    """Whether something stands in a log, which somebody may have tidied away."""
+    return log.exists() and log.stat().st_size > 0
 
 
 def _resolve(

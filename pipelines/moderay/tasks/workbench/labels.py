@@ -38,6 +38,7 @@ async def label_texts(
     model = bench.job.model.model_copy(update={"effort": effort})
     job = bench.job.model_copy(update={"model": model})
     cascades = [cascade_of(policy, job, None) for policy in policies]
+    bench.expect(cascades)
     rows = [text_row(content, f"text {number}") for number, content in enumerate(contents)]
     distinct = {row.key: row for row in rows}
     decisions = await asyncio.gather(

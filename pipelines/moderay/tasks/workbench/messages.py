@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,15 @@ def packed(message: Message) -> bytes:
     """A message with its length before it."""
     data = pickle.dumps(message)
     return len(data).to_bytes(_HEAD) + data
+
+
+async def opened_pipe(reading: int) -> asyncio.StreamReader:
+    """The end of a pipe from which messages are read; it is closed where they end."""
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb"))
+    return stream
 
 
 async def next_message(stream: asyncio.StreamReader) -> Message | None:

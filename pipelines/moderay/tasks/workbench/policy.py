@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from moderay.config.job import Job, ReasonArgs, Step
@@ -18,6 +19,7 @@ from moderay.judges.cascade import Cascade
 from moderay.judges.rules_file import FILE as RULES
 from moderay.judges.rules_file import check_rules
 from moderay.tasks.embed import job_cascades
+from moderay.tasks.workbench.rows import TrialRow, golden_rows
 
 GOLDEN = "golden.jsonl"
 
@@ -38,6 +40,16 @@ class TrialPolicy:
     def policy(self) -> Policy:
         """The policy itself."""
         return self.cascade.policy
+
+    @cached_property
+    def golden_rows(self) -> tuple[TrialRow, ...]:
+        """The golden cases as rows."""
+        return tuple(golden_rows(self.golden))
+
+    @cached_property
+    def right_labels(self) -> Mapping[str, str]:
+        """The label of each golden case, by the key of its row."""
+        return {row.key: row.right or "" for row in self.golden_rows}
 
     def judges_as(self, other: TrialPolicy) -> bool:
         """Whether no verdict and no decision can differ."""

@@ -102,7 +102,7 @@ def data_rows(
         Problems: The same, with several reasons.
     """
     path = absolute_path(path, Path.cwd())
-    look = look_at(path, content, NOWHERE, policy)
+    look = look_at(path, content, NOWHERE, policy, "--content-column")
     job = Job(
         input=Input(path=path, content=look.content, where=where),
         output=Output(path=NOWHERE, columns=[]),

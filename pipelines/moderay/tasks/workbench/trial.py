@@ -17,7 +17,7 @@ from moderay.tasks.workbench.policy import (
     problems_of,
     read_policy,
 )
-from moderay.tasks.workbench.rows import DataRows, TrialRow, golden_rows
+from moderay.tasks.workbench.rows import DataRows, TrialRow
 from moderay.tasks.workbench.workbench import Decision, Workbench, is_missing
 
 
@@ -119,13 +119,12 @@ class Trial:
     @property
     def rows(self) -> Sequence[TrialRow]:
         """What is judged, in order."""
-        golden = golden_rows(self.policy.golden) if self._golden else []
-        return [*self._data.rows, *golden]
+        return [*self._data.rows, *(self.policy.golden_rows if self._golden else ())]
 
     @property
     def states(self) -> list[RowState]:
         """Each row as it stands, in order."""
-        labels = {row.key: row.right for row in golden_rows(self.policy.golden)}
+        labels = self.policy.right_labels
         return [
             RowState(
                 row,
@@ -192,13 +191,16 @@ class Trial:
             ModerayError: The engine cannot be had.
         """
         began = time.monotonic()
-        cascade = self.policy.cascade
+        policy = self.policy
         rows = {row.key: row for row in self.rows if row.key in self._open}
 
         async def judge(row: TrialRow) -> None:
-            self._decisions[row.key] = await self._bench.judge(cascade, row)
-            self._open.discard(row.key)
-            changed()
+            decision = await self._bench.judge(policy.cascade, row)
+            # It may come in the moment in which another text was saved.
+            if self.policy is policy or self.policy.judges_as(policy):
+                self._decisions[row.key] = decision
+                self._open.discard(row.key)
+                changed()
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,7 +25,7 @@ from moderay.judges.cascade import Cascade
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import open_rows, prepared, with_known
 from moderay.tasks.embed import add_verdicts
-from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess
+from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess, has_text
 from moderay.tasks.workbench.messages import StartEngine
 from moderay.tasks.workbench.rows import TrialRow
 
@@ -58,6 +58,14 @@ class Workbench:
         self._longest = _longest(job.model)
         self._engine: EngineProcess | None = None
         self._changing = asyncio.Lock()
+        self._expected = 0
+
+    def expect(self, cascades: Iterable[Cascade]) -> None:
+        """Say which policies come: an engine that is started for the first is long enough for all.
+
+        Without it a longer one would have to be started after it.
+        """
+        self._expected = max([self._expected, *(cascade.max_model_len for cascade in cascades)])
 
     async def start(self, cascade: Cascade) -> None:
         """Wait until the engine is warm.
@@ -117,7 +125,8 @@ class Workbench:
             if engine is not None:
                 self._engine = None
                 await engine.close()
-            request = StartEngine(self.job, max(needed, min(needed + HEADROOM, self._longest)))
+            longest = max(needed, self._expected)
+            request = StartEngine(self.job, max(longest, min(longest + HEADROOM, self._longest)))
             self._engine = await EngineProcess.start(request, self.log)
             return self._engine
 
@@ -149,12 +158,12 @@ async def opened(job: Job) -> AsyncIterator[Workbench]:
     try:
         yield bench
     except ModerayError:
-        is_wanted = bench.log.stat().st_size > 0
+        is_wanted = has_text(bench.log)
         raise
     finally:
         await bench.close()
         if not is_wanted:
-            bench.log.unlink()
+            bench.log.unlink(missing_ok=True)
 
 
 def is_missing(decision: Decision) -> bool:
