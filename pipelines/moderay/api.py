@@ -350,8 +350,7 @@ def filter(
             labelled(outcome)
         url = checked.job.output.path
         storage = checked.job.storage
-    shards = () if checked is None else checked.scan.shards
-    finished = finished_labels(url, storage, shards)
+    finished = finished_labels(url, storage, None if checked is None else checked.scan)
     return filter_labels(finished, request, storage, filtered or (lambda shards, total: None))
 
 

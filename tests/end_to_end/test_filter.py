@@ -23,7 +23,7 @@ from support.outputs import manifest_file, plain
 from support.project import ROOT
 
 from moderay.config.policy import load_policy
-from moderay.core.errors import UserError
+from moderay.core.errors import Problems, UserError
 from moderay.pipeline.check import check
 from moderay.tasks.filter.filter import filter_labels
 from moderay.tasks.filter.records import FATES
@@ -178,6 +178,22 @@ def test_rows_outside_a_selection_go_where_they_are_told_to_and_shards_that_go_a
     )
     for table in files(out, "held").values():
         assert [row["moderay"]["row"] for row in table.to_pylist()] == [4, 5, *range(10, 35)]
+
+
+def test_rows_may_go_beside_a_single_input_file_and_not_over_it(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "in/clean/kept"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({"text": ["a day"]}), folder / "a.parquet")
+    checked = check(job(input={"path": "in/clean/kept/a.parquet", "content": "text"}))
+
+    def ask(out: Path) -> None:
+        check_job(filter_request(checked.job, KEEP, str(out), (), None, False), checked)
+
+    ask(folder / "clean")
+    with pytest.raises(
+        Problems, match=r"holds the input .*kept/a\.parquet, which would be replaced"
+    ):
+        ask(tmp_path / "in/clean")
 
 
 def test_everything_wrong_is_told_at_once_and_nothing_is_written(

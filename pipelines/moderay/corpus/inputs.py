@@ -27,12 +27,14 @@ class Inputs:
         lost: As `Source.lost`; also files that would share a label file.
         passed_over: As `Source.passed_over`.
         problems: What is wrong with the entries.
+        roots: Canonical URLs below which files are input, or may be the next time.
     """
 
     shards: tuple[Shard, ...]
     lost: Mapping[str, str]
     passed_over: tuple[str, ...]
     problems: tuple[Problem, ...]
+    roots: tuple[str, ...]
 
 
 def input_files(job: Job) -> Inputs:
@@ -64,7 +66,8 @@ def input_files(job: Job) -> Inputs:
     problems += _named_twice(job, sources)
     problems += _output_problems(job, sources)
     passed_over = dict.fromkeys(name for source in sources for name in source.passed_over)
-    return Inputs(tuple(shards), lost, tuple(passed_over), tuple(problems))
+    roots = tuple(root for source in sources for root in source.roots)
+    return Inputs(tuple(shards), lost, tuple(passed_over), tuple(problems), roots)
 
 
 def first_names(names: Sequence[str]) -> str:

@@ -50,6 +50,7 @@ class Scan:
         problems: What `check` reports.
         footers: Of files that had to be read for them.
         notes: What a person should know of it, a sentence each.
+        roots: As `Inputs.roots`.
     """
 
     shards: tuple[Shard, ...]
@@ -59,6 +60,7 @@ class Scan:
     problems: tuple[Problem, ...]
     footers: Footers = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[tuple[Shard, pa.Schema]]:
@@ -142,6 +144,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
             shard.identity: footer for shard, footer in with_footer if format_of(shard.url).counted
         },
         notes=tuple(_notes(inputs, [file.shard for file in read], agreed, is_empty)),
+        roots=inputs.roots,
     )
     return every.without({good[number][0].file: why for number, why in agreed.odd.items()})
 

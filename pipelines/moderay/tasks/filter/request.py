@@ -72,6 +72,7 @@ class Labels:
         rules: How the verdicts of each policy were decided.
         lost: Shards whose label files are not those that were published, and what to do.
         shards: The input files, by their names, where the job is known.
+        roots: Canonical URLs below which files are input, or may be the next time.
     """
 
     layout: Layout
@@ -81,6 +82,7 @@ class Labels:
     rules: tuple[DecisionRule, ...]
     lost: Mapping[str, str]
     shards: Mapping[str, Shard] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()
 
     @property
     def missing(self) -> dict[str, str]:
@@ -141,7 +143,8 @@ def check_job(request: FilterRequest, checked: Checked) -> None:
     shards = {shard.file: shard for shard in checked.scan.shards}
     problems = [
         *_rule_problems(request, rules, checked.scan.columns),
-        *_problems(request, rules, screened, job.output.path, sources, job.storage, shards),
+        *_out_problems(request.out, job.output.path, checked.scan.roots, sources, job.storage),
+        *_problems(request, rules, screened, sources, job.storage, shards),
     ]
     if (job.input.where or job.input.sample) and request.unselected is None:
         problems.append(Problem("unselected", None, *_UNDECIDED))
@@ -172,14 +175,11 @@ def section_problems(
     screened = {cascade.policy.id for cascade in cascades if "screen" in cascade.keys}
     sources = {shard.file: shard.url for shard in input_.shards}
     shards = {shard.file: shard for shard in input_.shards}
-    # Beside files that are named one by one nothing is taken for input.
-    is_named = set(job.input.paths) <= set(sources.values())
     for problem in (
         *_rule_problems(request, rules, input_.columns),
-        *_problems(request, rules, screened, job.output.path, sources, job.storage, shards),
+        *_out_problems(request.out, job.output.path, input_.roots, sources, job.storage),
+        *_problems(request, rules, screened, sources, job.storage, shards),
     ):
-        if is_named and problem.file == "out" and "inside the input" in problem.message:
-            continue
         # Such as `keep`, or `threshold spam=0.3`.
         name = problem.file.partition(" ")[0].replace("threshold", "thresholds")
         if name in type(section).model_fields:
@@ -188,13 +188,13 @@ def section_problems(
             yield problem
 
 
-def read_labels(url: str, storage: Mapping[str, Any], shards: Sequence[Shard] = ()) -> Labels:
+def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None) -> Labels:
     """An output's labels.
 
     Args:
         url: Of the output.
         storage: Options of its file system and the input's.
-        shards: The input files, where the job is known.
+        input_: Where the job is known.
 
     Raises:
         UserError: There are none, or their run has not ended.
@@ -231,8 +231,15 @@ def read_labels(url: str, storage: Mapping[str, Any], shards: Sequence[Shard] = 
             read.keys() - markers.keys(),
             "its label file is not the one that was published; run its job again",
         ),
-        {shard.file: shard for shard in shards},
+        {shard.file: shard for shard in (input_.shards if input_ else ())},
+        input_.roots if input_ else _folders(markers, storage),
     )
+
+
+def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the job is not known, any folder that its input lies in may be what it names."""
+    folders = {marker.source.removesuffix(name).rstrip("/") for name, marker in markers.items()}
+    return tuple(sorted(canonical_url(folder, storage) for folder in folders))
 
 
 def _rule(name: str, policy: PolicyRecord) -> DecisionRule:
@@ -258,7 +265,8 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     url, look = labels.layout.url, not lost
     problems = [
         *_rule_problems(request, labels.rules, _carried(labels)),
-        *_problems(request, labels.rules, screened, url, sources, storage, labels.shards, look),
+        *_out_problems(request.out, url, labels.roots, sources, storage),
+        *_problems(request, labels.rules, screened, sources, storage, labels.shards, look),
         *lost,
     ]
     if labels.unselected and request.unselected is None:
@@ -277,7 +285,6 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
     request: FilterRequest,
     rules: Sequence[DecisionRule],
     screened: Collection[str],
-    labels: str,
     sources: Mapping[str, str],
     storage: Mapping[str, Any],
     shards: Mapping[str, Shard],
@@ -289,7 +296,6 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         request: What is asked for.
         rules: Of the policies.
         screened: Policies of which a screen settles rows.
-        labels: Where they lie or will.
         sources: URLs by shard.
         storage: Options of their file system.
         shards: The input files, where the job is known.
@@ -298,7 +304,6 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
     ids = [rule.policy for rule in rules]
     decided, in_thresholds = under_thresholds(rules, request.thresholds, screened)
     yield from in_thresholds
-    yield from _out_problems(request.out, labels, sources, storage)
     if not request.replace:
         thresholds = {rule.policy: rule.threshold for rule in decided}
         asked = _FATE[request.unselected] if request.unselected else None
@@ -339,14 +344,28 @@ def _carried(labels: Labels) -> list[pa.Field]:
 
 
 def _out_problems(
-    out: str, labels: str, sources: Mapping[str, str], storage: Mapping[str, Any]
+    out: str,
+    labels: str,
+    roots: Iterable[str],
+    sources: Mapping[str, str],
+    storage: Mapping[str, Any],
 ) -> Iterator[Problem]:
+    """Filtered rows must neither become input of the next run nor replace the input."""
     here = canonical_url(out, storage)
-    roots = {url.removesuffix(name).rstrip("/") for name, url in sources.items()}
-    for what, url in [("labels", labels), *[("input", root) for root in sorted(roots)]]:
-        if here.startswith(canonical_url(url, storage)):
-            message = f"{shown(out)} lies inside the {what} {shown(url)}"
+    holders = [("labels", canonical_url(labels, storage)), *[("input", root) for root in roots]]
+    for what, holder in holders:
+        if here.startswith(holder):
+            protocol, _, path = holder.rstrip("/").partition(":")
+            place = path if protocol == "file" else shown(f"{protocol}://{path}")
+            message = f"{shown(out)} lies inside the {what} {place}"
             yield Problem("out", None, message, "write it elsewhere")
+    for name, url in sources.items():
+        for fate in FATES:
+            if not url.endswith(f"/{fate}/{name}"):
+                continue
+            if canonical_url(f"{out}/{fate}/{name}", storage) == canonical_url(url, storage):
+                message = f"{shown(out)} holds the input {shown(url)}, which would be replaced"
+                yield Problem("out", None, message, "write it elsewhere")
 
 
 def _name_problems(
