@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed, and what a cascade saves.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed, and what a cascade saves.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo test test-all coverage check bench chaos kills parts protocol fuzz served scale train install clean
+.PHONY: demo test test-all coverage check bench chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -80,6 +80,11 @@ fuzz: install
 	$(BENCHMARK).fuzz_lines $(OPTIONS)
 	$(BENCHMARK).parquet_fuzz $(OPTIONS)
 	$(BENCHMARK).fuzz_runs $(OPTIONS)
+
+# Someone who begins: the page for them over real tweets, timed, and how soon twenty and more mistakes are told.
+newcomer: install
+	$(BENCHMARK).newcomer
+	$(BENCHMARK).mistakes
 
 served: install
 	$(RUN) -m pytest tests/end_to_end/served_vllm.py
