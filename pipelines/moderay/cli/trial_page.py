@@ -25,6 +25,7 @@ from moderay.cli.trial_view import (
     urgency,
 )
 from moderay.core.errors import ModerayError, UserError
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,7 +191,7 @@ class TrialPage(App[ModerayError | None]):
             return f"loading the model, {seconds:.0f} s (what it prints: {self._bench.log})"
         if asking:
             return f"asking {asking} of {count}"
-        return f"{count} rows in {self._trial.seconds:.1f} s"
+        return f"{counted(count, 'row')} in {self._trial.seconds:.1f} s"
 
     def _draw_rows(self) -> None:
         table = self._table

@@ -32,7 +32,9 @@ def show_trial(trial: Trial, as_json: bool) -> None:
             _show(state, policy)
     agreement = trial.agreement
     cases = f", {agreement}" if agreement.cases else ""
-    (err if as_json else out).print(f"{policy.id}: {len(trial.rows):,} rows{cases}", soft_wrap=True)
+    (err if as_json else out).print(
+        f"{policy.id}: {counted(len(trial.rows), 'row')}{cases}", soft_wrap=True
+    )
 
 
 def has_missed(trial: Trial) -> bool:
