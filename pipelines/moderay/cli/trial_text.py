@@ -10,6 +10,7 @@ from rich.text import Text
 
 from moderay.cli.console import err, out
 from moderay.cli.trial_view import content_lines, explained, one_line, titled, urgency
+from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.config.policy import Policy
