@@ -144,7 +144,9 @@ async def _try(
 
             page = TrialPage(trial, bench, f"{model.source}, effort {model.effort}", token)
             _end_on(signal.SIGTERM, page.exit)
-            _end_on(signal.SIGHUP, page.exit)
+            # With the terminal gone, textual 8.2 writes to it and reads its end for ever. The
+            # engine ends with this process.
+            signal.signal(signal.SIGHUP, lambda *_: _leave(bench.log, token))
             if (failure := await page.run_async()) is not None:
                 raise failure
             return page.return_code or 0
@@ -161,6 +163,14 @@ async def _try(
             await stopped.wait()
             return 0
         return int(has_missed(trial))
+
+
+def _leave(*files: Path | None) -> None:
+    """End this process at once, without these files."""
+    for file in files:
+        if file is not None:
+            file.unlink(missing_ok=True)
+    os._exit(0)
 
 
 def _end_on(sign: signal.Signals, end: Callable[[], object]) -> None:

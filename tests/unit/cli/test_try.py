@@ -1,5 +1,6 @@
 """`moderay try` in a pipe: text, JSON lines, exit statuses, and what is refused."""
 
+import fcntl
 import json
 import os
 import pty
@@ -123,14 +124,15 @@ def test_a_terminal_gets_a_page_and_is_left_as_it_was(
     end: str | signal.Signals, policy: Path, model: str
 ) -> None:
     terminal, inside = pty.openpty()
-    termios.tcsetwinsize(inside, (24, 80))
+    # Wide, so that no line is folded, however long the path of the engine's script is.
+    termios.tcsetwinsize(inside, (24, 400))
     before = termios.tcgetattr(inside)
     process = subprocess.Popen(
         [sys.executable, "-m", "moderay", "try", str(policy), "--model", model],
         stdin=inside,
         stdout=inside,
         stderr=inside,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "400", "LINES": "24"},
     )
     shown = b""
     while b"golden cases right, 1 on the" not in shown or b"rows in" not in shown:
@@ -146,3 +148,21 @@ def test_a_terminal_gets_a_page_and_is_left_as_it_was(
     assert termios.tcgetattr(inside) == before
     os.close(terminal)
     os.close(inside)
+
+
+def test_a_page_whose_terminal_is_gone_ends(policy: Path, model: str) -> None:
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moderay", "try", str(policy), "--model", model],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env=os.environ | {"TERM": "xterm-256color"},
+        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(inside, termios.TIOCSCTTY, 0)),
+    )
+    os.close(inside)
+    shown = b""
+    while b"\x1b[?1049h" not in shown:  # the page's own screen
+        shown += os.read(terminal, 65536)
+    os.close(terminal)
+    process.wait(60)
