@@ -273,6 +273,7 @@ def test_a_broken_file_of_a_reused_output_costs_work_and_is_named(ran, tmp_path:
     assert origins == {"a": {"reused"}, "b": {"judged"}}
 
 
+@pytest.mark.slow
 def test_glances_are_reused_outside_todays_band_only(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"quiet {i}" for i in range(10)] + [f"prize {i}" for i in range(5)])
     ran("before", cascade=[BAND, {"reason": {}}])
@@ -409,6 +410,7 @@ def test_a_screen_keeps_its_promise_and_a_lying_one_is_caught(ran, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_a_screen_for_another_text_model_or_threshold_is_refused_unless_forced(
     ran, tmp_path: Path, cli, golden
 ) -> None:  # type: ignore[no-untyped-def]

@@ -71,6 +71,7 @@ POINTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_driver_that_slept_does_not_write_over_the_one_that_took_over(
     tmp_path: Path, cli, impatient, point: str

@@ -43,6 +43,7 @@ def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -
     assert last_run(tmp_path)["status"] == "stopped" and last_run(tmp_path)["actors"] > 10
 
 
+@pytest.mark.slow
 def test_second_driver_is_refused_and_takes_over_once_the_first_is_killed(
     job, tmp_path: Path, cli
 ) -> None:  # type: ignore[no-untyped-def]

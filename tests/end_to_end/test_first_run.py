@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 from support.outputs import labels
-from support.scripted import SCRIPT
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -18,9 +17,16 @@ def test_first_job_labels_the_example(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rule = {"content": "stupid", "answer": '{"label": "HA1", "rationale": "It insults."}', "p": 0.9}
-    default = {**SCRIPT["default"], "answer": '{"label": "HA0", "rationale": "Nothing."}'}
-    Path("script.yaml").write_text(yaml.safe_dump({"default": default, "rules": [rule]}))
+    rules = [
+        {
+            "policy": policy,
+            "content": content,
+            "answer": f'{{"label": "{label}", "rationale": "So."}}',
+        }
+        for policy, safe, bad in (("HA0", "HA0", "HA1"), ("", "0", "1"))
+        for content, label in (("stupid", bad), ("", safe))
+    ]
+    Path("script.yaml").write_text(yaml.safe_dump({"rules": rules}))
     assert cli("init", "first").returncode == 0
     assert cli("policy", "new", "hate", "--folder", "first/policies").returncode == 0
     job = Path("first/job.yaml")

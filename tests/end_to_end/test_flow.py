@@ -225,6 +225,7 @@ def test_unreadable_shard_is_named_and_the_others_are_labelled(
     assert list(manifest["unreadable"]) == ["torn.parquet"] and not manifest["complete"]
 
 
+@pytest.mark.slow
 def test_output_of_another_cascade_is_refused_and_replaced_when_asked(
     job, corpus: Path, tmp_path: Path, cli, golden
 ) -> None:

@@ -133,6 +133,7 @@ def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: P
     assert run(job()).exit_status == 0
 
 
+@pytest.mark.slow
 def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
@@ -153,6 +154,7 @@ def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
     assert run(job()).exit_status == 0
 
 
+@pytest.mark.slow
 def test_file_whose_filtering_dies_each_time_is_left_out_and_named(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from support.outputs import labels
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -15,6 +16,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 OWN = {"PATH": os.environ["PATH"]}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_well_says_nothing(
     job: Callable[..., Path], corpus: Path, cli: Cli, tmp_path: Path
 ) -> None:

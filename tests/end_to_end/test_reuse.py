@@ -54,6 +54,7 @@ def spam(tmp_path: Path, name: str = "a.parquet") -> list[dict[str, Any]]:
 TWICE = 2  # requests a judged row takes: the answer, and the probabilities
 
 
+@pytest.mark.slow
 def test_retry_failed_pays_for_failed_rows_only(paid, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"unlucky {i}" if i % 10 == 0 else f"prize {i}" for i in range(40)])
     write(tmp_path, ["fine"] * 5, "b.parquet")
@@ -116,6 +117,7 @@ def test_shard_that_changed_in_a_few_rows_pays_for_those(paid, tmp_path: Path) -
             ]
 
 
+@pytest.mark.slow
 def test_wider_where_and_sample_pay_for_what_is_new(paid, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"prize {i}" for i in range(200)])
     assert paid({"input": {"path": "in", "content": "text", "where": "n < 50"}})[1] == 50 * TWICE

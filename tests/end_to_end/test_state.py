@@ -68,6 +68,7 @@ def repaired(held: Held, cli) -> int:  # type: ignore[no-untyped-def]
     return held.asked() - before
 
 
+@pytest.mark.slow
 def test_killed_run_is_finished_and_nothing_is_paid_twice(killed: Held, cli) -> None:  # type: ignore[no-untyped-def]
     before = killed.asked()
     assert cli("run", killed.job).returncode == 0
@@ -360,6 +361,7 @@ def test_repaired_manifest_counts_what_the_input_has(tmp_path: Path, cli) -> Non
     assert manifest["input_rows"] == 50 and manifest["counts"]["spam"]["ok"] == 50
 
 
+@pytest.mark.slow
 def test_output_that_is_in_part_of_earlier_policies_is_repaired(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     assert cli("run", held.job).returncode == 0
@@ -436,7 +438,7 @@ def test_output_under_a_prefix_of_a_store_is_verified_and_repaired(
         result = cli("verify", f"{bucket}/out", *repair)
         assert result.returncode == 1 and "Traceback" not in result.stderr
         assert "a.parquet: its label file is gone" in result.stderr
-        assert "is damaged" in result.stderr and "1 shards with 50 rows" in result.stdout
+        assert "is damaged" in result.stderr and "1 shard with 50 rows" in result.stdout
     result = cli("verify", f"{bucket}/out")  # what is left is a label file without its marker
     assert "b.parquet: run " in result.stderr and "a.parquet" not in result.stderr
     assert cli("verify", bucket).returncode == 2
@@ -561,6 +563,7 @@ def test_odd_names_are_relabelled_repaired_and_pruned(tmp_path: Path, cli) -> No
     assert len(list((held.out / "_moderay/shards").rglob("*.json"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_claim_of_a_machine_whose_clock_is_off_is_over_in_time(
     killed: Held, cli, monkeypatch: pytest.MonkeyPatch, days: int

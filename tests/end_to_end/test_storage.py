@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from support.corpora import as_lines
 from support.outputs import compared, labels
 
@@ -13,6 +14,7 @@ from moderay.labels.manifest_store import outputs
 from moderay.tasks.filter.records import FATES
 
 
+@pytest.mark.slow
 def test_job_on_s3_equals_the_job_on_disk(
     job, corpus: Path, bucket: str, tmp_path: Path, cli, s3
 ) -> None:  # type: ignore[no-untyped-def]
@@ -74,6 +76,7 @@ def test_job_on_s3_equals_the_job_on_disk(
     ) and on_s3.rows == 105
 
 
+@pytest.mark.slow
 def test_storage_errors_are_one_sentence(job, corpus: Path, cli, s3) -> None:  # type: ignore[no-untyped-def]
     for path, env, status in (
         ("s3://no-such-bucket/x", s3, 2),

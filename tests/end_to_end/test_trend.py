@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 # Of 200 rows each, those that fail.
 FAILING = {"2026-11-01": 0, "2026-11-02": 10}
 
 
+@pytest.mark.slow
 def test_night_with_many_failures_is_summed_up_rings_and_is_drawn(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()
     summaries = []

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from moderay.config.job import Job
+from moderay.core import wording
 from moderay.core.errors import Problem, TryAgainError, UserError, first_line
 from moderay.core.storage import (
     HASHED,
@@ -22,7 +23,6 @@ from moderay.core.storage import (
     plain_errors,
     version,
 )
-from moderay.core.wording import counted
 from moderay.corpus.columns import is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import Footer, UnreadableError, common, format_of, label_file
@@ -132,7 +132,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         problems.append(job.problem("input.path", "the input has no rows", hint))
     if broken and not good:
         first = next(iter(broken.values()))
-        message = f"none of {len(broken)} files can be read; the first: {first}"
+        message = f"none of {wording.counted(len(broken), 'file')} can be read; the first: {first}"
         problems.append(job.problem("input.path", message))
     every = Scan(
         shards=tuple(shard for shard, _ in good),
@@ -153,7 +153,7 @@ def _notes(
     inputs: Inputs, shards: Sequence[Shard], agreed: Agreement, is_empty: bool
 ) -> Iterator[str]:
     if is_empty:
-        yield f"the input is empty: {counted(len(inputs.shards), 'file')}, no rows"
+        yield f"the input is empty: {wording.counted(len(inputs.shards), 'file')}, no rows"
     if inputs.passed_over:
         yield f"passed over, as hidden or of another kind: {first_names(inputs.passed_over)}"
     if hashed := [shard.file for shard in shards if shard.version.startswith(HASHED)]:
