@@ -21,6 +21,7 @@ from moderay.judges.rules import Rules
 from moderay.judges.rules_file import check_rules
 from moderay.labels.footer_cache import read_footers
 from moderay.labels.layout import PRIVATE, Layout
+from moderay.labels.manifest_store import read_manifest
 from moderay.labels.reuse import EarlierOutput, earlier_outputs
 from moderay.pipeline.hosting import model_report, unhosted
 
@@ -154,8 +155,20 @@ def _unwritable(job: Job) -> list[Problem]:
     try:
         assert_writable(job.output.path, job.storage, PRIVATE)
     except UserError as error:
-        return [job.problem("output.path", f"the output cannot be written: {error}")]
+        # A finished output may be read-only; whoever must write to it after all is told by then.
+        if not _is_finished(job):
+            return [job.problem("output.path", f"the output cannot be written: {error}")]
     return []
+
+
+def _is_finished(job: Job) -> bool:
+    """Whether the output holds the labels of a whole input; what cannot be read does not."""
+    try:
+        with plain_errors(job.output.path):
+            manifest = read_manifest(Layout(job.output.path, job.storage))
+    except UserError:
+        return False
+    return manifest is not None and manifest.complete
 
 
 def _scanned(
