@@ -88,7 +88,9 @@ def test_shell_completes_commands_options_and_files(cli: Cli) -> None:
     ):
         result = cli(_MODERAY_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(index))
         assert (result.returncode, result.stdout) == (0, f"{completed}\n"), words
-    script = cli("--show-completion", "bash").stdout
+    script = cli(
+        "--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    ).stdout
     # Where moderay knows no words, the shell goes on with names of files.
     assert "complete -o default -F _moderay_completion moderay" in script
 
