@@ -55,7 +55,7 @@ def _address() -> str:
 
 def starts_its_own() -> bool:
     """Whether `start_ray` would start a Ray on this machine, and not join one."""
-    return not ray.is_initialized() and (os.environ.get(ADDRESS) or "local") == "local"
+    return not ray.is_initialized() and _address() == "local"
 
 
 def start_ray() -> str:

@@ -106,6 +106,21 @@ class Lease:
         if self._lost.is_set():
             raise _lost(self._layout, self.run)
 
+    def living(self) -> set[int]:
+        """Other runs whose drivers live, by the store's clock.
+
+        Raises:
+            RecordRefusedError: a claim is of another version, or damaged.
+        """
+        now = self._beat()
+        return {
+            run
+            for run in claims(self._layout)
+            if run != self.run
+            and (claim := read_claim(self._layout, run)) is not None
+            and not (_is_dead(claim) or self._is_expired(run, now))
+        }
+
     def _claim(self, part: Part, least: int) -> int:
         """Create a claim under a number that no run has had."""
         run = max([least, *[number + 1 for number in claims(self._layout)]])

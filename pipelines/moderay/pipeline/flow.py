@@ -310,7 +310,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     def begun(before: Manifest | None) -> Manifest:
         # Another driver may have begun since this one has looked.
         if not options.replace:
-            assert_same_cascade(run.checked, before)
+            assert_same_cascade(run.checked, before, alive=run.lease.living)
         return manifests.begun(before, run.checked, plan.cascade, start)
 
     append_manifest(plan.layout, begun)

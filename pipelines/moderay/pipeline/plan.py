@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -405,7 +405,10 @@ def _retry_key(published: MarkerName) -> str:
 
 
 def assert_same_cascade(
-    checked: Checked, manifest: Manifest | None, state: State | None = None
+    checked: Checked,
+    manifest: Manifest | None,
+    state: State | None = None,
+    alive: Callable[[], set[int]] | None = None,
 ) -> None:
     """Assert that an output is this job's to write.
 
@@ -416,6 +419,8 @@ def assert_same_cascade(
         checked: the job.
         manifest: the last one.
         state: what the output holds; None where that was looked at.
+        alive: gives the runs whose drivers live. Default: by this machine's clock; whoever holds
+            the lease knows it by the store's.
 
     Raises:
         AnotherCascadeError: it holds labels of another cascade, or is about to.
@@ -429,8 +434,9 @@ def assert_same_cascade(
             f"{url} holds labels of another cascade ({'; '.join(differs)})"
             f"{_ways_out(checked.job, manifest)}"
         )
+    alive = alive or (lambda: living(Layout(url, checked.job.storage)))
     running = {run.run for run in manifest.runs if run.status == "running"}
-    if running and (writing := running & living(Layout(url, checked.job.storage))):
+    if running and (writing := running & alive()):
         raise AnotherCascadeError(
             f"{url} is being labelled by run {min(writing)} under another cascade "
             f"({'; '.join(differs)}): write to a new output.path, or wait until that run has ended"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,22 @@ def test_run_that_lives_and_has_only_claimed_is_not_overrun(
         assert make_plan(theirs).rows_left == 105
         assert make_plan(mine, replace=True).rows_left == 105
     assert make_plan(mine).rows_left == 105
+
+
+def test_driver_that_lives_by_the_stores_clock_is_not_overrun_by_a_machine_whose_clock_is_off(
+    job: Job, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, mine = check(job(model=LOW)), check(job(model=HIGH))
+    layout = Layout(mine.job.output.path)
+    with Lease(layout, (0, 2)) as held:
+        begin(theirs, held)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 3600)
+        with Lease(layout, (1, 2)) as late:
+            with pytest.raises(AnotherCascadeError, match="being labelled by run 0"):
+                assert_same_cascade(mine, read_manifest(layout), alive=late.living)
+            assert late.living() == {held.run} and held.living() == {late.run}
+    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("key", ["0" * 16, "f" * 16])
