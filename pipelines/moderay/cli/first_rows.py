@@ -6,11 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
-from rich.text import Text
-
 from moderay.cli.console import err, libraries_in_file, out, tell
-from moderay.core.errors import inert
+from moderay.cli.row_text import HEADINGS, paragraph, title_of
 from moderay.core.verdicts import Status
 from moderay.core.wording import counted
 
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
 
 # Tokens of a content that are shown.
 EXCERPT = 100
-INDENT = 4
-# What a row comes to, by `flagged`, in the order in which rows are shown.
-_HEADINGS = {True: "flagged", None: "not known", False: "not flagged"}
 
 
 def judge_and_show(checked: Checked, limit: int, show: bool, as_json: bool, quiet: bool) -> None:
@@ -50,13 +44,16 @@ def _urgency(row: dict[str, Any]) -> tuple[int, float]:
     """Flagged rows first, then those of which it is not known; by the highest P."""
     verdicts = [value for value in row.values() if isinstance(value, dict)]
     highest = max((verdict["probability"] or 0.0 for verdict in verdicts), default=0.0)
-    return list(_HEADINGS).index(row["flagged"]), -highest
+    return list(HEADINGS).index(row["flagged"]), -highest
 
 
 def _record(row: dict[str, Any], policies: tuple[Policy, ...]) -> dict[str, Any]:
     """A row for other programs."""
     names = ("status", "violates", "label", "title", "probability", "rationale", "reasoning")
-    verdicts = {policy.id: {**row[policy.id], "title": _title(row, policy)} for policy in policies}
+    verdicts = {
+        policy.id: {**row[policy.id], "title": title_of(row[policy.id]["label"], policy)}
+        for policy in policies
+    }
     return {
         **{name: row[name] for name in ("file", "row", "flagged")},
         "content": _content(row),
@@ -69,12 +66,12 @@ def _record(row: dict[str, Any], policies: tuple[Policy, ...]) -> dict[str, Any]
 
 def _show(row: dict[str, Any], policies: tuple[Policy, ...]) -> None:
     """A row as a few lines, of which none is cut."""
-    heading = f"{_HEADINGS[row['flagged']]}: {row['file']} row {row['row']}"
-    _print(heading, 0, "bold red" if row["flagged"] else "bold")
-    _print(_content(row) or "(no content)", 1)
+    heading = f"{HEADINGS[row['flagged']]}: {row['file']} row {row['row']}"
+    paragraph(heading, 0, "bold red" if row["flagged"] else "bold")
+    paragraph(_content(row) or "(no content)", 1)
     for policy in policies:
         for number, line in enumerate(_verdict(row, policy)):
-            _print(line, 1 + min(number, 1), "red" if row[policy.id]["violates"] else "")
+            paragraph(line, 1 + min(number, 1), "red" if row[policy.id]["violates"] else "")
 
 
 def _verdict(row: dict[str, Any], policy: Policy) -> Iterator[str]:
@@ -86,24 +83,10 @@ def _verdict(row: dict[str, Any], policy: Policy) -> Iterator[str]:
             yield detail
         return
     p = "" if verdict["probability"] is None else f", P {verdict['probability']:.2f}"
-    yield f"{policy.id}: {verdict['label']} {_title(row, policy) or ''}".rstrip() + p
+    yield f"{policy.id}: {verdict['label']} {title_of(verdict['label'], policy) or ''}".rstrip() + p
     if verdict["rationale"]:
         yield verdict["rationale"]
 
 
-def _title(row: dict[str, Any], policy: Policy) -> str | None:
-    label = policy.labels.get(row[policy.id]["label"])
-    return label.title or None if label is not None else None
-
-
 def _content(row: dict[str, Any]) -> str:
     return " ".join(row["text"].split()) + (" ..." if row["is_cut"] else "")
-
-
-def _print(text: str, depth: int, style: str = "") -> None:
-    """A paragraph, folded in a terminal; in a pipe, one line."""
-    line = Text(inert(" ".join(text.split())), style)
-    if out.is_terminal:
-        out.print(Padding(line, (0, 0, 0, depth * INDENT), expand=False))
-    else:
-        out.print(Text(" " * (depth * INDENT)) + line, soft_wrap=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
-from rich.text import Text
-
 from moderay.cli.console import err, out
+from moderay.cli.row_text import HEADINGS, paragraph, title_of
 from moderay.cli.trial_view import content_lines, explained, one_line, titled, urgency
 from moderay.core.wording import counted
 
@@ -18,9 +16,6 @@ if TYPE_CHECKING:
 
 # Characters of a content that are printed.
 PRINTED = 600
-INDENT = 4
-# What a row comes to, in the order in which rows are printed.
-_FLAGGED = {True: "flagged", None: "not known", False: "not flagged"}
 
 
 def show_trial(trial: Trial, as_json: bool) -> None:
@@ -44,7 +39,7 @@ def has_missed(trial: Trial) -> bool:
 
 
 def _order(state: RowState) -> tuple[int, int]:
-    return urgency(state), list(_FLAGGED).index(_violates(state))
+    return urgency(state), list(HEADINGS).index(_violates(state))
 
 
 def _violates(state: RowState) -> bool | None:
@@ -54,14 +49,13 @@ def _violates(state: RowState) -> bool | None:
 def _record(state: RowState, policy: Policy) -> dict[str, Any]:
     """A row for other programs."""
     decision = dict(state.decision or {})
-    label = policy.labels.get(decision.get("label") or "")
     names = ("status", "violates", "label", "probability", "scores", "rationale", "reasoning")
     return {
         "row": state.row.name,
         "content": state.row.content.text,
         "policy": policy.id,
         **{name: decision.get(name) for name in (*names, "trace")},
-        "title": label.title if label else None,
+        "title": title_of(decision.get("label"), policy),
         "right_label": state.right,
     }
 
@@ -72,24 +66,15 @@ def _heading(state: RowState, policy: Policy) -> str:
         return f"wrong: {name}, right is {titled(state.right, policy)}"
     if state.right is not None:
         return f"right: {name}"
-    return f"{_FLAGGED[_violates(state)]}: {name}"
+    return f"{HEADINGS[_violates(state)]}: {name}"
 
 
 def _show(state: RowState, policy: Policy) -> None:
     """A row as a few lines."""
     is_bad = state.is_wrong or (state.right is None and bool(_violates(state)))
-    _print(_heading(state, policy), 0, "bold red" if is_bad else "bold")
-    _print(" ".join(content_lines(state, PRINTED)), 1)
+    paragraph(_heading(state, policy), 0, "bold red" if is_bad else "bold")
+    paragraph(" ".join(content_lines(state, PRINTED)), 1)
     parts = dict(explained(state, policy))
     for name, depth in (("label", 1), ("rationale", 2)):
         if name in parts:
-            _print(parts[name], depth)
-
-
-def _print(text: str, depth: int, style: str = "") -> None:
-    """A paragraph, folded in a terminal; in a pipe, one line."""
-    line = Text(" ".join(text.split()), style)
-    if out.is_terminal:
-        out.print(Padding(line, (0, 0, 0, depth * INDENT), expand=False))
-    else:
-        out.print(Text(" " * (depth * INDENT)) + line, soft_wrap=True)
+            paragraph(parts[name], depth)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from moderay.cli.row_text import title_of
 from moderay.core.errors import inert
 from moderay.core.verdicts import Status
 
@@ -55,8 +56,7 @@ def titled(label: str | None, policy: Policy) -> str:
     """A label with its title."""
     if label is None:
         return ""
-    title = policy.labels[label].title if label in policy.labels else ""
-    return inert(f"{label} {title}".rstrip())
+    return inert(f"{label} {title_of(label, policy) or ''}".rstrip())
 
 
 def content_lines(state: RowState, longest: int = EXCERPT) -> list[str]:

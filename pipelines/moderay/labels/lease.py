@@ -90,11 +90,18 @@ class Lease:
         """The lease is held since it was made."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let others have it at once."""
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Let others have it at once.
+
+        Raises:
+            LeaseLostError: it was lost, which explains more than the error that came of it.
+        """
         self._stop.set()
         self._thread.join()
+        is_lost = isinstance(error, UserError | OSError) and not is_held(self._layout, self.run)
         self._release()
+        if is_lost:
+            raise _lost(self._layout, self.run) from error
 
     def assert_alone(self) -> None:
         """Raises `HeldError` where another driver holds some slots."""

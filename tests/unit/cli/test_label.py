@@ -10,21 +10,10 @@ from typing import Any
 
 import pytest
 from support.project import ROOT
-from support.workbenches import policy_folder, script_file
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 LINES = b"a prize\n\nbad \xff byte\nnul \x00 here\r\nfailing\n  \nlast, without an end"
 STATUSES = ["ok", "empty", "invalid", "ok", "engine_error", "empty", "ok"]
-
-
-@pytest.fixture
-def policy(tmp_path: Path) -> Path:
-    return policy_folder(tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return f"scripted:{script_file(tmp_path)}"
 
 
 def stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

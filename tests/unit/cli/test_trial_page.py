@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rich.text import Text
-from support.workbenches import policy_folder, save, script_file, with_trial
+from support.workbenches import save, script_file, with_trial
 from textual.pilot import Pilot
 from textual.widgets import DataTable, OptionList, Static
 
@@ -18,6 +18,8 @@ from moderay.cli.trial_page import TrialPage
 from moderay.core.errors import UserError
 from moderay.tasks.workbench.trial import Trial
 from moderay.tasks.workbench.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("policy")
 
 Use = Callable[[TrialPage, Pilot[Any]], Awaitable[None]]
 HOSTILE = "\x1b[2J[bold]prize[/bold] [/nonsense] \u202e[@click=app.quit]x[/] 点击 \U0001f389\nend"
@@ -58,11 +60,6 @@ def with_page(
             await use(page, pilot)
 
     with_trial(tmp_path / "spam", script_file(tmp_path, **script), shown, texts, golden)
-
-
-@pytest.fixture(autouse=True)
-def policy(tmp_path: Path) -> Path:
-    return policy_folder(tmp_path)
 
 
 def test_rows_come_with_wrong_ones_first_and_arrows_show_each_in_full(tmp_path: Path) -> None:

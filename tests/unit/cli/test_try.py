@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.workbenches import policy_folder, save, script_file
+from support.workbenches import save, script_file
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 TEXTS = [
@@ -26,16 +26,6 @@ TEXTS = [
     "word " * 400,
     "奖品 \u202e prize",
 ]
-
-
-@pytest.fixture
-def policy(tmp_path: Path) -> Path:
-    return policy_folder(tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return f"scripted:{script_file(tmp_path)}"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Claims on the slots of an output: who holds which, and when a driver has lost."""
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -179,3 +180,12 @@ def test_store_that_does_not_heed_conditions_is_said_to_need_one_driver(
     with caplog.at_level("WARNING"), Lease(layout) as lease:
         assert len(lease.slots) == SLOTS
     assert "keep to one driver at a time" in caplog.text
+
+
+def test_what_fails_since_the_output_was_removed_is_told_as_that(tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path / "out"))
+    with pytest.raises(LeaseLostError, match="another driver, or removed"), Lease(layout):
+        shutil.rmtree(tmp_path / "out")
+        raise UserError("no such folder")
+    with pytest.raises(UserError, match="no such folder"), Lease(layout):
+        raise UserError("no such folder")

@@ -137,15 +137,7 @@ def check_job(request: FilterRequest, checked: Checked) -> None:
         Problems: All that is wrong.
     """
     job = checked.job
-    rules = [policy.rule for policy in checked.policies]
-    screened = {cascade.policy.id for cascade in checked.cascades if "screen" in cascade.keys}
-    sources = {shard.file: shard.url for shard in checked.scan.shards}
-    shards = {shard.file: shard for shard in checked.scan.shards}
-    problems = [
-        *_rule_problems(request, rules, checked.scan.columns),
-        *_out_problems(request.out, job.output.path, checked.scan.roots, sources, job.storage),
-        *_problems(request, rules, screened, sources, job.storage, shards),
-    ]
+    problems = _of_job(request, job, checked.policies, checked.cascades, checked.scan)
     if (job.input.where or job.input.sample) and request.unselected is None:
         problems.append(Problem("unselected", None, *_UNDECIDED))
     if problems:
@@ -171,21 +163,32 @@ def section_problems(
         verdicts=section.verdicts,
         replace=True,
     )
-    rules = [policy.rule for policy in policies]
-    screened = {cascade.policy.id for cascade in cascades if "screen" in cascade.keys}
-    sources = {shard.file: shard.url for shard in input_.shards}
-    shards = {shard.file: shard for shard in input_.shards}
-    for problem in (
-        *_rule_problems(request, rules, input_.columns),
-        *_out_problems(request.out, job.output.path, input_.roots, sources, job.storage),
-        *_problems(request, rules, screened, sources, job.storage, shards),
-    ):
+    for problem in _of_job(request, job, policies, cascades, input_):
         # Such as `keep`, or `threshold spam=0.3`.
         name = problem.file.partition(" ")[0].replace("threshold", "thresholds")
         if name in type(section).model_fields:
             yield job.problem(f"filter.{name}", problem.message, problem.hint)
         else:
             yield problem
+
+
+def _of_job(
+    request: FilterRequest,
+    job: Job,
+    policies: Sequence[Policy],
+    cascades: Sequence[Cascade],
+    input_: Scan,
+) -> list[Problem]:
+    """What is wrong with a filter of a job's rows, whether or not they are labelled yet."""
+    rules = [policy.rule for policy in policies]
+    screened = {cascade.policy.id for cascade in cascades if "screen" in cascade.keys}
+    sources = {shard.file: shard.url for shard in input_.shards}
+    shards = {shard.file: shard for shard in input_.shards}
+    return [
+        *_rule_problems(request, rules, input_.columns),
+        *_out_problems(request.out, job.output.path, input_.roots, sources, job.storage),
+        *_problems(request, rules, screened, sources, job.storage, shards),
+    ]
 
 
 def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None) -> Labels:
