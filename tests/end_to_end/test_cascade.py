@@ -161,6 +161,7 @@ def test_another_threshold_needs_no_engine_and_rules_stay_settled(ran, tmp_path:
     ]
 
 
+@pytest.mark.slow
 def test_an_audit_finds_what_glance_misses_and_corrects_it(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     texts = [f"{'subtle' if i % 4 == 0 else 'quiet'} {i}" for i in range(400)]
     write(tmp_path, texts)
@@ -200,6 +201,7 @@ def test_the_share_that_is_audited_is_in_no_key(ran, tmp_path: Path) -> None:  #
     assert ran(cascade=[BAND, {"reason": {}}], audit=0.5)[1] == 0
 
 
+@pytest.mark.slow
 def test_equal_contents_are_asked_once_within_a_unit_and_between_units(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"prize {i % 10}" for i in range(40)])
     for shard in range(8):
@@ -227,6 +229,7 @@ def test_equal_contents_are_asked_once_within_a_unit_and_between_units(ran, tmp_
             )
 
 
+@pytest.mark.slow
 def test_a_new_judge_before_the_reasoner_leaves_what_the_reasoner_said(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"quiet {i}" for i in range(30)])
     ran("before")

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from support.project import ROOT
 
-from moderay.cli import first_rows
+from moderay.cli import first_rows, row_text
 
 WHY = "It asks people to click, 点击这里, [bold]again[/bold] and again. " * 6
 TEXTS = ["hello", "claim your prize \x1b[2J\nnow", "broken", None, "word " * 400]
@@ -71,7 +71,8 @@ def test_terminal_folds_lines_and_cuts_none(
 ) -> None:  # type: ignore[no-untyped-def]
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=width, color_system=None)
-    monkeypatch.setattr(first_rows, "out", terminal)
+    for module in (first_rows, row_text):
+        monkeypatch.setattr(module, "out", terminal)
     assert cli("run", scripted, "--limit", "3", "--show").returncode == 0
     printed = screen.getvalue()
     assert max(map(cell_len, printed.splitlines())) <= width

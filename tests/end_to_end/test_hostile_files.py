@@ -52,6 +52,7 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_file_that_is_swapped_while_it_is_read_and_moved_back_is_left_out(
     job, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

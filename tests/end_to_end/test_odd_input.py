@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from support.outputs import labels
 
 from moderay.corpus.views import plain_type
@@ -32,6 +33,7 @@ def put(file: Path, texts: list[str]) -> None:
             pq.write_table(pa.table({"text": texts}), opened)
 
 
+@pytest.mark.slow
 def test_odd_names_are_labelled_once_and_filtered_as_themselves(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "in"
     folder.mkdir()

@@ -460,6 +460,7 @@ def test_output_that_is_deleted_during_a_run_ends_it_in_a_sentence(tmp_path: Pat
     assert cli("verify", held.out).returncode == 0
 
 
+@pytest.mark.slow
 def test_output_by_another_url_is_the_same_output(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     (tmp_path / "link").symlink_to(held.out, target_is_directory=True)

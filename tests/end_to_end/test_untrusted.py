@@ -96,6 +96,7 @@ def test_secrets_are_in_no_file_and_no_message(
     assert len(files) > 4 and not any(secret.encode() in data for data in files)
 
 
+@pytest.mark.slow
 def test_workers_without_credentials_say_so_in_one_sentence(
     job, tmp_path: Path, cli, s3, ray_cluster: str
 ) -> None:  # type: ignore[no-untyped-def]

@@ -97,7 +97,13 @@ def test_ctrl_c_ends_it_with_a_sentence(policy: Path, tmp_path: Path) -> None:
     script = script_file(tmp_path, rules=[{"content": "", "fail": "hang"}])
     command = [sys.executable, "-m", "moderay", "try", str(policy), "--model", f"scripted:{script}"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # Whoever started the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None and "loading" in process.stderr.readline()
     while not psutil.Process(process.pid).children():

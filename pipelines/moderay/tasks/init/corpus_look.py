@@ -52,9 +52,21 @@ class CorpusLook:
     where: str
 
 
-def look_at(
-    path: str, content: str | None, output: str, policy: str, option: str = "--content"
-) -> CorpusLook:
+def only_text(path: str, option: str) -> str:
+    """The column of the files that a path names which is judged, where it can be but one.
+
+    Args:
+        path: File, folder, glob or URL; absolute.
+        option: The command's, by which another is named.
+
+    Raises:
+        UserError: It can be several or none, or nothing can be read.
+        Problems: The same, with several reasons.
+    """
+    return _only_text(path, *_first_rows(path, ""), option)
+
+
+def look_at(path: str, content: str | None, output: str, policy: str) -> CorpusLook:
     """Look at the files that a path names.
 
     Args:
@@ -62,7 +74,6 @@ def look_at(
         content: The column, or the template of columns; by default the only one that it can be.
         output: Where the labels go.
         policy: Id of the policy, a name that no carried column may have.
-        option: The command's, by which the content is named.
 
     Raises:
         UserError: The content is not known, or nothing can be read.
@@ -70,13 +81,13 @@ def look_at(
     """
     schema, first = _first_rows(path, output)
     if content is None:
-        content = _only_text(path, schema, first, option)
+        content = _only_text(path, schema, first, "--content")
     names = [name for name in dict.fromkeys(schema.names) if _is_carried(schema, name, policy)]
     job = _job(path, content, output).model_copy(
         update={"output": Output(path=output, columns=names)}
     )
     scanned = scan(job, [policy])
-    _refuse(scanned.problems)
+    refuse(scanned.problems)
     conditions = _conditions(schema, first, content)
     return CorpusLook(
         path,
@@ -94,7 +105,7 @@ def _job(path: str, content: str, output: str) -> Job:
     )
 
 
-def _refuse(problems: Sequence[Problem]) -> None:
+def refuse(problems: Sequence[Problem]) -> None:
     """Raises `Problems`, where there are any: of the input, since nobody wrote the job yet."""
     if problems:
         raise Problems([replace(problem, file="", line=None) for problem in problems])
@@ -105,7 +116,7 @@ def _first_rows(path: str, output: str) -> tuple[pa.Schema, pa.Table]:
     job = _job(path, "content", output)
     inputs = input_files(job)
     if not inputs.shards:
-        _refuse(inputs.problems)
+        refuse(inputs.problems)
     shard = inputs.shards[0]
     try:
         with plain_errors(shard.url):

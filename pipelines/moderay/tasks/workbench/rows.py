@@ -11,7 +11,7 @@ import pyarrow as pa
 from moderay.config.job import Input, Job, Output, UnitSize
 from moderay.config.paths import absolute_path
 from moderay.config.policy import GoldenCase
-from moderay.core.errors import Problems, UserError
+from moderay.core.errors import UserError
 from moderay.corpus.content import Content, texts
 from moderay.corpus.formats import NoType
 from moderay.corpus.scan import Scan, scan
@@ -19,7 +19,7 @@ from moderay.corpus.shard import Shard, shard_errors
 from moderay.corpus.where import File, named_once
 from moderay.pipeline.stages.prepare import POSITION
 from moderay.pipeline.stages.spans import RowStream, selected_rows, spans
-from moderay.tasks.init.corpus_look import look_at
+from moderay.tasks.init.corpus_look import only_text, refuse
 
 # The output of a job that writes no labels.
 NOWHERE = ""
@@ -102,15 +102,14 @@ def data_rows(
         Problems: The same, with several reasons.
     """
     path = absolute_path(path, Path.cwd())
-    look = look_at(path, content, NOWHERE, policy, "--content-column")
+    content = content or only_text(path, "--content-column")
     job = Job(
-        input=Input(path=path, content=look.content, where=where),
+        input=Input(path=path, content=content, where=where),
         output=Output(path=NOWHERE, columns=[]),
         policies=["policy"],
     )
     scanned = scan(job, [policy])
-    if scanned.problems:
-        raise Problems([replace(problem, file="", line=None) for problem in scanned.problems])
+    refuse(scanned.problems)
     rows = tuple(_first_rows(job, scanned, limit))
     if not rows:
         among = f" for which {where} holds" if where else ""
