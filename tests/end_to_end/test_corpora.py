@@ -99,8 +99,15 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
         for row in texts
     )
     for threshold, worked in ((), True), ((), False), (("harassment=0.95",), True):
+        # Another rule over what is there is asked for.
         request = filter_request(
-            None, "NOT harassment.violates", str(tmp_path / "clean"), threshold, None, False
+            None,
+            "NOT harassment.violates",
+            str(tmp_path / "clean"),
+            threshold,
+            None,
+            False,
+            replace=bool(threshold),
         )
         assert filter_labels(read_labels(str(tmp_path / "out"), {}), request, {}).worked is worked
         counts = assert_whole(SHARED / folder, tmp_path / "clean")

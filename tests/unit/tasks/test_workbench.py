@@ -273,9 +273,15 @@ def test_what_the_engine_prints_goes_to_its_log_from_the_first_moment(
 
 
 def test_the_engine_does_not_outlive_its_workbench(policy: Path, script: Path) -> None:
+    def is_engine(process: psutil.Process) -> bool:
+        try:
+            return "engine_host" in " ".join(process.cmdline())
+        except psutil.NoSuchProcess:  # ended, whether or not it was waited for
+            return False
+
     def engines() -> set[int]:
         children = psutil.Process().children(recursive=True)
-        return {child.pid for child in children if "engine_host" in " ".join(child.cmdline())}
+        return {child.pid for child in children if is_engine(child)}
 
     async def use(trial: Trial, _: Workbench) -> None:
         await trial.judge()
