@@ -57,6 +57,8 @@ def show_evaluation(evaluation: Evaluation, record: EvalRecord, show: int) -> No
             _show_goal(figures)
         _show_wrong(evaluation, policy.id, show)
     if len(evaluation.policies) > 1 and record.exact_rows:
+        out.print("[bold]any of them[/]")
+        show_table(_figures(record.flagged))
         out.print(
             f"every policy right: {record.exact_right:,} of {record.exact_rows:,} rows "
             f"({record.exact_right / record.exact_rows:.1%}); no published figure is of the same "
@@ -87,8 +89,6 @@ def _figures(whole: FiguresRecord) -> Table:
             table.add_row(
                 title, *map(_number, (figure.value, figure.low, figure.high)), figure.method
             )
-        else:
-            table.add_row(title, "-", "", "", "not defined here")
     return table
 
 
@@ -149,9 +149,12 @@ def _show_goal(figures: PolicyEvalRecord) -> None:
     goal = figures.goal
     assert goal is not None
     wanted = f"{goal.goal} {goal.floor:g}"
-    if goal.threshold is None:
+    if not goal.threshold:
+        but = " but 0, which flags everything," if goal.threshold == 0 else ""
         out.print(
-            f"no threshold reaches {wanted} on the {goal.chosen_on:,} rows it was looked for on"
+            f"no threshold{but} reaches {wanted} on the {goal.chosen_on:,} rows where it was "
+            "looked for",
+            soft_wrap=True,
         )
         return
     tried = ", ".join(
