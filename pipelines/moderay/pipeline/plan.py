@@ -23,6 +23,7 @@ from moderay.corpus.ranges import Range, gaps, tiling
 from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
+from moderay.labels.cascade_differences import cascade_differences
 from moderay.labels.label_file import stored_digest
 from moderay.labels.layout import (
     Layout,
@@ -445,9 +446,9 @@ def assert_same_cascade(
 
 def _differences_of(manifest: Manifest, cascades: Sequence[Cascade]) -> list[str]:
     """What of a job's cascades is not as in an output."""
-    there = {name: _as_json(policy.cascade) for name, policy in manifest.policies.items()}
+    there = {name: policy.cascade for name, policy in manifest.policies.items()}
     here = {
-        cascade.policy.id: _as_json(map(JudgeRecord.model_validate, cascade.identity()))
+        cascade.policy.id: [JudgeRecord.model_validate(judge) for judge in cascade.identity()]
         for cascade in cascades
     }
     differs = [
@@ -455,7 +456,7 @@ def _differences_of(manifest: Manifest, cascades: Sequence[Cascade]) -> list[str
         for name in sorted(there.keys() ^ here.keys())
     ]
     for name in sorted(there.keys() & here.keys()):
-        differs += _differences(name, there[name], here[name])
+        differs += cascade_differences(name, there[name], here[name])
     return differs
 
 
@@ -492,29 +493,6 @@ def _new_output(url: str, storage: Mapping[str, Any]) -> str:
     return next(new for new in news if read_manifest(Layout(new, storage)) is None)
 
 
-def _as_json(cascade: Iterable[JudgeRecord]) -> list[dict[str, Any]]:
-    """Judges as they stand in a file, so that those of a job compare with those of a manifest."""
-    return [judge.model_dump(mode="json") for judge in cascade]
-
-
-def _differences(
-    policy: str, there: Sequence[Mapping[str, Any]], here: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Between two cascades as `Cascade.identity` has them."""
-    names = [", ".join(judge["judge"] for judge in judges) for judges in (there, here)]
-    if names[0] != names[1]:
-        return [f"{policy}: judges were {names[0]}, are {names[1]}"]
-    differing = []
-    for before, now in zip(there, here, strict=True):
-        of = f"{now['judge']} " if len(here) > 1 else ""
-        differing += [
-            f"{policy}: {of}{field}{_both(before.get(field), now[field])}"
-            for field in now
-            if now[field] != before.get(field)
-        ]
-    return list(dict.fromkeys(differing))
-
-
 def _assert_same_source(layout: Layout, left: _Subtraction) -> None:
     """A shard may have changed since; labels of a file elsewhere are another job's."""
     for work in left.todo:
@@ -526,11 +504,3 @@ def _assert_same_source(layout: Layout, left: _Subtraction) -> None:
                 f"{marker.source}, and {work.shard.url} in this job): "
                 "write to a new output.path, or give --replace to judge it all again"
             )
-
-
-def _both(there: object, here: object) -> str:
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        names = [name for name in here if here[name] != there.get(name)]
-        return ", ".join(f".{name} was {there.get(name)!r}, is {here[name]!r}" for name in names)
-    shown = f" was {there!r}, is {here!r}"
-    return shown if len(shown) < 80 else " differs"

@@ -20,11 +20,12 @@ import pyarrow.parquet as pq
 from moderay.core.errors import UserError, first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
-from moderay.core.storage import RemoteFile, is_local, plain_errors
+from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import FLAGGED, LABEL, PROBABILITY, ROW, VERDICT, VIOLATES
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.reader import published_shards
+from moderay.tasks.parquet_file import whole_parquet
 
 # Label rows of a batch: few, since a carried text may be long.
 BATCH_ROWS = 4096
@@ -187,19 +188,11 @@ def write_flat_parquet(labels: FlatLabels, file: Path) -> int:
     Raises:
         UserError: The file would lie among the labels.
     """
-    layout = labels.layout
-    if is_local(layout.fs) and file.resolve().is_relative_to(Path(layout.root).resolve()):
-        raise UserError(f"--parquet {file}: write it outside the output, which holds labels only")
-    aside = file.with_name(f".{file.name}.part")
     rows = 0
-    try:
-        with pq.ParquetWriter(aside, labels.schema) as writer:
-            for table in labels.batches():
-                writer.write_table(table)
-                rows += len(table)
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_parquet(file, labels.schema, [labels.layout]) as writer:
+        for table in labels.batches():
+            writer.write_table(table)
+            rows += len(table)
     return rows
 
 

@@ -1,0 +1,1 @@
+"""`moderay diff`: two outputs of the same input beside each other."""

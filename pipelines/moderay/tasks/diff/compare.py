@@ -1,0 +1,122 @@
+"""Compare two outputs of the same input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from moderay.core.errors import UserError, nearest
+from moderay.core.verdicts import FLAGGED, ROW, structs
+from moderay.labels.analysis.diff import DiffTally, tally
+from moderay.tasks.diff.figures import diff_record
+from moderay.tasks.diff.flips import LargestChanges, flips, flips_schema
+from moderay.tasks.diff.pairs import Output, Pairs, open_output, paired_rows
+from moderay.tasks.diff.records import DiffRecord
+from moderay.tasks.diff.unpaired import Unpaired, common_policies
+from moderay.tasks.parquet_file import whole_parquet
+
+# What is read of a policy's column.
+_FIELDS = ("violates", "label", "probability", "rationale", "trace.decided_by", "trace.origin")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two outputs beside each other.
+
+    Attributes:
+        record: The figures.
+        largest: By policy, the flips to look at first, of `flips.flips_schema`.
+    """
+
+    record: DiffRecord
+    largest: Mapping[str, pa.Table]
+
+
+@dataclass(frozen=True)
+class DiffRequest:
+    """What is to be compared.
+
+    Attributes:
+        a: URL of one output.
+        b: URL of the other one.
+        storage: Options of their storage.
+        common: Whether rows are left out that the two do not both hold.
+        show: Flips of each policy that are kept to be looked at.
+        columns: Of the input, which output a carries, to be told with the flips.
+        parquet: A file for all flips.
+    """
+
+    a: str
+    b: str
+    storage: Mapping[str, Any]
+    common: bool = False
+    show: int = 6
+    columns: tuple[str, ...] = ()
+    parquet: Path | None = None
+
+
+def compare_outputs(request: DiffRequest) -> Comparison:
+    """Read both outputs once, and count what changed.
+
+    Raises:
+        UserError: One is no output, the two are not of the same input, they have no policy in
+            common, or a column is not there.
+    """
+    a, b = (open_output(url, request.storage) for url in (request.a, request.b))
+    policies = common_policies(a, b)
+    schema = flips_schema(_carried(a, request.columns))
+    unpaired = Unpaired(a, b)
+    if not request.common:
+        unpaired.refuse()
+    tallies = dict.fromkeys(policies, DiffTally.empty())
+    largest = {name: LargestChanges(request.show, schema) for name in policies}
+    with _file(request, schema, (a, b)) as file:
+        for pairs in _all_pairs(a, b, policies, request.columns):
+            unpaired.add(pairs)
+            for name in policies:
+                tallies[name] += tally(*[structs(each.column(name)) for each in (pairs.a, pairs.b)])
+                flipped = flips(pairs, name, schema)
+                largest[name].add(flipped)
+                if file is not None:
+                    file.write_table(flipped)
+        if not request.common:
+            unpaired.refuse()
+    return Comparison(
+        diff_record(a, b, tallies, unpaired.rows, unpaired.record),
+        {name: each.rows for name, each in largest.items()},
+    )
+
+
+def _file(request: DiffRequest, schema: pa.Schema, outputs: Sequence[Output]) -> Any:
+    """Where all flips go, open; nothing where they go nowhere."""
+    if request.parquet is None:
+        return nullcontext()
+    return whole_parquet(request.parquet, schema, [output.layout for output in outputs])
+
+
+def _all_pairs(
+    a: Output, b: Output, policies: Sequence[str], carried: Sequence[str]
+) -> Iterator[Pairs]:
+    inner = [f"{policy}.{field}" for policy in policies for field in _FIELDS]
+    there = set(b.shards)
+    for shard in a.shards:
+        if shard in there:
+            yield from paired_rows(a, b, shard, ([*carried, *inner], inner))
+
+
+def _carried(a: Output, columns: Sequence[str]) -> list[pa.Field]:
+    """Fields of the columns of the input that output a carries."""
+    there = a.schema.names[: a.schema.get_field_index(ROW.name)]
+    own = {field.name for field in flips_schema([])} | {FLAGGED.name}
+    for name in columns:
+        if name not in there:
+            hint = nearest(name, there) if there else "it carries none (output.columns in the job)"
+            raise UserError(f"--column {name}: {a.layout.url} carries no such column: {hint}")
+        if name in own:
+            raise UserError(f"--column {name}: the result has a column of this name of its own")
+    return [a.schema.field(name) for name in columns]
