@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moderay.api import (
         calibrate,
         check,
+        diff,
         filter,
         label,
         load_job,
@@ -52,6 +53,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "check",
+    "diff",
     "evaluate",
     "evaluate_policies",
     "filter",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.flow import Outcome
     from moderay.pipeline.plan import Plan
+    from moderay.tasks.diff.compare import Comparison
     from moderay.tasks.evaluate.evaluation import Evaluation
     from moderay.tasks.evaluate.records import EvalRecord
     from moderay.tasks.filter.filter import Filtered
@@ -490,6 +491,50 @@ def evaluate_policies(
     sets = judge_golden([Path(folder) for folder in policies], spec, judged)
     evaluation = evaluate_golden(sets, disagreements)
     return Evaluated(eval_record(evaluation, spec.source, spec.source, goal), evaluation)
+
+
+def diff(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    common: bool = False,
+    columns: Sequence[str] = (),
+    show: int = 6,
+    parquet: str | os.PathLike[str] | None = None,
+) -> Comparison:
+    """Compare two outputs of the same input: which verdicts flipped, and how sure that is.
+
+    Args:
+        a: the output that is compared with; any fsspec URL.
+        b: the other one.
+        storage: fsspec options, as `storage:` of a job file.
+        common: compare what both hold with the same content. Default: anything else is refused.
+        columns: of the input, which output a carries, to be told with the flips.
+        show: flips of each policy that are kept to be looked at, the largest change of P first.
+        parquet: file for all flips.
+
+    Raises:
+        UserError: one is no output, or they are not of the same input and policies.
+
+    Example:
+        >>> compared = moderay.diff("labels", "labels")
+        >>> compared.record.policies["spam"].judged, compared.record.policies["spam"].to_safe
+        (600, 0)
+    """
+    from moderay.tasks.diff.compare import DiffRequest, compare_outputs
+
+    return compare_outputs(
+        DiffRequest(
+            os.fspath(a),
+            os.fspath(b),
+            storage or {},
+            common,
+            show,
+            tuple(_listed(columns)),
+            None if parquet is None else Path(parquet),
+        )
+    )
 
 
 def output_status(

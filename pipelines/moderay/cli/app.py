@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, evaluate, flat, job, labels, policy, start, trial
+from moderay.cli import cluster, diff, evaluate, flat, job, labels, policy, start, trial
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -64,6 +64,7 @@ for command in (
     job.run,
     flat.labels,
     evaluate.eval_,
+    diff.diff,
     labels.filter,
     labels.trend,
     labels.calibrate,

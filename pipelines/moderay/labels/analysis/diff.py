@@ -114,7 +114,7 @@ def _relabelled(a: pa.StructArray, b: pa.StructArray) -> np.ndarray:
 
 def _table(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     places = before.astype(np.int64) * 3 + after
-    return np.bincount(places, minlength=9).reshape(3, 3)
+    return np.asarray(np.bincount(places, minlength=9).reshape(3, 3))
 
 
 def _labels(a: pa.StructArray, b: pa.StructArray) -> dict[tuple[str, str], int]:
@@ -131,7 +131,7 @@ def largest_change(a: pa.StructArray, b: pa.StructArray) -> np.ndarray:
     """
     change = np.abs(_probability(b) - _probability(a))
     same_side = sides(a) == sides(b)
-    return np.lexsort((-change, same_side))
+    return np.asarray(np.lexsort((-change, same_side)))
 
 
 def _probability(decisions: pa.StructArray) -> np.ndarray:

@@ -59,7 +59,7 @@ def _policy(counts: DiffTally) -> PolicyDiffRecord:
         p_value=counts.p_value,
         per_million={
             name: EstimateRecord(
-                value=figure.value, low=figure.low, high=figure.high, method=figure.method
+                value=figure.value, low=figure.low, high=figure.high, method="exact"
             )
             for name, figure in counts.per_million.items()
             if figure is not None

@@ -68,8 +68,8 @@ class Unpaired:
         """
         if found := [*self._missing_shards(), *self._missing_rows()]:
             raise UserError(
-                f"these are not labels of the same input ({'; '.join(found)}): finish both runs, or "
-                "give --common to compare what both hold with the same content"
+                f"these are not labels of the same input ({'; '.join(found)}): finish both runs, "
+                "or give --common to compare what both hold with the same content"
             )
 
     def _missing_shards(self) -> list[str]:

@@ -1,0 +1,137 @@
+"""What `diff` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from moderay.cli.console import out, printable, show_table, table_of
+from moderay.cli.row_text import paragraph
+from moderay.core.wording import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table
+
+    from moderay.tasks.diff.compare import Comparison
+    from moderay.tasks.diff.records import DiffRecord, LeftOut, PolicyDiffRecord
+
+# Pairs of labels that are shown; all stand in what --json prints.
+MOST_LABELS = 12
+FLIPS = {"to_violating": "now violates", "to_safe": "now safe", "flipped": "flipped in all"}
+
+
+def show_comparison(found: Comparison, columns: Sequence[str]) -> None:
+    """What differs between the two, then a table and some flips of each policy."""
+    record = found.record
+    for line in _head(record):
+        out.print(printable(line), soft_wrap=True)
+    for name, policy in record.policies.items():
+        out.print(f"\n[bold]{name}[/]: {_rows(policy)}", soft_wrap=True)
+        show_table(_flips(policy))
+        out.print(_test(policy), soft_wrap=True)
+        if policy.labels:
+            show_table(_labels(policy))
+        _show_rows(found.largest[name], columns)
+
+
+def _head(record: DiffRecord) -> Iterator[str]:
+    """Which two, what differs between them by design, and what is left out."""
+    yield f"a: {record.a}"
+    yield f"b: {record.b}"
+    if not record.judges_known:
+        yield "who judged is not known: one of them has no manifest"
+    elif record.only_thresholds:
+        yield "the judges are the same, and a threshold alone is another one:"
+    elif record.differences:
+        yield "what differs, and was otherwise in a:"
+    else:
+        yield "the same policies, judges and thresholds: what flipped, flipped by chance"
+    yield from (f"  {difference}" for difference in record.differences)
+    if left_out := list(_left_out(record.left_out)):
+        yield f"not compared: {', '.join(left_out)}"
+
+
+def _left_out(left_out: LeftOut) -> Iterator[str]:
+    for side, shards, rows, policies in (
+        ("a", left_out.shards_a, left_out.rows_a, left_out.policies_a),
+        ("b", left_out.shards_b, left_out.rows_b, left_out.policies_b),
+    ):
+        if policies:
+            noun = "policy" if len(policies) == 1 else "policies"
+            yield f"{noun} {', '.join(policies)} only in {side}"
+        if shards:
+            yield f"{counted(shards, 'shard')} only in {side}"
+        if rows:
+            yield f"{counted(rows, 'row')} only in {side}"
+    if left_out.other_content:
+        yield f"{counted(left_out.other_content, 'row')} of another content"
+
+
+def _rows(policy: PolicyDiffRecord) -> str:
+    """How many rows are compared, and which cannot be."""
+    return (
+        f"{counted(policy.judged, 'row')} judged in both, {policy.violating_a:,} violate in a and "
+        f"{policy.violating_b:,} in b; without a verdict {policy.not_judged_a:,} in a alone, "
+        f"{policy.not_judged_b:,} in b alone, {policy.not_judged_both:,} in both"
+    )
+
+
+def _flips(policy: PolicyDiffRecord) -> Table:
+    table = table_of([""], ["rows", "in a million", "95% from", "to"])
+    rows = {"to_violating": policy.to_violating, "to_safe": policy.to_safe}
+    rows["flipped"] = sum(rows.values())
+    for name, title in FLIPS.items():
+        figures = ["-"] * 3
+        if (figure := policy.per_million.get(name)) is not None:  # type: ignore[call-overload]
+            figures = [f"{number:,.0f}" for number in (figure.value, figure.low, figure.high)]
+        table.add_row(title, f"{rows[name]:,}", *figures)
+    return table
+
+
+def _test(policy: PolicyDiffRecord) -> str:
+    """McNemar's test, in words."""
+    means = (
+        "one direction is commoner than chance makes it"
+        if policy.p_value < 0.05
+        else "the directions differ by no more than chance may make"
+    )
+    of = "different contents" if policy.contents < policy.judged else "rows"
+    return (
+        f"McNemar's exact test: p = {policy.p_value:.3g}, {means}; it and the figures a million "
+        f"are of {policy.contents:,} {of}"
+    )
+
+
+def _labels(policy: PolicyDiffRecord) -> Table:
+    table = table_of(["label in a", "label in b"], ["rows", "of all judged"])
+    for flip in policy.labels[:MOST_LABELS]:
+        share = f"{flip.rows / policy.judged:.2%}"
+        table.add_row(printable(flip.a), printable(flip.b), f"{flip.rows:,}", share)
+    if (more := len(policy.labels) - MOST_LABELS) > 0:
+        rest = sum(flip.rows for flip in policy.labels[MOST_LABELS:])
+        table.add_row(f"({more:,} more)", "", f"{rest:,}", f"{rest / policy.judged:.2%}")
+    return table
+
+
+def _show_rows(flips: pa.Table, columns: Sequence[str]) -> None:
+    """Rows with what both outputs say of them."""
+    for row in flips.to_pylist():
+        before, now = (_said(row, side) for side in "ab")
+        paragraph(f"{row['file']} row {row['row']}: {before} -> {now}", 0, "bold")
+        for name in columns:
+            paragraph(f"{name}: {_text(row[name])}", 1)
+        for side in "ab":
+            why = row[f"rationale_{side}"] or "no rationale"
+            paragraph(f"{side}, {row[f'decided_by_{side}'] or 'unknown'}: {why}", 1)
+
+
+def _said(row: dict[str, Any], side: str) -> str:
+    label, p = row[f"label_{side}"], row[f"probability_{side}"]
+    return f"{label}" if p is None else f"{label} (P {p:.2f})"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "nothing" if value is None else str(value)
