@@ -502,6 +502,7 @@ def diff(
     columns: Sequence[str] = (),
     show: int = 6,
     parquet: str | os.PathLike[str] | None = None,
+    gold: Sequence[str] = (),
 ) -> Comparison:
     """Compare two outputs of the same input: which verdicts flipped, and how sure that is.
 
@@ -513,6 +514,8 @@ def diff(
         columns: of the input, which output a carries, to be told with the flips.
         show: flips of each policy that are kept to be looked at, the largest change of P first.
         parquet: file for all flips.
+        gold: columns that output a carries and in which people said what violates, each as
+            `policy=column`; the column alone where one policy is compared.
 
     Raises:
         UserError: one is no output, or they are not of the same input and policies.
@@ -533,6 +536,7 @@ def diff(
             show,
             tuple(_listed(columns)),
             None if parquet is None else Path(parquet),
+            tuple(_listed(gold)),
         )
     )
 

@@ -28,6 +28,7 @@ def label_folder(
     policies: Sequence[Policy],
     shards: Mapping[str, Sequence[Row]],
     judge: Mapping[str, Any] | None = None,
+    gold: pa.Array | None = None,
 ) -> Path:
     """Write an output.
 
@@ -36,10 +37,11 @@ def label_folder(
         policies: By which it is labelled.
         shards: Their rows, by name.
         judge: Fields of the one judge that the manifest names.
+        gold: Of each shard's rows, carried as the columns `is_spam` and `policy`.
     """
     layout = Layout(str(folder))
     for name, rows in shards.items():
-        _write_shard(layout, policies, name, rows)
+        _write_shard(layout, policies, name, rows, gold)
     manifest = Manifest(
         name="test",
         complete=True,
@@ -65,7 +67,11 @@ def _record(policy: Policy, judge: Mapping[str, Any]) -> PolicyRecord:
 
 
 def _write_shard(
-    layout: Layout, policies: Sequence[Policy], name: str, rows: Sequence[Row]
+    layout: Layout,
+    policies: Sequence[Policy],
+    name: str,
+    rows: Sequence[Row],
+    gold: pa.Array | None,
 ) -> None:
     texts = [text for text, _ in rows]
     columns = [_decided(policy, rows) for policy in policies]
@@ -77,6 +83,9 @@ def _write_shard(
     ]
     schema = pa.schema([("text", pa.string()), *label_fields([each.rule for each in policies])])
     table = pa.Table.from_arrays([pa.array(texts, pa.string()), *own], schema=schema)
+    if gold is not None:
+        for column in ("policy", "is_spam"):
+            table = table.add_column(0, column, gold)
     path = Path(layout.label(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, row_group_size=7)

@@ -34,6 +34,14 @@ def diff(
     parquet: Annotated[
         Path | None, typer.Option("--parquet", metavar="FILE", help="Write all flips there.")
     ] = None,
+    gold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gold",
+            metavar="[POLICY=]COLUMN",
+            help="Column, carried by the first, of what people said: which of the two is better.",
+        ),
+    ] = None,
     max_flips: Annotated[
         str,
         typer.Option(
@@ -60,7 +68,14 @@ def diff(
     share = _share(max_flips)
     storage = storage_of(job, sets)
     found = api.diff(
-        a, b, storage, common=common, columns=columns or (), show=show, parquet=parquet
+        a,
+        b,
+        storage,
+        common=common,
+        columns=columns or (),
+        show=show,
+        parquet=parquet,
+        gold=gold or (),
     )
     if as_json:
         print(found.record.to_json().decode())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moderay.cli.console import out, printable, show_table, table_of
+from moderay.cli.eval_table import NAMES
 from moderay.cli.row_text import paragraph
 from moderay.core.wording import counted
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from moderay.tasks.diff.compare import Comparison
-    from moderay.tasks.diff.records import DiffRecord, LeftOut, PolicyDiffRecord
+    from moderay.tasks.diff.records import DiffRecord, GoldDiff, LeftOut, PolicyDiffRecord
 
 # Pairs of labels that are shown; all stand in what --json prints.
 MOST_LABELS = 12
+# A difference that chance alone makes less often than this is called one.
+SURE = 0.05
 FLIPS = {"to_violating": "now violates", "to_safe": "now safe", "flipped": "flipped in all"}
 
 
@@ -25,18 +28,25 @@ def show_comparison(found: Comparison, columns: Sequence[str]) -> None:
     """What differs between the two, then a table and some flips of each policy."""
     record = found.record
     for line in _head(record):
-        out.print(printable(line), soft_wrap=True)
+        paragraph(line, 0)
+    for difference in record.differences:
+        paragraph(difference, 1)
+    if left_out := ", ".join(_left_out(record.left_out)):
+        paragraph(f"not compared: {left_out}", 0)
     for name, policy in record.policies.items():
-        out.print(f"\n[bold]{name}[/]: {_rows(policy)}", soft_wrap=True)
+        out.print()
+        paragraph(f"{name}: {_rows(policy)}", 0)
         show_table(_flips(policy))
-        out.print(_test(policy), soft_wrap=True)
+        paragraph(_test(policy), 0)
+        if policy.gold is not None:
+            _show_gold(policy.gold)
         if policy.labels:
             show_table(_labels(policy))
         _show_rows(found.largest[name], columns)
 
 
 def _head(record: DiffRecord) -> Iterator[str]:
-    """Which two, what differs between them by design, and what is left out."""
+    """Which two, and how they differ by design."""
     yield f"a: {record.a}"
     yield f"b: {record.b}"
     if not record.judges_known:
@@ -46,10 +56,7 @@ def _head(record: DiffRecord) -> Iterator[str]:
     elif record.differences:
         yield "what differs, and was otherwise in a:"
     else:
-        yield "the same policies, judges and thresholds: what flipped, flipped by chance"
-    yield from (f"  {difference}" for difference in record.differences)
-    if left_out := list(_left_out(record.left_out)):
-        yield f"not compared: {', '.join(left_out)}"
+        yield "the same policies, judges and thresholds: what flipped is chance, or another engine's"
 
 
 def _left_out(left_out: LeftOut) -> Iterator[str]:
@@ -93,13 +100,32 @@ def _test(policy: PolicyDiffRecord) -> str:
     """McNemar's test, in words."""
     means = (
         "one direction is commoner than chance makes it"
-        if policy.p_value < 0.05
+        if policy.p_value < SURE
         else "the directions differ by no more than chance may make"
     )
     of = "different contents" if policy.contents < policy.judged else "rows"
     return (
         f"McNemar's exact test: p = {policy.p_value:.3g}, {means}; it and the figures a million "
         f"are of {policy.contents:,} {of}"
+    )
+
+
+def _show_gold(gold: GoldDiff) -> None:
+    """Which of the two is better, and how sure that is."""
+    table = table_of(["beside gold"], ["a", "b", "b - a", "95% from", "to"])
+    for name, figure in gold.figures.items():
+        gained = (figure.gained.value, figure.gained.low, figure.gained.high)
+        numbers = [f"{figure.a:.3f}", f"{figure.b:.3f}", *[f"{each:+.3f}" for each in gained]]
+        table.add_row(NAMES[name], *numbers)
+    if gold.figures:
+        show_table(table)
+    better = "neither" if gold.right_a == gold.right_b else "ab"[gold.right_b > gold.right_a]
+    sure = "more than" if gold.p_value < SURE else "no more than"
+    paragraph(
+        f"of {counted(gold.contents, 'content')} with gold a alone is right on {gold.right_a:,} "
+        f"and b alone on {gold.right_b:,}: {better} is better, by {sure} chance makes "
+        f"(p = {gold.p_value:.3g}); the intervals are a paired bootstrap's",
+        0,
     )
 
 

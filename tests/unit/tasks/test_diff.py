@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -136,7 +137,10 @@ def test_another_threshold_alone_is_told_as_such(tmp_path: Path, cli: Cli) -> No
     assert "the judges are the same, and a threshold alone is another one:" in shown
     assert "spam: threshold was 0.5, is 0.85" in shown
     same = cli("diff", a, a).stdout
-    assert "the same policies, judges and thresholds: what flipped, flipped by chance" in same
+    assert (
+        "the same policies, judges and thresholds: what flipped is chance, or another engine's"
+        in same
+    )
     assert "0 violate" not in same and "2 violate in a and 2 in b" in same
 
 
@@ -168,6 +172,8 @@ def test_common_policies_and_rows_are_compared_and_the_rest_is_named(
     )
     c = label_folder(tmp_path / "c", [SPAM], {"x.parquet": changed, "old.parquet": rows("SP0")})
     d = label_folder(tmp_path / "d", [HARASSMENT], {"x.parquet": both_policies("SP0")})
+    two = pa.array([0, 2], pa.int64())
+    e = label_folder(tmp_path / "e", [SPAM], {"x.parquet": changed}, gold=two)
     (tmp_path / "empty").mkdir()
     calls: dict[str, tuple[object, ...]] = {
         "other shards": (a, b),
@@ -175,7 +181,12 @@ def test_common_policies_and_rows_are_compared_and_the_rest_is_named(
         "no policy in common": (b, d),
         "no output": (a, tmp_path / "empty"),
         "no such column": (c, c, "--column", "txt"),
-        "a column that the result has": (c, c, "--column", "row"),
+        "a column that the result has": (e, e, "--column", "policy"),
+        "gold of another policy": (a, a, "--gold", "spma=text"),
+        "gold of either policy": (a, a, "--gold", "text"),
+        "gold that is a text": (c, c, "--gold", "text"),
+        "gold that is missing": (c, c, "--gold", "is_spam"),
+        "gold that is no truth": (e, e, "--gold", "is_spam"),
         "no number": (c, c, "--max-flips", "many"),
         "a share above 1": (c, c, "--max-flips", "1.5"),
         "a file among labels": (c, c, "--parquet", tmp_path / "c/flips.parquet"),
@@ -203,6 +214,26 @@ def test_common_policies_and_rows_are_compared_and_the_rest_is_named(
         "not compared: policy harassment only in a, 1 shard only in a, 1 row only in a, "
         "2 shards only in b, 1 row of another content" in shown
     )
+
+
+def test_gold_says_which_is_better_and_how_sure_that_is(
+    tmp_path: Path, cli: Cli, golden: Callable[[str, str], None]
+) -> None:
+    gold = [True] * 12 + [False] * 20 + [None] * 2
+    before = ["SP0"] * 10 + ["SP4"] * 2 + ["SP0"] * 20 + ["SP4"] * 2
+    now = ["SP0"] * 2 + ["SP4"] * 10 + ["SP0"] * 19 + ["SP2"] + ["SP0"] * 2
+    a = label_folder(tmp_path / "a", [SPAM], {"x.parquet": rows(*before)}, gold=pa.array(gold))
+    b = label_folder(tmp_path / "b", [SPAM], {"x.parquet": rows(*now)})
+    spam = api.diff(a, b, gold=["spam=is_spam"]).record.policies["spam"]
+    assert spam.gold is not None
+    assert (spam.gold.contents, spam.gold.right_a, spam.gold.right_b) == (32, 1, 8)
+    assert spam.gold.p_value == pytest.approx(binomtest(1, 9).pvalue)
+    recall = spam.gold.figures["recall"]
+    assert (recall.a, recall.b) == (pytest.approx(2 / 12), pytest.approx(10 / 12))
+    assert recall.gained.low > 0 and recall.gained.value == pytest.approx(8 / 12)
+    result = cli("diff", a, b, "--gold", "is_spam", "--show", "0")
+    assert (result.returncode, result.stderr) == (0, "")
+    golden("diff-gold", plain(result.stdout, tmp_path))
 
 
 def test_refused_comparison_leaves_no_file_of_flips(tmp_path: Path, cli: Cli) -> None:

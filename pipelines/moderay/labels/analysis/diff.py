@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from moderay.core.verdicts import Origin, trace
 from moderay.labels.analysis.metrics.estimate import Estimate
-from moderay.labels.analysis.metrics.mcnemar import mcnemar, per_million
+from moderay.labels.analysis.metrics.mcnemar import Paired, mcnemar, per_million
 
 # Positions in the tables of sides.
 SAFE, VIOLATING, NOT_JUDGED = 0, 1, 2
@@ -29,11 +29,14 @@ class DiffTally:
         contents: The same, each content counted once, or its copies would pass for evidence: rows
             that output a does not call a duplicate.
         labels: Rows that both judged and gave different labels, by these: (a's, b's).
+        gold: Contents that both judged and of which people said whether they violate; None
+            where nobody was asked.
     """
 
     rows: np.ndarray
     contents: np.ndarray
     labels: Mapping[tuple[str, str], int]
+    gold: Paired | None = None
 
     @classmethod
     def empty(cls) -> DiffTally:
@@ -44,7 +47,12 @@ class DiffTally:
         """Of both parts."""
         names = dict.fromkeys([*self.labels, *other.labels])
         labels = {name: self.labels.get(name, 0) + other.labels.get(name, 0) for name in names}
-        return DiffTally(self.rows + other.rows, self.contents + other.contents, labels)
+        return DiffTally(
+            self.rows + other.rows,
+            self.contents + other.contents,
+            labels,
+            self.gold + other.gold if self.gold and other.gold else self.gold or other.gold,
+        )
 
     @property
     def judged(self) -> int:
@@ -79,18 +87,32 @@ def _flips(table: np.ndarray) -> dict[Flip, int]:
     return {"to_violating": worse, "to_safe": better, "flipped": worse + better}
 
 
-def tally(a: pa.StructArray, b: pa.StructArray) -> DiffTally:
+def tally(a: pa.StructArray, b: pa.StructArray, gold: np.ndarray | None = None) -> DiffTally:
     """Count rows.
 
     Args:
         a: Decisions: of `verdicts.decision_type`, or with `violates`, `label` and `trace.origin` of
             it at least.
         b: Another output's, parallel to them.
+        gold: int8, what people said of each row: `SAFE`, `VIOLATING`, or `NOT_JUDGED` where
+            nothing; None where nobody was asked.
     """
     before, after = sides(a), sides(b)
     duplicate = pc.equal(trace(a, "origin"), Origin.DUPLICATE.value).fill_null(False)
     once = ~duplicate.to_numpy(zero_copy_only=False)
-    return DiffTally(_table(before, after), _table(before[once], after[once]), _labels(a, b))
+    return DiffTally(
+        _table(before, after),
+        _table(before[once], after[once]),
+        _labels(a, b),
+        None if gold is None else _paired(gold[once], before[once], after[once]),
+    )
+
+
+def _paired(gold: np.ndarray, before: np.ndarray, after: np.ndarray) -> Paired:
+    known = np.logical_and.reduce(
+        [np.isin(side, (SAFE, VIOLATING)) for side in (gold, before, after)]
+    )
+    return Paired.of(*[side[known] == VIOLATING for side in (gold, before, after)])
 
 
 def sides(decisions: pa.StructArray) -> np.ndarray:

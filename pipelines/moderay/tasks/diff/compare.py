@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from moderay.core.errors import UserError, nearest
-from moderay.core.verdicts import FLAGGED, ROW, structs
+from moderay.core.storage import shown
+from moderay.core.verdicts import ROW, structs
 from moderay.labels.analysis.diff import DiffTally, tally
 from moderay.tasks.diff.figures import diff_record
 from moderay.tasks.diff.flips import LargestChanges, flips, flips_schema
+from moderay.tasks.diff.gold import gold_columns, gold_sides
 from moderay.tasks.diff.pairs import Output, Pairs, open_output, paired_rows
 from moderay.tasks.diff.records import DiffRecord
 from moderay.tasks.diff.unpaired import Unpaired, common_policies
@@ -49,6 +51,8 @@ class DiffRequest:
         show: Flips of each policy that are kept to be looked at.
         columns: Of the input, which output a carries, to be told with the flips.
         parquet: A file for all flips.
+        gold: Columns that output a carries and in which people said what violates, each as
+            `policy=column`; the column alone where one policy is compared.
     """
 
     a: str
@@ -58,6 +62,7 @@ class DiffRequest:
     show: int = 6
     columns: tuple[str, ...] = ()
     parquet: Path | None = None
+    gold: tuple[str, ...] = ()
 
 
 def compare_outputs(request: DiffRequest) -> Comparison:
@@ -69,6 +74,8 @@ def compare_outputs(request: DiffRequest) -> Comparison:
     """
     a, b = (open_output(url, request.storage) for url in (request.a, request.b))
     policies = common_policies(a, b)
+    gold = gold_columns(request.gold, policies)
+    _assert_carried(a, "--gold", [*gold.values()])
     schema = flips_schema(_carried(a, request.columns))
     unpaired = Unpaired(a, b)
     if not request.common:
@@ -76,10 +83,12 @@ def compare_outputs(request: DiffRequest) -> Comparison:
     tallies = dict.fromkeys(policies, DiffTally.empty())
     largest = {name: LargestChanges(request.show, schema) for name in policies}
     with _file(request, schema, (a, b)) as file:
-        for pairs in _all_pairs(a, b, policies, request.columns):
+        for pairs in _all_pairs(a, b, policies, {*request.columns, *gold.values()}):
             unpaired.add(pairs)
             for name in policies:
-                tallies[name] += tally(*[structs(each.column(name)) for each in (pairs.a, pairs.b)])
+                decisions = [structs(each.column(name)) for each in (pairs.a, pairs.b)]
+                said = gold_sides(pairs.a, gold[name]) if name in gold else None
+                tallies[name] += tally(decisions[0], decisions[1], said)
                 flipped = flips(pairs, name, schema)
                 largest[name].add(flipped)
                 if file is not None:
@@ -100,7 +109,7 @@ def _file(request: DiffRequest, schema: pa.Schema, outputs: Sequence[Output]) ->
 
 
 def _all_pairs(
-    a: Output, b: Output, policies: Sequence[str], carried: Sequence[str]
+    a: Output, b: Output, policies: Sequence[str], carried: Iterable[str]
 ) -> Iterator[Pairs]:
     inner = [f"{policy}.{field}" for policy in policies for field in _FIELDS]
     there = set(b.shards)
@@ -111,12 +120,19 @@ def _all_pairs(
 
 def _carried(a: Output, columns: Sequence[str]) -> list[pa.Field]:
     """Fields of the columns of the input that output a carries."""
-    there = a.schema.names[: a.schema.get_field_index(ROW.name)]
-    own = {field.name for field in flips_schema([])} | {FLAGGED.name}
+    _assert_carried(a, "--column", columns)
+    own = set(flips_schema([]).names)
     for name in columns:
-        if name not in there:
-            hint = nearest(name, there) if there else "it carries none (output.columns in the job)"
-            raise UserError(f"--column {name}: {a.layout.url} carries no such column: {hint}")
         if name in own:
             raise UserError(f"--column {name}: the result has a column of this name of its own")
     return [a.schema.field(name) for name in columns]
+
+
+def _assert_carried(a: Output, option: str, columns: Sequence[str]) -> None:
+    there = a.schema.names[: a.schema.get_field_index(ROW.name)]
+    for name in columns:
+        if name not in there:
+            hint = nearest(name, there) if there else "it carries none (output.columns in the job)"
+            raise UserError(
+                f"{option} {name}: {shown(a.layout.url)} carries no such column: {hint}"
+            )

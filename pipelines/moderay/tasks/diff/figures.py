@@ -6,10 +6,22 @@ from collections.abc import Mapping
 
 from moderay.core.storage import shown
 from moderay.labels.analysis.diff import NOT_JUDGED, VIOLATING, DiffTally
+from moderay.labels.analysis.metrics.confusion import Figure
+from moderay.labels.analysis.metrics.mcnemar import Paired
 from moderay.labels.cascade_differences import only_thresholds_differ, output_differences
 from moderay.tasks.diff.pairs import Output
-from moderay.tasks.diff.records import DiffRecord, LabelFlip, LeftOut, PolicyDiffRecord
+from moderay.tasks.diff.records import (
+    DiffRecord,
+    FigureDiff,
+    GoldDiff,
+    LabelFlip,
+    LeftOut,
+    PolicyDiffRecord,
+)
 from moderay.tasks.evaluate.records import EstimateRecord
+
+# In the order in which people ask for them.
+GOLD_FIGURES: tuple[Figure, ...] = ("precision", "recall", "f1", "false_positive_rate", "accuracy")
 
 
 def diff_record(
@@ -64,4 +76,29 @@ def _policy(counts: DiffTally) -> PolicyDiffRecord:
             for name, figure in counts.per_million.items()
             if figure is not None
         },
+        gold=None if counts.gold is None else _gold(counts.gold),
     )
+
+
+def _gold(paired: Paired) -> GoldDiff:
+    safe, violating = paired.counts.tolist()
+    return GoldDiff(
+        contents=int(paired.counts.sum()),
+        right_a=safe[0][1] + violating[1][0],
+        right_b=safe[1][0] + violating[0][1],
+        p_value=paired.p_value,
+        figures={
+            name: figure for name in GOLD_FIGURES if (figure := _figure(paired, name)) is not None
+        },
+    )
+
+
+def _figure(paired: Paired, name: Figure) -> FigureDiff | None:
+    before, now = paired.a.figure(name), paired.b.figure(name)
+    gained = paired.difference(name)
+    if before is None or now is None or gained is None:
+        return None
+    interval = EstimateRecord(
+        value=gained.value, low=gained.low, high=gained.high, method="bootstrap"
+    )
+    return FigureDiff(a=before, b=now, gained=interval)

@@ -19,6 +19,32 @@ class LabelFlip(RecordPart):
     """How many went so."""
 
 
+class FigureDiff(RecordPart):
+    """One figure of both outputs beside what people said."""
+
+    a: float
+    """Of output a."""
+    b: float
+    """Of output b."""
+    gained: EstimateRecord
+    """What b has more, with a paired bootstrap's interval."""
+
+
+class GoldDiff(RecordPart):
+    """Both outputs beside what people said, each content counted once."""
+
+    contents: int
+    """Different contents that both judged and of which people said something."""
+    right_a: int
+    """Of which output a alone is right."""
+    right_b: int
+    """Of which output b alone is right."""
+    p_value: float
+    """McNemar's exact test of whether one output is right more often than the other."""
+    figures: dict[str, FigureDiff]
+    """By name; without those that are not defined."""
+
+
 class PolicyDiffRecord(RecordPart):
     """What changed under one policy; of rows that both outputs judged, where nothing else is said.
 
@@ -50,6 +76,8 @@ class PolicyDiffRecord(RecordPart):
     """McNemar's exact test, two-sided: how often chance alone makes the directions as unequal."""
     per_million: dict[Literal["to_violating", "to_safe", "flipped"], EstimateRecord]
     """Flips in a million different contents; empty where none was judged."""
+    gold: GoldDiff | None = None
+    """Where a column of what people said was named."""
 
 
 class LeftOut(RecordPart):
