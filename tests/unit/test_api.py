@@ -38,6 +38,7 @@ OF_JOBS = [
 ]
 OF_LABELS = [
     moderay.read_labels,
+    moderay.diff,
     moderay.filter,
     moderay.trend,
     moderay.output_status,

@@ -56,7 +56,7 @@ def _head(record: DiffRecord) -> Iterator[str]:
     elif record.differences:
         yield "what differs, and was otherwise in a:"
     else:
-        yield "the same policies, judges and thresholds: what flipped is chance, or another engine's"
+        yield "policies, judges and thresholds are the same: flips are chance, or another engine's"
 
 
 def _left_out(left_out: LeftOut) -> Iterator[str]:

@@ -32,6 +32,15 @@ from moderay.labels.records import (
     ShardMarker,
     WrittenFile,
 )
+from moderay.tasks.diff.records import (
+    DiffRecord,
+    FigureDiff,
+    GoldDiff,
+    LabelFlip,
+    LeftOut,
+    PolicyDiffRecord,
+)
+from moderay.tasks.evaluate.records import EstimateRecord
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 
@@ -48,6 +57,7 @@ POLICY = PolicyRecord(
 ROW = ChosenRow(row=4, content_hash="ab", status="ok", label="SP4", probability=0.9)
 TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="a", source="people")
 PROMISE: dict[str, Any] = {"max_miss": 0.05, "confidence": 0.95, "misses_allowed": 1}
+HALF = EstimateRecord(value=0.5, low=0.1, high=0.9, method="exact")
 DAY = datetime.date(2026, 11, 26)
 
 FILES: dict[str, Record] = {
@@ -108,6 +118,38 @@ FILES: dict[str, Record] = {
         run=1,
     ),
     "lease": LeaseRecord(id="a", run=0, part=(3, 10), host="h", machine="m", pid=1),
+    "diff": DiffRecord(
+        a="labels",
+        b="labels-2",
+        judges_known=True,
+        differences=["spam: effort was 'low', is 'high'"],
+        only_thresholds=False,
+        rows=3,
+        policies={
+            "spam": PolicyDiffRecord(
+                judged=2,
+                not_judged_a=1,
+                not_judged_b=0,
+                not_judged_both=0,
+                violating_a=0,
+                violating_b=1,
+                to_violating=1,
+                to_safe=0,
+                labels=[LabelFlip(a="SP0", b="SP4", rows=1)],
+                contents=2,
+                p_value=1.0,
+                per_million={"flipped": HALF},
+                gold=GoldDiff(
+                    contents=2,
+                    right_a=0,
+                    right_b=1,
+                    p_value=1.0,
+                    figures={"recall": FigureDiff(a=0.0, b=1.0, gained=HALF)},
+                ),
+            )
+        },
+        left_out=LeftOut(policies_a=["harassment"]),
+    ),
     "screen-card": Card(
         teacher=TEACHER,
         rows=9,

@@ -143,18 +143,16 @@ class _Rows:
 
 def _joined(shard: str, a: pa.Table, b: pa.Table) -> Pairs:
     rows_a, rows_b = (each.column(ROW.name).to_numpy() for each in (a, b))
-    _, at_a, at_b = np.intersect1d(rows_a, rows_b, assume_unique=True, return_indices=True)
-    both_a, both_b = a.take(pa.array(at_a)), b.take(pa.array(at_b))
+    both_a, both_b = a, b
+    if not np.array_equal(rows_a, rows_b):
+        _, at_a, at_b = np.intersect1d(rows_a, rows_b, assume_unique=True, return_indices=True)
+        both_a, both_b = a.take(pa.array(at_a)), b.take(pa.array(at_b))
     same = _same_contents(both_a, both_b)
-    kept = pa.array(same)
-    return Pairs(
-        shard,
-        both_a.filter(kept).combine_chunks(),
-        both_b.filter(kept).combine_chunks(),
-        len(a) - len(at_a),
-        len(b) - len(at_b),
-        rows_a[at_a][~same],
-    )
+    other = both_a.column(ROW.name).to_numpy()[~same]
+    only_a, only_b = len(a) - len(both_a), len(b) - len(both_b)
+    if len(other):
+        both_a, both_b = (each.filter(pa.array(same)) for each in (both_a, both_b))
+    return Pairs(shard, both_a.combine_chunks(), both_b.combine_chunks(), only_a, only_b, other)
 
 
 def _same_contents(a: pa.Table, b: pa.Table) -> np.ndarray:
