@@ -541,6 +541,40 @@ def diff(
     )
 
 
+def diff_policy(
+    job: JobSource,
+    policy: str | os.PathLike[str],
+    sets: Sequence[str] = (),
+    *,
+    sample: int = 2000,
+    show: int = 6,
+) -> Comparison:
+    """Compare another version of a policy with the job's, over a sample of the job's content.
+
+    Both are judged in this process, on one engine; nothing is written.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        policy: folder of the other version, which has the same id.
+        sets: `key=value`, as of `--set` on the command line.
+        sample: rows to judge, about as many; chosen by hash, the same ones each time.
+        show: flips that are kept to be looked at, the largest change of P first.
+
+    Raises:
+        Problems: the job or the policy is wrong.
+        UserError: the job has no policy of this id.
+
+    Example:
+        >>> compared = moderay.diff_policy("job.yaml", "policies/spam", sample=100)
+        >>> compared.record.policies["spam"].to_violating
+        0
+    """
+    from moderay.tasks.diff.wordings import compare_wordings
+
+    _check_positive("sample", sample)
+    return compare_wordings(_checked(job, sets, writes=False), os.fspath(policy), sample, show)
+
+
 def output_status(
     url: str | os.PathLike[str], storage: Mapping[str, Any] | None = None
 ) -> OutputStatus:

@@ -35,6 +35,7 @@ OF_JOBS = [
     moderay.load_policy,
     moderay.check,
     moderay.plan,
+    moderay.diff_policy,
 ]
 OF_LABELS = [
     moderay.read_labels,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moderay.cli.console import Quiet, Sets, storage_of, warn
+from moderay.cli.console import Quiet, Sets, libraries_in_file, storage_of, warn, warn_of_model
 from moderay.core.errors import UserError
 from moderay.core.wording import counted
 
@@ -16,8 +17,26 @@ if TYPE_CHECKING:
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="Folder of labels.", show_default=False)],
-    b: Annotated[str, typer.Argument(help="Other labels of the same input.", show_default=False)],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A | JOB", help="Folder of labels; or a job, with --policy.", show_default=False
+        ),
+    ],
+    b: Annotated[
+        str | None, typer.Argument(help="Other labels of the same input.", show_default=False)
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="DIR",
+            help="Another version of a policy of the job: judge a sample under both.",
+        ),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Rows that --policy judges, about as many.")
+    ] = 2000,
     common: Annotated[
         bool,
         typer.Option("--common", help="Compare the rows alone that both hold, unchanged."),
@@ -66,25 +85,41 @@ def diff(
     from moderay.cli.diff_table import show_comparison
 
     share = _share(max_flips)
-    storage = storage_of(job, sets)
-    found = api.diff(
-        a,
-        b,
-        storage,
-        common=common,
-        columns=columns or (),
-        show=show,
-        parquet=parquet,
-        gold=gold or (),
-    )
+    shown = list(columns or ())
+    if policy is not None:
+        of_outputs = {"B": b, "--job": job, "--column": columns, "--gold": gold}
+        _refuse_for_policy({**of_outputs, "--common": common, "--parquet": parquet})
+        shown = ["content"]
+        warn_of_model(api.load_job(a, sets or ()).model)
+        with libraries_in_file():
+            found = api.diff_policy(a, policy, sets or (), sample=sample, show=show)
+    elif b is None:
+        raise UserError("diff takes two folders of labels, or a job and --policy DIR")
+    else:
+        found = api.diff(
+            a,
+            b,
+            storage_of(job, sets),
+            common=common,
+            columns=shown,
+            show=show,
+            parquet=parquet,
+            gold=gold or (),
+        )
     if as_json:
         print(found.record.to_json().decode())
     elif not quiet:
-        show_comparison(found, columns or ())
+        show_comparison(found, shown)
     exceeded = _exceeded(found.record, int(max_flips) if share is None else share)
     for line in exceeded if strict else ():
         warn(line)
     raise typer.Exit(1 if strict and exceeded else 0)
+
+
+def _refuse_for_policy(options: Mapping[str, object]) -> None:
+    """Raises `UserError` for what is of two outputs."""
+    if given := [name for name, value in options.items() if value]:
+        raise UserError(f"{given[0]} is of two outputs; --policy judges a job's content")
 
 
 def _share(max_flips: str) -> float | None:

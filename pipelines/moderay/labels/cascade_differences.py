@@ -41,20 +41,22 @@ def output_differences(a: Manifest, b: Manifest, policies: Sequence[str]) -> lis
         for name, before, now in _pairs(a.selection.model_dump(), b.selection.model_dump())
     ]
     for name, before, now in _policies(a, b, policies):
-        differing += _versions(name, before, now)
-        differing += cascade_differences(name, before.cascade, now.cascade)
+        differing += policy_differences(name, before, now)
     return differing
+
+
+def policy_differences(policy: str, there: PolicyRecord, here: PolicyRecord) -> list[str]:
+    """What of a policy was otherwise: its version and threshold, and its judges."""
+    fields = {"version", "threshold"}
+    pairs = _pairs(there.model_dump(include=fields), here.model_dump(include=fields))
+    return [
+        *[f"{policy}: {name} was {before:g}, is {now:g}" for name, before, now in pairs],
+        *cascade_differences(policy, there.cascade, here.cascade),
+    ]
 
 
 def _pairs(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     return [(name, there[name], here[name]) for name in here if there[name] != here[name]]
-
-
-def _versions(policy: str, there: PolicyRecord, here: PolicyRecord) -> list[str]:
-    """What the judges do not say themselves."""
-    fields = ("version", "threshold")
-    pairs = _pairs(there.model_dump(include={*fields}), here.model_dump(include={*fields}))
-    return [f"{policy}: {name} was {before:g}, is {now:g}" for name, before, now in pairs]
 
 
 def only_thresholds_differ(a: Manifest, b: Manifest, policies: Sequence[str]) -> bool:

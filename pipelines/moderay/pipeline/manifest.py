@@ -99,7 +99,7 @@ def begun(before: Manifest | None, checked: Checked, cascade_key: str, start: Ru
         "selection": Selection(
             content=job.input.content, where=job.input.where, sample=job.input.sample
         ),
-        "policies": {cascade.policy.id: _policy(cascade) for cascade in checked.cascades},
+        "policies": {cascade.policy.id: policy_record(cascade) for cascade in checked.cascades},
         "runs": _with_run(before.runs if before else (), run, start.living),
     }
     return Manifest.model_validate({**(dict(before) if before else {}), **now})
@@ -123,7 +123,8 @@ def _with_run(
     )
 
 
-def _policy(cascade: Cascade) -> PolicyRecord:
+def policy_record(cascade: Cascade) -> PolicyRecord:
+    """A policy and its judges as a manifest has them."""
     return PolicyRecord(
         title=cascade.policy.title,
         version=cascade.policy.version,

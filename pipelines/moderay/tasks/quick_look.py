@@ -73,13 +73,21 @@ def judge_here(job: Job, cascades: Sequence[Cascade], rows: pa.Table) -> pa.Tabl
     Returns:
         Their `row` and `ids`, with `content_hash`, `flagged` and a decision per policy.
     """
-    spec = fitted(engine_spec(job, gpus=0), cascades)
+    return judge_each(job, [(cascades, rows)])[0]
 
-    async def judged() -> pa.Table:
+
+def judge_each(job: Job, parts: Sequence[tuple[Sequence[Cascade], pa.Table]]) -> list[pa.Table]:
+    """The same for several tables, each by its own judges, on one engine."""
+    spec = fitted(engine_spec(job, gpus=0), [each for cascades, _ in parts for each in cascades])
+
+    async def judged() -> list[pa.Table]:
         host = EngineHost(spec)
         try:
-            return await judge_unit(host, cascades, rows, 0)
+            return [await judge_unit(host, cascades, rows, 0) for cascades, rows in parts]
         finally:
             host.close()
 
-    return add_verdicts(rows.select(["row", "ids"]), asyncio.run(judged()), cascades)
+    return [
+        add_verdicts(rows.select(["row", "ids"]), unit, cascades)
+        for (cascades, rows), unit in zip(parts, asyncio.run(judged()), strict=True)
+    ]

@@ -18,6 +18,8 @@ from scipy.stats import binomtest
 from support.label_folders import Row, label_folder
 from support.outputs import manifest_file, plain
 from support.project import ROOT
+from support.scripted import SCRIPT
+from support.workbenches import policy_folder
 
 from moderay import api
 from moderay.config.policy import Policy, load_policy
@@ -242,3 +244,50 @@ def test_refused_comparison_leaves_no_file_of_flips(tmp_path: Path, cli: Cli) ->
     result = cli("diff", a, b, "--parquet", tmp_path / "flips.parquet")
     assert result.returncode == 2 and "1 row only in" in result.stderr
     assert {each.name for each in tmp_path.iterdir()} == {"a", "b"}
+
+
+def another_wording(folder: Path) -> Path:
+    """The spam policy, in which shops are none."""
+    policy = policy_folder(folder, [])
+    text = (policy / "policy.md").read_text()
+    (policy / "policy.md").write_text(text + "\nShops are welcome.\n")
+    return policy
+
+
+SHOPS = {
+    **SCRIPT,
+    "rules": [{"policy": "Shops are welcome", "content": "shop", **SCRIPT["default"]}]
+    + SCRIPT["rules"],
+}
+
+
+def test_two_wordings_are_compared_over_a_sample_of_a_job(
+    job: Callable[..., Path], corpus: Path, tmp_path: Path, cli: Cli
+) -> None:
+    other = another_wording(tmp_path)
+    result = cli("diff", job(SHOPS), "--policy", other, "--show", "1")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "spam: policy differs" in result.stdout
+    assert "SP2          SP0" in result.stdout and "visit my shop 2" in result.stdout
+    assert "a, reason: A shop." in result.stdout and "b, reason: Nothing." in result.stdout
+    whole = json.loads(cli("diff", job(SHOPS), "--policy", other, "--json").stdout)
+    # Of 35 rows 6 are of a shop, in each of three shards.
+    assert (whole["rows"], whole["policies"]["spam"]["to_safe"]) == (105, 18)
+    assert whole["policies"]["spam"]["not_judged_both"] == 105 - whole["policies"]["spam"]["judged"]
+    part = ("diff", job(SHOPS), "--policy", other, "--sample", "40", "--json")
+    first, again = (json.loads(cli(*part).stdout) for _ in range(2))
+    assert 0 < first["rows"] < 105 and first == again
+    assert cli("diff", job(SHOPS), "--policy", other, "--strict", "-q").returncode == 1
+
+
+def test_wordings_that_cannot_be_compared_are_refused(
+    job: Callable[..., Path], corpus: Path, tmp_path: Path, cli: Cli
+) -> None:
+    calls = {
+        "the job has no policy 'harassment'": (job(), "--policy", ROOT / "policies/harassment"),
+        "--column is of two outputs": (job(), "--policy", tmp_path, "--column", "text"),
+        "two folders of labels, or a job and --policy DIR": (job(),),
+    }
+    for message, call in calls.items():
+        result = cli("diff", *call)
+        assert result.returncode == 2 and message in result.stderr

@@ -48,12 +48,13 @@ def diff_record(
         differences=differences,
         only_thresholds=only_thresholds,
         rows=rows,
-        policies={name: _policy(counts) for name, counts in tallies.items()},
+        policies={name: policy_figures(counts) for name, counts in tallies.items()},
         left_out=left_out,
     )
 
 
-def _policy(counts: DiffTally) -> PolicyDiffRecord:
+def policy_figures(counts: DiffTally) -> PolicyDiffRecord:
+    """The figures of one policy."""
     rows, flips = counts.rows, counts.flips
     judged = rows[:NOT_JUDGED, :NOT_JUDGED]
     commonest = sorted(counts.labels.items(), key=lambda item: (-item[1], item[0]))
