@@ -24,7 +24,8 @@ def diff(
         ),
     ],
     b: Annotated[
-        str | None, typer.Argument(help="Other labels of the same input.", show_default=False)
+        str | None,
+        typer.Argument(metavar="B", help="Other labels of the same input.", show_default=False),
     ] = None,
     policy: Annotated[
         Path | None,
