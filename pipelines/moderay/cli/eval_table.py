@@ -113,14 +113,14 @@ def _confusion(figures: PolicyEvalRecord) -> Table:
 
 
 def _sliced(column: str, values: Mapping[str, FiguresRecord]) -> Table:
-    """A line for each value, with intervals."""
-    names = ("precision", "recall", "f1", "false_positive_rate")
-    table = table_of([printable(column)], ["rows", "precision", "recall", "F1", "false pos."])
+    """A line for each value, with intervals: as much of it as 80 columns hold."""
+    names = ("precision", "recall", "false_positive_rate")
+    table = table_of([printable(column)], ["rows", "precision", "recall", "false pos."])
     for value, figures in list(values.items())[:MOST_VALUES]:
         shown = [_with_interval(figures.figures.get(name)) for name in names]
         table.add_row(printable(value), f"{figures.rows:,}", *shown)
     if len(values) > MOST_VALUES:
-        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 5)
+        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 4)
     return table
 
 
