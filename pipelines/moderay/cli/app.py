@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, flat, job, labels, policy, start, trial
+from moderay.cli import cluster, evaluate, flat, job, labels, policy, start, trial
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -63,6 +63,7 @@ for command in (
     job.plan,
     job.run,
     flat.labels,
+    evaluate.eval_,
     labels.filter,
     labels.trend,
     labels.calibrate,

@@ -10,17 +10,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from moderay.config.job import Gold
+from moderay.config.job import Gold, Job
 from moderay.config.policy import Policy
 from moderay.config.sections.gold import SIDES
-from moderay.core.errors import UserError, first_line, nearest
+from moderay.core.errors import Problem, UserError, first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import NoType, format_of
+from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard, shard_errors
 from moderay.corpus.views import without_views
 from moderay.corpus.where import row_condition
+from moderay.judges.cascade import Cascade
 from moderay.pipeline.check import Checked
 
 # Where nobody knows.
@@ -46,6 +48,30 @@ class GoldAnswers:
     violates: np.ndarray
     label: np.ndarray
     votes: np.ndarray | None = None
+
+
+def gold_problems(
+    job: Job, policies: Sequence[Policy], _: Sequence[Cascade], input_: Scan
+) -> Iterator[Problem]:
+    """What is wrong with a job's `gold:`, as far as no row has to be read for it."""
+    by_id = {policy.id: policy for policy in policies}
+    for name, gold in job.gold.items():
+        key = f"gold.{name}"
+        if (policy := by_id.get(name)) is None:
+            yield job.problem(key, f"{key}: the job has no policy {name!r}", nearest(name, by_id))
+            continue
+        try:
+            meanings(policy, gold)
+        except UserError as error:
+            yield job.problem(f"{key}.values", str(error))
+        for shard, schema in input_.files:
+            names = [*schema.names, *[part for part, _ in shard.partitions]]
+            try:
+                if gold.column not in names:
+                    _condition(gold.column, shard, names, key)
+            except UserError as error:
+                yield job.problem(key, str(error), "a column of the input, or a condition on some")
+                break
 
 
 def gold_truth(checked: Checked, shard: Shard, policy: Policy, gold: str) -> Truth:
@@ -220,6 +246,23 @@ def _columns(checked: Checked, shard: Shard) -> list[str]:
         with shard_errors(shard):
             names = format_of(shard.url).names(fs, path)
     return [*names, *[name for name, _ in shard.partitions if name not in names]]
+
+
+def input_columns(
+    checked: Checked, shard: Shard, names: Sequence[str], named: str
+) -> Iterator[pa.Table]:
+    """Columns of a shard's rows, in order.
+
+    Raises:
+        UserError: It has no such column, or two.
+    """
+    columns = _columns(checked, shard)
+    for name in names:
+        if columns.count(name) != 1:
+            count = "two columns" if name in columns else "no column"
+            hint = nearest(name, columns)
+            raise UserError(f"{named} {name}: {shard.file} has {count} {name!r}; {hint}")
+    return _tables(checked, shard, names)
 
 
 def _tables(checked: Checked, shard: Shard, names: Sequence[str]) -> Iterator[pa.Table]:

@@ -1,0 +1,146 @@
+"""An evaluation's counts as figures with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moderay.config.policy import Policy
+from moderay.labels.analysis.intervals import interval
+from moderay.labels.analysis.metrics.confusion import Binary, Confusion
+from moderay.labels.analysis.metrics.estimate import Estimate, estimates
+from moderay.labels.analysis.metrics.scores import BINS
+from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
+from moderay.tasks.evaluate.goal import Goal
+from moderay.tasks.evaluate.judged import JUDGES
+from moderay.tasks.evaluate.records import (
+    EstimateRecord,
+    EvalRecord,
+    FiguresRecord,
+    GoalRecord,
+    JudgeRecord,
+    PolicyEvalRecord,
+)
+from moderay.tasks.evaluate.tally import Tally
+
+CONFIDENCE = 0.95
+
+
+def eval_record(evaluation: Evaluation, name: str, model: str, goal: Goal | None) -> EvalRecord:
+    """The figures of an evaluation.
+
+    Args:
+        evaluation: The counts.
+        name: Of the job.
+        model: Who judged.
+        goal: For which thresholds are looked for.
+    """
+    right, rows = evaluation.exact
+    return EvalRecord(
+        name=name,
+        model=model,
+        confidence=CONFIDENCE,
+        policies={each.policy.id: _policy(each, goal) for each in evaluation.policies},
+        exact_right=right,
+        exact_rows=rows,
+        score_bins=BINS,
+    )
+
+
+def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
+    whole, policy = each.whole, each.policy
+    return PolicyEvalRecord(
+        version=policy.version,
+        threshold=policy.threshold,
+        labels=list(policy.labels),
+        unknown=whole.unknown,
+        whole=figures_record(whole),
+        confusion=whole.labels.tolist(),
+        at_or_above=_at_or_above(whole, policy),
+        judges=_judges(whole),
+        slices={
+            column: {value: figures_record(tally) for value, tally in values.items()}
+            for column, values in each.slices.items()
+        },
+        goal=None if goal is None else _goal(whole, goal),
+    )
+
+
+def figures_record(tally: Tally) -> FiguresRecord:
+    """The figures of a tally; those of P(violates) where it has histograms."""
+    return _figures(tally.binary, tally.not_judged, estimates(tally.binary, CONFIDENCE))
+
+
+def _figures(
+    binary: Binary, not_judged: tuple[int, int], found: Mapping[Any, Estimate | None]
+) -> FiguresRecord:
+    return FiguresRecord(
+        rows=int(binary.rows) + sum(not_judged),
+        true_positives=int(binary.tp),
+        false_positives=int(binary.fp),
+        false_negatives=int(binary.fn),
+        true_negatives=int(binary.tn),
+        not_judged_safe=not_judged[0],
+        not_judged_violating=not_judged[1],
+        figures={name: _estimate(each) for name, each in found.items() if each is not None},
+    )
+
+
+def _estimate(found: Estimate) -> EstimateRecord:
+    return EstimateRecord(value=found.value, low=found.low, high=found.high, method=found.method)
+
+
+def _at_or_above(whole: Tally, policy: Policy) -> dict[str, FiguresRecord]:
+    """Figures of graded labels at each cut; none where a policy has two, or people named none."""
+    names = policy.label_names
+    if len(names) < 3 or not whole.labels.sum():
+        return {}
+    judged = Confusion(names, whole.labels[:, :-1])
+    not_judged = whole.labels[:, -1]
+    return {
+        name: _figures(
+            judged.at(name),
+            (int(not_judged[:cut].sum()), int(not_judged[cut:].sum())),
+            estimates(judged.at(name), CONFIDENCE),
+        )
+        for cut, name in enumerate(names)
+        if cut
+    }
+
+
+def _judges(whole: Tally) -> dict[str, JudgeRecord]:
+    violations = int(whole.judges[:, 1, :].sum())
+    return {
+        name: _judge(whole.of_judge(number), violations)
+        for number, name in enumerate(JUDGES)
+        if whole.judges[number].any()
+    }
+
+
+def _judge(binary: Binary, violations: int) -> JudgeRecord:
+    missed = int(binary.fn)
+    lost = None
+    if violations:
+        low, high = interval(missed, violations, CONFIDENCE)
+        lost = EstimateRecord(value=missed / violations, low=low, high=high, method="exact")
+    return JudgeRecord(
+        decided=int(binary.rows),
+        missed=missed,
+        wrongly_flagged=int(binary.fp),
+        recall_lost=lost,
+    )
+
+
+def _goal(whole: Tally, goal: Goal) -> GoalRecord:
+    chosen, tried = whole.halves
+    threshold = chosen.best_threshold(goal.figure, goal.floor)
+    found = {} if threshold is None else estimates(tried.at(threshold), CONFIDENCE)
+    shown = {"recall": found.get("recall"), "precision": found.get("precision")}
+    return GoalRecord(
+        goal=goal.figure,
+        floor=goal.floor,
+        threshold=threshold,
+        chosen_on=int(chosen.rows),
+        tried_on=int(tried.rows),
+        figures={name: _estimate(each) for name, each in shown.items() if each is not None},
+    )
