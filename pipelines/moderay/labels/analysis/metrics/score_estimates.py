@@ -83,7 +83,7 @@ def _auc_size(histogram: ScoreHistogram, area: float) -> float:
     off = (np.stack([above, below]) - area) ** 2
     variance = (histogram.squares * off).sum(axis=1) / histogram.weight.sum(axis=1) ** 2
     variance *= sizes / np.maximum(sizes - 1, 1)
-    unseen = UNSEEN * area**2 / sizes**2
+    unseen = UNSEEN * max(area, 1 - area) ** 2 / sizes**2
     return max(float(sizes.min()), _size(area, float((variance + unseen).sum())))
 
 
@@ -106,7 +106,7 @@ def _brier_size(histogram: ScoreHistogram, brier: float) -> float:
     squares = histogram.squares
     rows = histogram.rows**2 / squares.sum()
     variance = (squares * (losses - brier) ** 2).sum() / histogram.rows**2
-    variance = variance * rows / max(rows - 1, 1) + UNSEEN * (1 - brier) ** 2 / rows**2
+    variance = variance * rows / max(rows - 1, 1) + UNSEEN * max(brier, 1 - brier) ** 2 / rows**2
     return max(float(rows), _size(brier, float(variance)))
 
 
