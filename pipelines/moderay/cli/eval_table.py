@@ -57,6 +57,8 @@ def show_evaluation(evaluation: Evaluation, record: EvalRecord, show: int) -> No
             _show_goal(figures)
         _show_wrong(evaluation, policy.id, show)
     if len(evaluation.policies) > 1 and record.exact_rows:
+        out.print("[bold]any of them[/]")
+        show_table(_figures(record.flagged))
         out.print(
             f"every policy right: {record.exact_right:,} of {record.exact_rows:,} rows "
             f"({record.exact_right / record.exact_rows:.1%}); no published figure is of the same "
@@ -87,8 +89,6 @@ def _figures(whole: FiguresRecord) -> Table:
             table.add_row(
                 title, *map(_number, (figure.value, figure.low, figure.high)), figure.method
             )
-        else:
-            table.add_row(title, "-", "", "", "not defined here")
     return table
 
 
@@ -113,14 +113,14 @@ def _confusion(figures: PolicyEvalRecord) -> Table:
 
 
 def _sliced(column: str, values: Mapping[str, FiguresRecord]) -> Table:
-    """A line for each value, with intervals."""
-    names = ("precision", "recall", "f1", "false_positive_rate")
-    table = table_of([printable(column)], ["rows", "precision", "recall", "F1", "false pos."])
+    """A line for each value, with intervals: as much of it as 80 columns hold."""
+    names = ("precision", "recall", "false_positive_rate")
+    table = table_of([printable(column)], ["rows", "precision", "recall", "false pos."])
     for value, figures in list(values.items())[:MOST_VALUES]:
         shown = [_with_interval(figures.figures.get(name)) for name in names]
         table.add_row(printable(value), f"{figures.rows:,}", *shown)
     if len(values) > MOST_VALUES:
-        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 5)
+        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 4)
     return table
 
 
@@ -149,9 +149,12 @@ def _show_goal(figures: PolicyEvalRecord) -> None:
     goal = figures.goal
     assert goal is not None
     wanted = f"{goal.goal} {goal.floor:g}"
-    if goal.threshold is None:
+    if not goal.threshold:
+        but = " but 0, which flags everything," if goal.threshold == 0 else ""
         out.print(
-            f"no threshold reaches {wanted} on the {goal.chosen_on:,} rows it was looked for on"
+            f"no threshold{but} reaches {wanted} on the {goal.chosen_on:,} rows where it was "
+            "looked for",
+            soft_wrap=True,
         )
         return
     tried = ", ".join(

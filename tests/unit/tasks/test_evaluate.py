@@ -24,7 +24,7 @@ from moderay.config.policy import load_policy
 from moderay.core.errors import Problems
 from moderay.core.verdicts import decision_type
 from moderay.pipeline.check import check
-from moderay.tasks.evaluate.evaluation import exact_matches
+from moderay.tasks.evaluate.evaluation import any_sides, exact_matches
 from moderay.tasks.evaluate.figures import figures_record
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.records import EvalRecord
@@ -142,6 +142,8 @@ def test_item_counts_only_if_every_policy_is_right_and_all_gold_is_known() -> No
     one = rows([1, 0, 0, UNKNOWN, 1], [1, 0, 1, 0, UNKNOWN])
     other = rows([0, 0, 1, 0, 1], [0, 1, 1, 0, 1])
     assert exact_matches([one, other]).tolist() == [1, 4]
+    # Of the fourth row one is not judged, and of the fifth the gold of the other alone is known.
+    assert any_sides([one, other]).tolist() == [[0, 0, 1], [1, 3, 0]]
 
 
 VALUES = {

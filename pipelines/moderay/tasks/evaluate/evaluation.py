@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from moderay.config.policy import Policy
 from moderay.tasks.evaluate.judged import JudgedRows
-from moderay.tasks.evaluate.tally import Tally
+from moderay.tasks.evaluate.tally import Tally, counts, or_last
+from moderay.tasks.gold import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,30 @@ class Evaluation:
     Attributes:
         policies: In the job's order.
         exact: Rows on which every policy is right, and rows of which people said all.
+        flagged: int64, 2 x 3, as `Tally.sides`: whether any policy is violated.
         disagreements: The worst rows in which they differ, of `disagreements.SCHEMA`.
     """
 
     policies: tuple[PolicyEvaluation, ...]
     exact: tuple[int, int]
+    flagged: np.ndarray
     disagreements: pa.Table
+
+
+def any_sides(policies: Sequence[JudgedRows]) -> np.ndarray:
+    """Rows by whether people and judges say that any policy is violated, as `Tally.sides`.
+
+    Where none is known to be violated, all must be known not to be.
+    """
+    gold = _any([rows.gold for rows in policies])
+    said = _any([rows.violates for rows in policies])
+    known = gold != UNKNOWN
+    return counts((2, 3), gold[known], or_last(said[known], 2))
+
+
+def _any(sides: Sequence[np.ndarray]) -> np.ndarray:
+    table = np.stack(sides)
+    return np.where((table == 1).any(axis=0), 1, table.min(axis=0))
 
 
 def exact_matches(policies: Sequence[JudgedRows]) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from moderay.config.policy import Policy
 from moderay.labels.analysis.intervals import interval
 from moderay.labels.analysis.metrics.confusion import Binary, Confusion
@@ -21,7 +23,7 @@ from moderay.tasks.evaluate.records import (
     JudgeRecord,
     PolicyEvalRecord,
 )
-from moderay.tasks.evaluate.tally import Tally
+from moderay.tasks.evaluate.tally import Tally, binary_of
 
 CONFIDENCE = 0.95
 
@@ -41,6 +43,7 @@ def eval_record(evaluation: Evaluation, name: str, model: str, goal: Goal | None
         model=model,
         confidence=CONFIDENCE,
         policies={each.policy.id: _policy(each, goal) for each in evaluation.policies},
+        flagged=_of_sides(evaluation.flagged),
         exact_right=right,
         exact_rows=rows,
         score_bins=BINS,
@@ -69,6 +72,11 @@ def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
 def figures_record(tally: Tally) -> FiguresRecord:
     """The figures of a tally; those of P(violates) where it has histograms."""
     return _figures(tally.binary, tally.not_judged, estimates(tally.binary, CONFIDENCE))
+
+
+def _of_sides(sides: np.ndarray) -> FiguresRecord:
+    binary = binary_of(sides)
+    return _figures(binary, (int(sides[0, 2]), int(sides[1, 2])), estimates(binary, CONFIDENCE))
 
 
 def _figures(

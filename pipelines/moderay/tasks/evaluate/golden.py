@@ -127,7 +127,9 @@ def evaluate_golden(sets: Sequence[JudgedGolden], disagreements: int = 1000) -> 
     worst = [record for each in sets for record in _worst(each, disagreements)]
     return Evaluation(
         tuple(found),
-        (0, 0),  # each case is judged under one policy
+        # Each case is judged under one policy.
+        (0, 0),
+        np.zeros((2, 3), np.int64),
         pa.Table.from_pylist(worst, schema=SCHEMA),
     )
 

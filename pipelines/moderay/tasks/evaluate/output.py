@@ -18,7 +18,7 @@ from moderay.corpus.views import rows_at
 from moderay.labels.layout import Layout, list_state
 from moderay.pipeline.check import Checked
 from moderay.tasks.evaluate.disagreements import Worst, explained
-from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation, exact_matches
+from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation, any_sides, exact_matches
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
@@ -67,20 +67,23 @@ def evaluate_output(
     tallies = {policy.id: tally(JudgedRows.empty(), len(policy.labels)) for policy in policies}
     slices = {policy.id: Slices(policy, tuple(by)) for policy in policies}
     worst = {policy.id: Worst(disagreements) for policy in policies}
-    exact = np.zeros(2, np.int64)
+    exact, flagged = np.zeros(2, np.int64), np.zeros((2, 3), np.int64)
     for part in shard_labels(checked, shards, policies, by):
         for policy in policies:
             rows = part.judged[policy.id]
             tallies[policy.id] += tally(rows, len(policy.labels))
             slices[policy.id].add(rows, part.columns)
             worst[policy.id].add(part.shard.file, part.rows, rows)
-        exact += exact_matches(list(part.judged.values()))
+        together = list(part.judged.values())
+        exact += exact_matches(together)
+        flagged += any_sides(together)
     return Evaluation(
         tuple(
             PolicyEvaluation(policy, tallies[policy.id], slices[policy.id].tallies)
             for policy in policies
         ),
         (int(exact[0]), int(exact[1])),
+        flagged,
         explained(checked, {name: each.rows for name, each in worst.items()}),
     )
 

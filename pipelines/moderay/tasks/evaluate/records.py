@@ -112,6 +112,8 @@ class EvalRecord(Record):
     """Of the intervals."""
     policies: dict[str, PolicyEvalRecord]
     """By id."""
+    flagged: FiguresRecord
+    """Whether any policy is violated, of rows of which that is known."""
     exact_right: int
     """Rows on which every policy is on the right side."""
     exact_rows: int

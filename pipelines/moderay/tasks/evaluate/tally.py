@@ -57,7 +57,7 @@ class Tally:
     @property
     def binary(self) -> Binary:
         """Of the rows with a verdict."""
-        return _binary(self.sides)
+        return binary_of(self.sides)
 
     @property
     def scores(self) -> ScoreHistogram:
@@ -66,7 +66,7 @@ class Tally:
 
     def of_judge(self, judge: int) -> Binary:
         """Of the rows that one judge decided."""
-        return _binary(self.judges[judge])
+        return binary_of(self.judges[judge])
 
 
 def tally(rows: JudgedRows, labels: int) -> Tally:
@@ -83,23 +83,26 @@ def tally(rows: JudgedRows, labels: int) -> Tally:
     halves = [scored.at(scored.half == half) for half in (False, True)]
     chosen, tried = (ScoreHistogram.of(half.probability, half.gold == 1) for half in halves)
     return Tally(
-        _counts((2, 3), known.gold, _or_last(known.violates, 2)),
-        _counts((labels, labels + 1), named.gold_label, _or_last(named.label, labels)),
-        _counts((len(JUDGES), 2, 2), judged.judge, judged.gold, judged.violates),
+        counts((2, 3), known.gold, or_last(known.violates, 2)),
+        counts((labels, labels + 1), named.gold_label, or_last(named.label, labels)),
+        counts((len(JUDGES), 2, 2), judged.judge, judged.gold, judged.violates),
         (chosen, tried),
         len(rows) - len(known),
     )
 
 
-def _or_last(positions: np.ndarray, last: int) -> np.ndarray:
+def or_last(positions: np.ndarray, last: int) -> np.ndarray:
+    """Positions with `last` for `UNKNOWN`."""
     return np.where(positions == UNKNOWN, last, positions)
 
 
-def _counts(shape: tuple[int, ...], *positions: np.ndarray) -> np.ndarray:
+def counts(shape: tuple[int, ...], *positions: np.ndarray) -> np.ndarray:
+    """How often each combination of positions occurs: an array of this shape."""
     flat = np.ravel_multi_index([place.astype(np.intp) for place in positions], shape)
     return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _binary(sides: np.ndarray) -> Binary:
+def binary_of(sides: np.ndarray) -> Binary:
+    """What is judged of `Tally.sides`."""
     (tn, fp), (fn, tp) = sides[0, :2], sides[1, :2]
     return Binary(tp=int(tp), fp=int(fp), fn=int(fn), tn=int(tn))

@@ -68,7 +68,7 @@ def average_precision_error(counts: Floats, weighted: bool) -> Floats:
     higher = tp - k + fp
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.log1p(k / higher) if weighted else digamma(tp + fp + 1) - digamma(higher + 1)
-    worst = k - np.where((fp > 0) & (k > 0), fp * spread, 0.0)
+        worst = k - np.where((fp > 0) & (k > 0), fp * spread, 0.0)
     off = np.maximum(np.sum(best - value, axis=-1), np.sum(value - worst, axis=-1))
     return _over(np.maximum(off, 0.0), k.sum(axis=-1))
 

@@ -38,14 +38,14 @@ class ScoreHistogram:
     are kept, so that a slice of few rows is small.
 
     Attributes:
-        bins: (bins,), which of the BINS bins, ascending. Bin b has b/BINS <= P < (b+1)/BINS; the
-            last one has P = 1 as well.
+        bins: (bins,), which of them, ascending. Bin b has b/BINS <= P < (b+1)/BINS, so that P = 1
+            has bin BINS to itself.
         weight: rows; sums of their weights where they have weights.
         square: of the weights, squared: what a draw of other rows would change of `weight`. None
             where every row counts for 1: these are then the same.
         loss: of (P - y)^2, where y is 1 for a row that violates and 0 for one that is safe.
-        calibration: (3, CALIBRATION_BINS): rows, P, and y. In bins of their own, since the edges
-            of fifteen are not among the edges of ten thousand.
+        calibration: (4, CALIBRATION_BINS): rows, P, y, and (P - y)^2 with the weights squared. In
+            bins of their own, since the edges of fifteen are not among those of ten thousand.
     """
 
     bins: Ints
@@ -75,19 +75,22 @@ class ScoreHistogram:
         if not (w > 0).all():
             raise ValueError("weights must be above 0")
         y = np.asarray(violates, np.int64)
-        cell, coarse = y * BINS + _bin(p, BINS), _bin(p, CALIBRATION_BINS)
-        bins = np.unique(cell % BINS)
+        cell = y * (BINS + 1) + _bin(p, np.arange(BINS + 1) / BINS)
+        bins = np.unique(cell % (BINS + 1))
+        coarse = _bin(p, np.arange(CALIBRATION_BINS) / CALIBRATION_BINS)
         p = p.astype(np.float64)
 
         def sums(of: Floats) -> Floats:
-            return np.bincount(cell, of, minlength=2 * BINS).reshape(2, BINS)[:, bins]
+            return np.bincount(cell, of, minlength=2 * (BINS + 1)).reshape(2, -1)[:, bins]
 
+        square, loss = w**2, (p - y) ** 2
+        summed = (w, w * p, w * y, square * loss)
         return cls(
             bins,
             sums(w),
-            None if weights is None else sums(w**2),
-            sums(w * (p - y) ** 2),
-            np.stack([np.bincount(coarse, of, CALIBRATION_BINS) for of in (w, w * p, w * y)]),
+            None if weights is None else sums(square),
+            sums(w * loss),
+            np.stack([np.bincount(coarse, of, CALIBRATION_BINS) for of in summed]),
         )
 
     def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
@@ -153,13 +156,13 @@ class ScoreHistogram:
         """
         if not self.rows:
             return None
-        _, probability, violating = self.calibration
+        _, probability, violating, _ = self.calibration
         return Score(float(np.abs(probability - violating).sum()) / self.rows, 0.0)
 
     @cached_property
     def reliability(self) -> Reliability:
         """Points of the reliability diagram."""
-        rows, probability, violating = self.calibration[:, self.calibration[0] > 0]
+        rows, probability, violating, _ = self.calibration[:, self.calibration[0] > 0]
         return Reliability(probability / rows, violating / rows, rows)
 
     @cached_property
@@ -190,11 +193,11 @@ class ScoreHistogram:
 
         Returns:
             A multiple of 1/BINS; of equally good ones that with the most of `goal`. None where no
-            threshold reaches the floor.
+            threshold reaches the floor, or nothing violates.
         """
         recall, precision = self.curve.recall, self.curve.precision
         held, other = (recall, precision) if goal == "recall" else (precision, recall)
-        fits = np.flatnonzero(held >= floor)
+        fits = np.flatnonzero((held >= floor) & (recall >= 0))
         if not len(fits):
             return None
         best = fits[np.lexsort((held[fits], other[fits]))[-1]]
@@ -203,17 +206,17 @@ class ScoreHistogram:
     def counts(self, bins: int) -> Floats:
         """Rows for a picture: (2, `bins`), safe and violating, in equal bins of P(violates).
 
+        The last one has P = 1 as well.
+
         Raises:
             ValueError: `bins` does not divide BINS.
         """
         if BINS % bins:
             raise ValueError(f"{bins} bins: {BINS} cannot be divided into them")
-        whole = np.zeros((2, BINS))
-        whole[:, self.bins] = self.weight
-        return whole.reshape(2, bins, -1).sum(axis=2)
+        into = np.minimum(self.bins * bins // BINS, bins - 1)
+        return np.stack([np.bincount(into, of, bins) for of in self.weight])
 
 
-def _bin(p: npt.NDArray[np.floating], bins: int) -> Ints:
-    """Which of `bins` equal bins each P is in, by comparison with their edges."""
-    edges = (np.arange(1, bins) / bins).astype(p.dtype)
-    return np.searchsorted(edges, p, side="right").astype(np.int64)
+def _bin(p: npt.NDArray[np.floating], edges: Floats) -> Ints:
+    """Which bin each P is in, by the bins' lower edges; the last one has no upper edge."""
+    return np.searchsorted(edges.astype(p.dtype), p, side="right").astype(np.int64) - 1
