@@ -25,13 +25,14 @@ class Estimate:
         low: lower end of the interval.
         high: upper end of the interval.
         method: exact: the interval covers with at least its confidence at any number of rows.
-            bootstrap: it does nearly, and the more rows the better.
+            approximate: it does nearly, from a variance that is estimated from the rows.
+            bootstrap: it does nearly, from draws of rows.
     """
 
     value: float
     low: float
     high: float
-    method: Literal["exact", "bootstrap"]
+    method: Literal["exact", "approximate", "bootstrap"]
 
 
 def share(k: int, n: int, confidence: float = CONFIDENCE) -> Estimate | None:

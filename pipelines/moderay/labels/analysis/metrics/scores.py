@@ -44,8 +44,8 @@ class ScoreHistogram:
         square: of the weights, squared: what a draw of other rows would change of `weight`. None
             where every row counts for 1: these are then the same.
         loss: of (P - y)^2, where y is 1 for a row that violates and 0 for one that is safe.
-        calibration: (3, CALIBRATION_BINS): rows, P, and y. In bins of their own, since the edges
-            of fifteen are not among the edges of ten thousand.
+        calibration: (4, CALIBRATION_BINS): rows, P, y, and (P - y)^2 with the weights squared. In
+            bins of their own, since the edges of fifteen are not among those of ten thousand.
     """
 
     bins: Ints
@@ -83,12 +83,14 @@ class ScoreHistogram:
         def sums(of: Floats) -> Floats:
             return np.bincount(cell, of, minlength=2 * (BINS + 1)).reshape(2, -1)[:, bins]
 
+        square, loss = w**2, (p - y) ** 2
+        summed = (w, w * p, w * y, square * loss)
         return cls(
             bins,
             sums(w),
-            None if weights is None else sums(w**2),
-            sums(w * (p - y) ** 2),
-            np.stack([np.bincount(coarse, of, CALIBRATION_BINS) for of in (w, w * p, w * y)]),
+            None if weights is None else sums(square),
+            sums(w * loss),
+            np.stack([np.bincount(coarse, of, CALIBRATION_BINS) for of in summed]),
         )
 
     def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
@@ -154,13 +156,13 @@ class ScoreHistogram:
         """
         if not self.rows:
             return None
-        _, probability, violating = self.calibration
+        _, probability, violating, _ = self.calibration
         return Score(float(np.abs(probability - violating).sum()) / self.rows, 0.0)
 
     @cached_property
     def reliability(self) -> Reliability:
         """Points of the reliability diagram."""
-        rows, probability, violating = self.calibration[:, self.calibration[0] > 0]
+        rows, probability, violating, _ = self.calibration[:, self.calibration[0] > 0]
         return Reliability(probability / rows, violating / rows, rows)
 
     @cached_property
