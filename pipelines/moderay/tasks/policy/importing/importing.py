@@ -14,7 +14,6 @@ from moderay.config.policy import (
     LONGEST_GOLDEN,
     GoldenCase,
     Label,
-    Policy,
     load_golden,
     parse_policy,
 )
@@ -81,9 +80,8 @@ def import_policy(sources: Sequence[Path], policy_id: str, folder: Path) -> Impo
     check_id(policy_id)
     found = _found(sources)
     chosen, unused = _policy_text(found)
-    text = chosen.text if chosen else ""
-    front = chosen.front if chosen else {}
-    labels, wrong = front_labels(front, chosen.file if chosen else "")
+    file, text, front = (chosen.file, chosen.text, chosen.front) if chosen else ("", "", {})
+    labels, wrong = front_labels(front, file)
     where = found.cases[0].file if found.cases else str(sources[0])
     labels = labels or policy_labels(found.cases, text, found.ordered, where)
     cases, refused = _golden(found.cases, labels)
@@ -97,18 +95,16 @@ def import_policy(sources: Sequence[Path], policy_id: str, folder: Path) -> Impo
         folder / policy_id / "policy.md": written,
         folder / policy_id / "golden.jsonl": "".join(f"{_line(case)}\n" for case in cases),
     }
-    policy = _checked(written, chosen, next(iter(files)))
+    _check(written, chosen, next(iter(files)))
     create(files)
     load_golden(folder / policy_id)
     count = Counter(case.label for case in cases)
-    return Imported(
-        tuple(files),
-        len(cases),
-        {name: count[name] for name in policy.label_names},
-        tuple(name for name, label in policy.labels.items() if not label.violates),
-        tuple(name for name, label in policy.labels.items() if label.violates),
-        tuple(notes),
+    safe, violating = (
+        tuple(name for name, label in labels.items() if label.violates == side)
+        for side in (False, True)
     )
+    counts = {name: count[name] for name in labels}
+    return Imported(tuple(files), len(cases), counts, safe, violating, tuple(notes))
 
 
 def _found(sources: Sequence[Path]) -> Found:
@@ -231,11 +227,11 @@ def _policy_file(policy_id: str, title: str, labels: Mapping[str, Label], text: 
     )
 
 
-def _checked(written: str, text: PolicyText | None, file: Path) -> Policy:
-    """The policy as it will load. Raises `Problems` where it will not."""
+def _check(written: str, text: PolicyText | None, file: Path) -> None:
+    """Raises `Problems` where the policy would not load."""
     try:
         written.encode()
     except UnicodeEncodeError:
         message = "the text has half of a surrogate pair, which no text can hold"
         raise Problems([Problem(text.file if text else "", None, message)]) from None
-    return parse_policy(written, str(file))
+    parse_policy(written, str(file))
