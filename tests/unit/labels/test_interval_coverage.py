@@ -83,7 +83,7 @@ def _people() -> Iterator[Cell]:
         return vote_counts(np.where(rng.random((n, 3)) < 0.2, -1, given), 3)
 
     for n, error in ((40, 0.05), (40, 0.3), (200, 0.3)):
-        truth = {"alpha": krippendorff_alpha(votes(SEEDS, 1_000_000, error)) or 0.0}
+        truth = {"alpha": krippendorff_alpha(votes(SEEDS, 200_000, error)) or 0.0}
 
         def found(seed: int, n: int = n, error: float = error) -> Found:
             return {"alpha": alpha_estimate(votes(seed, n, error), CONFIDENCE, seed)}
@@ -133,7 +133,7 @@ def _scores() -> Iterator[Cell]:
     for kind, (n, prevalence) in product(
         ("mixed", "calibrated", "planted", "rare"), ((40, 0.5), (300, 0.1))
     ):
-        large: Any = draw(kind, 1_000_000, prevalence, SEEDS)
+        large: Any = draw(kind, 200_000, prevalence, SEEDS)
         truth = {name: getattr(large, name).value for name in SCORE_FIGURES}
 
         def found(seed: int, kind: str = kind, n: int = n, prevalence: float = prevalence) -> Found:

@@ -19,10 +19,10 @@ ROWS = st.lists(
 )
 
 
-def _planted(n: int, seed: int) -> Any:
+def _planted(n: int, seed: int, prevalence: float = 0.3) -> Any:
     """Scores at both ends, with errors at both."""
     rng = np.random.default_rng(seed)
-    y = rng.random(n) < 0.3
+    y = rng.random(n) < prevalence
     said = y ^ (rng.random(n) < np.where(y, 0.15, 0.05))
     return np.clip(rng.normal(np.where(said, 0.8, 0.2), 0.1), 0, 1), y
 
@@ -47,7 +47,7 @@ def test_every_interval_has_its_value_in_it_and_is_of_the_figures_range(
 
 
 def test_intervals_of_many_rows_are_those_of_resampled_rows() -> None:
-    p, y = _planted(3_000, 0)
+    p, y = _planted(6_000, 0, 0.05)
     found = score_estimates(ScoreHistogram.of(p, y))
     rng, draws = np.random.default_rng(1), []
     for _ in range(300):

@@ -124,7 +124,8 @@ def _distance(score: Score, histogram: ScoreHistogram, confidence: float, seed: 
     again, would be too large each time: it only grows by chance.
     """
     weight, _, _, squares = histogram.calibration
-    unseen = UNSEEN_GAP * histogram.squares.sum() / histogram.rows * (weight > 0)
+    row = histogram.squares.sum() / histogram.rows
+    unseen = UNSEEN_GAP * row**2 * (weight > 0)
     spread = np.sqrt(squares + unseen) / histogram.rows
     draws = np.random.default_rng(seed).standard_normal((DRAWS, len(spread)))
     off = float(np.quantile(np.abs(draws) @ spread, confidence))
