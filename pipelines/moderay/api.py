@@ -442,9 +442,10 @@ def evaluate(
         TryAgainError: the same call, later, goes on.
 
     Example:
-        >>> evaluated = moderay.evaluate("job.yaml", ["gold.spam=is_spam"])
-        >>> evaluated.record.policies["spam"].whole.rows
-        600
+        >>> found = moderay.evaluate("job.yaml", ["gold.spam=id % 2 = 0"])
+        >>> recall = found.record.policies["spam"].whole.figures["recall"]
+        >>> recall.value, round(recall.low, 3), recall.method
+        (1.0, 0.988, 'exact')
     """
     from moderay.tasks.evaluate.figures import eval_record
     from moderay.tasks.evaluate.goal import goal_of
@@ -480,6 +481,11 @@ def evaluate_policies(
     Raises:
         Problems: a policy cannot be read, or has no golden set.
         ModerayError: the engine cannot be had.
+
+    Example:
+        >>> found = moderay.evaluate_policies(["policies/spam"], "scripted:script.yaml")
+        >>> found.record.policies["spam"].whole.rows
+        42
     """
     from moderay.config.job import Model
     from moderay.tasks.evaluate.figures import eval_record

@@ -14,7 +14,18 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, diff, evaluate, flat, job, labels, policy, start, trial
+from moderay.cli import (
+    cluster,
+    diff,
+    evaluate,
+    flat,
+    job,
+    labels,
+    policy,
+    policy_folder,
+    start,
+    trial,
+)
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -78,7 +89,7 @@ for command in (
     cluster.stop,
 ):
     app.command(command.__name__.removesuffix("_"))(command)
-app.add_typer(start.policy, name="policy")
+app.add_typer(policy_folder.policy, name="policy")
 
 
 @contextmanager

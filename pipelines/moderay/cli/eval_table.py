@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from moderay.tasks.evaluate.evaluation import Evaluation
     from moderay.tasks.evaluate.records import (
+        AgreementRecord,
         EstimateRecord,
         EvalRecord,
         FiguresRecord,
@@ -50,6 +51,8 @@ def show_evaluation(evaluation: Evaluation, record: EvalRecord, show: int) -> No
             show_table(_sliced("at or above", figures.at_or_above))
         if len(figures.judges) > 1:
             show_table(_judges(figures))
+        if figures.agreement is not None:
+            show_table(_agreement(figures.agreement))
         for column, values in figures.slices.items():
             if len(values) > 1:
                 show_table(_sliced(column, values))
@@ -113,14 +116,14 @@ def _confusion(figures: PolicyEvalRecord) -> Table:
 
 
 def _sliced(column: str, values: Mapping[str, FiguresRecord]) -> Table:
-    """A line for each value, with intervals."""
-    names = ("precision", "recall", "f1", "false_positive_rate")
-    table = table_of([printable(column)], ["rows", "precision", "recall", "F1", "false pos."])
+    """A line for each value, with intervals: as much of it as 80 columns hold."""
+    names = ("precision", "recall", "false_positive_rate")
+    table = table_of([printable(column)], ["rows", "precision", "recall", "false pos."])
     for value, figures in list(values.items())[:MOST_VALUES]:
         shown = [_with_interval(figures.figures.get(name)) for name in names]
         table.add_row(printable(value), f"{figures.rows:,}", *shown)
     if len(values) > MOST_VALUES:
-        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 5)
+        table.add_row(f"({len(values) - MOST_VALUES:,} more)", *[""] * 4)
     return table
 
 
@@ -142,6 +145,21 @@ def _judges(figures: PolicyEvalRecord) -> Table:
         text = "-" if lost is None else f"{lost.value:.1%} ({lost.low:.1%} to {lost.high:.1%})"
         counts = (judge.decided, judge.missed, judge.wrongly_flagged)
         table.add_row(name, *[f"{count:,}" for count in counts], text)
+    return table
+
+
+def _agreement(agreement: AgreementRecord) -> Table:
+    """The model beside each person, and people beside one another."""
+    table = table_of(["agreement"], ["value", "95% from", "to"], "figure")
+    lines = [
+        *[(f"model and person {name}", each) for name, each in agreement.model.items()],
+        *[(f"people {name}", each) for name, each in agreement.people.items()],
+    ]
+    for title, each in lines:
+        table.add_row(title, *map(_number, (each.value, each.low, each.high)), "Cohen's kappa")
+    if (alpha := agreement.alpha) is not None:
+        ends = map(_number, (alpha.value, alpha.low, alpha.high))
+        table.add_row("people", *ends, "Krippendorff's alpha")
     return table
 
 

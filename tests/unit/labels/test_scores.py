@@ -177,7 +177,7 @@ def test_reliability_and_pictures_count_every_row() -> None:
 
 def test_what_cannot_be_told_is_refused() -> None:
     one = ScoreHistogram.of(np.array([0.5]), np.array([True]))
-    with pytest.raises(ValueError, match="multiples of 0.0001"):
+    with pytest.raises(ValueError, match=r"multiples of 0\.0001"):
         one.at(0.12345)
     with pytest.raises(ValueError, match="10000 cannot be divided"):
         one.counts(3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 from support.outputs import plain
-from support.project import ROOT
+from support.project import ROOT, SHARED
 from support.workbenches import policy_folder, script_file
 
 from moderay.config.job import Gold
@@ -316,3 +318,26 @@ def test_what_cannot_be_evaluated_is_said_with_what_to_do(
         assert result.returncode == 2 and not result.stdout, name
         told.append(f"# {name}\n{plain(result.stderr, tmp_path)}")
     golden("eval-refused", "".join(told))
+
+
+def test_published_spam_packs_own_figures_come_out(tmp_path: Path, cli: Cli) -> None:
+    pack = SHARED / "spam_pack"
+    if not pack.is_dir():
+        pytest.skip("no spam_pack beside the project")
+    assert cli("policy", "import", pack, "--id", "pack", "--out", tmp_path).returncode == 0
+    rows = list(csv.reader((pack / "golden_dataset.csv").open(newline="")))
+    rules = [
+        {"content": re.escape(row[1].strip()), "answer": json.dumps({"label": row[9].strip()})}
+        for row in rows
+        if len(row) > 9 and row[0].isdigit() and row[9]
+    ]
+    assert len(rules) == 40
+    model = f"scripted:{script_file(tmp_path, rules=rules)}"
+    result = cli("eval", tmp_path / "pack", "--model", model, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)["policies"]["pack"]
+    assert sum(found["confusion"][i][i] for i in range(4)) == 36
+    graver = found["at_or_above"]["SP3"]
+    assert (graver["true_positives"], graver["false_positives"]) == (12, 0)
+    assert graver["true_positives"] + graver["false_negatives"] == 15
+    assert round(graver["figures"]["f1"]["value"], 3) == 0.889

@@ -61,10 +61,11 @@ def violations_needed(max_miss: float, confidence: float) -> int:
     return needed
 
 
-def interval(k: int, n: int, confidence: float) -> tuple[float, float]:
+def interval(k: float, n: float, confidence: float) -> tuple[float, float]:
     """The Clopper-Pearson interval of a share, where `k` of `n` were hits.
 
-    It covers the true share with at least `confidence`; (0, 1) for n = 0.
+    It covers the true share with at least `confidence`; (0, 1) for n = 0. The counts are whole, but
+    where `n` is an effective size.
     """
     tail = (1 - confidence) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0

@@ -15,6 +15,19 @@ from moderay.tasks.gold import UNKNOWN
 
 
 @dataclass(frozen=True)
+class Votes:
+    """What each of several people said of rows, and what the labels say.
+
+    Attributes:
+        people: int8, rows x people: 1, 0 or `UNKNOWN`.
+        said: int8, rows: the same of the labels.
+    """
+
+    people: np.ndarray
+    said: np.ndarray
+
+
+@dataclass(frozen=True)
 class PolicyEvaluation:
     """One policy's labels beside what people said.
 
@@ -22,11 +35,13 @@ class PolicyEvaluation:
         policy: The policy.
         whole: Of all rows.
         slices: By column and its value.
+        votes: Of several people, where the gold has them.
     """
 
     policy: Policy
     whole: Tally
     slices: Mapping[str, Mapping[str, Tally]]
+    votes: Votes | None = None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ import numpy as np
 
 from moderay.config.policy import Policy
 from moderay.labels.analysis.intervals import interval
+from moderay.labels.analysis.metrics.agreement import agreement
 from moderay.labels.analysis.metrics.confusion import Binary, Confusion
 from moderay.labels.analysis.metrics.estimate import Estimate, estimates
+from moderay.labels.analysis.metrics.score_estimates import score_estimates
 from moderay.labels.analysis.metrics.scores import BINS
-from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
+from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation, Votes
 from moderay.tasks.evaluate.goal import Goal
 from moderay.tasks.evaluate.judged import JUDGES
 from moderay.tasks.evaluate.records import (
+    AgreementRecord,
     EstimateRecord,
     EvalRecord,
     FiguresRecord,
@@ -65,22 +68,26 @@ def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
             column: {value: figures_record(tally) for value, tally in values.items()}
             for column, values in each.slices.items()
         },
+        agreement=None if each.votes is None else _agreement(each.votes),
         goal=None if goal is None else _goal(whole, goal),
     )
 
 
 def figures_record(tally: Tally) -> FiguresRecord:
     """The figures of a tally; those of P(violates) where it has histograms."""
-    return _figures(tally.binary, tally.not_judged, estimates(tally.binary, CONFIDENCE))
+    of_scores = score_estimates(tally.scores, CONFIDENCE)
+    found = _known(estimates(tally.binary, CONFIDENCE)) | _known(of_scores)
+    return _figures(tally.binary, tally.not_judged, found)
 
 
 def _of_sides(sides: np.ndarray) -> FiguresRecord:
     binary = binary_of(sides)
-    return _figures(binary, (int(sides[0, 2]), int(sides[1, 2])), estimates(binary, CONFIDENCE))
+    found = _known(estimates(binary, CONFIDENCE))
+    return _figures(binary, (int(sides[0, 2]), int(sides[1, 2])), found)
 
 
 def _figures(
-    binary: Binary, not_judged: tuple[int, int], found: Mapping[Any, Estimate | None]
+    binary: Binary, not_judged: tuple[int, int], found: dict[str, EstimateRecord]
 ) -> FiguresRecord:
     return FiguresRecord(
         rows=int(binary.rows) + sum(not_judged),
@@ -90,7 +97,7 @@ def _figures(
         true_negatives=int(binary.tn),
         not_judged_safe=not_judged[0],
         not_judged_violating=not_judged[1],
-        figures={name: _estimate(each) for name, each in found.items() if each is not None},
+        figures=found,
     )
 
 
@@ -109,7 +116,7 @@ def _at_or_above(whole: Tally, policy: Policy) -> dict[str, FiguresRecord]:
         name: _figures(
             judged.at(name),
             (int(not_judged[:cut].sum()), int(not_judged[cut:].sum())),
-            estimates(judged.at(name), CONFIDENCE),
+            _known(estimates(judged.at(name), CONFIDENCE)),
         )
         for cut, name in enumerate(names)
         if cut
@@ -139,6 +146,21 @@ def _judge(binary: Binary, violations: int) -> JudgeRecord:
     )
 
 
+def _agreement(votes: Votes) -> AgreementRecord:
+    found = agreement(votes.people, votes.said, ("safe", "violates"), CONFIDENCE)
+    model = {str(person + 1): each for person, each in found.model.items()}
+    people = {f"{one + 1}-{other + 1}": each for (one, other), each in found.people.items()}
+    return AgreementRecord(
+        model=_known(model),
+        people=_known(people),
+        alpha=None if found.alpha is None else _estimate(found.alpha),
+    )
+
+
+def _known(found: Mapping[Any, Estimate | None]) -> dict[str, EstimateRecord]:
+    return {name: _estimate(each) for name, each in found.items() if each is not None}
+
+
 def _goal(whole: Tally, goal: Goal) -> GoalRecord:
     chosen, tried = whole.halves
     threshold = chosen.best_threshold(goal.figure, goal.floor)
@@ -150,5 +172,5 @@ def _goal(whole: Tally, goal: Goal) -> GoalRecord:
         threshold=threshold,
         chosen_on=int(chosen.rows),
         tried_on=int(tried.rows),
-        figures={name: _estimate(each) for name, each in shown.items() if each is not None},
+        figures=_known(shown),
     )

@@ -18,11 +18,17 @@ from moderay.corpus.views import rows_at
 from moderay.labels.layout import Layout, list_state
 from moderay.pipeline.check import Checked
 from moderay.tasks.evaluate.disagreements import Worst, explained
-from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation, any_sides, exact_matches
+from moderay.tasks.evaluate.evaluation import (
+    Evaluation,
+    PolicyEvaluation,
+    Votes,
+    any_sides,
+    exact_matches,
+)
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.gold import gold_answers, input_columns
+from moderay.tasks.gold import GoldAnswers, gold_answers, input_columns
 
 # What is read of a policy's column, beside its rationales.
 _FIELDS = ("violates", "label", "probability", "trace.decided_by")
@@ -36,12 +42,14 @@ class ShardLabels:
         shard: The input file.
         rows: int64: positions in it.
         judged: By policy id.
+        votes: By policy id, of those whose gold has several people's.
         columns: Of the input, at these rows: what slices are by.
     """
 
     shard: Shard
     rows: np.ndarray
     judged: Mapping[str, JudgedRows]
+    votes: Mapping[str, Votes]
     columns: pa.Table
 
 
@@ -67,6 +75,7 @@ def evaluate_output(
     tallies = {policy.id: tally(JudgedRows.empty(), len(policy.labels)) for policy in policies}
     slices = {policy.id: Slices(policy, tuple(by)) for policy in policies}
     worst = {policy.id: Worst(disagreements) for policy in policies}
+    votes: dict[str, list[Votes]] = {policy.id: [] for policy in policies}
     exact, flagged = np.zeros(2, np.int64), np.zeros((2, 3), np.int64)
     for part in shard_labels(checked, shards, policies, by):
         for policy in policies:
@@ -74,17 +83,41 @@ def evaluate_output(
             tallies[policy.id] += tally(rows, len(policy.labels))
             slices[policy.id].add(rows, part.columns)
             worst[policy.id].add(part.shard.file, part.rows, rows)
+        for name, said in part.votes.items():
+            votes[name].append(said)
         together = list(part.judged.values())
         exact += exact_matches(together)
         flagged += any_sides(together)
     return Evaluation(
         tuple(
-            PolicyEvaluation(policy, tallies[policy.id], slices[policy.id].tallies)
+            PolicyEvaluation(
+                policy,
+                tallies[policy.id],
+                slices[policy.id].tallies,
+                _together(policy, votes[policy.id]),
+            )
             for policy in policies
         ),
         (int(exact[0]), int(exact[1])),
         flagged,
         explained(checked, {name: each.rows for name, each in worst.items()}),
+    )
+
+
+def _together(policy: Policy, parts: Sequence[Votes]) -> Votes | None:
+    """The votes of all shards: a byte for each row and person.
+
+    Raises:
+        UserError: Shards have votes of different numbers of people.
+    """
+    if not parts:
+        return None
+    if len(people := {part.people.shape[1] for part in parts if len(part.people)}) > 1:
+        numbers = " and ".join(map(str, sorted(people)))
+        raise UserError(f"gold.{policy.id}: files of the input have votes of {numbers} people")
+    return Votes(
+        np.concatenate([part.people for part in parts]),
+        np.concatenate([part.said for part in parts]),
     )
 
 
@@ -110,8 +143,15 @@ def shard_labels(
         with plain_errors(layout.url):
             labels = _read(layout.label(shard.name), layout, policies)
         rows = labels.column(ROW.name).to_numpy()
-        judged = {policy.id: _judged(checked, shard, policy, rows, labels) for policy in policies}
-        yield ShardLabels(shard, rows, judged, _slice_columns(checked, shard, by, rows))
+        judged: dict[str, JudgedRows] = {}
+        votes: dict[str, Votes] = {}
+        for policy in policies:
+            name, gold = policy.id, checked.job.gold[policy.id]
+            answers = gold_answers(checked, shard, policy, gold, f"gold.{name}")
+            judged[name] = _judged(policy, labels, answers, rows)
+            if answers.votes is not None:
+                votes[name] = Votes(answers.votes[rows], judged[name].violates)
+        yield ShardLabels(shard, rows, judged, votes, _slice_columns(checked, shard, by, rows))
 
 
 def _read(path: str, layout: Layout, policies: Sequence[Policy]) -> pa.Table:
@@ -120,10 +160,7 @@ def _read(path: str, layout: Layout, policies: Sequence[Policy]) -> pa.Table:
         return file.read(columns=[ROW.name, CONTENT_HASH.name, *inner])
 
 
-def _judged(
-    checked: Checked, shard: Shard, policy: Policy, rows: np.ndarray, labels: pa.Table
-) -> JudgedRows:
-    answers = gold_answers(checked, shard, policy, checked.job.gold[policy.id], f"gold.{policy.id}")
+def _judged(policy: Policy, labels: pa.Table, answers: GoldAnswers, rows: np.ndarray) -> JudgedRows:
     return judged_rows(
         structs(labels.column(policy.id)),
         labels.column(CONTENT_HASH.name).combine_chunks(),

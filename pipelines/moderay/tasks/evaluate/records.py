@@ -16,8 +16,10 @@ class EstimateRecord(RecordPart):
     """Lower end."""
     high: float
     """Upper end."""
-    method: Literal["exact", "bootstrap"]
-    """How the interval was made."""
+    method: Literal["exact", "approximate", "bootstrap"]
+    """How the interval was made: exact ones cover with at least their confidence at any number of
+    rows, the others nearly.
+    """
 
 
 class FiguresRecord(RecordPart):
@@ -52,6 +54,17 @@ class JudgeRecord(RecordPart):
     """Safe rows among them that it called violating."""
     recall_lost: EstimateRecord | None
     """Missed, as a share of all judged violations."""
+
+
+class AgreementRecord(RecordPart):
+    """The model beside several people, and people beside one another; people are counted from 1."""
+
+    model: dict[str, EstimateRecord]
+    """By person, Cohen's kappa of the model with this person."""
+    people: dict[str, EstimateRecord]
+    """By two people, such as 1-2, Cohen's kappa of these."""
+    alpha: EstimateRecord | None
+    """Krippendorff's alpha of the people."""
 
 
 class GoalRecord(RecordPart):
@@ -94,6 +107,8 @@ class PolicyEvalRecord(RecordPart):
     """By name, in order of cost."""
     slices: dict[str, dict[str, FiguresRecord]]
     """By column and its value."""
+    agreement: AgreementRecord | None = None
+    """Where several people said something of each row."""
     goal: GoalRecord | None = None
     """Where one was asked for."""
 

@@ -154,4 +154,6 @@ def _alpha(counts: Ints, times: Floats) -> Floats:
     n = totals.sum(axis=1)
     expected = n**2 - (totals**2).sum(axis=1)
     observed = times @ differing * (n - 1)
-    return 1 - np.divide(observed, expected, out=np.full(len(n), np.nan), where=expected > 0)
+    alpha = np.full(len(n), np.nan)
+    np.divide(observed, expected, out=alpha, where=expected > 0)
+    return 1 - alpha

@@ -106,4 +106,6 @@ def _figures(figure: Figure, tables: Floats) -> Floats:
     """A figure of tables (tables, 2, 2) by [gold, said]; NaN where it is undefined."""
     tn, fp, fn, tp = tables.reshape(-1, 4).T
     part, whole = ratio(figure, tp, fp, fn, tn)
-    return np.divide(part, whole, out=np.full(len(tables), np.nan), where=whole != 0)
+    figures = np.full(len(tables), np.nan)
+    np.divide(part, whole, out=figures, where=whole != 0)
+    return figures

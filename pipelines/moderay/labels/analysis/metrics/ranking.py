@@ -75,4 +75,6 @@ def average_precision_error(counts: Floats, weighted: bool) -> Floats:
 
 def _over(part: Floats, whole: Floats, empty: float = np.nan) -> Floats:
     """Their ratio; `empty` where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), empty), where=whole != 0)
+    ratio = np.full(np.shape(part), empty)
+    np.divide(part, whole, out=ratio, where=whole != 0)
+    return ratio

@@ -1,8 +1,8 @@
 """Figures of histograms of P(violates) with their intervals.
 
 For the three that are means, a Clopper-Pearson interval of as many rows as would vary as much: an
-effective sample size, as https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E
-and, for average precision, https://doi.org/10.1007/978-3-642-40994-3_29 have it. A variance is
+effective sample size (Korn and Graubard, Survey Methodology 24, 1998). That of average precision is
+at most the number of violating rows (https://doi.org/10.1007/978-3-642-40994-3_29). A variance is
 known badly where what matters is rare: twenty rows without a miss do not vary at all. So the size
 is held within what is known of it, and intervals of small samples are wider than need be rather
 than narrower. No draw is needed: a million rows take milliseconds.
@@ -26,7 +26,7 @@ SCORE_FIGURES: tuple[ScoreFigure, ...] = get_args(ScoreFigure)
 
 DRAWS = 2_000
 # What may not have been seen, a row as bad as can be, is added to variances with this weight.
-# Chosen as the smallest with which 95% of planted figures are covered at 40 to 1,000 rows.
+# With less, 95% intervals of planted figures cover down to 77% at 40 to 1,000 rows.
 UNSEEN = 0.25
 # The same for each bin of the calibration error.
 UNSEEN_GAP = 0.5
@@ -65,16 +65,17 @@ def _mean(score: Score, size: float, confidence: float) -> Estimate:
 
 def _sizes(histogram: ScoreHistogram) -> Floats:
     """How many safe and violating rows without weights would tell as much: (2,)."""
+    sizes = np.zeros(2)
     squares = histogram.squares.sum(axis=1)
-    weights: Floats = histogram.weight.sum(axis=1)
-    return np.divide(weights**2, squares, out=np.zeros(2), where=squares > 0)
+    np.divide(histogram.weight.sum(axis=1) ** 2, squares, out=sizes, where=squares > 0)
+    return sizes
 
 
 def _auc_size(histogram: ScoreHistogram, area: float) -> float:
     """From the variance of https://doi.org/10.2307/2531595 (DeLong and others).
 
-    The area varies at most like the share of as many rows as the smaller side has
-    (https://doi.org/10.1214/aoms/1177707045), so that the size is at least that.
+    The area varies at most like the share of as many rows as the smaller side has (Birnbaum and
+    Klose, Annals of Mathematical Statistics 28, 1957), so that the size is at least that.
     """
     safe, violating = histogram.weight
     sizes = _sizes(histogram)
@@ -83,7 +84,7 @@ def _auc_size(histogram: ScoreHistogram, area: float) -> float:
     off = (np.stack([above, below]) - area) ** 2
     variance = (histogram.squares * off).sum(axis=1) / histogram.weight.sum(axis=1) ** 2
     variance *= sizes / np.maximum(sizes - 1, 1)
-    unseen = UNSEEN * area**2 / sizes**2
+    unseen = UNSEEN * max(area, 1 - area) ** 2 / sizes**2
     return max(float(sizes.min()), _size(area, float((variance + unseen).sum())))
 
 
@@ -106,7 +107,7 @@ def _brier_size(histogram: ScoreHistogram, brier: float) -> float:
     squares = histogram.squares
     rows = histogram.rows**2 / squares.sum()
     variance = (squares * (losses - brier) ** 2).sum() / histogram.rows**2
-    variance = variance * rows / max(rows - 1, 1) + UNSEEN * (1 - brier) ** 2 / rows**2
+    variance = variance * rows / max(rows - 1, 1) + UNSEEN * max(brier, 1 - brier) ** 2 / rows**2
     return max(float(rows), _size(brier, float(variance)))
 
 
@@ -123,7 +124,8 @@ def _distance(score: Score, histogram: ScoreHistogram, confidence: float, seed: 
     again, would be too large each time: it only grows by chance.
     """
     weight, _, _, squares = histogram.calibration
-    unseen = UNSEEN_GAP * histogram.squares.sum() / histogram.rows * (weight > 0)
+    row = histogram.squares.sum() / histogram.rows
+    unseen = UNSEEN_GAP * row**2 * (weight > 0)
     spread = np.sqrt(squares + unseen) / histogram.rows
     draws = np.random.default_rng(seed).standard_normal((DRAWS, len(spread)))
     off = float(np.quantile(np.abs(draws) @ spread, confidence))

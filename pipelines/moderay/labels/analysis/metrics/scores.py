@@ -81,7 +81,8 @@ class ScoreHistogram:
         p = p.astype(np.float64)
 
         def sums(of: Floats) -> Floats:
-            return np.bincount(cell, of, minlength=2 * (BINS + 1)).reshape(2, -1)[:, bins]
+            summed = np.bincount(cell, of, minlength=2 * (BINS + 1)).astype(np.float64)
+            return summed.reshape(2, -1)[:, bins]
 
         square, loss = w**2, (p - y) ** 2
         summed = (w, w * p, w * y, square * loss)
