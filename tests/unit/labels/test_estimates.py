@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
@@ -18,6 +18,7 @@ CONFIDENCES = st.sampled_from([0.8, 0.95, 0.99])
 
 
 @given(TABLES, CONFIDENCES)
+@settings(deadline=None)
 def test_intervals_of_shares_are_those_of_statsmodels(table: Binary, confidence: float) -> None:
     tp, fp, fn, tn = (int(cell) for cell in (table.tp, table.fp, table.fn, table.tn))
     shares = {
@@ -40,6 +41,7 @@ def test_intervals_of_shares_are_those_of_statsmodels(table: Binary, confidence:
 
 
 @given(TABLES, CONFIDENCES)
+@settings(deadline=None)
 def test_every_interval_has_its_value_in_it_and_is_of_the_figures_range(
     table: Binary, confidence: float
 ) -> None:
@@ -54,6 +56,7 @@ def test_every_interval_has_its_value_in_it_and_is_of_the_figures_range(
 
 
 @given(st.integers(0, 300), st.integers(0, 300), COUNTS)
+@settings(deadline=None)
 def test_f1_has_the_interval_of_the_share_that_both_call_violating(
     tp: int, fp: int, fn: int
 ) -> None:
@@ -69,6 +72,7 @@ def test_f1_has_the_interval_of_the_share_that_both_call_violating(
 
 
 @given(TABLES)
+@settings(deadline=None)
 def test_balanced_accuracy_and_kappa_have_their_extremes_within_the_boxes_of_their_shares(
     table: Binary,
 ) -> None:
