@@ -52,6 +52,8 @@ __all__ = [
     "__version__",
     "calibrate",
     "check",
+    "evaluate",
+    "evaluate_policies",
     "filter",
     "label",
     "load_job",

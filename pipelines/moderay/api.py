@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.flow import Outcome
     from moderay.pipeline.plan import Plan
+    from moderay.tasks.evaluate.evaluation import Evaluation
+    from moderay.tasks.evaluate.records import EvalRecord
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
     from moderay.tasks.verify.verify import Verified
@@ -132,17 +134,20 @@ def _checked(job: JobSource, sets: Sequence[str], *, writes: bool = True) -> Che
             raise UserError("sets: the job is checked already; give them to check")
         return job
     if isinstance(job, Job):
-        return checks.check_job(*load_again(job, _listed(sets)), _filter_problems, writes)
-    return checks.check(_path_of(job), _listed(sets), _filter_problems, writes)
+        return checks.check_job(*load_again(job, _listed(sets)), _further_problems, writes)
+    return checks.check(_path_of(job), _listed(sets), _further_problems, writes)
 
 
-def _filter_problems(job: Job, *seen: Any) -> Iterable[Problem]:
-    """What is wrong with a job's `filter:`; without one, the filter is not loaded."""
-    if job.filter is None:
-        return ()
-    from moderay.tasks.filter.request import section_problems
+def _further_problems(job: Job, *seen: Any) -> Iterable[Problem]:
+    """What is wrong with a job's `filter:` and `gold:`; what it has not is not loaded."""
+    if job.filter is not None:
+        from moderay.tasks.filter.request import section_problems
 
-    return section_problems(job, *seen)
+        yield from section_problems(job, *seen)
+    if job.gold:
+        from moderay.tasks.gold import gold_problems
+
+        yield from gold_problems(job, *seen)
 
 
 def plan(
@@ -394,6 +399,103 @@ def trend(
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
     return compare_nights(by_date[-nights:], alarms, titles)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Labels beside what people said.
+
+    Attributes:
+        record: the figures, each with its interval: what `eval.json` holds.
+        evaluation: the counts they are made of, and the worst disagreements.
+        outcome: of the run that labelled what was missing; None for golden sets.
+    """
+
+    record: EvalRecord
+    evaluation: Evaluation
+    outcome: Outcome | None = None
+
+
+def evaluate(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    by: Sequence[str] = (),
+    at: str | None = None,
+    disagreements: int = 100,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Label what is missing of a job, as `run` does, and compare with its `gold:`.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        by: columns of the input: figures for each of their values.
+        at: a goal, such as recall=0.95, for which the best threshold is looked for.
+        disagreements: rows of each policy that are kept, the worst.
+        progress: where the run's progress is shown. Default: nowhere.
+
+    Raises:
+        Problems: the job is wrong, or names no gold.
+        UserError: its gold cannot be read.
+        TryAgainError: the same call, later, goes on.
+
+    Example:
+        >>> found = moderay.evaluate("job.yaml", ["gold.spam=id % 2 = 0"])
+        >>> recall = found.record.policies["spam"].whole.figures["recall"]
+        >>> recall.value, round(recall.low, 3), recall.method
+        (1.0, 0.988, 'exact')
+    """
+    from moderay.tasks.evaluate.figures import eval_record
+    from moderay.tasks.evaluate.goal import goal_of
+    from moderay.tasks.evaluate.output import evaluate_output, gold_policies
+
+    goal = goal_of(at)
+    checked = check(job, sets)
+    gold_policies(checked)
+    outcome = run(checked, progress=progress)
+    evaluation = evaluate_output(checked, by, disagreements)
+    named = checked.job
+    record = eval_record(evaluation, named.name, named.model.source, goal)
+    return Evaluated(record, evaluation, outcome)
+
+
+def evaluate_policies(
+    policies: Sequence[str | os.PathLike[str]],
+    model: Model | str,
+    *,
+    at: str | None = None,
+    disagreements: int = 100,
+    judged: Callable[[], None] = lambda: None,
+) -> Evaluated:
+    """Judge the golden sets of policies, by their rules and a model, and compare.
+
+    Args:
+        policies: folders.
+        model: who judges.
+        at: a goal, such as recall=0.95, for which the best threshold is looked for.
+        disagreements: cases of each policy that are kept, the worst.
+        judged: is called for each case.
+
+    Raises:
+        Problems: a policy cannot be read, or has no golden set.
+        ModerayError: the engine cannot be had.
+
+    Example:
+        >>> found = moderay.evaluate_policies(["policies/spam"], "scripted:script.yaml")
+        >>> found.record.policies["spam"].whole.rows
+        42
+    """
+    from moderay.config.job import Model
+    from moderay.tasks.evaluate.figures import eval_record
+    from moderay.tasks.evaluate.goal import goal_of
+    from moderay.tasks.evaluate.golden import evaluate_golden, judge_golden
+
+    goal = goal_of(at)
+    spec = model if isinstance(model, Model) else Model(source=model)
+    sets = judge_golden([Path(folder) for folder in policies], spec, judged)
+    evaluation = evaluate_golden(sets, disagreements)
+    return Evaluated(eval_record(evaluation, spec.source, spec.source, goal), evaluation)
 
 
 def output_status(

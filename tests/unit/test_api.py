@@ -43,6 +43,8 @@ OF_LABELS = [
     moderay.output_status,
     moderay.verify,
     moderay.calibrate,
+    moderay.evaluate,
+    moderay.evaluate_policies,
     moderay.label,
 ]
 

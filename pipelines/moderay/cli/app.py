@@ -14,7 +14,17 @@ from typing import Annotated
 
 import typer
 
-from moderay.cli import cluster, flat, job, labels, policy, start, trial
+from moderay.cli import (
+    cluster,
+    evaluate,
+    flat,
+    job,
+    labels,
+    policy,
+    policy_folder,
+    start,
+    trial,
+)
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
 
@@ -63,6 +73,7 @@ for command in (
     job.plan,
     job.run,
     flat.labels,
+    evaluate.eval_,
     labels.filter,
     labels.trend,
     labels.calibrate,
@@ -76,7 +87,7 @@ for command in (
     cluster.stop,
 ):
     app.command(command.__name__.removesuffix("_"))(command)
-app.add_typer(start.policy, name="policy")
+app.add_typer(policy_folder.policy, name="policy")
 
 
 @contextmanager

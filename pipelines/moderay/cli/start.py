@@ -1,4 +1,4 @@
-"""init, policy new: what one begins with."""
+"""init: what one begins with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import typer
 from moderay.cli.console import out, printable, warn
 from moderay.core.redaction import shown
 from moderay.core.wording import counted
-
-policy = typer.Typer(no_args_is_help=True, help="Make policies.")
 
 
 def init(
@@ -68,28 +66,3 @@ def init(
         f"run {job}",
     ):
         out.print(f"  moderay {printable(options)}", soft_wrap=True, highlight=False)
-
-
-@policy.command()
-def new(
-    policy_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Such as hate_speech.", show_default=False)
-    ],
-    folder: Annotated[
-        Path, typer.Option("--folder", help="Where the policy's folder is made.")
-    ] = Path("policies"),
-) -> None:
-    """Make one more policy, with a word on every key, and places to fill in.
-
-    Example: moderay policy new hate_speech
-    """
-    from moderay.tasks.init.policy import new_policy
-
-    for file in new_policy(policy_id, folder):
-        out.print(f"written: {printable(str(file))}", soft_wrap=True)
-    job = folder.parent / "job.yaml"
-    beside = job.is_file()
-    line = Path(folder.name if beside else folder) / policy_id
-    out.print("fill in what stands in brackets;", end=" ")
-    out.print(f"in {printable(str(job)) if beside else 'the job'}, under policies:")
-    out.print(f"  - {printable(str(line))}", soft_wrap=True, highlight=False)

@@ -26,6 +26,7 @@ from moderay.config.sections.cascade import (
     Steps,
 )
 from moderay.config.sections.data import Input, Output
+from moderay.config.sections.gold import Gold, GoldColumn
 from moderay.config.sections.limits import Limits, UnitSize, Windows
 from moderay.config.sections.model import Effort, Model, Replicas, Sampling
 from moderay.config.validation import validation_problems
@@ -39,6 +40,7 @@ __all__ = [
     "Effort",
     "Filter",
     "GlanceArgs",
+    "Gold",
     "Input",
     "Job",
     "Limits",
@@ -97,6 +99,8 @@ class Job(Section):
     """
     filter: Filter | None = None
     """What `moderay filter` makes of the labels."""
+    gold: dict[str, GoldColumn] = Field(default_factory=dict)
+    """By policy, what people said of the input's rows: what `eval` compares with."""
     alarms: Alarms = Alarms()
     """What `trend` and the end of a run ring at."""
     storage: dict[str, Any] = Field(default_factory=dict)

@@ -132,7 +132,7 @@ def draft_document(document: Document, path: Path, elsewhere: bool = False) -> D
     except ValidationError as error:
         problems += validation_problems(error, document, Job)
     # Read whether or not the job is sound: their problems belong to the same answer.
-    policies, wrong_policies = _load_policies(_policy_folders(document, folder), document.origin)
+    policies, wrong_policies = _load_policies(policy_folders(document, folder), document.origin)
     problems += wrong_policies
     wrong_keys = {key for key, _ in problems}
     if problems:
@@ -148,8 +148,13 @@ def draft_document(document: Document, path: Path, elsewhere: bool = False) -> D
     )
 
 
-def _policy_folders(document: Document, folder: Path) -> list[str | None]:
-    """By number; None where it is no text, of which the job's own validation says so."""
+def policy_folders(document: Document, folder: Path) -> list[str | None]:
+    """A job's policies by number; None where it is no text, which the job's validation tells of.
+
+    Args:
+        document: The job.
+        folder: What relative paths are relative to.
+    """
     written = document.data.get("policies")
     return [
         absolute_path(item, folder) if isinstance(item, str) else None

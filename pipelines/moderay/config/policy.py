@@ -7,9 +7,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from moderay.config.text_file import LONGEST, read_text
 from moderay.config.validation import validation_problems
@@ -50,26 +59,65 @@ class Label(BaseModel):
     title: str = ""
 
 
+def _whole(text: str) -> str:
+    if _HALF_PAIR.search(text):
+        raise ValueError("half of a surrogate pair, which no text can hold")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_whole)]
+
+
+class Turn(BaseModel):
+    """What somebody says in a conversation.
+
+    Attributes:
+        role: Who, such as user.
+        content: What.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    role: _Text = Field(min_length=1)
+    content: _Text
+
+
+def _some(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+    if not turns:
+        raise ValueError("a conversation without a turn")
+    return turns
+
+
+def _form(content: object) -> str:
+    return "turns" if isinstance(content, list | tuple) else "text"
+
+
+# Told apart before it is looked at, so that of a wrong one only its own form's mistakes are told.
+_Content = Annotated[
+    Annotated[_Text, Tag("text")]
+    | Annotated[tuple[Turn, ...], AfterValidator(_some), Tag("turns")],
+    Discriminator(_form),
+]
+
+
 class GoldenCase(BaseModel):
     """A labelled example: together they define "works".
 
     Attributes:
-        content: What is judged.
+        content: What is judged: a text, or a conversation.
         label: The right one of the policy's labels.
         boundary: Whether it is meant to be hard.
+        language: Its code, such as de.
+        source: Where the content is from.
+        note: Why the label is right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    content: str
+    content: _Content
     label: str
     boundary: bool = False
-
-    @field_validator("content")
-    @classmethod
-    def _is_text(cls, content: str) -> str:
-        if _HALF_PAIR.search(content):
-            raise ValueError("half of a surrogate pair, which no text can hold")
-        return content
+    language: str | None = None
+    source: str | None = None
+    note: str | None = None
 
 
 class Policy(BaseModel):

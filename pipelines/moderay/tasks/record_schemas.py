@@ -14,6 +14,7 @@ from moderay.core.records import Record, record_schema
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.records import LeaseRecord, ShardMarker
+from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.filter.records import FilterCard
 
 RECORDS: dict[str, type[Record]] = {
@@ -21,6 +22,7 @@ RECORDS: dict[str, type[Record]] = {
     "marker": ShardMarker,
     "lease": LeaseRecord,
     "filter": FilterCard,
+    "eval": EvalRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

@@ -103,6 +103,7 @@ POLICY: dict[str, Any] = {
     "text": "x",
 }
 CASE: dict[str, Any] = {"content": "x", "label": "A", "boundary": True}
+TURNS: dict[str, Any] = {**CASE, "content": [{"role": "user", "content": "x"}], "note": "a"}
 
 
 def places(data: Any) -> Iterator[tuple[str | int, ...]]:
@@ -120,7 +121,9 @@ def replaced(data: Any, way: tuple[str | int, ...], value: Any) -> Any:
     return copy
 
 
-@pytest.mark.parametrize(("model", "sound"), [(Job, JOB), (Policy, POLICY), (GoldenCase, CASE)])
+@pytest.mark.parametrize(
+    ("model", "sound"), [(Job, JOB), (Policy, POLICY), (GoldenCase, CASE), (GoldenCase, TURNS)]
+)
 def test_any_value_anywhere_is_told_in_words(model: type[BaseModel], sound: dict[str, Any]) -> None:
     model.model_validate(sound)
     refused = 0
@@ -203,7 +206,10 @@ CASES = {
     "a number": '{"content": "a", "label": 1}',
     "boundary hard": '{"content": "a", "label": "A", "boundary": "hard"}',
     "more keys": '{"content": "a", "label": "A", "reason": "b"}',
-    "content as turns": '{"content": [{"role": "user"}], "label": "A"}',
+    "a turn of no text": '{"content": [{"role": "user"}], "label": "A"}',
+    "no turns": '{"content": [], "label": "A"}',
+    "half a character of a role": '{"content": [{"role": "\\ud8ff", "content": ""}], "label": "A"}',
+    "content of a number": '{"content": 3, "label": "A"}',
     "no JSON": "content: a, label: A",
     "a comma at the end": '{"content": "a", "label": "A",}',
     "single quotes": "{'content': 'a', 'label': 'A'}",

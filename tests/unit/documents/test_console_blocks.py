@@ -20,7 +20,8 @@ from support.project import ROOT
 
 # What starts an engine, or needs labels that one has made.
 ENGINE = re.compile(
-    r"make demo|moderay (run|try|labels?|calibrate|filter|trend)\b|demo/labels|^import moderay",
+    r"make demo|moderay (run|try|labels?|eval|calibrate|filter|trend)\b"
+    r"|demo/labels|^import moderay",
     re.M,
 )
 

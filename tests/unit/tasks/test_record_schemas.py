@@ -32,11 +32,33 @@ from moderay.labels.records import (
     ShardMarker,
     WrittenFile,
 )
+from moderay.tasks.evaluate.records import (
+    AgreementRecord,
+    EstimateRecord,
+    EvalRecord,
+    FiguresRecord,
+    GoalRecord,
+    PolicyEvalRecord,
+)
+from moderay.tasks.evaluate.records import (
+    JudgeRecord as EvalJudgeRecord,
+)
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 
 COUNTS = PolicyCounts(ok=2, flagged=1, settled={"reason": 2}, labels={"SP0": 1, "SP4": 1})
 SELECTION = Selection(content="text", where=None, sample=None)
+ESTIMATE = EstimateRecord(value=0.5, low=0.1, high=0.9, method="exact")
+FIGURES = FiguresRecord(
+    rows=3,
+    true_positives=1,
+    false_positives=0,
+    false_negatives=0,
+    true_negatives=1,
+    not_judged_safe=0,
+    not_judged_violating=1,
+    figures={"recall": ESTIMATE},
+)
 POLICY = PolicyRecord(
     title="Spam",
     version=1,
@@ -90,6 +112,42 @@ FILES: dict[str, Record] = {
         policies={"spam": POLICY},
         selection=SELECTION,
         run=RunRecord(run=1, status="finished", model=ModelRecord(source="tiny")),
+    ),
+    "eval": EvalRecord(
+        name="demo",
+        model="tiny",
+        policies={
+            "spam": PolicyEvalRecord(
+                version=1,
+                threshold=0.5,
+                labels=["SP0", "SP4"],
+                unknown=1,
+                whole=FIGURES,
+                confusion=[[1, 0, 0], [0, 1, 1]],
+                at_or_above={"SP4": FIGURES},
+                judges={
+                    "reason": EvalJudgeRecord(
+                        decided=2, missed=0, wrongly_flagged=0, recall_lost=ESTIMATE
+                    )
+                },
+                slices={"language": {"de": FIGURES}},
+                agreement=AgreementRecord(
+                    model={"1": ESTIMATE}, people={"1-2": ESTIMATE}, alpha=None
+                ),
+                goal=GoalRecord(
+                    goal="recall",
+                    floor=0.9,
+                    threshold=0.25,
+                    chosen_on=1,
+                    tried_on=1,
+                    figures={"recall": ESTIMATE},
+                ),
+            )
+        },
+        flagged=FIGURES,
+        exact_right=2,
+        exact_rows=3,
+        score_bins=10_000,
     ),
     "marker": ShardMarker(
         shard="a.parquet",

@@ -27,7 +27,7 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
-from moderay.tasks.calibrate.gold import Truth, gold_truth
+from moderay.tasks.gold import Truth, gold_truth
 
 # Rows of the input read at once.
 STEP = 8192

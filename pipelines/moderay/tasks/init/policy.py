@@ -39,11 +39,7 @@ def new_policy(policy: str, folder: Path) -> list[Path]:
         UserError: It is no id.
         Problems: There are such files already.
     """
-    if not re.fullmatch(POLICY_ID, policy) or policy in RESERVED:
-        raise UserError(
-            f"{policy!r} is no id of a policy: lower-case letters, digits and _, a letter first, "
-            f"and none of {', '.join(RESERVED)}; such as hate_speech"
-        )
+    check_id(policy)
     title = policy.replace("_", " ").capitalize()
     text = filled("blank.md", title=title)
     new = {
@@ -53,6 +49,15 @@ def new_policy(policy: str, folder: Path) -> list[Path]:
     create(new)
     load_golden(folder / policy)
     return [*new]
+
+
+def check_id(policy: str) -> None:
+    """Raises `UserError` where no policy may be called so."""
+    if not re.fullmatch(POLICY_ID, policy) or policy in RESERVED:
+        raise UserError(
+            f"{policy!r} is no id of a policy: lower-case letters, digits and _, a letter first, "
+            f"and none of {', '.join(RESERVED)}; such as hate_speech"
+        )
 
 
 def example_policy(folder: Path) -> Mapping[Path, str]:

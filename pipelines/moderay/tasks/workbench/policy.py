@@ -108,7 +108,7 @@ def add_golden(folder: Path, case: GoldenCase) -> None:
         for number, other in enumerate(load_golden(folder) if file.exists() else (), start=1):
             if other.content == case.content:
                 raise UserError(f"{file}:{number} has this content already, as {other.label}")
-        line = json.dumps(case.model_dump(), ensure_ascii=False)
+        line = json.dumps(case.model_dump(exclude_none=True), ensure_ascii=False)
         with file.open("a+b") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
             is_open = stream.read(1) not in (b"", b"\n")

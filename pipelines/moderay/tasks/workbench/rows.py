@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from moderay.config.job import Input, Job, Output, UnitSize
 from moderay.config.paths import absolute_path
 from moderay.config.policy import GoldenCase
 from moderay.core.errors import UserError
-from moderay.corpus.content import Content, texts
+from moderay.corpus.content import Content, conversations, texts
 from moderay.corpus.formats import NoType
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Shard, shard_errors
@@ -80,9 +80,18 @@ def text_row(text: str | bytes, name: str = "content") -> TrialRow:
 def golden_rows(cases: Sequence[GoldenCase]) -> list[TrialRow]:
     """The cases of a golden set, named after their lines."""
     return [
-        replace(text_row(case.content, f"golden {number}"), right=case.label)
+        TrialRow(f"golden {number}", golden_content(case), case.label)
         for number, case in enumerate(cases, start=1)
     ]
+
+
+def golden_content(case: GoldenCase) -> Content:
+    """What is judged of a golden case."""
+    if isinstance(case.content, str):
+        return text_row(case.content).content
+    turns = [turn.model_dump() for turn in case.content]
+    [content] = conversations(pa.chunked_array([[turns]]))
+    return content
 
 
 def data_rows(

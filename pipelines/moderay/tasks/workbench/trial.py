@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from moderay.config.policy import GoldenCase, Policy
-from moderay.core.errors import ModerayError, Problem, UserError
+from moderay.core.errors import Problem, UserError
 from moderay.tasks.workbench.policy import (
     FolderWatch,
     TrialPolicy,
@@ -18,7 +17,7 @@ from moderay.tasks.workbench.policy import (
     read_policy,
 )
 from moderay.tasks.workbench.rows import DataRows, TrialRow
-from moderay.tasks.workbench.workbench import Decision, Workbench, is_missing
+from moderay.tasks.workbench.workbench import Decision, Workbench, is_missing, together
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,7 @@ class Trial:
                 self._open.discard(row.key)
                 changed()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for row in rows.values():
-                    group.create_task(judge(row))
-        except* ModerayError as errors:
-            raise _first(errors) from None
+        await together([judge(row) for row in rows.values()])
         self._open &= {row.key for row in self.rows}
         self.seconds = time.monotonic() - began
 
@@ -227,9 +221,3 @@ def agreement(states: Sequence[RowState], policy: Policy) -> GoldenAgreement:
             for decision, right in judged
         ),
     )
-
-
-def _first(errors: BaseExceptionGroup[ModerayError]) -> ModerayError:
-    """One of them: all rows meet the same engine."""
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

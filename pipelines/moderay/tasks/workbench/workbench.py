@@ -7,10 +7,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 from cachetools import LRUCache
@@ -36,6 +36,7 @@ KEPT = 100_000
 
 # As a label file has it: the fields of `verdicts.decision_type`.
 Decision: TypeAlias = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Workbench:
@@ -164,6 +165,26 @@ async def opened(job: Job) -> AsyncIterator[Workbench]:
         await bench.close()
         if not is_wanted:
             bench.log.unlink(missing_ok=True)
+
+
+async def together(judgings: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What comes of them all, in their order.
+
+    Raises:
+        ModerayError: One of them met it; the others are cancelled.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(judging) for judging in judgings]
+    except* ModerayError as errors:
+        raise _first(errors) from None
+    return [task.result() for task in tasks]
+
+
+def _first(errors: BaseExceptionGroup[ModerayError]) -> ModerayError:
+    """One of them: all rows meet the same engine."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def is_missing(decision: Decision) -> bool:

@@ -1,0 +1,1 @@
+"""`moderay eval`: labels beside what people said."""

@@ -1,0 +1,1 @@
+"""Policies as others publish them -> policy.md and golden.jsonl."""
