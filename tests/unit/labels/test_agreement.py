@@ -100,7 +100,7 @@ def test_intervals_of_many_rows_are_those_of_statsmodels() -> None:
     assert alpha and (alpha.low, alpha.high) == pytest.approx(ends, abs=near)
 
 
-def test_kappa_of_two_labels_has_an_exact_interval() -> None:
+def test_kappa_of_two_labels_is_that_of_the_table_of_both() -> None:
     table = Confusion(("A", "B"), np.array([[20, 3], [2, 15]]))
     assert kappa_estimate(table) == estimate("kappa", Binary(tp=15, fp=3, fn=2, tn=20))
 

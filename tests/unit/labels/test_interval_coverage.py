@@ -38,9 +38,7 @@ def _table(cells: Any) -> Binary:
 
 
 def _binary() -> Iterator[Cell]:
-    for n, prevalence, (miss, false) in product(
-        (30, 300), (0.1, 0.5), ((0.0, 0.0), (0.02, 0.02), (0.2, 0.05))
-    ):
+    for n, prevalence, (miss, false) in product((30, 300), (0.1, 0.5), ((0.02, 0.02), (0.2, 0.05))):
         shares = np.array(
             [
                 prevalence * (1 - miss),
@@ -53,7 +51,7 @@ def _binary() -> Iterator[Cell]:
         truth = {name: table.figure(name) or 0.0 for name in FIGURES}
 
         def found(seed: int, n: int = n, shares: Any = shares) -> Found:
-            return dict(estimates(_table(_rng(seed).multinomial(n, shares))))
+            return dict(estimates(_table(_rng(seed).multinomial(n, shares)), CONFIDENCE, seed))
 
         yield f"table n={n} prevalence={prevalence} errors={miss},{false}", truth, found
 
