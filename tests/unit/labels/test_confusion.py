@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -22,6 +22,7 @@ def _same(actual: float | None, expected: float) -> bool:
 
 
 @given(ROWS, st.booleans())
+@settings(deadline=None)
 def test_figures_of_a_binary_table_are_those_of_scikit_learn(rows: Any, weighted: bool) -> None:
     gold, said, weights = map(np.array, zip(*rows, strict=True))
     table = Binary.of(gold, said, weights if weighted else None)
@@ -44,6 +45,7 @@ def test_figures_of_a_binary_table_are_those_of_scikit_learn(rows: Any, weighted
 
 
 @given(ROWS, ROWS)
+@settings(deadline=None)
 def test_tables_of_parts_add_up_to_the_table_of_the_whole(first: Any, second: Any) -> None:
     def table(rows: Any) -> Binary:
         return Binary.of(*map(np.array, zip(*rows, strict=True)))
@@ -59,6 +61,7 @@ def test_no_row_has_no_figure() -> None:
 
 
 @given(LABELLED)
+@settings(deadline=None)
 def test_figures_of_labels_are_those_of_scikit_learn(rows: Any) -> None:
     gold, said = map(np.array, zip(*rows, strict=True))
     table = Confusion.of(gold, said, LABELS)
@@ -73,6 +76,7 @@ def test_figures_of_labels_are_those_of_scikit_learn(rows: Any) -> None:
 
 
 @given(LABELLED)
+@settings(deadline=None)
 def test_a_cut_counts_its_label_and_what_is_graver(rows: Any) -> None:
     gold, said = map(np.array, zip(*rows, strict=True))
     table = Confusion.of(gold, said, LABELS)

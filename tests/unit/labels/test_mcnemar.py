@@ -21,6 +21,7 @@ def _columns(rows: Any) -> Any:
 
 
 @given(COUNTS, COUNTS)
+@settings(deadline=None)
 def test_p_value_is_that_of_statsmodels_and_of_a_binomial_test(only_a: int, only_b: int) -> None:
     expected = statsmodels_mcnemar([[9, only_a], [only_b, 9]], exact=True).pvalue
     assert mcnemar(only_a, only_b) == pytest.approx(expected)
@@ -34,6 +35,7 @@ def test_versions_that_never_differ_are_no_evidence() -> None:
 
 
 @given(ROWS, ROWS)
+@settings(deadline=None)
 def test_each_version_has_its_own_table_and_parts_add_up(first: Any, second: Any) -> None:
     gold, a, b = _columns(first)
     paired = Paired.of(gold, a, b)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
@@ -38,6 +38,7 @@ def _mean_distance(p: Any, y: Any, weights: Any) -> float:
 
 
 @given(ROWS, st.booleans())
+@settings(deadline=None)
 def test_figures_of_a_histogram_are_within_their_error_of_those_of_its_rows(
     rows: Any, weighted: bool
 ) -> None:
@@ -62,6 +63,7 @@ def test_figures_of_a_histogram_are_within_their_error_of_those_of_its_rows(
 
 
 @given(st.lists(st.tuples(st.integers(0, BINS - 1), st.booleans(), WEIGHTS), min_size=1))
+@settings(deadline=None)
 def test_figures_of_a_histogram_are_exact_where_bins_hold_one_value_each(rows: Any) -> None:
     bins, y, weights = map(np.array, zip(*rows, strict=True))
     p = (bins + 0.5) / BINS
@@ -76,6 +78,7 @@ def test_figures_of_a_histogram_are_exact_where_bins_hold_one_value_each(rows: A
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.randoms())
+@settings(deadline=None)
 def test_rows_in_bins_of_their_own_have_no_error(y: list[bool], random: Any) -> None:
     p = (np.array(random.sample(range(BINS), len(y))) + 0.5) / BINS
     histogram = ScoreHistogram.of(p, np.array(y))
@@ -97,6 +100,7 @@ def test_stated_errors_are_reached() -> None:
 
 
 @given(ROWS, ROWS, st.booleans(), st.booleans())
+@settings(deadline=None)
 def test_histograms_of_parts_add_up_to_the_histogram_of_the_whole(
     first: Any, second: Any, weighted: bool, also: bool
 ) -> None:
@@ -113,6 +117,7 @@ def test_histograms_of_parts_add_up_to_the_histogram_of_the_whole(
 
 
 @given(ROWS, st.integers(0, BINS), st.booleans())
+@settings(deadline=None)
 def test_table_at_a_threshold_is_that_of_the_rows(rows: Any, edge: int, weighted: bool) -> None:
     p, y, weights = _columns(rows, weighted)
     histogram = ScoreHistogram.of(p, y, weights)
@@ -131,6 +136,7 @@ def test_float32_is_held_against_a_threshold_as_decisions_hold_it() -> None:
 
 
 @given(ROWS)
+@settings(deadline=None)
 def test_curve_is_that_of_scikit_learn_at_its_thresholds(rows: Any) -> None:
     p, y, _ = _columns([(round(p * 100) / 100, y, w) for p, y, w in rows], False)
     curve = ScoreHistogram.of(p, y).curve
@@ -145,6 +151,7 @@ def test_curve_is_that_of_scikit_learn_at_its_thresholds(rows: Any) -> None:
 
 
 @given(ROWS, st.sampled_from(["recall", "precision"]), st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+@settings(deadline=None)
 def test_best_threshold_holds_its_goal_and_no_other_one_is_better(
     rows: Any, goal: Any, floor: float
 ) -> None:

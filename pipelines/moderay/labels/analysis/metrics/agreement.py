@@ -80,15 +80,16 @@ def kappa_estimate(
 ) -> Estimate | None:
     """Cohen's kappa of a table with its interval; None where it is undefined.
 
-    That of two labels is exact. For more, one row in all is spread evenly over the cells beforehand
-    (https://doi.org/10.1214/14-BA915): more of it would draw kappa to 0.
+    That of two labels is `estimate`'s. For more, one row in all is spread evenly over the cells
+    beforehand (https://doi.org/10.1214/14-BA915): more of it would draw kappa to 0.
     """
     if len(table.labels) == 2:
-        return estimate("kappa", table.at(table.labels[1]), confidence)
+        return estimate("kappa", table.at(table.labels[1]), confidence, seed)
     shape = (-1, *table.counts.shape)
     cells = table.counts.ravel()
     prior = np.full(len(cells), 1 / len(cells))
-    return bootstrap(cells, prior, lambda draws: kappa_of(draws.reshape(shape)), confidence, seed)
+    found = bootstrap(cells, prior, lambda draws: kappa_of(draws.reshape(shape)), confidence, seed)
+    return found and Estimate(*found, "bootstrap")
 
 
 def vote_counts(votes: Ints, labels: int) -> Ints:
@@ -142,7 +143,8 @@ def alpha_estimate(counts: Ints, confidence: float = CONFIDENCE, seed: int = 0) 
     rows, added = which.ravel()[: len(counts)], which.ravel()[len(counts) :]
     times = np.bincount(rows, minlength=len(kinds))
     prior = np.bincount(added, minlength=len(kinds)) / len(pairs)
-    return bootstrap(times, prior, lambda draws: _alpha(kinds, draws), confidence, seed)
+    found = bootstrap(times, prior, lambda draws: _alpha(kinds, draws), confidence, seed)
+    return found and Estimate(*found, "bootstrap")
 
 
 def _alpha(counts: Ints, times: Floats) -> Floats:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from moderay.labels.analysis.metrics.confusion import Floats, Ints
-from moderay.labels.analysis.metrics.estimate import Estimate
 
 DRAWS = 2_000
 
@@ -18,13 +17,13 @@ def bootstrap(
     figure: Callable[[Floats], Floats],
     confidence: float,
     seed: int,
-) -> Estimate | None:
+) -> tuple[float, float, float] | None:
     """A figure of a table, with the percentiles of its draws.
 
     A draw gives each cell a random share of all rows (https://doi.org/10.1214/aos/1176345338),
-    instead of drawing rows. So a cell can have a share although no row is in it yet. Draws of rows
-    have 30 rows that agree agree for ever, and their percentiles cover 5% to 90% of what they
-    should at 40 to 200 rows.
+    instead of drawing rows. So a cell can have a share although no row is in it yet. However often
+    30 rows that agree are drawn, they agree: at 40 to 200 rows, percentiles of drawn rows covered
+    5% to 94% of planted differences where 95% were promised.
 
     Args:
         counts: (cells,), rows.
@@ -34,7 +33,7 @@ def bootstrap(
         seed: of the draws.
 
     Returns:
-        None where the figure is undefined. Otherwise its value lies in the interval.
+        The figure and the ends of an interval that it lies in. None where it is undefined.
     """
     value = float(figure(counts[None].astype(np.float64))[0])
     if np.isnan(value):
@@ -43,4 +42,4 @@ def bootstrap(
     draws = rng.standard_gamma(counts + prior, size=(DRAWS, len(counts)))
     tail = (1 - confidence) / 2
     low, high = np.quantile(figure(draws), [tail, 1 - tail]).tolist()
-    return Estimate(value, min(low, value), max(high, value), "bootstrap")
+    return value, min(low, value), max(high, value)

@@ -1,17 +1,19 @@
-"""Figures of a binary table with their intervals, none of which covers less than it says.
+"""Figures of a binary table with their intervals, for rows that are a random sample.
 
-The intervals hold for rows that are a random sample, whatever its size. Each is exact: it covers
-the true figure with at least the stated confidence, and most cover it more often.
+All but kappa's are exact: they cover the true figure with at least the stated confidence, at any
+number of rows, and mostly with more.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from moderay.labels.analysis.intervals import interval
-from moderay.labels.analysis.metrics.confusion import FIGURES, Binary, Figure
+from moderay.labels.analysis.metrics.bootstrap import bootstrap
+from moderay.labels.analysis.metrics.confusion import FIGURES, Binary, Figure, Ints, kappa_of
 
 CONFIDENCE = 0.95
 
@@ -40,17 +42,27 @@ def share(k: int, n: int, confidence: float = CONFIDENCE) -> Estimate | None:
     return Estimate(k / n, *interval(k, n, confidence), "exact") if n else None
 
 
-def estimates(binary: Binary, confidence: float = CONFIDENCE) -> dict[Figure, Estimate | None]:
+def estimates(
+    binary: Binary, confidence: float = CONFIDENCE, seed: int = 0
+) -> dict[Figure, Estimate | None]:
     """Every figure of a table with its interval; None where it is undefined.
 
     Raises:
         ValueError: the counts are sums of weights, which have no exact interval.
     """
-    return {figure: estimate(figure, binary, confidence) for figure in FIGURES}
+    return {figure: estimate(figure, binary, confidence, seed) for figure in FIGURES}
 
 
-def estimate(figure: Figure, binary: Binary, confidence: float = CONFIDENCE) -> Estimate | None:
+def estimate(
+    figure: Figure, binary: Binary, confidence: float = CONFIDENCE, seed: int = 0
+) -> Estimate | None:
     """One figure of a table with its interval; None where it is undefined.
+
+    Args:
+        figure: its name.
+        binary: the table.
+        confidence: of the interval.
+        seed: of the draws for kappa.
 
     Raises:
         ValueError: the counts are sums of weights, which have no exact interval.
@@ -73,8 +85,8 @@ def estimate(figure: Figure, binary: Binary, confidence: float = CONFIDENCE) -> 
         case "balanced_accuracy":
             low, high = _balanced_accuracy(tp, fp, fn, tn, confidence)
         case "kappa":
-            low, high = _kappa(tp, fp, fn, tn, confidence)
-    return Estimate(value, low, high, "exact")
+            low, high = _kappa(np.array([tn, fp, fn, tp]), confidence, seed)
+    return Estimate(value, low, high, "bootstrap" if figure == "kappa" else "exact")
 
 
 def _f1(tp: int, wrong: int, confidence: float) -> tuple[float, float]:
@@ -92,38 +104,21 @@ def _balanced_accuracy(
     return (recall[0] + specificity[0]) / 2, (recall[1] + specificity[1]) / 2
 
 
-def _kappa(tp: int, fp: int, fn: int, tn: int, confidence: float) -> tuple[float, float]:
-    """Kappa rises with recall r, falls with the false positive rate f, and varies with prevalence.
+def _kappa(cells: Ints, confidence: float, seed: int) -> tuple[float, float]:
+    """The wider end each of two Bayesian bootstraps, with a quarter and with half a row a cell.
 
-    The three lie in their intervals at once with `confidence`, by Bonferroni, and kappa's ends are
-    its least and greatest value there. Percentiles of a multinomial bootstrap are narrower, and
-    cover too seldom: no draw of 30 rows without an error has an error.
+    Either alone covers 90% or less of some planted kappas at 30 to 300 rows, percentiles of drawn
+    rows far fewer. An exact interval, from those of both error rates and the prevalence at once,
+    was twice as wide, of 40 rows as of 20,000.
     """
-    each = 1 - (1 - confidence) / 3
-    recall, prevalence = interval(tp, tp + fn, each), interval(tp + fn, tp + fp + fn + tn, each)
-    false_positives = interval(fp, fp + tn, each)
-    low = _kappas(recall[0], false_positives[1], prevalence)
-    high = _kappas(recall[1], false_positives[0], prevalence)
-    return min(low), max(high)
-
-
-def _kappas(r: float, f: float, prevalence: tuple[float, float]) -> list[float]:
-    """Kappa at both ends of the prevalence, and where between them it is farthest from 0.
-
-    With prevalence p and d = r - f, kappa is 2d / (2d + f/p + (1-r)/(1-p)). The sum of the two
-    fractions is convex in p, and least where p is to 1-p as the root of f is to that of 1-r.
-    """
-    low, high = prevalence
-    roots = math.sqrt(f) + math.sqrt(1 - r)
-    peak = min(max(math.sqrt(f) / roots, low), high) if roots else low
-
-    def kappa(p: float) -> float:
-        terms = ((f, p), (1 - r, 1 - p))
-        if any(part > 0 and whole == 0 for part, whole in terms):
-            return 0.0
-        return 2 * (r - f) / (2 * (r - f) + sum(part / whole for part, whole in terms if part))
-
-    return [kappa(p) for p in (low, peak, high)]
+    found = [
+        bootstrap(
+            cells, np.full(4, prior), lambda t: kappa_of(t.reshape(-1, 2, 2)), confidence, seed
+        )
+        for prior in (0.25, 0.5)
+    ]
+    ends = [one[1:] for one in found if one]
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def _whole(binary: Binary) -> tuple[int, int, int, int]:

@@ -93,7 +93,8 @@ class Paired:
             tables = tables.reshape(-1, 2, 2, 2)
             return _figures(figure, tables.sum(axis=2)) - _figures(figure, tables.sum(axis=3))
 
-        return bootstrap(self.counts.ravel(), np.ones(8), gained, confidence, seed)
+        found = bootstrap(self.counts.ravel(), np.ones(8), gained, confidence, seed)
+        return found and Estimate(*found, "bootstrap")
 
 
 def _binary(table: Ints) -> Binary:

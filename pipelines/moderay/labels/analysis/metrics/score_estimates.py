@@ -26,9 +26,9 @@ SCORE_FIGURES: tuple[ScoreFigure, ...] = get_args(ScoreFigure)
 
 DRAWS = 2_000
 # What may not have been seen, a row as bad as can be, is added to variances with this weight.
-# With less, 95% intervals of planted figures cover down to 77% at 40 to 1,000 rows.
+# Without it, intervals of 95% cover down to 79% of planted areas at 40 to 1,000 rows.
 UNSEEN = 0.25
-# The same for each bin of the calibration error.
+# The same for each bin of the calibration error; without it, down to 39%.
 UNSEEN_GAP = 0.5
 
 
