@@ -43,8 +43,16 @@ def embedded_job(
     policies: Sequence[str | os.PathLike[str]],
     model: Model | Mapping[str, Any] | str | None,
     settings: Mapping[str, Any],
+    caller: str = CALLER,
 ) -> tuple[Job, tuple[Policy, ...]]:
     """The job that the arguments of `moderay.label` describe, and its policies.
+
+    Args:
+        content: Column, or template of columns.
+        policies: Folders.
+        model: Who judges.
+        settings: Sections of a job, of `SETTINGS`.
+        caller: What problems name instead of a file.
 
     Raises:
         Problems: with everything wrong in them.
@@ -64,7 +72,7 @@ def embedded_job(
         "model": _model(model),
     }
     try:
-        job, loaded = load_dict(data, origin=DocumentOrigin(CALLER))
+        job, loaded = load_dict(data, origin=DocumentOrigin(caller))
     except Problems as error:
         raise Problems([*unknown, *error.problems]) from None
     if unknown:

@@ -82,7 +82,7 @@ def judge_golden(
         Problems: A policy cannot be read, or has no golden set.
         ModerayError: The engine cannot be had.
     """
-    job, _ = embedded_job("content", list(map(str, folders)), model, {})
+    job, _ = embedded_job("content", list(map(str, folders)), model, {}, "eval")
     policies: list[TrialPolicy] = []
     problems: list[Problem] = []
     for folder in folders:
