@@ -16,14 +16,13 @@ from moderay.config.sections.gold import SIDES
 from moderay.core.errors import Problem, UserError, first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression
-from moderay.corpus.content import template_columns
-from moderay.corpus.formats import NoType, format_of
+from moderay.corpus.formats import NoType
 from moderay.corpus.scan import Scan
-from moderay.corpus.shard import Shard, shard_errors
-from moderay.corpus.views import without_views
+from moderay.corpus.shard import Shard
 from moderay.corpus.where import row_condition
 from moderay.judges.cascade import Cascade
 from moderay.pipeline.check import Checked
+from moderay.tasks.input_rows import column_names, columns_of
 
 # Where nobody knows.
 UNKNOWN = -1
@@ -106,14 +105,14 @@ def gold_answers(
     Raises:
         UserError: There is no such column, nor is it a condition; or it says what has no meaning.
     """
-    columns = _columns(checked, shard)
+    columns = column_names(checked, shard)
     if gold.column not in columns:
         return _of_condition(checked, shard, gold.column, columns, named)
     if columns.count(gold.column) > 1:
         raise UserError(f"{named}: {shard.file} has two columns of this name")
     pieces = [
         piece
-        for table in _tables(checked, shard, [gold.column])
+        for table in columns_of(checked, shard, [gold.column])
         for piece in table.column(gold.column).chunks
     ]
     values = pa.chunked_array(pieces or [pa.nulls(0)])
@@ -124,7 +123,7 @@ def _of_condition(
     checked: Checked, shard: Shard, gold: str, columns: Sequence[str], named: str
 ) -> GoldAnswers:
     condition = _condition(gold, shard, columns, named)
-    tables = _tables(checked, shard, list(condition.columns))
+    tables = columns_of(checked, shard, list(condition.columns))
     values = [_values(condition, table, shard, named) for table in tables]
     holds = pl.concat(values) if values else pl.Series([], dtype=pl.Boolean)
     violates = holds.cast(pl.Int8).fill_null(UNKNOWN).to_numpy()
@@ -235,52 +234,6 @@ def _plurality(
     alone = (counts == most[:, None]).sum(axis=1) == 1
     is_known = (most > 0) & alone & (violates != UNKNOWN)
     return np.where(is_known, counts.argmax(axis=1), UNKNOWN).astype(np.int16)
-
-
-def _columns(checked: Checked, shard: Shard) -> list[str]:
-    """Names of a shard's columns, and of its path's parts."""
-    if shard.schema is not None:
-        names = list(shard.schema.names)
-    else:
-        fs, path = shard.located(checked.job.storage)
-        with shard_errors(shard):
-            names = format_of(shard.url).names(fs, path)
-    return [*names, *[name for name, _ in shard.partitions if name not in names]]
-
-
-def input_columns(
-    checked: Checked, shard: Shard, names: Sequence[str], named: str
-) -> Iterator[pa.Table]:
-    """Columns of a shard's rows, in order.
-
-    Raises:
-        UserError: It has no such column, or two.
-    """
-    columns = _columns(checked, shard)
-    for name in names:
-        if columns.count(name) != 1:
-            count = "two columns" if name in columns else "no column"
-            hint = nearest(name, columns)
-            raise UserError(f"{named} {name}: {shard.file} has {count} {name!r}; {hint}")
-    return _tables(checked, shard, names)
-
-
-def _tables(checked: Checked, shard: Shard, names: Sequence[str]) -> Iterator[pa.Table]:
-    """Those columns of a shard's rows, in order."""
-    fs, path = shard.located(checked.job.storage)
-    # Parts of the path alone do not tell how many rows there are.
-    in_path = {name for name, _ in shard.partitions}
-    content = template_columns(checked.job.input.content) if in_path.issuperset(names) else []
-    wanted = list(dict.fromkeys([*names, *content]))
-    with shard_errors(shard):
-        for batch in format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, listed=shard.state
-        ):
-            table = without_views(batch)
-            for name, value in shard.partitions:
-                if name in names and name not in table.column_names:
-                    table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-            yield table.select(list(names))
 
 
 def _condition(gold: str, shard: Shard, columns: Sequence[str], named: str) -> RowExpression:

@@ -18,19 +18,14 @@ from moderay.core.errors import UserError
 from moderay.core.hashing import number
 from moderay.core.storage import RemoteFile, plain_errors, shown
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, trace
-from moderay.corpus.columns import read_columns
-from moderay.corpus.content import Content, contents
-from moderay.corpus.formats import format_of
-from moderay.corpus.shard import Shard, shard_errors
-from moderay.corpus.views import rows_at, without_views
+from moderay.corpus.content import Content
+from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import Truth, gold_truth
-
-# Rows of the input read at once.
-STEP = 8192
+from moderay.tasks.input_rows import contents_at
 
 
 @dataclass(frozen=True)
@@ -156,22 +151,11 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
 def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
     """The contents of those rows, the chosen share of them."""
     rows, violates = truth
-    fs, path = shard.located(checked.job.storage)
-    wanted = read_columns(checked.job)
-    with shard_errors(shard):
-        start = 0
-        for batch in format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
-        ):
-            low, high = np.searchsorted(rows, (start, start + len(batch)))
-            table = rows_at(without_views(batch), rows[low:high] - start)
-            for name, value in shard.partitions:
-                if name in wanted:
-                    table = table.append_column(name, pa.array([value] * len(table)))
-            rows_read = contents(table, checked.job.input.content)
-            chosen = [i for i, content in enumerate(rows_read) if _is_chosen(content, share)]
-            yield [rows_read[i].text for i in chosen], violates[low:high][chosen]
-            start += len(batch)
+    start = 0
+    for read in contents_at(checked, shard, rows):
+        chosen = [i for i, content in enumerate(read) if _is_chosen(content, share)]
+        yield [read[i].text for i in chosen], violates[start : start + len(read)][chosen]
+        start += len(read)
 
 
 def _is_chosen(content: Content, share: float) -> bool:

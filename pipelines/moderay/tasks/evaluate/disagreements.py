@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,13 @@ import pyarrow.parquet as pq
 from moderay.config.policy import Policy
 from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import ROW
-from moderay.corpus.columns import read_columns
-from moderay.corpus.content import contents
-from moderay.corpus.formats import format_of
-from moderay.corpus.shard import Shard, shard_errors
-from moderay.corpus.views import rows_at, without_views
+from moderay.corpus.shard import Shard
 from moderay.labels.layout import Layout
 from moderay.pipeline.check import Checked
 from moderay.tasks.evaluate.judged import JudgedRows
 from moderay.tasks.gold import UNKNOWN
+from moderay.tasks.input_rows import STEP, contents_at
 
-# Rows of the input read at once.
-STEP = 8192
 SCHEMA = pa.schema(
     [
         pa.field("policy", pa.string(), nullable=False),
@@ -141,7 +137,8 @@ def explained(checked: Checked, worst: Mapping[str, Sequence[WrongRow]]) -> pa.T
         if not here:
             continue
         positions = np.unique([row.row for rows in here.values() for row in rows])
-        texts = dict(zip(positions.tolist(), _texts(checked, shard, positions), strict=True))
+        read = chain.from_iterable(contents_at(checked, shard, positions))
+        texts = {row: content.text for row, content in zip(positions.tolist(), read, strict=True)}
         labels = _labels(checked, shard, positions, list(here))
         for name, rows in here.items():
             for row in rows:
@@ -165,24 +162,4 @@ def _labels(
             there = np.isin(batch.column(ROW.name).to_numpy(), rows)
             for record in batch.filter(pa.array(there)).to_pylist():
                 found[record[ROW.name]] = record
-    return found
-
-
-def _texts(checked: Checked, shard: Shard, rows: np.ndarray) -> list[str]:
-    """The contents of rows (rising), as the model reads them."""
-    fs, path = shard.located(checked.job.storage)
-    wanted = read_columns(checked.job)
-    found: list[str] = []
-    start = 0
-    with shard_errors(shard):
-        for batch in format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
-        ):
-            low, high = np.searchsorted(rows, (start, start + len(batch)))
-            table = rows_at(without_views(batch), rows[low:high] - start)
-            for name, value in shard.partitions:
-                if name in wanted:
-                    table = table.append_column(name, pa.array([value] * len(table), pa.string()))
-            found += [content.text for content in contents(table, checked.job.input.content)]
-            start += len(batch)
     return found

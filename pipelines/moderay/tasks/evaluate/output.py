@@ -28,7 +28,8 @@ from moderay.tasks.evaluate.evaluation import (
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.gold import GoldAnswers, gold_answers, input_columns
+from moderay.tasks.gold import GoldAnswers, gold_answers
+from moderay.tasks.input_rows import input_columns
 
 # What is read of a policy's column, beside its rationales.
 _FIELDS = ("violates", "label", "probability", "trace.decided_by")
