@@ -315,9 +315,9 @@ def test_killed_driver_is_resumed_with_another_unit_size(
     for name, table in whole.items():
         assert compared(resumed[name], "spam") == compared(table, "spam")
         assert resumed[name].column("row").equals(table.column("row"))
-    assert not [
-        f for f in (tmp_path / "out/_moderay").rglob("*") if f.is_file() and f.suffix != ".json"
-    ]
+    # A worker that died with its driver, in the middle of a write, leaves that file for an hour.
+    left = {f for f in (tmp_path / "out/_moderay").rglob("*") if f.is_file()}
+    assert not [f for f in left if f.suffix != ".json" and f.parent.name != "tmp"]
 
 
 def test_label_adds_verdicts_to_somebodys_own_dataset(job, tmp_path: Path) -> None:
