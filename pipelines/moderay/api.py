@@ -467,7 +467,6 @@ def evaluate_policies(
     *,
     at: str | None = None,
     disagreements: int = 100,
-    judged: Callable[[], None] = lambda: None,
 ) -> Evaluated:
     """Judge the golden sets of policies, by their rules and a model, and compare.
 
@@ -476,7 +475,6 @@ def evaluate_policies(
         model: who judges.
         at: a goal, such as recall=0.95, for which the best threshold is looked for.
         disagreements: cases of each policy that are kept, the worst.
-        judged: is called for each case.
 
     Raises:
         Problems: a policy cannot be read, or has no golden set.
@@ -494,7 +492,7 @@ def evaluate_policies(
 
     goal = goal_of(at)
     spec = model if isinstance(model, Model) else Model(source=model)
-    sets = judge_golden([Path(folder) for folder in policies], spec, judged)
+    sets = judge_golden([Path(folder) for folder in policies], spec)
     evaluation = evaluate_golden(sets, disagreements)
     return Evaluated(eval_record(evaluation, spec.source, spec.source, goal), evaluation)
 

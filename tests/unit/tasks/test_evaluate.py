@@ -23,13 +23,14 @@ from support.workbenches import policy_folder, script_file
 
 from moderay.config.job import Gold
 from moderay.config.policy import load_policy
-from moderay.core.errors import Problems
+from moderay.core.errors import Problems, UserError
 from moderay.core.verdicts import decision_type
 from moderay.pipeline.check import check
 from moderay.tasks.evaluate.evaluation import any_sides, exact_matches
 from moderay.tasks.evaluate.figures import figures_record
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.records import EvalRecord
+from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
 from moderay.tasks.gold import UNKNOWN, gold_answers
 
@@ -146,6 +147,14 @@ def test_item_counts_only_if_every_policy_is_right_and_all_gold_is_known() -> No
     assert exact_matches([one, other]).tolist() == [1, 4]
     # Of the fourth row one is not judged, and of the fifth the gold of the other alone is known.
     assert any_sides([one, other]).tolist() == [[0, 0, 1], [1, 3, 0]]
+
+
+def test_column_of_no_kinds_is_refused() -> None:
+    empty = JudgedRows.empty()
+    names = empty.__dataclass_fields__
+    rows = JudgedRows(**{name: np.ones(1001, getattr(empty, name).dtype) for name in names})
+    with pytest.raises(UserError, match="--by id: it has more than 1,000 values"):
+        Slices(SPAM, ["id"]).add(rows, pa.table({"id": list(range(1001))}))
 
 
 VALUES = {

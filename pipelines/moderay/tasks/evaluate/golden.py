@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from moderay.config.job import Model
-from moderay.config.policy import GoldenCase, Policy, load_golden
+from moderay.config.policy import GoldenCase, Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.verdicts import decision_type
 from moderay.tasks.embed import embedded_job
@@ -21,8 +21,8 @@ from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import NOTHING, Slices, length_bands
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.workbench.policy import TrialPolicy, read_policy
-from moderay.tasks.workbench.rows import TrialRow, golden_content
+from moderay.tasks.workbench.policy import GOLDEN, TrialPolicy, read_policy
+from moderay.tasks.workbench.rows import golden_content
 from moderay.tasks.workbench.workbench import Decision, Workbench, opened, together
 
 # What a golden set's figures are given by.
@@ -68,15 +68,12 @@ class JudgedGolden:
         )
 
 
-def judge_golden(
-    folders: Sequence[Path], model: Model, judged: Callable[[], None] = lambda: None
-) -> list[JudgedGolden]:
+def judge_golden(folders: Sequence[Path], model: Model) -> list[JudgedGolden]:
     """Judge the golden sets of policies: by their rules, where they have any, and the model.
 
     Args:
         folders: Of the policies.
         model: Who judges.
-        judged: Is called for each case.
 
     Raises:
         Problems: A policy cannot be read, or has no golden set.
@@ -87,36 +84,30 @@ def judge_golden(
     problems: list[Problem] = []
     for folder in folders:
         try:
-            load_golden(folder)
             policies.append(read_policy(folder, job))
         except Problems as error:
             problems += error.problems
-    for folder, policy in zip(folders, policies, strict=False):
-        if not policy.golden:
-            hint = "write cases, or `moderay try` and `a` to add them"
-            problems.append(Problem(str(folder / "golden.jsonl"), None, "no golden case", hint))
+        else:
+            if not policies[-1].golden:
+                hint = "write cases, or `moderay try` and `a` to add them"
+                problems.append(Problem(str(folder / GOLDEN), None, "no golden case", hint))
     if problems:
         raise Problems(problems)
 
     async def judge() -> list[JudgedGolden]:
         async with opened(job) as bench:
             bench.expect([policy.cascade for policy in policies])
-            return [await _judge(bench, policy, judged) for policy in policies]
+            return [await _judge(bench, policy) for policy in policies]
 
     return asyncio.run(judge())
 
 
-async def _judge(bench: Workbench, policy: TrialPolicy, judged: Callable[[], None]) -> JudgedGolden:
-    async def one(row: TrialRow) -> Decision:
-        decision = await bench.judge(policy.cascade, row)
-        judged()
-        return decision
-
-    decisions = await together([one(row) for row in policy.golden_rows])
+async def _judge(bench: Workbench, policy: TrialPolicy) -> JudgedGolden:
+    decisions = await together([bench.judge(policy.cascade, row) for row in policy.golden_rows])
     return JudgedGolden(policy.policy, policy.golden, decisions)
 
 
-def evaluate_golden(sets: Sequence[JudgedGolden], disagreements: int = 1000) -> Evaluation:
+def evaluate_golden(sets: Sequence[JudgedGolden], disagreements: int) -> Evaluation:
     """Compare golden sets with what was judged of them.
 
     Args:
@@ -144,7 +135,7 @@ def _evaluated(golden: JudgedGolden) -> PolicyEvaluation:
 
 def _worst(golden: JudgedGolden, most: int) -> list[dict[str, Any]]:
     worst = Worst(most)
-    worst.add("golden.jsonl", np.arange(1, len(golden.cases) + 1), golden.rows)
+    worst.add(GOLDEN, np.arange(1, len(golden.cases) + 1), golden.rows)
     texts = [golden_content(case).text for case in golden.cases]
     return [
         wrong_record(golden.policy, row, golden.decisions[row.row - 1], texts[row.row - 1])

@@ -54,9 +54,7 @@ class ShardLabels:
     columns: pa.Table
 
 
-def evaluate_output(
-    checked: Checked, by: Sequence[str] = (), disagreements: int = 1000
-) -> Evaluation:
+def evaluate_output(checked: Checked, by: Sequence[str], disagreements: int) -> Evaluation:
     """Compare a job's labels with its gold.
 
     Args:

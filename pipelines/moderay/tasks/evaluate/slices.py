@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.config.policy import Policy
+from moderay.core.errors import UserError
 from moderay.tasks.evaluate.judged import JudgedRows
 from moderay.tasks.evaluate.tally import Tally, tally
 
 # Values of a column that have figures of their own; the rarest of more stand together.
 MOST_VALUES = 50
+# Values of a column that are counted.
+MOST_COUNTED = 1000
 OTHERS = "(others)"
 NOTHING = "(none)"
 # Characters of a value that are shown.
@@ -35,14 +38,22 @@ class Slices:
         Args:
             rows: Of the policy.
             columns: As many rows; the columns.
+
+        Raises:
+            UserError: A column has so many values that they are no kinds.
         """
         known = rows.is_known
         for name, found in self._found.items():
             values = _texts(columns.column(name)).filter(pa.array(known))
-            self._add(found, rows.at(known), values)
+            codes = pc.dictionary_encode(values)
+            if len({*found, *codes.dictionary.to_pylist()}) > MOST_COUNTED:
+                raise UserError(
+                    f"--by {name}: it has more than {MOST_COUNTED:,} values: name a column of "
+                    "kinds, such as a language"
+                )
+            self._add(found, rows.at(known), codes)
 
-    def _add(self, found: dict[str, Tally], rows: JudgedRows, values: pa.Array) -> None:
-        codes = pc.dictionary_encode(values)
+    def _add(self, found: dict[str, Tally], rows: JudgedRows, codes: pa.DictionaryArray) -> None:
         positions = codes.indices.to_numpy(zero_copy_only=False)
         for number, value in enumerate(codes.dictionary.to_pylist()):
             counted = tally(rows.at(positions == number), self._labels)
