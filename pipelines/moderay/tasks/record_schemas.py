@@ -17,6 +17,7 @@ from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.tasks.diff.records import DiffRecord
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.filter.records import FilterCard
+from moderay.tasks.tune.records import TuneRecord
 
 RECORDS: dict[str, type[Record]] = {
     "manifest": Manifest,
@@ -25,6 +26,7 @@ RECORDS: dict[str, type[Record]] = {
     "filter": FilterCard,
     "eval": EvalRecord,
     "diff": DiffRecord,
+    "tune": TuneRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

@@ -59,6 +59,46 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
             them: what the last one saw then is no fair sample of what a new judge before it will
             see. (What rules settle, they settle before.)
     """
+    judged = judged_shards(checked, cascade, url)
+    share = _share(judged.shards, most)
+    parts = [
+        part
+        for shard in judged.shards
+        for part in _of_shard(checked, shard, last_verdicts(judged, shard), share)
+    ]
+    return _together(parts, judged.judge_key, judged.source)
+
+
+@dataclass(frozen=True)
+class JudgedShards:
+    """The shards of an input that an output has labels of, by one last judge.
+
+    Attributes:
+        shards: In the input's order.
+        layout: Of the output.
+        policy: The policy they are about.
+        judge: Name of the last judge.
+        judge_key: Its key.
+    """
+
+    shards: Sequence[Shard]
+    layout: Layout
+    policy: Policy
+    judge: str
+    judge_key: str
+
+    @property
+    def source(self) -> str:
+        """Where the truth comes from, in words."""
+        return f"verdicts of {self.judge} in {shown(self.layout.url)}"
+
+
+def judged_shards(checked: Checked, cascade: Cascade, url: str) -> JudgedShards:
+    """The shards of the job's input of which an output has verdicts of the last judge.
+
+    Raises:
+        UserError: There are none, or of several such judges.
+    """
     layout = Layout(url, checked.job.storage)
     policy = cascade.policy
     judge = cascade.last.name
@@ -74,13 +114,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
             f"{url} has labels of policy {policy.id!r} by several {judge} judges: run its job to "
             "the end first"
         )
-    share = _share(shards, most)
-    parts = [
-        part
-        for shard in shards
-        for part in _of_shard(checked, shard, _verdicts(layout, shard, policy, judge), share)
-    ]
-    return _together(parts, keys.pop(), f"verdicts of {judge} in {shown(url)}")
+    return JudgedShards(shards, layout, policy, judge, keys.pop() or "")
 
 
 def _published(layout: Layout) -> dict[str, ShardMarker]:
@@ -118,7 +152,13 @@ def _share(shards: Sequence[Shard], most: int) -> float:
 Part = tuple[list[str], np.ndarray]
 
 
-def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth:
+def last_verdicts(judged: JudgedShards, shard: Shard) -> Truth:
+    """What the last judge said of a shard's rows.
+
+    Raises:
+        UserError: An earlier judge settled some of them.
+    """
+    layout, policy, judge = judged.layout, judged.policy, judged.judge
     with (
         plain_errors(layout.url),
         pq.ParquetFile(RemoteFile(layout.fs, layout.label(shard.name)), pre_buffer=True) as file,
