@@ -660,7 +660,10 @@ def voided(
         UserError: there is no such file, or the job has not its policy.
 
     Example:
-        >>> moderay.voided("tuned/tune.json", "job.yaml")
+        >>> gold = ["gold.spam=id % 2 = 0"]
+        >>> found = moderay.tune("job.yaml", gold, efforts=["low"], folder="tuned")
+        >>> moderay.voided("tuned/tune.json", "job.yaml", ["model.effort=high"])
+        ["spam: threshold was ...", "spam: judges were glance, reason, are reason"]
     """
     from moderay.tasks.tune.tune import check_certificate
 
@@ -728,6 +731,7 @@ def calibrate(
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
+    train_part: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
 
@@ -743,6 +747,8 @@ def calibrate(
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.
+        train_part: whether what `tune` selects and certifies cascades on is left out, as a screen
+            takes it that is to stand in a cascade to tune.
 
     Returns:
         What a person wants to know of what was made, by title.
@@ -759,7 +765,9 @@ def calibrate(
     from moderay.tasks.calibrate.calibrate import CalibrationRequest, calibrate_judge
 
     truth = None if labels is None else os.fspath(labels)
-    request = CalibrationRequest(policy, judge, Path(out), truth, gold, max_miss, confidence, rows)
+    request = CalibrationRequest(
+        policy, judge, Path(out), truth, gold, max_miss, confidence, rows, train_part
+    )
     return calibrate_judge(_checked(job, sets, writes=False), request)
 
 

@@ -10,7 +10,7 @@ from moderay.core.wording import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from moderay.tasks.tune.records import CascadeRecord, CountsRecord, TestedRecord, TuneRecord
+    from moderay.tasks.tune.records import CascadeRecord, CertifyRecord, CountsRecord, TuneRecord
     from moderay.tasks.tune.tune import Tuned
 
 # Cascades of the frontier that are shown; all stand in tune.json.
@@ -142,7 +142,7 @@ def _certificate(found: Tuned) -> None:
     print(as_yaml(found.job), end="")
 
 
-def _saved(record: TuneRecord, chosen: TestedRecord) -> str:
+def _saved(record: TuneRecord, chosen: CertifyRecord) -> str:
     tokens, own = chosen.certify.tokens, record.own_tokens
     change = f", {1 - tokens / own:.0%} fewer" if own and tokens < own else ""
     return f"tokens a content: {tokens:,.1f}; the job's own cascade: {own:,.1f}{change}"

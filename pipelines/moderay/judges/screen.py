@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -131,6 +131,10 @@ class Screen:
     def scores(self, texts: pa.Array) -> np.ndarray:
         """As `Linear.scores`."""
         return Linear(self.weights, self.card.scale, self.card.intercept).scores(texts)
+
+    def under(self, cut_off: float) -> Screen:
+        """The same screen with another cut-off; its key is another one."""
+        return replace(self, card=self.card.model_copy(update={"cut_off": cut_off}))
 
     def promised_scores(self, texts: pa.Array) -> np.ndarray:
         """As `scores`, and NaN where a text is longer than all the card speaks of.

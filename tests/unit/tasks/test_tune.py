@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import betabinom, binom, binomtest
@@ -24,14 +24,19 @@ from support.outputs import plain
 from support.project import ROOT
 
 from moderay import api
-from moderay.config.job import UnitSize
+from moderay.config.job import Job, UnitSize
+from moderay.config.policy import load_policy
 from moderay.core.verdicts import structs, trace
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
+from moderay.judges.cards import Teacher
+from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import Band
-from moderay.pipeline.check import check
+from moderay.judges.screen import save_screen
+from moderay.pipeline.check import Checked, check
 from moderay.pipeline.stages.spans import read_span, spans
-from moderay.tasks.gold_parts import PARTS, part_of
+from moderay.tasks.calibrate.screen_training import calibrate_screen
+from moderay.tasks.gold_parts import PARTS, TRAIN_ALONE, part_of
 from moderay.tasks.quick_look import judge_here
 from moderay.tasks.tune.certificate import (
     Counts,
@@ -44,8 +49,11 @@ from moderay.tasks.tune.certificate import (
 )
 from moderay.tasks.tune.choice import choose
 from moderay.tasks.tune.columns import Answers, GoldColumns, Shape, outcome
+from moderay.tasks.tune.gold_rows import gold_rows
+from moderay.tasks.tune.judging import columns, panel
 from moderay.tasks.tune.records import TuneRecord
 from moderay.tasks.tune.search import Space, candidate, decimal_between, frontier, try_all
+from moderay.tasks.tune.tuned_job import built, tuned
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 GOAL = Goal(recall=0.95, precision=0.8)
@@ -116,11 +124,12 @@ def test_outcome_is_that_of_the_judges_one_after_the_other(
     assert found.violates(threshold).tolist() == flagged
 
 
+@settings(max_examples=30)
 @given(gold_columns(), shapes, st.booleans())
 def test_grid_counts_what_each_cascade_does(
     columns: GoldColumns, own: Shape, explains: bool
 ) -> None:
-    space = Space(own, 0.5, [-1.0], ["low"], 0.3, explains)
+    space = Space(own, 0.5, 0.5, ["low"], 0.3, explains)
     tried = try_all(columns, space)
     assert own in tried.shapes and 0.5 in tried.thresholds
     for shape, threshold in np.argwhere(tried.fits)[:: max(1, tried.size // 50)].tolist():
@@ -151,6 +160,7 @@ def test_edge_tells_two_scores_apart(one: float, other: float) -> None:
     assert np.float32(low) < np.float32(edge) <= np.float32(high)
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 400), st.data())
 def test_certificate_is_the_exact_one_sided_test(violations: int, data: Any) -> None:
     hits = data.draw(st.integers(0, violations))
@@ -172,6 +182,7 @@ def test_certificate_is_the_exact_one_sided_test(violations: int, data: Any) -> 
         assert binom.cdf(allowed, violations, 1 - needed) == pytest.approx(0.8)
 
 
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.integers(1, 300), st.data())
 def test_chance_to_pass_is_that_of_other_contents(of: int, others: int, data: Any) -> None:
     wrong = data.draw(st.integers(0, of))
@@ -255,14 +266,14 @@ def _script(log: Path) -> dict[str, Any]:
         {
             "content": f"glance{glance:02d} reason{reason:02d}",
             "answer": '{"label": "SP0", "rationale": "So be it."}',
-            "reasoning": "hm " * reason,
+            "reasoning": "hm " * (60 + reason),
             "p": 1 - reason / 20,
             "glance": 1 - glance / 20,
         }
         for glance in LEVELS
         for reason in LEVELS
     ]
-    return {"rules": [{"content": "failing", "fail": "request"}, *rules], "log": str(log)}
+    return {"rules": rules, "log": str(log)}
 
 
 def corpus(folder: Path) -> None:
@@ -279,7 +290,6 @@ def corpus(folder: Path) -> None:
     gold: list[bool | None] = violates.tolist()
     for i in np.flatnonzero(violates & (sure < 0.05)):
         texts[i] += f" {RULE}"
-    texts[0], gold[0] = "failing, and safe", False
     texts += [texts[1], "", "nobody knows"]
     gold += [gold[1], True, None]
     (folder / "in").mkdir()
@@ -312,6 +322,19 @@ def _policy_under(folder: Path, threshold: float, more: str = "") -> None:
     (folder / "policy.md").write_text(changed + more)
 
 
+def _run(checked: Checked, job: Job, made: Sequence[Cascade]) -> tuple[pa.Table, pa.Table]:
+    """A job run for real, in this process: the input's rows, and what was decided."""
+    vocab = vocabulary(engine_spec(job, gpus=0).vocabulary_source)
+    units = [
+        unit
+        for shard in checked.scan.shards
+        for span in spans(shard, [(0, shard.rows)], UnitSize(rows=1000))
+        for _, unit in read_span(span, job, made, vocab)
+    ]
+    rows = pa.concat_tables([pq.read_table(shard.url) for shard in checked.scan.shards])
+    return rows, judge_here(job, made, pa.concat_tables(units))
+
+
 def _run_on_part(file: Path, part: str) -> tuple[np.ndarray, ...]:
     """A job run for real on the contents of a part, each once.
 
@@ -319,21 +342,14 @@ def _run_on_part(file: Path, part: str) -> tuple[np.ndarray, ...]:
         What is known of each, whether it was flagged, and its tokens: of prompts, and of output.
     """
     checked = check(file)
-    vocab = vocabulary(engine_spec(checked.job, gpus=0).vocabulary_source)
-    units = [
-        unit.append_column("gold", pq.read_table(shard.url).column("is_spam"))
-        for shard in checked.scan.shards
-        for span in spans(shard, [(0, shard.rows)], UnitSize(rows=shard.rows))
-        for _, unit in read_span(span, checked.job, checked.cascades, vocab)
-    ]
-    rows = pa.concat_tables(units)
-    judged = judge_here(checked.job, checked.cascades, rows.drop_columns("gold"))
+    rows, judged = _run(checked, checked.job, checked.cascades)
     hashes = judged.column("content_hash").to_pylist()
-    gold = rows.column("gold").to_pylist()
+    gold = rows.column("is_spam").to_pylist()
+    statuses = structs(judged.column("spam")).field("status").to_pylist()
     chosen = [
         index
         for index, content_hash in enumerate(hashes)
-        if content_hash is not None
+        if statuses[index] != "empty"
         and gold[index] is not None
         and hashes.index(content_hash) == index
         and PARTS[max(PARTS.index(part_of(content_hash)), 1)] == part
@@ -391,7 +407,7 @@ def test_tuned_cascade_run_for_real_does_what_was_computed(
     tokens = prompts - judges * prefix + outputs
     assert tokens.sum() / len(tokens) == pytest.approx(counted.tokens, abs=1e-9)
     assert set(judges.tolist()) == {0, 1, 2}
-    # What was judged is not asked again, but for the row that failed.
+    # What was judged is not asked again.
     before = asked.stat().st_size
     again = cli("tune", tuned_job(), "--out", out, "--effort", "low", "--json")
     assert again.returncode == 0
@@ -413,6 +429,84 @@ def test_tuned_cascade_run_for_real_does_what_was_computed(
         assert refused.returncode == 1 and told in refused.stderr, refused.stderr
 
 
+SHAPES = [
+    Shape("low"),
+    Shape("high", None, Band()),
+    Shape("low", None, Band(0.22)),
+    Shape("low", None, Band(0.22, 0.9)),
+    Shape("high", -1.0),
+    Shape("low", -0.5, Band(0.1)),
+]
+
+
+@pytest.mark.slow
+def test_each_kind_of_cascade_run_for_real_does_what_was_computed_row_by_row(
+    tuned_job: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "in/a.parquet").unlink()
+    table = pq.read_table(tmp_path / "in/b.parquet").slice(0, 150)
+    pq.write_table(table, tmp_path / "in/b.parquet")
+    _save_screen(tmp_path / "screen", table, f"people, {TRAIN_ALONE}")
+    cascade = ["rules", {"screen": "screen"}, {"reason": {"budget": 128}}]
+    checked = check(tuned_job(cascade=cascade))
+    [made], policy = checked.cascades, checked.policies[0]
+    truth = (np.arange(150), table.column("is_spam").to_numpy())
+    gold = gold_rows(checked, made, checked.scan.shards, lambda shard: truth, 10_000)
+    said = columns(checked.job, made, gold, panel(checked.job, policy, ["low", "high"]), None)
+    screened = 0
+    for shape in SHAPES:
+        computed = outcome(said, shape)
+        job = tuned(checked.job, shape)
+        own, problems = built(job, policy)
+        assert not problems
+        spam = structs(_run(checked, job, [own])[1].column("spam"))
+        flagged = spam.field("violates").to_pylist()
+        assert flagged == computed.violates(policy.threshold).tolist()
+        for name in ("prompt_tokens", "output_tokens"):
+            tokens = trace(spam, name).fill_null(0).to_pylist()
+            assert tokens == getattr(computed, name).tolist()
+        screened += int(computed.screened.sum())
+    assert screened
+
+
+def _save_screen(folder: Path, table: pa.Table, source: str) -> None:
+    policy = load_policy(ROOT / "policies/spam")
+    known = table.filter(table.column("is_spam").is_valid())
+    teacher = Teacher(policy="spam", threshold=0.5, policy_key=policy_key(policy), source=source)
+    screen = calibrate_screen(
+        known.column("text").combine_chunks(),
+        known.column("is_spam").to_numpy(),
+        teacher=teacher,
+        max_miss=0.2,
+    )
+    save_screen(screen, folder)
+
+
+@pytest.mark.slow
+def test_screen_is_tuned_where_it_saw_nothing_of_the_other_parts(
+    tuned_job: Callable[..., Path], tmp_path: Path, cli: Cli
+) -> None:
+    table = pq.read_table(tmp_path / "in")
+    _save_screen(tmp_path / "screen", table, "people")
+    file = tuned_job(cascade=["rules", {"screen": "screen"}, "reason"])
+    refused = cli("tune", file)
+    assert refused.returncode == 2 and "--train-part" in refused.stderr
+    _save_screen(tmp_path / "screen", table, f"people, {TRAIN_ALONE}")
+    goal = ("--recall", "0.9", "--out", tmp_path / "tuned", "--effort", "low")
+    result = cli("tune", file, *goal)
+    assert result.returncode == 0, result.stderr
+    record = _record(tmp_path / "tuned")
+    assert record.parts["train"].contents > 150
+    own = record.own.cut_off
+    cut_offs = {each.cut_off for each in record.frontier} - {None}
+    assert own is not None and any(cut < own for cut in cut_offs)
+    # A lower cut-off is what a job may say; a higher one is refused.
+    for cut_off, told in ((min(cut_offs), ""), (own + 1, "cut_off")):
+        screen = {"screen": {"path": "screen", "cut_off": cut_off}}
+        checked = cli("check", tuned_job(cascade=[screen, "reason"]))
+        assert (checked.returncode == 2) is bool(told) and told in checked.stderr
+
+
 def test_what_cannot_be_tuned_is_said_with_what_to_do(
     tuned_job: Callable[..., Path], tmp_path: Path, cli: Cli, golden: Callable[[str, str], None]
 ) -> None:
@@ -430,7 +524,7 @@ def test_what_cannot_be_tuned_is_said_with_what_to_do(
         "no such policy": lambda: (tuned_job(), "--policy", "spma"),
         "no such effort": lambda: (tuned_job(), "--effort", "lo"),
         "no share": lambda: (tuned_job(), "--recall", "1"),
-        "too few violations": lambda: (tuned_job(gold=few),),
+        "too few violations": lambda: (tuned_job(gold={"spam": "is_spam AND text LIKE '%1 %'"}),),
         "a strict goal": lambda: (tuned_job(), "--recall", "0.99"),
         "no labels": lambda: (tuned_job(), "--from", tmp_path / "nowhere"),
         "damaged answers": lambda: (tuned_job(), "--out", out),

@@ -25,6 +25,7 @@ from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import Truth, gold_truth
+from moderay.tasks.gold_parts import TRAIN_ALONE, part_of
 from moderay.tasks.input_rows import contents_at
 
 
@@ -45,7 +46,9 @@ class Labelled:
     source: str
 
 
-def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labelled:
+def from_labels(
+    checked: Checked, cascade: Cascade, url: str, most: int, train_part: bool = False
+) -> Labelled:
     """What the last judge said of the job's input in an output.
 
     Args:
@@ -53,6 +56,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
         cascade: Of the policy.
         url: Of the output.
         most: Contents, roughly; they are chosen by hash.
+        train_part: Whether only those of the part to train on are taken.
 
     Raises:
         UserError: There are no such labels, or an earlier judge than the last settled some of
@@ -60,13 +64,13 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
             see. (What rules settle, they settle before.)
     """
     judged = judged_shards(checked, cascade, url)
-    share = _share(judged.shards, most)
+    choice = _Choice(_share(judged.shards, most), train_part)
     parts = [
         part
         for shard in judged.shards
-        for part in _of_shard(checked, shard, last_verdicts(judged, shard), share)
+        for part in _of_shard(checked, shard, last_verdicts(judged, shard), choice)
     ]
-    return _together(parts, judged.judge_key, judged.source)
+    return _together(parts, judged.judge_key, choice.told(judged.source))
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,9 @@ def _published(layout: Layout) -> dict[str, ShardMarker]:
         return published_markers(layout)
 
 
-def from_people(checked: Checked, policy: Policy, gold: str, most: int) -> Labelled:
+def from_people(
+    checked: Checked, policy: Policy, gold: str, most: int, train_part: bool = False
+) -> Labelled:
     """What people said in the input.
 
     Args:
@@ -131,18 +137,42 @@ def from_people(checked: Checked, policy: Policy, gold: str, most: int) -> Label
         policy: The policy it is about.
         gold: As `gold.gold_truth` takes it.
         most: Contents, roughly; they are chosen by hash.
+        train_part: Whether only those of the part to train on are taken.
 
     Raises:
         UserError: `gold` cannot be read off a shard.
     """
     shards = checked.scan.shards
-    share = _share(shards, most)
+    choice = _Choice(_share(shards, most), train_part)
     parts = [
         part
         for shard in shards
-        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), share)
+        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), choice)
     ]
-    return _together(parts, None, f"{gold} in the input")
+    return _together(parts, None, choice.told(f"{gold} in the input"))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which contents are taken.
+
+    Attributes:
+        share: Of them, by hash.
+        train_part: Whether of the part to train on alone.
+    """
+
+    share: float
+    train_part: bool
+
+    def takes(self, content: Content) -> bool:
+        return (
+            content.status is Status.OK
+            and number(f"calibrate:{content.hash}") < self.share * 2**63
+            and not (self.train_part and part_of(content.hash or "") != "train")
+        )
+
+    def told(self, source: str) -> str:
+        return f"{source}, {TRAIN_ALONE}" if self.train_part else source
 
 
 def _share(shards: Sequence[Shard], most: int) -> float:
@@ -188,18 +218,14 @@ def last_verdicts(judged: JudgedShards, shard: Shard) -> Truth:
     return rows.to_numpy(), violates.to_numpy(zero_copy_only=False)
 
 
-def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
-    """The contents of those rows, the chosen share of them."""
+def _of_shard(checked: Checked, shard: Shard, truth: Truth, choice: _Choice) -> Iterator[Part]:
+    """The contents of those rows, the chosen ones of them."""
     rows, violates = truth
     start = 0
     for read in contents_at(checked, shard, rows):
-        chosen = [i for i, content in enumerate(read) if _is_chosen(content, share)]
+        chosen = [i for i, content in enumerate(read) if choice.takes(content)]
         yield [read[i].text for i in chosen], violates[start : start + len(read)][chosen]
         start += len(read)
-
-
-def _is_chosen(content: Content, share: float) -> bool:
-    return content.status is Status.OK and number(f"calibrate:{content.hash}") < share * 2**63
 
 
 def _together(parts: Sequence[Part], judge_key: str | None, source: str) -> Labelled:

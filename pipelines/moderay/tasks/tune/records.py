@@ -11,7 +11,7 @@ from moderay.core.records import Record, RecordPart
 from moderay.labels.manifest_record import PolicyRecord
 
 
-class GoalRecord(RecordPart):
+class TuneGoalRecord(RecordPart):
     """What a cascade is to reach."""
 
     recall: float = Field(gt=0, lt=1)
@@ -22,7 +22,7 @@ class GoalRecord(RecordPart):
     """That both are reached where a cascade is certified: each is tested at this confidence."""
 
 
-class PartRecord(RecordPart):
+class TunePartRecord(RecordPart):
     """Distinct contents of one part of the gold."""
 
     contents: int
@@ -65,7 +65,7 @@ class CascadeRecord(RecordPart):
     """On the part on which it was chosen: too good, since it was chosen there."""
 
 
-class TestedRecord(RecordPart):
+class CertifyRecord(RecordPart):
     """A cascade on the certify part."""
 
     cascade: CascadeRecord
@@ -98,9 +98,9 @@ class TuneRecord(Record):
     """Who judges."""
     source: str
     """Where it is known from what violates, in words."""
-    goal: GoalRecord
+    goal: TuneGoalRecord
     """What was to be reached."""
-    parts: dict[Literal["train", "select", "certify"], PartRecord]
+    parts: dict[Literal["train", "select", "certify"], TunePartRecord]
     """By name; contents lie in a part by their hash."""
     unreadable: int
     """Rows of the gold that were left out, since they are empty or no text."""
@@ -118,7 +118,7 @@ class TuneRecord(Record):
     """
     misses_allowed: int
     """Violations of the certify part that a cascade may miss."""
-    tested: list[TestedRecord]
+    tested: list[CertifyRecord]
     """In the order that was fixed before, the safest first, up to the first that failed."""
     chosen: int | None
     """Which of these is certified; null: none."""

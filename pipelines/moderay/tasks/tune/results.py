@@ -17,10 +17,10 @@ from moderay.tasks.tune.choice import Choice
 from moderay.tasks.tune.gold_rows import GoldRows
 from moderay.tasks.tune.records import (
     CascadeRecord,
+    CertifyRecord,
     CountsRecord,
-    GoalRecord,
-    PartRecord,
-    TestedRecord,
+    TuneGoalRecord,
+    TunePartRecord,
     TuneRecord,
 )
 from moderay.tasks.tune.search import Candidate, frontier
@@ -28,10 +28,10 @@ from moderay.tasks.tune.search import Candidate, frontier
 RECORD = "tune.json"
 
 
-def parts_record(gold: GoldRows, part: np.ndarray) -> dict[Part, PartRecord]:
+def parts_record(gold: GoldRows, part: np.ndarray) -> dict[Part, TunePartRecord]:
     """Contents and violations of each part."""
     return {
-        name: PartRecord(
+        name: TunePartRecord(
             contents=int((part == number).sum()),
             violations=int(gold.violates[part == number].sum()),
         )
@@ -48,9 +48,7 @@ def found_fields(found: Choice, goal: Goal, violations: int) -> dict[str, Any]:
         violations: Of the certify part.
     """
     return {
-        "goal": GoalRecord(
-            recall=goal.recall, precision=goal.precision, confidence=goal.confidence
-        ),
+        "goal": goal_record(goal),
         "tried": found.tried.size,
         "frontier": [cascade_record(each) for each in frontier(found.tried, goal.precision)],
         "recall_needed": recall_needed(violations, goal),
@@ -60,13 +58,18 @@ def found_fields(found: Choice, goal: Goal, violations: int) -> dict[str, Any]:
     }
 
 
-def tested_records(found: Choice, goal: Goal) -> list[TestedRecord]:
+def goal_record(goal: Goal) -> TuneGoalRecord:
+    """What was to be reached."""
+    return TuneGoalRecord(recall=goal.recall, precision=goal.precision, confidence=goal.confidence)
+
+
+def tested_records(found: Choice, goal: Goal) -> list[CertifyRecord]:
     """The cascades that were tested, in their order."""
     records = []
     for number, tested in enumerate(found.tested):
         least = bounds(tested.found, goal.confidence)
         records.append(
-            TestedRecord(
+            CertifyRecord(
                 cascade=cascade_record(found.listed[number]),
                 chance=found.chances[number],
                 certify=counts_record(tested),
@@ -107,15 +110,19 @@ def contents_hash(gold: GoldRows, part: np.ndarray) -> str:
     return digest(sorted(row.key for row, of in zip(gold.rows, part, strict=True) if of == certify))
 
 
-def looks(folder: Path | None, certify_hash: str, tested: Sequence[TestedRecord]) -> int:
+def looks(
+    folder: Path | None, certify_hash: str, goal: Goal, tested: Sequence[CertifyRecord]
+) -> int:
     """How often these contents were certified on, as far as the record in the folder tells.
 
-    The same cascades again are no further look.
+    The same cascades for the same goal again are no further look.
     """
     before = None if folder is None else read_record(folder / RECORD)
     if before is None or before.certify_hash != certify_hash:
         return int(bool(tested))
-    same = [each.cascade for each in before.tested] == [each.cascade for each in tested]
+    same = before.goal == goal_record(goal) and (
+        [each.cascade for each in before.tested] == [each.cascade for each in tested]
+    )
     return before.looks + int(bool(tested) and not same)
 
 

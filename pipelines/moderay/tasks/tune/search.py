@@ -12,8 +12,8 @@ from moderay.judges.glance import Band
 from moderay.tasks.tune.certificate import Counts, Goal, chances, counts
 from moderay.tasks.tune.columns import GoldColumns, Outcome, Shape, outcome
 
-# Thresholds that are tried; lower edges of a band and cut-offs; and upper edges of a band.
-THRESHOLDS, LOWER, UPPER = 64, 60, 8
+# What is tried at most: thresholds, lower and upper edges of a band, and lower cut-offs.
+THRESHOLDS, LOWER, UPPER, CUT_OFFS = 64, 60, 8, 8
 # Digits of an edge: more than scores are mostly written with, so that none lies on one by chance.
 DIGITS = 4
 # Cascades that are certified one after the other, at most, and the least chance of one that is
@@ -28,7 +28,7 @@ class Space:
     Attributes:
         own: The job's own cascade, which always is.
         threshold: The policy's, which always is.
-        cut_offs: Of the job's screen.
+        cut_off: Of the job's screen: it and lower ones; None without a screen.
         screened: Efforts at which the screen may stand before the others.
         least_threshold: With a screen, which holds for thresholds from this one on.
         explains: Only cascades that give a rationale to whatever they flag on an engine.
@@ -36,7 +36,7 @@ class Space:
 
     own: Shape
     threshold: float = 0.5
-    cut_offs: Sequence[float] = ()
+    cut_off: float | None = None
     screened: Collection[str] = ()
     least_threshold: float = 0.0
     explains: bool = True
@@ -150,9 +150,18 @@ def _may_be(shape: Shape, thresholds: Sequence[float], space: Space) -> np.ndarr
 
 def _shapes(columns: GoldColumns, space: Space) -> Iterator[Shape]:
     for effort in columns.reason:
-        cut_offs = space.cut_offs if effort in space.screened else ()
+        cut_offs = _cut_offs(columns, space) if effort in space.screened else []
         for band in _bands(columns, effort, space):
             yield from (Shape(effort, cut_off, band) for cut_off in (None, *cut_offs))
+
+
+def _cut_offs(columns: GoldColumns, space: Space) -> list[float]:
+    """The screen's own, and lower ones."""
+    if columns.screened is None or space.cut_off is None:
+        return []
+    settled = columns.screened < np.float32(space.cut_off)
+    scores, violating = columns.screened[settled], columns.screened[settled & columns.violates]
+    return [*edges(scores, violating, CUT_OFFS), space.cut_off]
 
 
 def _bands(columns: GoldColumns, effort: str, space: Space) -> Iterator[Band | None]:
@@ -165,7 +174,7 @@ def _bands(columns: GoldColumns, effort: str, space: Space) -> Iterator[Band | N
     if space.explains:
         return
     upper = edges(probability, probability[:0], UPPER)
-    for below, above in itertools.product([None, *lower], upper):
+    for below, above in itertools.product([None, *lower[::4]], upper):
         if (below or 0) < above:
             yield Band(below, above)
     yield Band()

@@ -116,7 +116,9 @@ def tune_job(checked: Checked, request: TuneRequest) -> Tuned:
         **found_fields(found, request.goal, int(certify.violates.sum())),
         certificate=None if chosen is None else certificate(job, cascade.policy, chosen),
         certify_hash=certify_hash,
-        looks=looks(request.folder, certify_hash, tested_records(found, request.goal)),
+        looks=looks(
+            request.folder, certify_hash, request.goal, tested_records(found, request.goal)
+        ),
         created=datetime.now(UTC).date(),
         moderay=importlib.metadata.version("moderay"),
     )
@@ -233,7 +235,7 @@ def _space(
         if not built(tuned(job, Shape(effort, screen.card.cut_off)), policy)[1]
     ]
     teacher = screen.card.teacher
-    return Space(own, policy.threshold, [screen.card.cut_off], fits, teacher.threshold, explains)
+    return Space(own, policy.threshold, screen.card.cut_off, fits, teacher.threshold, explains)
 
 
 def efforts_of(names: Sequence[str] | None) -> tuple[Effort, ...]:

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import yaml
 
-from moderay.config.job import Effort, GlanceArgs, Job, ReasonArgs, Step
+from moderay.config.job import Effort, GlanceArgs, Job, ReasonArgs, ScreenArgs, Step
 from moderay.config.policy import Policy
 from moderay.core.errors import Problem, Problems
 from moderay.engines.from_job import engine_spec
 from moderay.judges.build import cascades
 from moderay.judges.cascade import Cascade
+from moderay.judges.screen import load_screen
 from moderay.labels.cascade_differences import policy_differences
 from moderay.labels.manifest_record import PolicyRecord
 from moderay.pipeline.manifest import policy_record
@@ -25,7 +26,8 @@ def tuned(job: Job, shape: Shape) -> Job:
     """The job with this cascade: its own rules, screen and budget, and what the shape says."""
     steps = [step for step in job.cascade if step.rules is not None]
     if shape.cut_off is not None:
-        steps += [step for step in job.cascade if step.screen is not None]
+        screens = [step.screen for step in job.cascade if step.screen is not None]
+        steps += [Step(screen=_with_cut_off(each, shape.cut_off)) for each in screens]
     if shape.band is not None:
         band = GlanceArgs(below=shape.band.below, above=shape.band.above)
         steps.append(Step(glance=band))
@@ -33,6 +35,12 @@ def tuned(job: Job, shape: Shape) -> Job:
         own = [step for step in job.cascade if step.reason is not None]
         steps += own or [Step(reason=ReasonArgs())]
     return with_cascade(job, cast("Effort", shape.effort), steps)
+
+
+def _with_cut_off(screen: ScreenArgs, cut_off: float) -> ScreenArgs:
+    """The screen with this cut-off, which is not said where it is the card's."""
+    is_own = load_screen(screen.path).card.cut_off == cut_off
+    return screen.model_copy(update={"cut_off": None if is_own else cut_off})
 
 
 def built(job: Job, policy: Policy) -> tuple[Cascade, list[Problem]]:
