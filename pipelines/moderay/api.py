@@ -622,7 +622,7 @@ def tune(
     Example:
         >>> found = moderay.tune("job.yaml", ["gold.spam=id % 2 = 0"], efforts=["low"])
         >>> found.record.tested[0].certify.violations, found.record.misses_allowed
-        (119, 2)
+        (109, 1)
         >>> found.job.cascade[0].judge
         'glance'
     """
@@ -663,7 +663,7 @@ def voided(
         >>> gold = ["gold.spam=id % 2 = 0"]
         >>> found = moderay.tune("job.yaml", gold, efforts=["low"], folder="tuned")
         >>> moderay.voided("tuned/tune.json", "job.yaml", ["model.effort=high"])
-        ["spam: threshold was ...", "spam: judges were glance, reason, are reason"]
+        ['spam: judges were glance, reason, are reason']
     """
     from moderay.tasks.tune.tune import check_certificate
 

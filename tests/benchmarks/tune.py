@@ -30,14 +30,14 @@ from moderay.tasks.tune.search import Candidate, Space, candidate
 
 GOAL = Goal(recall=0.95, precision=0.8, confidence=0.95)
 # Of the contents, the share that is gold to tune with: certificates need 59 violations.
-TUNED = {"tweets": 0.15, "moderation S": 0.85, "moderation any": 0.8}
+TUNED = {"tweets": 0.4, "moderation S": 0.85, "moderation any": 0.8}
 # How well judges tell contents apart, in log-odds: the distance of the two means, and the noise;
 # and the output tokens of a judge on average.
 JUDGES = {
     ("glance", "low"): (5.0, 1.8, 1),
     ("glance", "high"): (5.0, 1.8, 1),
-    ("reason", "low"): (8.0, 1.6, 90),
-    ("reason", "high"): (9.0, 1.5, 400),
+    ("reason", "low"): (10.0, 1.7, 160),
+    ("reason", "high"): (11.0, 1.6, 600),
 }
 # The policy's part of a prompt, and what stands around a content.
 PREFIX, AROUND = 600, 10
@@ -49,7 +49,7 @@ def labelled(name: str) -> tuple[np.ndarray, np.ndarray]:
     files = sorted(folder.glob("*.parquet"))
     table = pa.concat_tables([pq.read_table(file, partitioning=None) for file in files])
     if name == "tweets":
-        violates = table.column("label").to_numpy() != "neither"
+        violates = table.column("label").to_numpy() == "hate"
     else:
         names = ["S"] if name.endswith(" S") else ["S", "H", "V", "HR", "SH", "S3", "H2", "V2"]
         values = np.stack([table.column(each).to_numpy() for each in names])
@@ -147,31 +147,38 @@ def certificates(name: str, splits: int) -> None:
     whole = [each.whole for each in all_splits]
     untouched = [each.untouched for each in all_splits]
     wrong = sum(each is not None and not each.reaches(GOAL) for each in whole)
-    certified = [each for each in all_splits if each.untouched is not None]
-    saved = [1 - each.untouched.tokens / each.own.tokens for each in certified if each.untouched]
-    recalls = [each.found.recall or 0.0 for each in untouched if each is not None]
+    certified = sum(each is not None for each in untouched)
     needed = [each.needed for each in all_splits if each.needed is not None]
+    most = binom.isf(0.001, splits, 1 - GOAL.confidence)
     print(
         f"{name}: {len(columns):,} distinct contents, {columns.violates.mean():.0%} violate; "
-        f"{splits} splits, {len(certified)} certified, {splits - len(needed)} with too few "
-        f"violations; wrong {wrong} ({wrong / splits:.1%}; goal: at most 5%, or as many as chance "
-        f"makes of it in one of a thousand, {binom.isf(0.001, splits, 0.05):.0f}); "
-        f"recall missed on the untouched alone {_below(untouched, 'recall', GOAL.recall)}, "
-        f"{np.mean([each.chance for each in all_splits]):.1%} predicted at most, precision missed "
-        f"there {_below(untouched, 'precision', GOAL.precision)}",
+        f"{splits} splits, {certified} certified, {splits - len(needed)} with too few violations; "
+        f"wrong {wrong} ({wrong / splits:.1%}; goal: 5%, and no more than {most:.0f}, as chance "
+        "makes of it once in a thousand times); recall missed on the untouched alone "
+        f"{_below(untouched, 'recall', GOAL.recall)} "
+        f"({np.mean([each.chance for each in all_splits]):.1%} predicted at most), precision "
+        f"{_below(untouched, 'precision', GOAL.precision)}; {seconds:.2f} s a split",
         flush=True,
     )
     if certified:
-        own = np.mean([each.own.found.recall for each in certified])
-        print(
-            f"  recall there {np.mean(recalls):.4f} on average, the job's own {own:.4f}; "
-            f"tokens a content {np.mean([each.untouched.tokens for each in certified if each.untouched]):.1f}, "
-            f"own {np.mean([each.own.tokens for each in certified]):.1f}: saved "
-            f"{np.mean(saved):.0%}, 5th to 95th percentile {np.quantile(saved, 0.05):.0%} to "
-            f"{np.quantile(saved, 0.95):.0%}; power: a true recall of {np.mean(needed):.3f} passes "
-            f"in four of five draws; {seconds:.2f} s a split",
-            flush=True,
-        )
+        _cost(all_splits)
+        print(f"  power: a true recall of {np.mean(needed):.3f} passes in four of five draws")
+
+
+def _cost(all_splits: list[Split]) -> None:
+    """Recall and tokens of certified cascades beside the job's own, on the untouched contents."""
+    pairs = [(each.untouched, each.own) for each in all_splits if each.untouched is not None]
+    recall, own_recall = (
+        np.mean([pair[side].found.recall or 0.0 for pair in pairs]) for side in (0, 1)
+    )
+    tokens, own_tokens = (np.array([pair[side].tokens for pair in pairs]) for side in (0, 1))
+    saved = 1 - tokens / own_tokens
+    print(
+        f"  recall there {recall:.4f} on average, the job's own {own_recall:.4f}; tokens a "
+        f"content {tokens.mean():.1f}, the job's own {own_tokens.mean():.1f}: saved "
+        f"{saved.mean():.0%}, 5th to 95th percentile {np.quantile(saved, 0.05):.0%} to "
+        f"{np.quantile(saved, 0.95):.0%}"
+    )
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ DIGITS = 4
 # Cascades that are certified one after the other, at most, and the least chance of one that is
 # cheaper than the safest.
 SHORT_LIST, LEAST_CHANCE = 5, 0.3
+# Chances that differ by less are alike.
+ALIKE = 0.02
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,9 @@ def short_list(tried: Tried, chance: np.ndarray) -> list[tuple[int, int]]:
         if best[shape] > highest:
             highest = best[shape]
             kept.append(int(shape))
+    # A little more safety is not worth a dearer cascade.
+    safest = next((i for i, shape in enumerate(kept) if best[shape] >= highest - ALIKE), 0)
+    kept = kept[: safest + 1]
     likely = [shape for shape in kept if best[shape] >= LEAST_CHANCE] or kept[-1:]
     places = np.linspace(len(likely) - 1, 0, min(SHORT_LIST, len(likely))).round().astype(int)
     return [(likely[place], int(threshold[likely[place]])) for place in places]
