@@ -96,13 +96,17 @@ def judged(
     return Judged(policy, gold, gold_labels, answers), found
 
 
-def prepared(data: Path, errors: Errors) -> tuple[dict[str, list[Judged]], Path]:
-    """The sets under a folder, what is planted in each, and the script."""
+def prepared(sets: Path, data: Path, errors: Errors) -> tuple[dict[str, list[Judged]], Path]:
+    """The sets in one folder, what is planted in each, and the script.
+
+    Args:
+        sets: Where those are that are published.
+        data: The folder.
+        errors: What is planted.
+    """
     for name in ("openai_moderation", "hatecheck"):
-        (data / name).symlink_to(SHARED / name)
-    command(
-        "policy", "import", SHARED / "spam_pack", "--id", "spam_pack", "--out", data / "imported"
-    )
+        (data / name).symlink_to(sets / name)
+    command("policy", "import", sets / "spam_pack", "--id", "spam_pack", "--out", data / "imported")
     made_up(data)
     planted: dict[str, list[Judged]] = {}
     answers: list[tuple[Policy, Mapping[str, str]]] = []
@@ -209,6 +213,7 @@ def command(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
 def main() -> None:
     """Label, sum up, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=Path, default=SHARED, help="where the published sets are")
     parser.add_argument("--miss", type=float, default=0.0, help="share of violations missed")
     parser.add_argument("--false", type=float, default=0.0, help="share of safe rows flagged")
     parser.add_argument("--seed", type=int, default=0, help="of the rows in which they are planted")
@@ -216,7 +221,7 @@ def main() -> None:
     errors = Errors(given.miss, given.false, given.seed)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        planted, script = prepared(data, errors)
+        planted, script = prepared(given.sets, data, errors)
         env = {**os.environ, "DATA": folder, "LABELS": str(data / "labels"), "COLUMNS": "80"}
         words = ["eval", *sorted(JOBS.glob("*.yaml")), "--summary"]
         words += ["--set", f"model.source=scripted:{script}", "--quiet", "--json"]

@@ -1,4 +1,4 @@
-"""Judges whose errors are planted: by content and seed, so that every figure is known beforehand."""
+"""Judges whose errors are planted, by content and seed: every figure is known beforehand."""
 
 from __future__ import annotations
 

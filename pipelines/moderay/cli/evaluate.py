@@ -111,9 +111,10 @@ def _refuse_for_summary(
         raise UserError(f"{folders[0]}: --summary is of jobs; policies are shown without it")
     if model is not None:
         raise UserError("--model is for policies; jobs' is set with --set model.source=...")
-    if by or at:
-        name = "--by" if by else "--at"
-        raise UserError(f"{name} is of one job; a summary is by what the jobs name: benchmark.by")
+    if by:
+        raise UserError("--by is of one job; a summary is by what each job names: benchmark.by")
+    if at is not None:
+        raise UserError("--at is of one job: a summary is of the thresholds that policies have")
 
 
 def _summarise(

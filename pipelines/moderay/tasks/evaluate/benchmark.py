@@ -54,7 +54,7 @@ def _wrong(
         yield "policy", f"the job has no policy {named!r}", nearest(named, policies)
         return
     if named is not None and named not in job.gold:
-        yield "policy", f"gold: names no column for {named!r}", nearest(named, job.gold)
+        yield "policy", f"gold says nothing of {named!r}", nearest(named, job.gold)
         return
     if figure == POLICIES_RIGHT and (named or label):
         yield (
