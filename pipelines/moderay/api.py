@@ -568,10 +568,11 @@ def _checked_benchmarks(jobs: Sequence[JobSource], sets: Sequence[str]) -> list[
 
 def _title_of(job: JobSource) -> str:
     """The name of a job, or of its file: where that names what is not there, no job is made."""
+    from moderay.pipeline.check import Checked
+
     if isinstance(job, str | os.PathLike):
         return Path(job).stem
-    named: Job = getattr(job, "job", job)
-    return named.name
+    return job.job.name if isinstance(job, Checked) else job.name
 
 
 def evaluate_policies(

@@ -68,7 +68,7 @@ class Judged:
     def said(self) -> np.ndarray:
         """Whether the answer violates."""
         sides = [label.violates for label in self.policy.labels.values()]
-        return np.array(sides)[self.answers]
+        return np.asarray(np.array(sides)[self.answers])
 
 
 def judged(

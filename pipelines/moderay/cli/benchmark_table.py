@@ -97,10 +97,12 @@ def _title(cell: CellRecord) -> str:
 
 
 def _beside(cell: CellRecord, notes: _Notes) -> str:
-    texts = [
-        f"{f'{each.value:.3f}' if each.comparable else 'not comparable'} \\[{notes.number(each)}]"
-        for each in cell.published
-    ]
+    """The published figures, each value once, with the numbers of its notes."""
+    numbers: dict[str, list[str]] = {}
+    for each in cell.published:
+        value = f"{each.value:.3f}" if each.comparable else "not comparable"
+        numbers.setdefault(value, []).append(str(notes.number(each)))
+    texts = [f"{value} \\[{', '.join(found)}]" for value, found in numbers.items()]
     return ", ".join(texts) or "none"
 
 
