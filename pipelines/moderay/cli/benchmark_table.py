@@ -77,23 +77,24 @@ def _table() -> Table:
 
 
 def _add_cells(table: Table, benchmark: BenchmarkRecord, notes: _Notes, indent: str) -> None:
+    several = len({cell.policy for cell in benchmark.cells} - {None}) > 1
     for cell in benchmark.cells:
         value, interval = "-", ""
         if cell.ours is not None:
             value = f"{cell.ours.value:.3f}"
             interval = interval_text(cell.ours.low, cell.ours.high)
         table.add_row(
-            indent + _title(cell), f"{cell.rows:,}", value, interval, _beside(cell, notes)
+            indent + _title(cell, several), f"{cell.rows:,}", value, interval, _beside(cell, notes)
         )
 
 
-def _title(cell: CellRecord) -> str:
+def _title(cell: CellRecord, several: bool) -> str:
+    """What a figure is of; `several`: whether the job has more than one policy."""
     figure = _NAMES[cell.figure]
-    if cell.figure == "policies_right":
-        return figure
-    of = printable(cell.policy or "any of them")
     at = f", {printable(cell.at_or_above)} and above" if cell.at_or_above else ""
-    return f"{of} {figure}{at}"
+    if cell.figure == "policies_right" or not several:
+        return f"{figure}{at}"
+    return f"{printable(cell.policy or 'any of them')} {figure}{at}"
 
 
 def _beside(cell: CellRecord, notes: _Notes) -> str:

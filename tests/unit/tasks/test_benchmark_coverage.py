@@ -70,12 +70,15 @@ found = functools.cache(lambda figure, table: estimate(figure, Binary(*table), C
 found_share = functools.cache(lambda right, rows: share(right, rows, CONFIDENCE))
 
 
-@functools.cache
-def found_average_precision(table: tuple[float, ...]) -> Estimate | None:
-    counts = [int(count) for count in table]
-    scores = np.repeat([P, P, 1 - P, 1 - P], counts)
-    gold = np.repeat([True, False, True, False], counts)
-    return score_estimates(ScoreHistogram.of(scores, gold), CONFIDENCE)["average_precision"]
+def average_precisions(gold: np.ndarray, said: np.ndarray) -> list[Estimate | None]:
+    """By seed; P(violates) is spread, since the order of rows with the same one is not known."""
+    rng = np.random.default_rng(0)
+    found = []
+    for flags in said:
+        scores = np.where(flags, P, 1 - P) + rng.uniform(-0.05, 0.05, len(gold))
+        histogram = ScoreHistogram.of(scores, gold == 1)
+        found.append(score_estimates(histogram, CONFIDENCE)["average_precision"])
+    return found
 
 
 def binary_cells(
@@ -134,12 +137,13 @@ def toxic_chat_cells(miss: float, false: float) -> Iterator[Cell]:
     said, chance = said_by_seed("toxic", gold, miss, false), Errors(miss, false).chance(gold)
     figures: tuple[Figure, ...] = ("f1", "precision", "recall")
     yield from binary_cells("toxic_chat", gold, said, chance, figures)
-    [expected] = tables_of(gold, chance[None])
-    tp, fp, fn, tn = expected
-    recall, prevalence = tp / (tp + fn), (tp + fn) / (tp + fp + fn + tn)
-    true = recall * tp / (tp + fp) + (1 - recall) * prevalence
-    tables = map(tuple, tables_of(gold, said).tolist())
-    yield "average precision", float(true), [found_average_precision(table) for table in tables]
+    [[tp, fp, fn, tn]] = tables_of(gold, chance[None])
+    # Flagged rows come first, in any order, then the others: precision at each violation.
+    x = np.linspace(0, 1, 10_001)
+    below = float(((tp + x * fn) / (tp + fp + x * (fn + tn))).mean())
+    recall = tp / (tp + fn)
+    true = float(recall * tp / (tp + fp) + (1 - recall) * below)
+    yield "average precision", true, average_precisions(gold, said)
 
 
 def hatecheck_cells(miss: float, false: float) -> Iterator[Cell]:
