@@ -48,6 +48,7 @@ OF_LABELS = [
     moderay.tune,
     moderay.voided,
     moderay.evaluate,
+    moderay.evaluate_benchmarks,
     moderay.evaluate_policies,
     moderay.label,
 ]
