@@ -36,8 +36,8 @@ def show_tuned(found: Tuned) -> None:
     )
     show_table(_frontier(record))
     _line(
-        "tokens: computed for a content on average: prompts beyond the policy's own text, which "
-        "the prefix cache holds, and output"
+        "tokens: computed for a content on average: its prompt once, without the policy's own "
+        "text, which the prefix cache holds, and output"
     )
     if not record.tested:
         _line(f"no cascade reaches {_goal(record)} there, and nothing was certified")

@@ -108,7 +108,9 @@ def _judged(columns: GoldColumns, row: int, shape: Shape) -> tuple[float, int, b
         if shape.band == Band() or shape.band.settles(p):
             return p, tokens, False
     reason = columns.reason[shape.effort].at(np.array([row]))
-    return float(reason.probability[0]), tokens + int(reason.tokens[0]), False
+    # What glance has read is in the prefix cache.
+    more = reason.tokens if shape.band is None else reason.output_tokens
+    return float(reason.probability[0]), tokens + int(more[0]), False
 
 
 @given(gold_columns(), shapes, st.sampled_from([0.1, 0.45, 0.5, 1.0]))
@@ -404,7 +406,7 @@ def test_tuned_cascade_run_for_real_does_what_was_computed(
     assert int((violates & flagged).sum()) == counted.hits
     prefix = len(check(file).cascades[0].last.safeguard.prompt.prefix)
     judges = np.where(prompts > prefix * 1.9, 2, prompts > 0)
-    tokens = prompts - judges * prefix + outputs
+    tokens = prompts / np.maximum(judges, 1) - (judges > 0) * prefix + outputs
     assert tokens.sum() / len(tokens) == pytest.approx(counted.tokens, abs=1e-9)
     assert set(judges.tolist()) == {0, 1, 2}
     # What was judged is not asked again.

@@ -7,7 +7,7 @@ once, and thousands of cascades are tried on what it said.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -145,7 +145,8 @@ class Outcome:
             where the screen settled.
         screened: Bool: what the screen settled.
         prompt_tokens: int64: of all judges that were asked.
-        cached_tokens: int64: of these, the policy's.
+        cached_tokens: int64: of these, what the prefix cache holds: the policy's, and for reason
+            all that glance has read before it.
         output_tokens: int64.
     """
 
@@ -184,6 +185,9 @@ def outcome(columns: GoldColumns, shape: Shape) -> Outcome:
         left = left & ~settled
     if shape.reasons:
         reason = columns.reason[shape.effort]
+        if shape.band is not None:
+            # Glance has just read the very prompt: all of it is in the prefix cache.
+            reason = replace(reason, cached_tokens=reason.prompt_tokens)
         asked.append((reason, left))
         probability[left] = reason.probability[left]
     return Outcome(

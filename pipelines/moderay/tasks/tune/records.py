@@ -41,7 +41,9 @@ class CountsRecord(RecordPart):
     hits: int
     """Contents that violate and were flagged."""
     tokens: float
-    """Computed for a content, on average: prompts beyond the policy's own text, and output."""
+    """Computed for a content, on average: prompts beyond the policy's own text, and output; the
+    prompt of reason is none where glance has read it before.
+    """
 
 
 class CascadeRecord(RecordPart):
