@@ -50,7 +50,8 @@ def choose(select: GoldColumns, certify: GoldColumns, space: Space, goal: Goal) 
     tried = try_all(select, space)
     share = len(certify) / max(1, len(select))
     chance = best_chances(tried, int(certify.violates.sum()), share, goal)
-    places = short_list(tried, chance)
+    own = (tried.shapes.index(space.own), tried.thresholds.index(space.threshold))
+    places = short_list(tried, chance, own)
     listed = [tried.at(*place) for place in places]
     tested: list[Candidate] = []
     for each in listed:

@@ -246,12 +246,13 @@ def best_chances(tried: Tried, violations: int, share: float, goal: Goal) -> np.
     return result
 
 
-def short_list(tried: Tried, chance: np.ndarray) -> list[tuple[int, int]]:
+def short_list(tried: Tried, chance: np.ndarray, own: tuple[int, int]) -> list[tuple[int, int]]:
     """Candidates to certify in this order, from the safest to the cheapest.
 
     Args:
         tried: On the select part.
         chance: As `best_chances`.
+        own: The job's own cascade: numbers of its shape and threshold.
 
     Returns:
         Numbers of their shapes and thresholds; none where no chance is above 0.
@@ -269,8 +270,14 @@ def short_list(tried: Tried, chance: np.ndarray) -> list[tuple[int, int]]:
     safest = next((i for i, shape in enumerate(kept) if best[shape] >= highest - ALIKE), 0)
     kept = kept[: safest + 1]
     likely = [shape for shape in kept if best[shape] >= LEAST_CHANCE] or kept[-1:]
-    places = np.linspace(len(likely) - 1, 0, min(SHORT_LIST, len(likely))).round().astype(int)
-    return [(likely[place], int(threshold[likely[place]])) for place in places]
+    first: list[tuple[int, int]] = []
+    if likely and chance[own] >= highest - ALIKE:
+        # As safe as any, and not fitted to the select part: where it passes, that much is certain.
+        first = [own]
+        likely = [shape for shape in likely if tried.tokens[shape] < tried.tokens[own[0]]]
+    count = min(SHORT_LIST - len(first), len(likely))
+    places = np.linspace(len(likely) - 1, 0, count).round().astype(int)
+    return [*first, *[(likely[place], int(threshold[likely[place]])) for place in places]]
 
 
 def frontier(tried: Tried, precision: float) -> list[Candidate]:
