@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from moderay.core.verdicts import Status
 from moderay.core.wording import are, counted, duration, selected, titled
 
 if TYPE_CHECKING:
+    from moderay.labels.manifest_record import GateFigure
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.filter.records import Reasons
     from moderay.tasks.output_status import OutputStatus
@@ -40,6 +42,38 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
         ring(alarm)
 
 
+def show_gate(figures: Sequence[GateFigure]) -> None:
+    """What golden sets were held against, before the corpus."""
+    not_judged = ["not judged"] if any(figure.not_judged for figure in figures) else []
+    numbers = ["cases", "share", "95% interval", "floor", *not_judged]
+    table = table_of(["gate", "figure"], numbers, "")
+    for figure in figures:
+        table.add_row(
+            figure.policy,
+            figure.figure,
+            f"{figure.k:,} of {figure.n:,}",
+            "" if figure.value is None else f"{figure.value:.3f}",
+            f"{figure.low:.3f} to {figure.high:.3f}",
+            f"{figure.floor:g}",
+            *[f"{figure.not_judged:,}" for _ in not_judged],
+            "passed" if figure.passed else "FAILED",
+        )
+    show_table(table)
+
+
+@contextmanager
+def gate_shown(quiet: bool) -> Iterator[None]:
+    """Where a run ends at its gate, what that has found comes before the sentence about it."""
+    from moderay.pipeline.gate import GateClosedError
+
+    try:
+        yield
+    except GateClosedError as error:
+        if not quiet:
+            show_gate(error.figures)
+        raise
+
+
 def _show_done(checked: Any, outcome: Any) -> None:
     """What a run did, and what it left."""
     if not checked.scan.rows and not checked.scan.unreadable:
@@ -52,6 +86,8 @@ def _show_done(checked: Any, outcome: Any) -> None:
             soft_wrap=True,
         )
     else:
+        if outcome.gate:
+            show_gate(outcome.gate)
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
     if outcome.left:
