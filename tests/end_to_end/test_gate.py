@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
 from support.gates import cases, write_policy
 from support.outputs import labels, manifest_of, verdicts_of
+from support.project import ROOT
 from support.scripted import SCRIPT, write_job
 
 import moderay
@@ -78,10 +82,10 @@ def test_gate_fails_is_resumed_without_paying_and_opens_for_a_mended_policy(
     closed = "the gate is closed: spam recall 28 of 40 found, lower end 0.534, floor 0.7; no row"
     assert closed in failed.stderr and failed.stderr.count("judging 110 golden cases first") == 1
     assert words(failed.stdout)[-4:] == [
-        "spam recall 28 of 40 0.700 0.534 to 0.834 0.7 FAILED",
-        "spam precision 28 of 29 0.966 0.822 to 0.999 0.6 passed",
-        "ads recall 20 of 20 1.000 0.831 to 1.000 0.8 passed",
-        "ads precision 20 of 20 1.000 0.831 to 1.000 0.6 passed",
+        "spam recall 28 of 40 0.535 to 0.834 0.7 FAILED",
+        "spam precision 28 of 29 0.822 to 0.999 0.6 passed",
+        "ads recall 20 of 20 0.832 to 1.000 0.8 passed",
+        "ads precision 20 of 20 0.832 to 1.000 0.6 passed",
     ]
     assert published(out) == []
     [run] = manifest_of(out)["runs"]
@@ -96,14 +100,14 @@ def test_gate_fails_is_resumed_without_paying_and_opens_for_a_mended_policy(
     assert spent(out) == [REQUESTS * (70 + 40)]
 
     again = cli("run", file)
-    assert (again.returncode, again.stdout) == (1, failed.stdout)
+    assert again.returncode == 1 and words(again.stdout)[-4:] == words(failed.stdout)[-4:]
     assert spent(out) == [REQUESTS * 110, 0] and published(out) == []
 
     write_policy(tmp_path, cases(violating=40, safe=30, missed=12, wrong=1), text=MENDED)
     assert "golden cases 70 judged first: spam 70" in words(cli("plan", file).stdout)
     opened = cli("run", file)
     assert opened.returncode == 0, opened.stderr
-    assert "spam recall 40 of 40 1.000 0.911 to 1.000 0.7 passed" in words(opened.stdout)
+    assert "spam recall 40 of 40 0.912 to 1.000 0.7 passed" in words(opened.stdout)
     assert spent(out)[2] == REQUESTS * (70 + 2 * 60)
     assert published(out) == ["0.parquet", "1.parquet", "2.parquet"]
     assert manifest_of(out)["complete"] and manifest_of(out)["rows"] == 60
@@ -124,6 +128,7 @@ def test_gate_fails_is_resumed_without_paying_and_opens_for_a_mended_policy(
     assert labels(out) == before and spent(out)[4] == 0
 
 
+@pytest.mark.slow
 def test_rows_that_rules_settle_wait_for_the_gate_too(tmp_path: Path) -> None:
     write_corpus(tmp_path, [f"casino {i}" for i in range(40)], 2)
     # Half of the golden set is settled by rules as well.
@@ -145,50 +150,75 @@ def test_rows_that_rules_settle_wait_for_the_gate_too(tmp_path: Path) -> None:
     assert outcome.manifest.judges["spam"]["rules"].settled == 80
 
 
-def test_run_that_is_stopped_before_the_gate_ends_and_keeps_what_was_judged(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def stuck(tmp_path: Path) -> tuple[Path, Path]:
+    """A job, and a file: as long as that exists, a golden case of the second policy hangs."""
     write_corpus(tmp_path, [f"calm {i}" for i in range(20)], 4)
     write_policy(tmp_path, cases(20, 20))
-    write_policy(tmp_path, [*cases(20, 20), {"content": "hanging", "label": "SP4"}], "ads")
-    script = {
-        **SCRIPT,
-        "rules": [
-            {"content": "hanging", "fail": "hang", "while": str(tmp_path / "stuck")},
-            *SCRIPT["rules"],
-        ],
-    }
-    (tmp_path / "stuck").touch()
+    write_policy(tmp_path, [*cases(20, 20), {"content": "it sticks", "label": "SP4"}], "ads")
+    hold = tmp_path / "hold"
+    hold.touch()
+    rules = [{"content": "sticks", "fail": "hang", "while": str(hold)}, *SCRIPT["rules"]]
     sections = {"policies": ["spam", "ads"], "gate": {"golden": {"recall": 0.5}}}
-    file = write_job(tmp_path, script, **sections)
-    began = time.monotonic()
-    with pytest.raises(StoppedError, match="in judging: golden set of ads rows 0-41") as stopped:
-        moderay.run(file, ["limits.stall_s=8"])
-    assert stopped.value.exit_status == 3 and time.monotonic() - began < 60
-    assert published(tmp_path / "out") == []
-    (tmp_path / "stuck").unlink()
-    outcome = moderay.run(file)
-    assert outcome.manifest.complete
-    assert outcome.manifest.last_run.usage["requests"] == REQUESTS * (41 + 2 * 80)
+    return write_job(tmp_path, {**SCRIPT, "rules": rules}, **sections), hold
+
+
+@contextmanager
+def once_spam_is_judged(folder: Path, act: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as the golden set of spam is, while that of ads still hangs."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.2):
+            if list(folder.glob("out/_moderay/gate/spam/*.arrow")):
+                act()
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 @pytest.mark.slow
-def test_actor_that_dies_over_golden_cases_begins_them_again(tmp_path: Path) -> None:
-    write_corpus(tmp_path, [f"calm {i}" for i in range(20)], 4)
-    write_policy(tmp_path, cases(20, 20))
-    deadly = tmp_path / "deadly"
-    deadly.touch()
-    death = {"content": "number 3", "fail": "exit", "while": str(deadly)}
-    script = {**SCRIPT, "rules": [death, *SCRIPT["rules"]]}
-    file = write_job(
-        tmp_path, script, policies=[str(tmp_path / "spam")], gate={"golden": {"recall": 0.5}}
-    )
-    timer = Timer(12, deadly.unlink)
-    timer.start()
+def test_run_that_is_stopped_before_the_gate_opens_keeps_what_was_judged(
+    stuck: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, hold = stuck
+    with (
+        once_spam_is_judged(tmp_path, lambda: os.kill(os.getpid(), signal.SIGINT)),
+        pytest.raises(StoppedError, match="stopped by SIGINT") as stopped,
+    ):
+        moderay.run(file, ["limits.grace_s=1"])
+    assert stopped.value.exit_status == 3 and published(tmp_path / "out") == []
+    assert manifest_of(tmp_path / "out")["runs"][0]["gate"] == []
+    hold.unlink()
     outcome = moderay.run(file)
-    timer.join()
-    assert outcome.manifest.complete and outcome.gate[0].k == 20
-    assert outcome.manifest.last_run.actors > 1
+    assert outcome.manifest.complete and spent(tmp_path / "out")[1] == REQUESTS * (41 + 2 * 80)
+
+
+@pytest.mark.slow
+def test_actor_that_dies_over_golden_cases_begins_them_again(
+    stuck: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, hold = stuck
+    raylet = psutil.Process(ray.get(ray.remote(lambda: os.getppid()).remote()))
+
+    def kill() -> None:
+        for process in raylet.children():
+            if "MapBatches(Judge)" in " ".join(process.cmdline()):
+                process.kill()
+        hold.unlink()
+
+    with once_spam_is_judged(tmp_path, kill):
+        outcome = moderay.run(file)
+    assert outcome.manifest.complete and outcome.manifest.last_run.actors > 1
+    assert [figure.k for figure in outcome.gate] == [20, 20]
+    [kept] = (tmp_path / "out/_moderay/gate/ads").iterdir()
+    assert kept.name.endswith("-0-0-41.arrow")
 
 
 def test_who_waits_at_the_gate_holds_no_core_and_survives_its_keepers_death() -> None:
@@ -216,3 +246,24 @@ def test_who_waits_at_the_gate_holds_no_core_and_survives_its_keepers_death() ->
     assert ray.get(stopped, timeout=60) is False
     for each in (gatekeeper, stopping):
         ray.kill(each)
+
+
+@pytest.mark.slow
+def test_gate_of_a_shipped_policy_under_tiny_is_paid_for_once(tmp_path: Path) -> None:
+    write_corpus(tmp_path, ["claim your prize", "a quiet day"])
+    file = write_job(
+        tmp_path,
+        policies=[str(ROOT / "policies/spam")],
+        model={"source": "tiny"},
+        # Of 24 violating cases one alone may be missed.
+        gate={"golden": {"recall": 0.78}},
+    )
+    with pytest.raises(GateClosedError) as closed:
+        moderay.run(file)
+    [before] = closed.value.figures
+    assert (before.n, before.not_judged) == (24, 0)
+    outcome = moderay.run(file, [f"gate.golden.recall={max(before.low / 2, 0.0001)}"])
+    usage = outcome.manifest.last_run.usage
+    if before.k:
+        assert outcome.gate[0].k == before.k and outcome.manifest.rows == 2
+        assert usage["requests"] <= 3 * 2

@@ -44,21 +44,23 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
 
 def show_gate(figures: Sequence[GateFigure]) -> None:
     """What golden sets were held against, before the corpus."""
-    not_judged = ["not judged"] if any(figure.not_judged for figure in figures) else []
-    numbers = ["cases", "share", "95% interval", "floor", *not_judged]
-    table = table_of(["gate", "figure"], numbers, "")
+    table = table_of(["gate", "figure"], ["cases", "95% interval", "floor"], "")
     for figure in figures:
         table.add_row(
             figure.policy,
             figure.figure,
             f"{figure.k:,} of {figure.n:,}",
-            "" if figure.value is None else f"{figure.value:.3f}",
             f"{figure.low:.3f} to {figure.high:.3f}",
             f"{figure.floor:g}",
-            *[f"{figure.not_judged:,}" for _ in not_judged],
             "passed" if figure.passed else "FAILED",
         )
     show_table(table)
+    for policy, count in {figure.policy: figure.not_judged for figure in figures}.items():
+        if count:
+            out.print(
+                f"of {policy} {counted(count, 'golden case')} could not be judged, which counts as "
+                "not found"
+            )
 
 
 @contextmanager

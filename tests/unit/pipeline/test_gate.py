@@ -28,8 +28,8 @@ from moderay.labels.layout import Layout
 from moderay.pipeline.gate import (
     NOT_JUDGED,
     Floor,
-    GatedPolicy,
     GateClosedError,
+    GatedPolicy,
     best,
     closed,
     gate_figures,
@@ -138,7 +138,9 @@ def test_figures_are_exact_intervals_and_what_is_not_judged_is_not_found(
     data: st.DataObject, violating: int, safe: int
 ) -> None:
     sides = st.sampled_from([0, 1, NOT_JUDGED])
-    said = np.array(data.draw(st.lists(sides, min_size=violating + safe, max_size=violating + safe)))
+    said = np.array(
+        data.draw(st.lists(sides, min_size=violating + safe, max_size=violating + safe))
+    )
     policy = gated({"recall": 0.4, "precision": 0.3}, violating, safe)
     recall, precision = gate_figures(policy, said.astype(np.int8))
     found, wrong = int((said[:violating] == 1).sum()), int((said[violating:] == 1).sum())

@@ -30,7 +30,14 @@ from moderay.pipeline.messages.units import (
     unit_table,
     units_done,
 )
-from moderay.pipeline.stages.prepare import POSITION, audited, known, prepared, under_all, with_known
+from moderay.pipeline.stages.prepare import (
+    POSITION,
+    audited,
+    known,
+    prepared,
+    under_all,
+    with_known,
+)
 from moderay.tasks.embed import job_cascades
 
 ranges = st.tuples(st.integers(0, 10**12), st.integers(0, 10**12))
