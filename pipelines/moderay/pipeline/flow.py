@@ -241,7 +241,7 @@ def _round(
             )
         began = time.monotonic()
         gate = Gate(checked, layout, lease.run) if checked.gated and plan.todo else None
-        run = _begun(checked, plan, gate, lease, frozenset(worked), progress)
+        run = _begun(checked, plan, lease, frozenset(worked), progress, gate)
         return _label(run, options, began)
 
 
@@ -332,6 +332,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     progress.start(plan.rows_left, engines, _judge_of(run.checked.job))
     if run.gate is not None and run.gate.is_waiting:
         progress.stage(f"judging {counted(run.gate.cases, 'golden case')} first")
+    if run.gate is None or run.gate.is_open:
+        _publish_saved(run)
     seen, stopped = _judge(run)
     failed = _failed_shards(run)
     progress.stop()
@@ -402,10 +404,10 @@ class _Ended:
 def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
     checked: Checked,
     plan: Plan,
-    gate: Gate | None,
     lease: Lease,
     worked: frozenset[int],
     progress: Progress,
+    gate: Gate | None,
 ) -> _Run:
     """With Ray, where there is anything to do for it."""
     needs_ray = bool(plan.todo) and (gate is None or gate.closed is None)
@@ -477,8 +479,6 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     gate = run.gate
     if gate is not None and gate.closed is not None:
         return BoardState(), gate.closed
-    if gate is None or gate.is_open:
-        _publish_saved(run)
     if run.engines is None:
         return BoardState(), None
     checked = run.checked
