@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from moderay.config.paths import SCRIPTED, JobPath, beside
 from moderay.config.sections.after import Alarms, Filter, Unselected
 from moderay.config.sections.base import Section
+from moderay.config.sections.benchmark import Benchmark, Published
 from moderay.config.sections.cascade import (
     JUDGES,
     GlanceArgs,
@@ -38,6 +39,7 @@ __all__ = [
     "JUDGES",
     "SCRIPTED",
     "Alarms",
+    "Benchmark",
     "Effort",
     "Filter",
     "Floors",
@@ -48,6 +50,7 @@ __all__ = [
     "Limits",
     "Model",
     "Output",
+    "Published",
     "ReasonArgs",
     "Replicas",
     "RulesArgs",
@@ -106,6 +109,9 @@ class Job(Section):
     gate: dict[str, Floors] = Field(default_factory=dict)
     """Floors that policies must pass on their golden sets, which are judged first: `golden` is for
     every policy, and a policy's id for that one, whose own floors win.
+    """
+    benchmark: Benchmark | None = None
+    """Where the input is a public set: what others measured on it, shown beside what `eval` finds.
     """
     alarms: Alarms = Alarms()
     """What `trend` and the end of a run ring at."""
