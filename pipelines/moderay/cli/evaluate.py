@@ -22,7 +22,7 @@ from moderay.cli.tables import show_outcome
 from moderay.core.errors import UserError
 
 if TYPE_CHECKING:
-    from moderay.api import Evaluated
+    from moderay.tasks.evaluate.result import Evaluated
 
 
 def eval_(

@@ -18,25 +18,12 @@ from moderay.tasks.diff.figures import diff_record
 from moderay.tasks.diff.flips import LargestChanges, flips, flips_schema
 from moderay.tasks.diff.gold import gold_columns, gold_sides
 from moderay.tasks.diff.pairs import Output, Pairs, open_output, paired_rows
-from moderay.tasks.diff.records import DiffRecord
+from moderay.tasks.diff.result import Comparison
 from moderay.tasks.diff.unpaired import Unpaired, common_policies
 from moderay.tasks.parquet_file import whole_parquet
 
 # What is read of a policy's column.
 _FIELDS = ("violates", "label", "probability", "rationale", "trace.decided_by", "trace.origin")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two outputs beside each other.
-
-    Attributes:
-        record: The figures.
-        largest: By policy, the flips to look at first, of `flips.flips_schema`.
-    """
-
-    record: DiffRecord
-    largest: Mapping[str, pa.Table]
 
 
 @dataclass(frozen=True)
