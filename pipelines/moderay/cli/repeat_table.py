@@ -41,8 +41,8 @@ def show_repeats(found: Repeated) -> None:
         out.print()
         paragraph(f"{name}: {_rows(policy)}", 0)
         table = _table()
-        _add(table, "violates", policy.violates)
-        _add(table, "label", policy.label)
+        _add(table, "violates", policy.violates, record.repeats)
+        _add(table, "label", policy.label, record.repeats)
         show_table(table)
         paragraph(_floor(policy, record.seeds), 0)
         show_contradictions(found.contradictions[name])
@@ -53,7 +53,8 @@ def show_floor(floor: FloorRecord) -> None:
     paragraph(f"either version judged each row {floor.repeats} times, {SEEDS[floor.seeds]}", 0)
     table = _table()
     for side, policy in (("a", floor.a), ("b", floor.b)):
-        _add(table, f"{side} violates", policy.violates)
+        paragraph(f"{side}: {_rows(policy)}", 1)
+        _add(table, f"{side} violates", policy.violates, floor.repeats)
     show_table(table)
 
 
@@ -84,7 +85,8 @@ def show_contradictions(rows: pa.Table, of: str = "") -> None:
     """
     for row in rows.to_pylist():
         said: Sequence[dict[str, Any]] = row["said"]
-        times = ", ".join(f"{each['label']} {each['times']} times" for each in said)
+        repeats = sum(each["times"] for each in said)
+        times = ", ".join(f"{each['label']} {each['times']} of {repeats}" for each in said)
         paragraph(f"{of}{row['file']} row {row['row']}: {times}", 0, "bold")
         paragraph(f"content: {row['content']}", 1)
         for each in said:
@@ -103,14 +105,14 @@ def _rows(policy: PolicyRepeatRecord) -> str:
 
 
 def _table() -> Table:
-    return table_of(["not the same"], ["rows", "in a million", "95% from", "to"])
+    return table_of(["verdicts differ"], ["rows", "in a million", "95% from", "to"])
 
 
-def _add(table: Table, name: str, found: ContradictionRecord) -> None:
-    """Two lines: over all repeats, and of any two of them."""
+def _add(table: Table, name: str, found: ContradictionRecord, repeats: int) -> None:
+    """Two lines: of all verdicts on a content, and of any two of them."""
     for title, rows, figure in (
-        (f"{name}, all times", f"{found.rows:,}", found.contents),
-        (f"{name}, any two", "", found.pairs),
+        (f"{name}, among {repeats}", f"{found.rows:,}", found.contents),
+        (f"{name}, between 2", "", found.pairs),
     ):
         figures = ["-"] * 3
         if figure is not None:
@@ -119,7 +121,10 @@ def _add(table: Table, name: str, found: ContradictionRecord) -> None:
 
 
 def _floor(policy: PolicyRepeatRecord, seeds: Seeds) -> str:
-    of = f"exact intervals, of {counted(policy.contents, 'different content')}"
+    of = (
+        "in a million contents, and in a million pairs of verdicts on one content; exact "
+        f"intervals, of {counted(policy.contents, 'different content')}"
+    )
     if policy.violates.pairs is None or seeds == "no_effect":
         return of
     return (

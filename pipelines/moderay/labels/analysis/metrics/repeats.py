@@ -74,8 +74,8 @@ class Repeats:
             step = level - below
             tail = (1 - confidence) * step / levels[-1]
             ends = interval(int((self.pairs >= level).sum()), n, 1 - tail)
-            low, high = low + step / total * ends[0], high + step / total * ends[1]
-        return Estimate(float(self.pairs.mean() / total), low, high, "exact")
+            low, high = low + step * ends[0], high + step * ends[1]
+        return Estimate(float(self.pairs.mean()) / total, low / total, high / total, "exact")
 
 
 def _pairs_that_can_differ(repeats: int, kinds: int) -> list[int]:
