@@ -128,6 +128,6 @@ def _floor(policy: PolicyRepeatRecord, seeds: Seeds) -> str:
     if policy.violates.pairs is None or seeds == "no_effect":
         return of
     return (
-        f"{of}; the floor: versions that are the same flip {policy.violates.pairs.value:,.0f} in a "
-        "million, so a change must flip more"
+        f"{of}; the floor that a change must rise above: versions that are the same flip "
+        f"{policy.violates.pairs.value:,.0f} in a million, {policy.violates.pairs.high:,.0f} at most"
     )

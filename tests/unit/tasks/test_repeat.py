@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.label_folders import label_folder
 from support.outputs import plain
 from support.project import ROOT
@@ -20,10 +23,16 @@ from support.workbenches import policy_folder
 from moderay import api
 from moderay.config.policy import load_policy
 from moderay.core.errors import Problems
+from moderay.core.verdicts import Status, Verdict, verdict_array
+from moderay.labels.decisions import decide
+from moderay.tasks.diff.contradictions import RepeatedVerdicts
 from moderay.tasks.diff.records import RepeatRecord
+from moderay.tasks.diff.repeats import repeat_figures
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies" / "spam")
+# P of SP0, SP2 and SP4, by the label that it makes the likeliest.
+P = {"SP0": [0.9, 0.06, 0.04], "SP2": [0.2, 0.7, 0.1], "SP4": [0.1, 0.1, 0.8], None: None}
 ANSWERS = {
     "SP4": {"answer": '{"label": "SP4", "rationale": "It sells."}', "reasoning": "It sells."},
     "SP0": {"answer": '{"label": "SP0", "rationale": "It tells."}', "reasoning": "It tells."},
@@ -125,7 +134,7 @@ def test_repeats_are_not_informative_at_temperature_0(
     greedy = ("--set", "model.sampling.temperature=0", "--repeat", "2", "--sample", "50")
     result = cli("diff", file, *greedy)
     assert result.returncode == 0 and "repeats are not informative" in result.stdout
-    assert "the floor" not in result.stdout
+    assert "floor" not in result.stdout
     found = json.loads(cli("diff", file, *greedy, "--json").stdout)
     assert (found["seeds"], found["policies"]["spam"]["violates"]["rows"]) == ("no_effect", 0)
 
@@ -168,3 +177,44 @@ def test_repeats_that_cannot_be_are_refused(
         assert result.returncode == 2 and message in result.stderr, message
     with pytest.raises(Problems, match="repeats: a number from 2 to 20 is wanted, not 21"):
         api.diff_repeats(file, repeats=21)
+
+
+@given(
+    repeats=st.integers(2, 4),
+    said=st.dictionaries(
+        st.integers(0, 5), st.lists(st.sampled_from([*P]), min_size=4, max_size=4), min_size=1
+    ),
+    copies=st.lists(st.integers(0, 5), max_size=4),
+)
+def test_figures_are_those_of_the_rows_one_by_one(
+    repeats: int, said: dict[int, list[str | None]], copies: list[int]
+) -> None:
+    # One content has the same verdicts wherever it stands.
+    rows = [*said, *[content for content in copies if content in said]]
+    tables = [
+        _judged(rows, {content: said[content][at] for content in said}) for at in range(repeats)
+    ]
+    found = repeat_figures(RepeatedVerdicts.of(SPAM.rule, tables))
+    verdicts = {content: said[content][:repeats] for content in said}
+    whole = [content for content in rows if None not in verdicts[content]]
+    assert (found.judged, found.contents) == (len(whole), len({*whole}))
+    assert found.not_judged == len(rows) - len(whole)
+    assert found.never_judged == sum({*verdicts[content]} == {None} for content in rows)
+    assert found.label.rows == sum(len({*verdicts[content]}) > 1 for content in whole)
+    sides = {content: [label == "SP0" for label in verdicts[content]] for content in {*whole}}
+    assert found.violates.rows == sum(len({*sides[content]}) > 1 for content in whole)
+    if not whole:
+        assert found.violates.pairs is found.label.contents is None
+        return
+    pairs = [a != b for content in sides for a, b in combinations(sides[content], 2)]
+    assert found.violates.pairs
+    assert found.violates.pairs.value == pytest.approx(1e6 * sum(pairs) / len(pairs))
+
+
+def _judged(rows: list[int], labels: dict[int, str | None]) -> pa.Table:
+    verdicts = [
+        Verdict(Status.TIMEOUT) if (label := labels[row]) is None else Verdict(Status.OK, P[label])
+        for row in rows
+    ]
+    decisions = decide(verdict_array(verdicts, 0), SPAM.rule)
+    return pa.table({"content_hash": [str(row) for row in rows], "spam": decisions})
