@@ -127,7 +127,8 @@ def _floor(policy: PolicyRepeatRecord, seeds: Seeds) -> str:
     )
     if policy.violates.pairs is None or seeds == "no_effect":
         return of
+    floor = policy.violates.pairs
     return (
         f"{of}; the floor that a change must rise above: versions that are the same flip "
-        f"{policy.violates.pairs.value:,.0f} in a million, {policy.violates.pairs.high:,.0f} at most"
+        f"{floor.value:,.0f} in a million, {floor.high:,.0f} at most"
     )
