@@ -44,12 +44,12 @@ def diff(
             min=2,
             max=20,
             metavar="N",
-            help="Judge a sample of a job so often: how often the judges contradict themselves.",
+            help="Judge a sample of the job N times: how often the judges contradict themselves.",
         ),
     ] = None,
     sample: Annotated[
         int,
-        typer.Option("--sample", min=1, help="Rows that --policy and --repeat judge, about."),
+        typer.Option("--sample", min=1, help="Rows to judge with these, about as many."),
     ] = 2000,
     common: Annotated[
         bool,
