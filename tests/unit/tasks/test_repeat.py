@@ -16,12 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.label_folders import label_folder
 from support.outputs import plain
-from support.project import ROOT
 from support.scripted import SCRIPT
-from support.workbenches import policy_folder
 
 from moderay import api
-from moderay.config.policy import load_policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import Problems
 from moderay.core.verdicts import Status, Verdict, verdict_array
 from moderay.labels.decisions import decide
@@ -30,9 +28,23 @@ from moderay.tasks.diff.records import RepeatRecord
 from moderay.tasks.diff.repeats import repeat_figures
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-SPAM = load_policy(ROOT / "policies" / "spam")
+# One of its own: what is drawn hangs on the judge's key, and so on every word of the policy.
+POLICY = """---
+id: spam
+title: Spam
+version: 1
+labels:
+  SP0: {violates: false, title: Not spam}
+  SP2: {violates: true, title: Likely spam}
+  SP4: {violates: true, title: Spam}
+---
+# Spam
+## INSTRUCTIONS
+Say which label holds.
+"""
 # P of SP0, SP2 and SP4, by the label that it makes the likeliest.
 P = {"SP0": [0.9, 0.06, 0.04], "SP2": [0.2, 0.7, 0.1], "SP4": [0.1, 0.1, 0.8], None: None}
+RULE = DecisionRule("spam", ("SP0", "SP2", "SP4"), (False, True, True), 0.5)
 ANSWERS = {
     "SP4": {"answer": '{"label": "SP4", "rationale": "It sells."}', "reasoning": "It sells."},
     "SP0": {"answer": '{"label": "SP0", "rationale": "It tells."}', "reasoning": "It tells."},
@@ -55,6 +67,13 @@ ROWS, PLANTED = 60, 2 / 3 * 2 * SHARE * (1 - SHARE)
 TEXTS = [f"doubt {i}" if i % 3 else f"hello {i}" for i in range(ROWS)]
 
 
+def written(folder: Path, more: str = "") -> Path:
+    """The policy's folder, with more text at its end."""
+    folder.mkdir(exist_ok=True)
+    (folder / "policy.md").write_text(POLICY + more)
+    return folder
+
+
 @pytest.fixture
 def doubtful(job: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """A job over texts of which two out of three are doubtful, three are there twice, and one
@@ -65,7 +84,8 @@ def doubtful(job: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / "in").mkdir(exist_ok=True)
         texts = [*TEXTS, *TEXTS[:3], "failing", None]
         pq.write_table(pa.table({"text": texts}), tmp_path / "in/a.parquet")
-        return job(script or DOUBTFUL, **sections)
+        policy = written(tmp_path / "spam")
+        return job(script or DOUBTFUL, **{"policies": [str(policy)], **sections})
 
     return write
 
@@ -114,7 +134,7 @@ def test_first_verdicts_that_the_output_holds_are_not_paid_again(
     sure = {"spam": [0.98, 0.01, 0.01]}
     label_folder(
         tmp_path / "out",
-        [SPAM],
+        checked.policies,
         {"a.parquet": [(text, sure) for text in TEXTS[:40]]},
         keys={"spam": checked.cascades[0].last.key},
     )
@@ -139,18 +159,10 @@ def test_repeats_are_not_informative_at_temperature_0(
     assert (found["seeds"], found["policies"]["spam"]["violates"]["rows"]) == ("no_effect", 0)
 
 
-def other_wording(folder: Path) -> Path:
-    """The spam policy, in which doubt is none."""
-    policy = policy_folder(folder, [])
-    text = (policy / "policy.md").read_text()
-    (policy / "policy.md").write_text(text + "\nDoubt is welcome.\n")
-    return policy
-
-
 def test_change_is_told_beside_what_either_version_contradicts_itself(
     doubtful: Callable[..., Path], tmp_path: Path, cli: Cli, golden: Callable[[str, str], None]
 ) -> None:
-    other = other_wording(tmp_path)
+    other = written(tmp_path / "other", "Doubt is welcome.\n")
     call = ("diff", doubtful(), "--policy", other, "--repeat", "3", "--show", "1")
     result = cli(*call)
     assert (result.returncode, result.stderr) == (0, "")
@@ -194,7 +206,7 @@ def test_figures_are_those_of_the_rows_one_by_one(
     tables = [
         _judged(rows, {content: said[content][at] for content in said}) for at in range(repeats)
     ]
-    found = repeat_figures(RepeatedVerdicts.of(SPAM.rule, tables))
+    found = repeat_figures(RepeatedVerdicts.of(RULE, tables))
     verdicts = {content: said[content][:repeats] for content in said}
     whole = [content for content in rows if None not in verdicts[content]]
     assert (found.judged, found.contents) == (len(whole), len({*whole}))
@@ -216,5 +228,5 @@ def _judged(rows: list[int], labels: dict[int, str | None]) -> pa.Table:
         Verdict(Status.TIMEOUT) if (label := labels[row]) is None else Verdict(Status.OK, P[label])
         for row in rows
     ]
-    decisions = decide(verdict_array(verdicts, 0), SPAM.rule)
+    decisions = decide(verdict_array(verdicts, 0), RULE)
     return pa.table({"content_hash": [str(row) for row in rows], "spam": decisions})
