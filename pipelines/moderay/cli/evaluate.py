@@ -23,8 +23,8 @@ from moderay.cli.tables import gate_shown, show_outcome
 from moderay.core.errors import UserError
 
 if TYPE_CHECKING:
-    from moderay.api import Evaluated
     from moderay.pipeline.check import Checked
+    from moderay.tasks.evaluate.result import Evaluated
 
 
 def eval_(
