@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -50,12 +50,15 @@ class PlannedRun:
         forecast: rows, requests, tokens and GPU time of what is left.
         refusal: why a run is refused without `replace`, which was then taken to be meant; empty
             where none is.
+        golden: by policy with floors in `gate:`, the golden cases that are judged first, and how
+            many it has; they are not in the forecast.
     """
 
     checked: Checked
     plan: Plan
     forecast: Forecast
     refusal: str = ""
+    golden: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def load_job(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Job:
@@ -180,6 +183,7 @@ def plan(
         (600, 1200)
     """
     from moderay.pipeline.estimate import forecast
+    from moderay.pipeline.golden import cases_to_judge
     from moderay.pipeline.plan import AnotherCascadeError, make_plan
 
     _check_positive("rows", rows)
@@ -191,7 +195,8 @@ def plan(
     except AnotherCascadeError as error:
         refusal = str(error)
         work = make_plan(checked, replace=True)
-    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal)
+    golden = cases_to_judge(checked, work.layout) if work.todo else {}
+    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal, golden)
 
 
 def run(
