@@ -53,6 +53,7 @@ bench: install
 	$(BENCHMARK).pipeline
 	$(BENCHMARK).cascade
 	$(BENCHMARK).screen
+	$(BENCHMARK).tune
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter

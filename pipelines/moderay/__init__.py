@@ -73,7 +73,9 @@ __all__ = [
     "read_labels",
     "run",
     "trend",
+    "tune",
     "verify",
+    "voided",
 ]
 
 # Where the names of `__all__` are that `moderay.api` does not hold.

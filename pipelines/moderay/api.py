@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
+    from moderay.tasks.tune.tune import Tuned
     from moderay.tasks.verify.verify import Verified
 
     JobSource: TypeAlias = str | os.PathLike[str] | Job | Checked
@@ -703,6 +704,96 @@ def diff_repeats(
     return repeat_judges(_checked(job, sets, writes=False), repeats, sample, show)
 
 
+def tune(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    recall: float = 0.95,
+    precision: float = 0.8,
+    confidence: float = 0.95,
+    policy: str | None = None,
+    efforts: Sequence[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    explains: bool = True,
+    rows: int = 10_000,
+    folder: str | os.PathLike[str] | None = None,
+) -> Tuned:
+    """Search for the cheapest cascade of a policy that reaches a goal, and certify it.
+
+    Each judge is asked once about each content of which it is known whether it violates. Cascades
+    are chosen on one part of these, and certified on another.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        recall: share of violations that must be flagged.
+        precision: share of the flagged that must violate.
+        confidence: how sure both must be.
+        policy: id; needed where the job has gold of several.
+        efforts: low, medium, high: what is tried beside the job's own. Default: all.
+        labels: an output whose last judge counts as right. Default: the job's `gold:`.
+        explains: whether what is flagged on an engine must have a rationale. False: cascades in
+            which glance flags contents are tried too.
+        rows: contents to judge, about; chosen by hash.
+        folder: what was judged is kept there for the next search, and `tune.json` and pictures are
+            written. Default: nowhere.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: there is no gold, or too little to certify with.
+        ModerayError: the engine cannot be had.
+
+    Example:
+        >>> found = moderay.tune("job.yaml", ["gold.spam=id % 2 = 0"], efforts=["low"])
+        >>> found.record.tested[0].certify.violations, found.record.misses_allowed
+        (109, 1)
+        >>> found.job.cascade[0].judge
+        'glance'
+    """
+    from moderay.tasks.tune.certificate import Goal
+    from moderay.tasks.tune.files import write_search
+    from moderay.tasks.tune.tune import TuneRequest, efforts_of, tune_job
+
+    request = TuneRequest(
+        Goal(recall, precision, confidence),
+        policy,
+        efforts_of(efforts),
+        _absolute(labels),
+        explains,
+        rows,
+        None if folder is None else Path(folder),
+    )
+    found = tune_job(_checked(job, sets, writes=False), request)
+    if request.folder is not None:
+        write_search(found, request.folder)
+    return found
+
+
+def voided(
+    certificate: str | os.PathLike[str], job: JobSource, sets: Sequence[str] = ()
+) -> list[str]:
+    """What of a job differs from what `tune` certified, a sentence each; none where it holds.
+
+    Args:
+        certificate: a `tune.json`.
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: there is no such file, or the job has not its policy.
+
+    Example:
+        >>> gold = ["gold.spam=id % 2 = 0"]
+        >>> found = moderay.tune("job.yaml", gold, efforts=["low"], folder="tuned")
+        >>> moderay.voided("tuned/tune.json", "job.yaml", ["model.effort=high"])
+        ['spam: judges were glance, reason, are reason']
+    """
+    from moderay.tasks.tune.tune import check_certificate
+
+    return check_certificate(Path(certificate), _checked(job, sets, writes=False))
+
+
 def output_status(
     url: str | os.PathLike[str], storage: Mapping[str, Any] | None = None
 ) -> OutputStatus:
@@ -764,6 +855,7 @@ def calibrate(
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
+    train_part: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
 
@@ -779,6 +871,8 @@ def calibrate(
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.
+        train_part: whether what `tune` selects and certifies cascades on is left out, as a screen
+            takes it that is to stand in a cascade to tune.
 
     Returns:
         What a person wants to know of what was made, by title.
@@ -795,7 +889,9 @@ def calibrate(
     from moderay.tasks.calibrate.calibrate import CalibrationRequest, calibrate_judge
 
     truth = None if labels is None else os.fspath(labels)
-    request = CalibrationRequest(policy, judge, Path(out), truth, gold, max_miss, confidence, rows)
+    request = CalibrationRequest(
+        policy, judge, Path(out), truth, gold, max_miss, confidence, rows, train_part
+    )
     return calibrate_judge(_checked(job, sets, writes=False), request)
 
 

@@ -46,6 +46,8 @@ OF_LABELS = [
     moderay.output_status,
     moderay.verify,
     moderay.calibrate,
+    moderay.tune,
+    moderay.voided,
     moderay.evaluate,
     moderay.evaluate_benchmarks,
     moderay.evaluate_policies,

@@ -25,6 +25,7 @@ from moderay.cli import (
     policy_folder,
     start,
     trial,
+    tune,
 )
 from moderay.cli.console import warn
 from moderay.core.errors import ModerayError, Problems
@@ -79,6 +80,7 @@ for command in (
     labels.filter,
     labels.trend,
     labels.calibrate,
+    tune.tune,
     labels.verify,
     trial.try_,
     policy.label,

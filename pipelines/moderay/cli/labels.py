@@ -243,6 +243,10 @@ def calibrate(
     rows: Annotated[
         int, typer.Option("--rows", min=1, help="Contents to calibrate on at most, chosen by hash.")
     ] = 200_000,
+    train_part: Annotated[
+        bool,
+        typer.Option("--train-part", help="Leave out what tune selects and certifies cascades on."),
+    ] = False,
     sets: Sets = None,
 ) -> None:
     """Make a screen, or a band, that misses at most a stated share of violations.
@@ -263,6 +267,7 @@ def calibrate(
             max_miss=max_miss,
             confidence=confidence,
             rows=rows,
+            train_part=train_part,
         )
     table = pairs_of()
     for title, text in made.items():

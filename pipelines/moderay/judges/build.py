@@ -174,10 +174,29 @@ def _calibrated(
                 for problem in error.problems
             ]
             continue
+        if isinstance(card, Screen) and step.screen is not None:
+            card, wrong = _with_cut_off(job, f"cascade.{number}", card, step.screen.cut_off)
+            problems += wrong
         made = _CalibratedStep(number, step.judge, args.path, args.force, card)
         problems += _misplaced(job, made, policies, list(steps.values()))
         steps[number] = made
     return steps, problems
+
+
+def _with_cut_off(
+    job: Job, key: str, screen: Screen, cut_off: float | None
+) -> tuple[Screen, list[Problem]]:
+    """The screen with a lower cut-off, for which its promise holds all the more."""
+    if cut_off is None:
+        return screen, []
+    if cut_off > screen.card.cut_off:
+        message = (
+            f"cut_off {cut_off:g} is above that of the screen's card, {screen.card.cut_off:g}, and "
+            "nothing is promised there"
+        )
+        hint = "leave it out, or calibrate with a larger --max-miss"
+        return screen, [job.problem(key, message, hint)]
+    return screen.under(cut_off), []
 
 
 def _misplaced(

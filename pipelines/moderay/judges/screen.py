@@ -15,7 +15,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -132,11 +132,21 @@ class Screen:
         """As `Linear.scores`."""
         return Linear(self.weights, self.card.scale, self.card.intercept).scores(texts)
 
+    def under(self, cut_off: float) -> Screen:
+        """The same screen with another cut-off; its key is another one."""
+        return replace(self, card=self.card.model_copy(update={"cut_off": cut_off}))
+
+    def promised_scores(self, texts: pa.Array) -> np.ndarray:
+        """As `scores`, and NaN where a text is longer than all the card speaks of.
+
+        The promise says nothing of it, and a little of anything is lost in it.
+        """
+        longer = pc.fill_null(pc.greater(pc.binary_length(texts), self.card.longest), True)
+        is_longer = np.asarray(longer.to_numpy(zero_copy_only=False))
+        return np.asarray(np.where(is_longer, np.float32(np.nan), self.scores(texts)))
+
     def settle(self, texts: pa.Array, table: pa.Table) -> pa.StructArray:
         """The verdicts on texts that score below the cut-off.
-
-        A text that is longer than all the card speaks of is passed on: the promise says nothing of
-        it, and a little of anything is lost in it.
 
         Args:
             texts: string or large_string, the contents as the model reads them.
@@ -145,10 +155,7 @@ class Screen:
         Returns:
             Structs of `verdicts.VERDICT`, null where the text is passed on.
         """
-        longer = pc.fill_null(pc.greater(pc.binary_length(texts), self.card.longest), True)
-        passed_on = np.asarray(longer.to_numpy(zero_copy_only=False)) | ~(
-            self.scores(texts) < np.float32(self.card.cut_off)
-        )
+        passed_on = ~(self.promised_scores(texts) < np.float32(self.card.cut_off))
         verdict = {"status": Status.OK.value, "decided_by": "screen", "origin": Origin.JUDGED.value}
         columns = [
             pa.repeat(pa.scalar(verdict.get(field.name), field.type), len(texts))

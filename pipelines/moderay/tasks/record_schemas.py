@@ -18,6 +18,7 @@ from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.filter.records import FilterCard
+from moderay.tasks.tune.records import TuneRecord
 
 RECORDS: dict[str, type[Record]] = {
     "manifest": Manifest,
@@ -28,6 +29,7 @@ RECORDS: dict[str, type[Record]] = {
     "eval-summary": SummaryRecord,
     "diff": DiffRecord,
     "repeat": RepeatRecord,
+    "tune": TuneRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

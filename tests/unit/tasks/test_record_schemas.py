@@ -65,6 +65,14 @@ from moderay.tasks.evaluate.records import (
 )
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
+from moderay.tasks.tune.records import (
+    CascadeRecord,
+    CertifyRecord,
+    CountsRecord,
+    TuneGoalRecord,
+    TunePartRecord,
+    TuneRecord,
+)
 
 COUNTS = PolicyCounts(ok=2, flagged=1, settled={"reason": 2}, labels={"SP0": 1, "SP4": 1})
 SELECTION = Selection(content="text", where=None, sample=None)
@@ -86,6 +94,17 @@ POLICY = PolicyRecord(
     cascade_key="0",
     cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
     promises={},
+)
+COUNTED = CountsRecord(violations=100, flagged=101, hits=99, tokens=60.5)
+CASCADE = CascadeRecord(
+    effort="low",
+    cut_off=None,
+    below=0.02,
+    above=None,
+    glance=True,
+    reason=True,
+    threshold=0.5,
+    select=COUNTED,
 )
 ROW = ChosenRow(row=4, content_hash="ab", status="ok", label="SP4", probability=0.9)
 TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="a", source="people")
@@ -257,6 +276,36 @@ FILES: dict[str, Record] = {
             )
         },
         left_out=LeftOut(policies_a=["harassment"]),
+    ),
+    "tune": TuneRecord(
+        policy="spam",
+        model="tiny",
+        source="is_spam in the input",
+        goal=TuneGoalRecord(recall=0.95, precision=0.8, confidence=0.95),
+        parts={"select": TunePartRecord(contents=400, violations=100)},
+        unreadable=1,
+        tried=50,
+        own=CASCADE,
+        own_tokens=90.5,
+        frontier=[CASCADE],
+        recall_needed=0.99,
+        misses_allowed=1,
+        tested=[
+            CertifyRecord(
+                cascade=CASCADE,
+                chance=0.9,
+                certify=COUNTED,
+                recall_at_least=0.96,
+                precision_at_least=0.9,
+                passed=True,
+            )
+        ],
+        chosen=0,
+        certificate=POLICY,
+        certify_hash="0",
+        looks=1,
+        created=DAY,
+        moderay="0",
     ),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}

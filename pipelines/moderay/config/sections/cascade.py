@@ -22,6 +22,10 @@ class ScreenArgs(Section):
 
     path: JobPath
     """Its folder."""
+    cut_off: float | None = None
+    """A lower cut-off than its card's, in log-odds, as `tune` finds it: it settles, and misses,
+    fewer contents. Default: the card's.
+    """
     force: bool = False
     """Use it although its card names another policy text or model. Default: no, since its promise
     does not hold then.

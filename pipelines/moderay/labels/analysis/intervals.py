@@ -73,6 +73,14 @@ def interval(k: float, n: float, confidence: float) -> tuple[float, float]:
     return low, high
 
 
+def lower_end(k: int, n: int, confidence: float) -> float:
+    """The lower end of the one-sided interval of Clopper and Pearson for a share, `k` of `n`.
+
+    At or above `1 - max_miss` exactly where `n - k` is at most `allowed_misses`; 0 for n = 0.
+    """
+    return float(betaincinv(k, n - k + 1, 1 - confidence)) if k else 0.0
+
+
 def cut_off(scores: np.ndarray, max_miss: float, confidence: float) -> tuple[float, int] | None:
     """The cut-off for the scores of held-out violations, and how many of them it may miss.
 

@@ -47,6 +47,7 @@ class CalibrationRequest:
         max_miss: Share of violations that may be missed.
         confidence: How sure that is.
         rows: Contents to calibrate on at most, chosen by hash.
+        train_part: Whether only contents are used on which `tune` neither selects nor certifies.
     """
 
     policy: str
@@ -57,6 +58,7 @@ class CalibrationRequest:
     max_miss: float = 0.05
     confidence: float = 0.95
     rows: int = 200_000
+    train_part: bool = False
 
 
 def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, str]:
@@ -71,9 +73,11 @@ def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, 
     cascade = _cascade(checked, request.policy)
     _check_request(checked.job, request)
     if request.labels is not None:
-        truth = from_labels(checked, cascade, request.labels, request.rows)
+        truth = from_labels(checked, cascade, request.labels, request.rows, request.train_part)
     else:
-        truth = from_people(checked, cascade.policy, request.gold or "", request.rows)
+        truth = from_people(
+            checked, cascade.policy, request.gold or "", request.rows, request.train_part
+        )
     teacher = Teacher(
         policy=request.policy,
         threshold=cascade.policy.threshold,

@@ -25,6 +25,7 @@ from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import Truth, gold_truth
+from moderay.tasks.gold_parts import TRAIN_ALONE, part_of
 from moderay.tasks.input_rows import contents_at
 
 
@@ -45,7 +46,9 @@ class Labelled:
     source: str
 
 
-def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labelled:
+def from_labels(
+    checked: Checked, cascade: Cascade, url: str, most: int, train_part: bool = False
+) -> Labelled:
     """What the last judge said of the job's input in an output.
 
     Args:
@@ -53,11 +56,52 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
         cascade: Of the policy.
         url: Of the output.
         most: Contents, roughly; they are chosen by hash.
+        train_part: Whether only those of the part to train on are taken.
 
     Raises:
         UserError: There are no such labels, or an earlier judge than the last settled some of
             them: what the last one saw then is no fair sample of what a new judge before it will
             see. (What rules settle, they settle before.)
+    """
+    judged = judged_shards(checked, cascade, url)
+    choice = _Choice(_share(judged.shards, most), train_part)
+    parts = [
+        part
+        for shard in judged.shards
+        for part in _of_shard(checked, shard, last_verdicts(judged, shard), choice)
+    ]
+    return _together(parts, judged.judge_key, choice.told(judged.source))
+
+
+@dataclass(frozen=True)
+class JudgedShards:
+    """The shards of an input that an output has labels of, by one last judge.
+
+    Attributes:
+        shards: In the input's order.
+        layout: Of the output.
+        policy: The policy they are about.
+        judge: Name of the last judge.
+        judge_key: Its key.
+    """
+
+    shards: Sequence[Shard]
+    layout: Layout
+    policy: Policy
+    judge: str
+    judge_key: str
+
+    @property
+    def source(self) -> str:
+        """Where the truth comes from, in words."""
+        return f"verdicts of {self.judge} in {shown(self.layout.url)}"
+
+
+def judged_shards(checked: Checked, cascade: Cascade, url: str) -> JudgedShards:
+    """The shards of the job's input of which an output has verdicts of the last judge.
+
+    Raises:
+        UserError: There are none, or of several such judges.
     """
     layout = Layout(url, checked.job.storage)
     policy = cascade.policy
@@ -74,13 +118,7 @@ def from_labels(checked: Checked, cascade: Cascade, url: str, most: int) -> Labe
             f"{url} has labels of policy {policy.id!r} by several {judge} judges: run its job to "
             "the end first"
         )
-    share = _share(shards, most)
-    parts = [
-        part
-        for shard in shards
-        for part in _of_shard(checked, shard, _verdicts(layout, shard, policy, judge), share)
-    ]
-    return _together(parts, keys.pop(), f"verdicts of {judge} in {shown(url)}")
+    return JudgedShards(shards, layout, policy, judge, keys.pop() or "")
 
 
 def _published(layout: Layout) -> dict[str, ShardMarker]:
@@ -89,7 +127,9 @@ def _published(layout: Layout) -> dict[str, ShardMarker]:
         return published_markers(layout)
 
 
-def from_people(checked: Checked, policy: Policy, gold: str, most: int) -> Labelled:
+def from_people(
+    checked: Checked, policy: Policy, gold: str, most: int, train_part: bool = False
+) -> Labelled:
     """What people said in the input.
 
     Args:
@@ -97,18 +137,42 @@ def from_people(checked: Checked, policy: Policy, gold: str, most: int) -> Label
         policy: The policy it is about.
         gold: As `gold.gold_truth` takes it.
         most: Contents, roughly; they are chosen by hash.
+        train_part: Whether only those of the part to train on are taken.
 
     Raises:
         UserError: `gold` cannot be read off a shard.
     """
     shards = checked.scan.shards
-    share = _share(shards, most)
+    choice = _Choice(_share(shards, most), train_part)
     parts = [
         part
         for shard in shards
-        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), share)
+        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), choice)
     ]
-    return _together(parts, None, f"{gold} in the input")
+    return _together(parts, None, choice.told(f"{gold} in the input"))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which contents are taken.
+
+    Attributes:
+        share: Of them, by hash.
+        train_part: Whether of the part to train on alone.
+    """
+
+    share: float
+    train_part: bool
+
+    def takes(self, content: Content) -> bool:
+        return (
+            content.status is Status.OK
+            and number(f"calibrate:{content.hash}") < self.share * 2**63
+            and not (self.train_part and part_of(content.hash or "") != "train")
+        )
+
+    def told(self, source: str) -> str:
+        return f"{source}, {TRAIN_ALONE}" if self.train_part else source
 
 
 def _share(shards: Sequence[Shard], most: int) -> float:
@@ -118,7 +182,13 @@ def _share(shards: Sequence[Shard], most: int) -> float:
 Part = tuple[list[str], np.ndarray]
 
 
-def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth:
+def last_verdicts(judged: JudgedShards, shard: Shard) -> Truth:
+    """What the last judge said of a shard's rows.
+
+    Raises:
+        UserError: An earlier judge settled some of them.
+    """
+    layout, policy, judge = judged.layout, judged.policy, judged.judge
     with (
         plain_errors(layout.url),
         pq.ParquetFile(RemoteFile(layout.fs, layout.label(shard.name)), pre_buffer=True) as file,
@@ -148,18 +218,14 @@ def _verdicts(layout: Layout, shard: Shard, policy: Policy, judge: str) -> Truth
     return rows.to_numpy(), violates.to_numpy(zero_copy_only=False)
 
 
-def _of_shard(checked: Checked, shard: Shard, truth: Truth, share: float) -> Iterator[Part]:
-    """The contents of those rows, the chosen share of them."""
+def _of_shard(checked: Checked, shard: Shard, truth: Truth, choice: _Choice) -> Iterator[Part]:
+    """The contents of those rows, the chosen ones of them."""
     rows, violates = truth
     start = 0
     for read in contents_at(checked, shard, rows):
-        chosen = [i for i, content in enumerate(read) if _is_chosen(content, share)]
+        chosen = [i for i, content in enumerate(read) if choice.takes(content)]
         yield [read[i].text for i in chosen], violates[start : start + len(read)][chosen]
         start += len(read)
-
-
-def _is_chosen(content: Content, share: float) -> bool:
-    return content.status is Status.OK and number(f"calibrate:{content.hash}") < share * 2**63
 
 
 def _together(parts: Sequence[Part], judge_key: str | None, source: str) -> Labelled:

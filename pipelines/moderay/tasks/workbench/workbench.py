@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -18,12 +18,14 @@ from cachetools import LRUCache
 from moderay.config.job import SCRIPTED, Job, Model
 from moderay.core.errors import ModerayError
 from moderay.core.verdicts import RETRYABLE, structs
+from moderay.corpus.content import Content
 from moderay.engines.checkpoint import text
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.judges.cascade import Cascade
+from moderay.labels.decisions import decide
 from moderay.pipeline.stages.judge_unit import settled_unit
-from moderay.pipeline.stages.prepare import open_rows, prepared, with_known
+from moderay.pipeline.stages.prepare import POSITION, open_rows, prepared, with_known
 from moderay.tasks.embed import add_verdicts
 from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess, has_text
 from moderay.tasks.workbench.messages import StartEngine
@@ -102,6 +104,26 @@ class Workbench:
         decided = add_verdicts(judged.select([]), judged, [cascade])
         decision: Decision = decided.column(policy.id)[0].as_py()
         return decision
+
+    async def judge_contents(self, cascade: Cascade, contents: Sequence[Content]) -> pa.StructArray:
+        """The decisions on contents that judges on an engine alone are asked about, all at once.
+
+        What is known is not looked at, nor is any of it kept.
+
+        Args:
+            cascade: Without judges on columns.
+            contents: What is judged.
+
+        Returns:
+            Structs of `verdicts.decision_type`.
+
+        Raises:
+            ModerayError: The engine cannot be built, or cannot be kept alive.
+        """
+        numbers = pa.table({POSITION: pa.array(range(len(contents)), pa.int64())})
+        unit = prepared(numbers, contents, self.job, [cascade], self.vocab)
+        judged = await self._asked(cascade, unit)
+        return decide(structs(judged.column(cascade.policy.id)), cascade.policy.rule)
 
     async def _asked(self, cascade: Cascade, unit: pa.Table) -> pa.Table:
         while True:

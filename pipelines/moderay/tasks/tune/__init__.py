@@ -1,0 +1,1 @@
+"""`moderay tune`: the cheapest cascade that reaches a goal, and a certificate for it."""
