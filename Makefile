@@ -53,6 +53,7 @@ bench: install
 	$(BENCHMARK).pipeline
 	$(BENCHMARK).cascade
 	$(BENCHMARK).screen
+	$(BENCHMARK).cross_fit
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter

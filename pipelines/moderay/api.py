@@ -640,8 +640,12 @@ def calibrate(
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
+    cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    What it says of a screen holds a line about 1,000 more labels: what they would let it settle
+    beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
 
     Args:
         job: a job file's path, or a `Job`.
@@ -655,6 +659,8 @@ def calibrate(
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.
+        cross_fit: of a screen, whether all contents train it and all violations set its cut-off.
+            It settles more from the same labels, and its promise is an estimate.
 
     Returns:
         What a person wants to know of what was made, by title.
@@ -671,7 +677,9 @@ def calibrate(
     from moderay.tasks.calibrate.calibrate import CalibrationRequest, calibrate_judge
 
     truth = None if labels is None else os.fspath(labels)
-    request = CalibrationRequest(policy, judge, Path(out), truth, gold, max_miss, confidence, rows)
+    request = CalibrationRequest(
+        policy, judge, Path(out), truth, gold, max_miss, confidence, rows, cross_fit
+    )
     return calibrate_judge(_checked(job, sets, writes=False), request)
 
 

@@ -243,6 +243,14 @@ def calibrate(
     rows: Annotated[
         int, typer.Option("--rows", min=1, help="Contents to calibrate on at most, chosen by hash.")
     ] = 200_000,
+    cross_fit: Annotated[
+        bool,
+        typer.Option(
+            "--cross-fit",
+            help="Train the screen and set its cut-off on all labels: it settles more, and its "
+            "promise is an estimate.",
+        ),
+    ] = False,
     sets: Sets = None,
 ) -> None:
     """Make a screen, or a band, that misses at most a stated share of violations.
@@ -263,6 +271,7 @@ def calibrate(
             max_miss=max_miss,
             confidence=confidence,
             rows=rows,
+            cross_fit=cross_fit,
         )
     table = pairs_of()
     for title, text in made.items():
