@@ -59,8 +59,7 @@ class Card(Record):
     """What a screen is, and what it promises.
 
     With `confidence`, it misses at most the share `max_miss` of violations. Counts are of distinct
-    contents. Fields that are left out where they say nothing keep the judge key of a screen from
-    before there were such fields.
+    contents.
     """
 
     remedy: ClassVar[str] = "train the screen again: moderay calibrate"
@@ -84,6 +83,7 @@ class Card(Record):
     """The share of violations that it may miss."""
     confidence: float = Field(gt=0, lt=1)
     """How sure that is."""
+    # The judge key is the hash of the card: what is left out keeps that of a screen from before.
     promise: Literal["exact", "estimated"] = Field(
         default="exact", exclude_if=lambda promise: promise == "exact"
     )
