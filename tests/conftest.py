@@ -37,9 +37,12 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with tests that take long are begun first, so that two processes end together."""
-    long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+    """What takes longest is begun first, so that two processes end together: the documents, which
+    one process follows from the first command to the last, then files with slow tests.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    documents = ROOT / "tests" / "unit" / "documents"
+    items.sort(key=lambda item: (item.path not in slow, documents not in item.path.parents))
 
 
 @pytest.fixture

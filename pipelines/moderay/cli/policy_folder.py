@@ -37,7 +37,7 @@ def new(
     job = folder.parent / "job.yaml"
     beside = job.is_file()
     line = Path(folder.name if beside else folder) / policy_id
-    out.print("fill in what stands in brackets;", end=" ")
+    out.print("fill in what stands in brackets: moderay policy lint lists it;", end=" ")
     out.print(f"in {printable(str(job)) if beside else 'the job'}, under policies:")
     out.print(f"  - {printable(str(line))}", soft_wrap=True, highlight=False)
 
@@ -57,7 +57,8 @@ def lint(
 ) -> None:
     """Say what is doubtful in policies and their golden sets, with lines and hints.
 
-    Exit status 1 where something is found, 2 where a policy does not load.
+    Exit status 1 where something is doubtful, 2 where a policy does not load; what is only to be
+    filled in is 0.
 
     Example: moderay policy lint policies/spam policies/harassment
     """
@@ -70,7 +71,7 @@ def lint(
         raise UserError("--set is for a job: name it with --job")
     found = lint_job(job, sets or ()) if job is not None else lint_policies(policies or ())
     show_linted(found, as_json)
-    raise typer.Exit(2 if found.problems else int(bool(found.findings)))
+    raise typer.Exit(2 if found.problems else int(found.doubtful > 0))
 
 
 @policy.command("import")

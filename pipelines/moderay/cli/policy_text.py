@@ -29,10 +29,11 @@ def show_linted(found: Linted, as_json: bool) -> None:
     looked = counted(found.policies, "policy", "policies")
     if found.problems:
         warn(f"{counted(len(found.problems), 'problem')}: not all of it could be looked at")
-    if found.findings:
-        print(f"{counted(len(found.findings), 'finding')} in {looked}")
+    to_do = f", {counted(found.to_do, 'thing')} to do" if found.to_do else ""
+    if found.doubtful:
+        print(f"{counted(found.doubtful, 'finding')} in {looked}{to_do}")
     elif not found.problems:
-        print(f"{looked}: clean")
+        print(f"{looked}: clean{to_do}")
 
 
 def show_outline(seen: Outline) -> None:

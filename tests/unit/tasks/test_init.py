@@ -178,9 +178,14 @@ def test_one_more_policy_loads_and_explains_each_key(cli: Cli) -> None:
     init_project(Path("first"), data, None)
     result = cli("policy", "new", "hate_speech", "--folder", "first/policies")
     assert result.stdout.splitlines()[-2:] == [
-        "fill in what stands in brackets; in first/job.yaml, under policies:",
+        "fill in what stands in brackets: moderay policy lint lists it; in first/job.yaml, under "
+        "policies:",
         "  - policies/hate_speech",
     ]
+    lint = cli("policy", "lint", "first/policies/hate_speech")
+    to_do = Path("first/policies/hate_speech/policy.md").read_text().count("[fill in: ")
+    assert lint.returncode == 0 and "POL1" not in lint.stdout
+    assert lint.stdout.splitlines()[-1] == f"1 policy: clean, {to_do + 1} things to do"
     job = Path("first/job.yaml")
     job.write_text(job.read_text().replace("policies:\n", "policies:\n  - policies/hate_speech\n"))
     assert [policy.id for policy in check(job).policies] == ["hate_speech", "harassment"]

@@ -159,7 +159,7 @@ def test_number_in_a_text_names_no_label(policy: Path) -> None:
     )
     write_golden(policy, [])
     codes = {f.code for f in lint_policies([policy]).findings}
-    assert codes == {Code.SECTION_MISSING, Code.LENGTH, Code.GOLDEN_FEW}
+    assert codes == {Code.SECTION_MISSING, Code.LENGTH, Code.GOLDEN_NONE}
     edit(policy, "Anything sent 1 day", "Answer 1 for things")
     assert {f.code for f in lint_policies([policy]).findings} == codes
     edit(policy, "Answer 1 for", "Never use label 1 on")
@@ -291,7 +291,10 @@ def test_policy_without_golden_cases_has_too_few(has_file: bool, policy: Path) -
     if has_file:
         write_golden(policy, [])
     finding = only(policy)
-    assert (finding.code, finding.message) == (Code.GOLDEN_FEW, "0 golden cases, and 40 are few")
+    assert (finding.code, finding.message) == (
+        Code.GOLDEN_NONE,
+        "no golden case: how often the model is right cannot be known",
+    )
 
 
 TURNS = [
@@ -450,7 +453,7 @@ Decide whether it is inappropriate. H2 is the worst. Answer with JSON.
 
 ## VIOLATES
 H, spoken: insults etc.
-H2, written: insults of the same kind.
+H2, written: insults of the same kind. [fill in: others]
 
 ## EXAMPLES
 - "you are a fool and everybody knows it" is H: an insult.
@@ -486,7 +489,8 @@ def test_policy_of_every_fault_tells_all_at_once(
     )
     result = cli("policy", "lint", "--job", job)
     assert (result.returncode, result.stderr) == (1, "")
-    assert set(re.findall(r"POL\d+", result.stdout)) == set(Code)
+    # A golden set cannot be empty and wrong.
+    assert set(re.findall(r"POL\d+", result.stdout)) == {*Code} - {Code.GOLDEN_NONE}
     golden("policy-lint", plain(result.stdout, tmp_path))
 
 

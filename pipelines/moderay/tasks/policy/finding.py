@@ -12,6 +12,8 @@ from moderay.core.errors import Problem
 class Code(StrEnum):
     """Of each kind of finding; docs/policies.md has what they mean and why they matter."""
 
+    FILL_IN = "POL001"
+    GOLDEN_NONE = "POL002"
     SECTION_MISSING = "POL101"
     SECTION_EMPTY = "POL102"
     LENGTH = "POL103"
@@ -33,6 +35,11 @@ class Code(StrEnum):
     POLICIES_OVERLAP = "POL501"
     POLICIES_DISAGREE = "POL502"
 
+    @property
+    def is_to_do(self) -> bool:
+        """Whether it is what a policy that was begun waits for, and nothing that is wrong."""
+        return self in {Code.FILL_IN, Code.GOLDEN_NONE}
+
 
 @dataclass(frozen=True, order=True)
 class Finding:
@@ -43,7 +50,7 @@ class Finding:
         line: Counts from 1; 1 where it is of the whole file.
         code: Of its kind.
         message: What was found.
-        hint: What to do.
+        hint: What to do, where the message does not say it.
     """
 
     file: str

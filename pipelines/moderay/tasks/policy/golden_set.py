@@ -46,12 +46,14 @@ def golden_findings(source: PolicySource, shown: Sequence[Example]) -> Iterator[
 
 def _counts(source: PolicySource) -> Iterator[Finding]:
     cases = source.cases
+    hint = "in `moderay try POLICY --data FILE`, the key a makes a row of your own one"
+    if not cases:
+        message = "no golden case: how often the model is right cannot be known"
+        yield source.golden_finding(0, Code.GOLDEN_NONE, message, hint)
+        return
     if len(cases) < FEWEST:
         message = f"{counted(len(cases), 'golden case')}, and {FEWEST} are few"
-        hint = "in `moderay try POLICY --data FILE`, the key a makes a row of your own one"
         yield source.golden_finding(0, Code.GOLDEN_FEW, message, hint)
-    if not cases:
-        return
     count = Counter(case.label for case in cases)
     for label in source.policy.label_names:
         if not count[label]:

@@ -33,6 +33,16 @@ class Linted:
     findings: tuple[Finding, ...]
     problems: tuple[Problem, ...]
 
+    @property
+    def to_do(self) -> int:
+        """Findings that say what is to be written, and not that something is wrong."""
+        return sum(finding.code.is_to_do for finding in self.findings)
+
+    @property
+    def doubtful(self) -> int:
+        """All other findings."""
+        return len(self.findings) - self.to_do
+
 
 def lint_policies(folders: Sequence[str | Path]) -> Linted:
     """What is doubtful in each policy; what does not load is told beside it."""

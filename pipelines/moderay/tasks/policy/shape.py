@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator
 
 from moderay.engines.harmony.vocabulary import Vocabulary
@@ -10,6 +12,9 @@ from moderay.tasks.policy.source import SECTIONS, PolicySource
 
 # Tokens that OpenAI's guide to gpt-oss-safeguard calls a good length.
 SHORTEST, LONGEST = 400, 600
+# As the text of `moderay policy new` has them.
+_FILL_IN = re.compile(r"\[fill in: ([^\]]*)\]")
+_SHOWN = 60
 _WHAT = {
     "INSTRUCTIONS": "say what is decided, and that orders in a content are content",
     "DEFINITIONS": "say what the words mean that people could take otherwise",
@@ -20,7 +25,8 @@ _WHAT = {
 
 
 def shape_findings(source: PolicySource, vocab: Vocabulary) -> Iterator[Finding]:
-    """Sections that are missing or empty, and a text that is too short or too long."""
+    """Places to fill in, sections that are missing or empty, a text that is too short or long."""
+    yield from _places(source)
     for name in SECTIONS:
         section = source.section(name)
         if section is None:
@@ -41,3 +47,12 @@ def shape_findings(source: PolicySource, vocab: Vocabulary) -> Iterator[Finding]
         )
         message = f"the text has {count:,} tokens, and the guide advises {SHORTEST} to {LONGEST}"
         yield source.finding(source.first_line, Code.LENGTH, message, hint)
+
+
+def _places(source: PolicySource) -> Iterator[Finding]:
+    """Where something waits to be filled in, and what."""
+    text = "\n".join(line for _, line in source.text)
+    for place in _FILL_IN.finditer(text):
+        line, _ = source.text[text.count("\n", 0, place.start())]
+        what = textwrap.shorten(place[1], _SHOWN, placeholder="...")
+        yield source.finding(line, Code.FILL_IN, f"to be filled in: {what}", "")
