@@ -228,4 +228,4 @@ def _gain(curve: Sequence[Scored], weights: np.ndarray, now: Target, then: Targe
         for number, form in enumerate(FORMS):
             slope, start = np.polyfit(form(sizes), measured, 1)
             row[number] = np.clip(start + slope * form(np.array(target.size)), 0, 1)
-    return settled[1] - settled[0]
+    return np.asarray(settled[1] - settled[0])
