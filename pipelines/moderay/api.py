@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from moderay.config.job import Job, Model, Unselected
     from moderay.config.policy import Policy
-    from moderay.core.errors import Problem
+    from moderay.core.errors import Problem, Problems
     from moderay.labels.analysis.trend import Trend
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.flow import Outcome
     from moderay.pipeline.plan import Plan
     from moderay.tasks.diff.compare import Comparison
+    from moderay.tasks.evaluate.benchmark_records import BenchmarkRecord, SummaryRecord
     from moderay.tasks.evaluate.evaluation import Evaluation
     from moderay.tasks.evaluate.records import EvalRecord
     from moderay.tasks.filter.filter import Filtered
@@ -140,7 +141,7 @@ def _checked(job: JobSource, sets: Sequence[str], *, writes: bool = True) -> Che
 
 
 def _further_problems(job: Job, *seen: Any) -> Iterable[Problem]:
-    """What is wrong with a job's `filter:` and `gold:`; what it has not is not loaded."""
+    """What is wrong with `filter:`, `gold:` and `benchmark:`; what a job has not is not loaded."""
     if job.filter is not None:
         from moderay.tasks.filter.request import section_problems
 
@@ -149,6 +150,10 @@ def _further_problems(job: Job, *seen: Any) -> Iterable[Problem]:
         from moderay.tasks.gold import gold_problems
 
         yield from gold_problems(job, *seen)
+    if job.benchmark is not None:
+        from moderay.tasks.evaluate.benchmark import benchmark_problems
+
+        yield from benchmark_problems(job, *seen)
 
 
 def plan(
@@ -410,11 +415,33 @@ class Evaluated:
         record: the figures, each with its interval: what `eval.json` holds.
         evaluation: the counts they are made of, and the worst disagreements.
         outcome: of the run that labelled what was missing; None for golden sets.
+        benchmark: beside what others published; None where the job has no `benchmark:`.
     """
 
     record: EvalRecord
     evaluation: Evaluation
     outcome: Outcome | None = None
+    benchmark: BenchmarkRecord | None = None
+
+
+@dataclass(frozen=True)
+class Summarised:
+    """Several benchmarks beside the figures that others published.
+
+    Attributes:
+        record: the figures.
+        evaluated: by name of the job, those whose set is there.
+    """
+
+    record: SummaryRecord
+    evaluated: Mapping[str, Evaluated]
+
+    @property
+    def exit_status(self) -> int:
+        """The process's: 1 where a set is not there, or rows were missed."""
+        outcomes = [each.outcome for each in self.evaluated.values()]
+        missed = any(outcome is not None and outcome.missed for outcome in outcomes)
+        return int(missed or any(each.missing is not None for each in self.record.benchmarks))
 
 
 def evaluate(
@@ -431,7 +458,8 @@ def evaluate(
     Args:
         job: a job file's path, or a `Job`.
         sets: `key=value`, as of `--set` on the command line.
-        by: columns of the input: figures for each of their values.
+        by: columns of the input: figures for each of their values, beside those that the job's
+            `benchmark:` names.
         at: a goal, such as recall=0.95, for which the best threshold is looked for.
         disagreements: rows of each policy that are kept, the worst.
         progress: where the run's progress is shown. Default: nowhere.
@@ -447,6 +475,7 @@ def evaluate(
         >>> recall.value, round(recall.low, 3), recall.method
         (1.0, 0.988, 'exact')
     """
+    from moderay.tasks.evaluate.benchmark import benchmark_record, columns_of
     from moderay.tasks.evaluate.figures import eval_record
     from moderay.tasks.evaluate.goal import goal_of
     from moderay.tasks.evaluate.output import evaluate_output, gold_policies
@@ -455,10 +484,95 @@ def evaluate(
     checked = check(job, sets)
     gold_policies(checked)
     outcome = run(checked, progress=progress)
-    evaluation = evaluate_output(checked, by, disagreements)
     named = checked.job
+    evaluation = evaluate_output(checked, columns_of(named.benchmark, by), disagreements)
     record = eval_record(evaluation, named.name, named.model.source, goal)
-    return Evaluated(record, evaluation, outcome)
+    beside = None if named.benchmark is None else benchmark_record(named, record)
+    return Evaluated(record, evaluation, outcome, beside)
+
+
+def evaluate_benchmarks(
+    jobs: Sequence[JobSource],
+    sets: Sequence[str] = (),
+    *,
+    disagreements: int = 100,
+    begun: Callable[[Checked], Progress | None] = lambda _: None,
+) -> Summarised:
+    """Evaluate several jobs, and set each beside what others published: its `benchmark:`.
+
+    All jobs are checked before the first is run. One whose input or policies are not there is said
+    to be missing, and the others go on.
+
+    Args:
+        jobs: as for `evaluate`.
+        sets: `key=value`, as of `--set` on the command line, for every job.
+        disagreements: rows of each policy that are kept, the worst.
+        begun: called as each job begins; gives where its run's progress is shown.
+
+    Raises:
+        Problems: jobs are wrong in another way, or name no gold; all of them at once.
+        UserError: gold cannot be read, or two jobs have one name.
+        TryAgainError: the same call, later, goes on.
+
+    Example:
+        >>> found = moderay.evaluate_benchmarks(["job.yaml"], ["gold.spam=id % 2 = 0"])
+        >>> [cell] = found.record.benchmarks[0].cells
+        >>> cell.policy, cell.figure, cell.ours.value, cell.published
+        ('spam', 'f1', 1.0, [])
+    """
+    from moderay.core.errors import Problems, UserError
+    from moderay.tasks.evaluate.benchmark import benchmark_record, missing_benchmark
+    from moderay.tasks.evaluate.benchmark_records import SummaryRecord
+
+    seen = _checked_benchmarks(jobs, sets)
+    names = [each.job.name for each in seen if not isinstance(each, Problems)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two jobs have the name {twice[0]!r}: give each its own")
+    evaluated: dict[str, Evaluated] = {}
+    benchmarks = []
+    for source, each in zip(jobs, seen, strict=True):
+        if isinstance(each, Problems):
+            benchmarks.append(missing_benchmark(_title_of(source), each.problems))
+            continue
+        found = evaluate(each, disagreements=disagreements, progress=begun(each))
+        evaluated[each.job.name] = found
+        benchmarks.append(benchmark_record(each.job, found.record))
+    return Summarised(SummaryRecord(benchmarks=benchmarks), evaluated)
+
+
+def _checked_benchmarks(jobs: Sequence[JobSource], sets: Sequence[str]) -> list[Checked | Problems]:
+    """Each job, or why there is nothing to run it on.
+
+    Raises:
+        Problems: what else is wrong, of all of them.
+    """
+    from moderay.core.errors import Problems
+    from moderay.tasks.evaluate.output import gold_policies
+
+    seen: list[Checked | Problems] = []
+    wrong: list[Problem] = []
+    for job in jobs:
+        try:
+            checked = check(job, sets)
+            gold_policies(checked)
+        except Problems as error:
+            seen.append(error)
+            if not all(problem.absent for problem in error.problems):
+                wrong += error.problems
+        else:
+            seen.append(checked)
+    if wrong:
+        raise Problems(wrong)
+    return seen
+
+
+def _title_of(job: JobSource) -> str:
+    """The name of a job, or of its file: where that names what is not there, no job is made."""
+    from moderay.pipeline.check import Checked
+
+    if isinstance(job, str | os.PathLike):
+        return Path(job).stem
+    return job.job.name if isinstance(job, Checked) else job.name
 
 
 def evaluate_policies(

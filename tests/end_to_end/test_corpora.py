@@ -2,6 +2,7 @@
 bookkeeping counts.
 """
 
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,7 +19,15 @@ from moderay.tasks.filter.request import filter_request, read_labels
 
 pytestmark = pytest.mark.slow
 
-CORPORA = {"openai-moderation": ("openai_moderation", 1_680, 4), "tweets": ("tweets", 24_783, 8)}
+
+def some(folder: str, shards: int, tmp_path: Path) -> tuple[Path, int]:
+    """A copy of a corpus's first shards, and how many rows they have."""
+    files = sorted((SHARED / folder).glob("*.parquet"))[:shards]
+    if len(files) < shards:
+        pytest.skip(f"no {folder} beside the project")
+    (tmp_path / "corpus").mkdir()
+    copies = [Path(shutil.copy(file, tmp_path / "corpus")) for file in files]
+    return tmp_path / "corpus", sum(pq.read_metadata(copy).num_rows for copy in copies)
 
 
 def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
@@ -49,9 +58,7 @@ def assert_labelled(source: Path, out: Path, rows: int, shards: int) -> None:
 
 
 def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    folder, rows, shards = CORPORA["openai-moderation"]
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"no {folder} beside the project")
+    corpus, rows = some("openai_moderation", 1, tmp_path)
     # Texts it never saw make tiny write as long as it may.
     short = "--set=cascade=[{reason: {budget: 48}}]"
     result = cli(
@@ -59,16 +66,14 @@ def test_moderation_set_on_the_real_engine(tmp_path: Path, cli) -> None:  # type
         ROOT / "jobs/openai-moderation.yaml",
         f"--set=output.path={tmp_path}/out",
         short,
-        CORPUS=str(SHARED / folder),
+        CORPUS=str(corpus),
     )
     assert result.returncode == 0 and checkpoint.TINY_NOTICE in result.stderr, result.stderr
-    assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
+    assert_labelled(corpus, tmp_path / "out", rows, 1)
 
 
 def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    folder, rows, shards = CORPORA["tweets"]
-    if not (SHARED / folder).is_dir():
-        pytest.skip(f"no {folder} beside the project")
+    corpus, rows = some("tweets", 2, tmp_path)
     answer = '{"label": "HA0", "rationale": "Nothing."}'
     insult = {
         "content": "(?i)idiot|stupid",
@@ -85,10 +90,10 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
             f"--set=output.path={tmp_path}/out",
             f"--set=model.source=scripted:{tmp_path}/script.yaml",
         ),
-        CORPUS=str(SHARED / folder),
+        CORPUS=str(corpus),
     )
     assert result.returncode == 0, result.stderr
-    assert_labelled(SHARED / folder, tmp_path / "out", rows, shards)
+    assert_labelled(corpus, tmp_path / "out", rows, 2)
     texts = [
         t
         for file in sorted((tmp_path / "out").glob("*.parquet"))
@@ -110,7 +115,7 @@ def test_tweets_on_the_scripted_engine(tmp_path: Path, cli) -> None:  # type: ig
             replace=bool(threshold),
         )
         assert filter_labels(read_labels(str(tmp_path / "out"), {}), request, {}).worked is worked
-        counts = assert_whole(SHARED / folder, tmp_path / "clean")
+        counts = assert_whole(corpus, tmp_path / "clean")
         assert counts["in"] == rows and counts["removed"] == (
             0 if threshold else sum(row["flagged"] for row in texts)
         )

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from benchmarks.chaos import KINDS, chaos
 from support.outputs import labels, manifest_of
 
 from moderay import run
@@ -189,12 +188,3 @@ def test_bytes_read_and_not_yet_judged_stay_under_their_limit(job, tmp_path: Pat
     outcome = run(job({"default": ANSWER, "delay": {"mean_s": 0.3}}, unit=unit, model=model))
     limit = (math.ceil(8 * 64 / 20) + 2 + 2) * 2**16
     assert outcome.judged == 1600 and 0 < outcome.manifest.last_run.most_bytes_ahead <= limit
-
-
-@pytest.mark.slow
-def test_killed_drivers_actors_and_nodes_leave_the_labels_of_an_undisturbed_run(
-    tmp_path: Path,
-) -> None:
-    report = chaos(tmp_path / "job", rows=1200, unit=10, kills=3, pause=(1.0, 3.0), seed=3)
-    assert report.differences == [] and report.kills == dict.fromkeys(KINDS, 1)
-    assert report.requests[0] >= report.requests[1]

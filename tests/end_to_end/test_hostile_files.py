@@ -119,7 +119,7 @@ def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: P
     write(tmp_path / "in/good.parquet", "a quiet day")
 
     def killed(over: threading.Event) -> None:
-        while not over.wait(0.01):
+        while not over.wait(0.05):
             for process in psutil.process_iter(["name"]):
                 with suppress(psutil.Error):
                     if process.name().startswith("ray::") and str(file) in {

@@ -46,6 +46,7 @@ OF_LABELS = [
     moderay.verify,
     moderay.calibrate,
     moderay.evaluate,
+    moderay.evaluate_benchmarks,
     moderay.evaluate_policies,
     moderay.label,
 ]

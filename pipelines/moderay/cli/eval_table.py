@@ -130,7 +130,12 @@ def _sliced(column: str, values: Mapping[str, FiguresRecord]) -> Table:
 def _with_interval(figure: EstimateRecord | None) -> str:
     if figure is None:
         return "-"
-    return f"{figure.value:.2f} {_short(figure.low)}-{_short(figure.high)}"
+    return f"{figure.value:.2f} {interval_text(figure.low, figure.high)}"
+
+
+def interval_text(low: float, high: float) -> str:
+    """Both ends, as short as they can be read."""
+    return f"{_short(low)}-{_short(high)}"
 
 
 def _short(value: float) -> str:

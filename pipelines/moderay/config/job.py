@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 from moderay.config.paths import SCRIPTED, JobPath, beside
 from moderay.config.sections.after import Alarms, Filter, Unselected
 from moderay.config.sections.base import Section
+from moderay.config.sections.benchmark import Benchmark, Published
 from moderay.config.sections.cascade import (
     JUDGES,
     GlanceArgs,
@@ -37,6 +38,7 @@ __all__ = [
     "JUDGES",
     "SCRIPTED",
     "Alarms",
+    "Benchmark",
     "Effort",
     "Filter",
     "GlanceArgs",
@@ -46,6 +48,7 @@ __all__ = [
     "Limits",
     "Model",
     "Output",
+    "Published",
     "ReasonArgs",
     "Replicas",
     "RulesArgs",
@@ -101,6 +104,9 @@ class Job(Section):
     """What `moderay filter` makes of the labels."""
     gold: dict[str, GoldColumn] = Field(default_factory=dict)
     """By policy, what people said of the input's rows: what `eval` compares with."""
+    benchmark: Benchmark | None = None
+    """Where the input is a public set: what others measured on it, shown beside what `eval` finds.
+    """
     alarms: Alarms = Alarms()
     """What `trend` and the end of a run ring at."""
     storage: dict[str, Any] = Field(default_factory=dict)

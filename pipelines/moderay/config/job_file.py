@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -237,4 +237,5 @@ def _in_job(problem: Problem, key: str, folder: str, origin: DocumentOrigin) -> 
     """A policy's problem; where the folder is the trouble, it is the job's that names it."""
     if problem.file != folder:
         return problem
-    return origin.problem(key, f"policy {nearby(folder)}: {problem.message}", problem.hint)
+    told = origin.problem(key, f"policy {nearby(folder)}: {problem.message}", problem.hint)
+    return replace(told, absent=problem.absent)

@@ -188,8 +188,9 @@ def load_policy(folder: str | Path) -> Policy:
     try:
         source = read_text(file, hint="a policy is a page or two")
     except FileNotFoundError:
+        message = "no policy.md in this policy folder"
         raise Problems(
-            [Problem(str(folder), None, "no policy.md in this policy folder", _neighbours(file))]
+            [Problem(str(folder), None, message, _neighbours(file), absent=True)]
         ) from None
     return parse_policy(source, str(file))
 

@@ -114,12 +114,14 @@ class Problem:
         line: Counts from 1; None where it is of the whole file.
         message: What is wrong.
         hint: What would be right; empty where nothing is known.
+        absent: Whether all that is wrong is that data or a folder is not there.
     """
 
     file: str
     line: int | None
     message: str
     hint: str = ""
+    absent: bool = False
 
     def __str__(self) -> str:
         """`file:line: message`, and the hint on a line of its own."""

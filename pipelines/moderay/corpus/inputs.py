@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moderay.config.job import Job
 from moderay.core.errors import Problem
@@ -83,7 +83,8 @@ def _no_files(job: Job, source: Source) -> Problem:
     for name, why in source.lost.items():
         message += f"; {name}: {why}"
         break
-    return job.problem("input.path", message, "a file, a folder, or a glob such as data/*.parquet")
+    hint = "a file, a folder, or a glob such as data/*.parquet"
+    return replace(job.problem("input.path", message, hint), absent=not source.lost)
 
 
 def _in_one_folder(shards: Iterable[Shard]) -> bool:

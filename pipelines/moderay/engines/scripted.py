@@ -11,6 +11,8 @@ rules:                                   # the first whose patterns (regular exp
     answer: '{"label": "SP4", "rationale": "It sells."}'
     p: 0.9                               # of the answer, against all others together
     glance: 0.6                          # the same without reasoning; by default p
+  # by content, from lines such as {"content": "...", "answer": "..."} in a file beside this one
+  - {policy: "^# Hate", answers: hate.jsonl}
   # control tokens as they are spelled
   - {content: broken, output: "<|channel|>final<|message|>oops"}
   # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
@@ -29,7 +31,7 @@ import os
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +65,10 @@ class ScriptedAnswer(BaseModel):
     """Regular expression, searched in the developer message; `^` is the start of any line."""
     answer: str = ""
     """Body of the final channel."""
+    answers: str | None = None
+    """A file with a line of JSON for each content that is answered, which holds it and the answer:
+    the others do not match.
+    """
     reasoning: str = ""
     """Body of the analysis channel."""
     p: float = Field(default=0.9, gt=0, lt=1)
@@ -134,27 +140,28 @@ class ScriptedSpec:
         max_num_seqs: Answers at once.
         gpus: None are needed.
         vocabulary_source: The checkpoint whose vocabulary it speaks; None: harmony's.
+        answers: By content, of each file that rules name; read on the driver as well.
     """
 
     script: Script
     max_num_seqs: int = 256
     gpus: int = 0
     vocabulary_source: str | None = checkpoint.TINY
+    answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, file: str | Path, max_num_seqs: int = 256) -> ScriptedSpec:
-        """The script in a YAML file."""
-        return cls(
-            Script.model_validate(bounded_yaml.load(Path(file).read_text(encoding="utf-8"))),
-            max_num_seqs,
-        )
+        """The script in a YAML file, and the files beside it that it names."""
+        text = Path(file).read_text(encoding="utf-8")
+        script = Script.model_validate(bounded_yaml.load(text))
+        names = {rule.answers for rule in script.rules if rule.answers is not None}
+        tables = {name: _answers(Path(file).parent / name) for name in names}
+        return cls(script, max_num_seqs, answers=tables)
 
     def identity(self) -> Mapping[str, object]:
         """The script, but not how long it takes or where it logs."""
-        return {
-            "model": "scripted",
-            "script": digest(self.script.model_dump(exclude={"delay", "log", "contents"})),
-        }
+        script = self.script.model_dump(exclude={"delay", "log", "contents"})
+        return {"model": "scripted", "script": digest([script, self.answers])}
 
     def here(self) -> ScriptedSpec:
         """Itself: it is the same on every machine."""
@@ -165,12 +172,20 @@ class ScriptedSpec:
         return ScriptedEngine(self)
 
 
+def _answers(file: Path) -> dict[str, str]:
+    """By content, what is answered."""
+    with file.open(encoding="utf-8") as lines:
+        each = map(json.loads, lines)
+        return {line["content"]: line["answer"] for line in each}
+
+
 class ScriptedEngine:
     """Answers as many requests at once as its spec says; the others wait."""
 
     def __init__(self, spec: ScriptedSpec) -> None:
         """Its delays are those of seed 0."""
         self._script = spec.script
+        self._answers = spec.answers
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
         self._slots = asyncio.Semaphore(spec.max_num_seqs)
         self._random = random.Random(0)
@@ -262,7 +277,11 @@ class ScriptedEngine:
                 and re.search(rule.content, content)
                 and re.search(rule.policy, policy, re.MULTILINE)
             ):
-                return rule
+                if rule.answers is None:
+                    return rule
+                answer = self._answers[rule.answers].get(content)
+                if answer is not None:
+                    return rule.model_copy(update={"answer": answer})
         return self._script.default
 
     def _bodies(self, prompt: list[int]) -> tuple[list[int], list[int]]:

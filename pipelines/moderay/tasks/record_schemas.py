@@ -15,6 +15,7 @@ from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.tasks.diff.records import DiffRecord
+from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.filter.records import FilterCard
 
@@ -24,6 +25,7 @@ RECORDS: dict[str, type[Record]] = {
     "lease": LeaseRecord,
     "filter": FilterCard,
     "eval": EvalRecord,
+    "eval-summary": SummaryRecord,
     "diff": DiffRecord,
     "screen-card": Card,
     "band-card": BandCard,

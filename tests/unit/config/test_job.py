@@ -229,8 +229,10 @@ def test_schema_for_editors_is_up_to_date_and_fits_every_job_file() -> None:
     schema = json.loads(file.read_text())
     assert schema == job_schema()
     validator = jsonschema.Draft202012Validator(schema)
-    for job_file in sorted((ROOT / "jobs").glob("*.yaml")):
-        assert job_file.read_text().startswith("# yaml-language-server: $schema=job.schema.json\n")
+    for job_file in sorted((ROOT / "jobs").glob("**/*.yaml")):
+        above = "" if job_file.parent.name == "jobs" else "../"
+        first = f"# yaml-language-server: $schema={above}job.schema.json\n"
+        assert job_file.read_text().startswith(first)
         assert not list(validator.iter_errors(yaml.safe_load(job_file.read_text())))
     assert list(validator.iter_errors({"unit": {"rows": 0}}))
 

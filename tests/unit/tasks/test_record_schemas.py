@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from support.project import ROOT
 
+from moderay.core.errors import Problem
 from moderay.core.records import Record
 from moderay.judges.cards import FEATURES, BandCard, Card, Point, Teacher
 from moderay.labels.counts import PolicyCounts
@@ -39,6 +40,13 @@ from moderay.tasks.diff.records import (
     LabelFlip,
     LeftOut,
     PolicyDiffRecord,
+)
+from moderay.tasks.evaluate.benchmark import missing_benchmark
+from moderay.tasks.evaluate.benchmark_records import (
+    BenchmarkRecord,
+    CellRecord,
+    PublishedRecord,
+    SummaryRecord,
 )
 from moderay.tasks.evaluate.records import (
     AgreementRecord,
@@ -81,6 +89,41 @@ PROMISE: dict[str, Any] = {"max_miss": 0.05, "confidence": 0.95, "misses_allowed
 HALF = EstimateRecord(value=0.5, low=0.1, high=0.9, method="exact")
 DAY = datetime.date(2026, 11, 26)
 
+EVAL = EvalRecord(
+    name="demo",
+    model="tiny",
+    policies={
+        "spam": PolicyEvalRecord(
+            version=1,
+            threshold=0.5,
+            labels=["SP0", "SP4"],
+            unknown=1,
+            whole=FIGURES,
+            confusion=[[1, 0, 0], [0, 1, 1]],
+            at_or_above={"SP4": FIGURES},
+            judges={
+                "reason": EvalJudgeRecord(
+                    decided=2, missed=0, wrongly_flagged=0, recall_lost=ESTIMATE
+                )
+            },
+            slices={"language": {"de": FIGURES}},
+            agreement=AgreementRecord(model={"1": ESTIMATE}, people={"1-2": ESTIMATE}, alpha=None),
+            goal=GoalRecord(
+                goal="recall",
+                floor=0.9,
+                threshold=0.25,
+                chosen_on=1,
+                tried_on=1,
+                figures={"recall": ESTIMATE},
+            ),
+        )
+    },
+    flagged=FIGURES,
+    exact_right=2,
+    exact_rows=3,
+    score_bins=10_000,
+)
+
 FILES: dict[str, Record] = {
     "manifest": Manifest(
         name="demo",
@@ -122,41 +165,32 @@ FILES: dict[str, Record] = {
         selection=SELECTION,
         run=RunRecord(run=1, status="finished", model=ModelRecord(source="tiny")),
     ),
-    "eval": EvalRecord(
-        name="demo",
-        model="tiny",
-        policies={
-            "spam": PolicyEvalRecord(
-                version=1,
-                threshold=0.5,
-                labels=["SP0", "SP4"],
-                unknown=1,
-                whole=FIGURES,
-                confusion=[[1, 0, 0], [0, 1, 1]],
-                at_or_above={"SP4": FIGURES},
-                judges={
-                    "reason": EvalJudgeRecord(
-                        decided=2, missed=0, wrongly_flagged=0, recall_lost=ESTIMATE
+    "eval": EVAL,
+    "eval-summary": SummaryRecord(
+        benchmarks=[
+            BenchmarkRecord(
+                name="demo",
+                model="tiny",
+                source="https://example.org/set",
+                missing=None,
+                cells=[
+                    CellRecord(
+                        figure="f1",
+                        policy="spam",
+                        at_or_above=None,
+                        rows=3,
+                        ours=ESTIMATE,
+                        published=[
+                            PublishedRecord(
+                                value=0.8, model="m", source="s", comparable=True, note=""
+                            )
+                        ],
                     )
-                },
-                slices={"language": {"de": FIGURES}},
-                agreement=AgreementRecord(
-                    model={"1": ESTIMATE}, people={"1-2": ESTIMATE}, alpha=None
-                ),
-                goal=GoalRecord(
-                    goal="recall",
-                    floor=0.9,
-                    threshold=0.25,
-                    chosen_on=1,
-                    tried_on=1,
-                    figures={"recall": ESTIMATE},
-                ),
-            )
-        },
-        flagged=FIGURES,
-        exact_right=2,
-        exact_rows=3,
-        score_bins=10_000,
+                ],
+                evaluation=EVAL,
+            ),
+            missing_benchmark("gone", [Problem("job.yaml", 3, "no files")]),
+        ]
     ),
     "marker": ShardMarker(
         shard="a.parquet",
