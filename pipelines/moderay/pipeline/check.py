@@ -155,9 +155,9 @@ def _estimated(cascades: Sequence[Cascade]) -> Iterator[str]:
                 else "nothing watches it: set audit, such as 0.01"
             )
             yield (
-                f"{cascade.policy.id}: that {judge} misses at most "
-                f"{cascade.promises[judge]:.1%} of violations is estimated (it is cross-fitted); "
-                f"{watch}"
+                f"{cascade.policy.id}: the {judge}'s promise to miss at most "
+                f"{cascade.promises[judge]:.1%} of violations is estimated, since it is "
+                f"cross-fitted; {watch}"
             )
 
 

@@ -160,8 +160,8 @@ def test_estimated_promise_is_called_that_wherever_it_is_shown(
     record, notes = told(0.0)
     assert record.promises == {"screen": 0.05} and record.estimated == ("screen",)
     assert notes == [
-        "spam: that screen misses at most 5.0% of violations is estimated (it is cross-fitted); "
-        "nothing watches it: set audit, such as 0.01"
+        "spam: the screen's promise to miss at most 5.0% of violations is estimated, since it is "
+        "cross-fitted; nothing watches it: set audit, such as 0.01"
     ]
     assert told(0.02)[1] == [
         notes[0].replace(notes[0][notes[0].index("nothing") :], "audit: 0.02 watches it")
