@@ -193,7 +193,7 @@ def curve(name: str, all_: Labelled, splits: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=100)
-    parser.add_argument("--curve-splits", type=int, default=20)
+    parser.add_argument("--curve-splits", type=int, default=8)
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--data", type=Path, default=SHARED)
     options = parser.parse_args()
