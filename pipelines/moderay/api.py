@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.flow import Outcome
     from moderay.pipeline.plan import Plan
-    from moderay.tasks.diff.compare import Comparison
-    from moderay.tasks.evaluate.benchmark_records import BenchmarkRecord, SummaryRecord
-    from moderay.tasks.evaluate.evaluation import Evaluation
-    from moderay.tasks.evaluate.records import EvalRecord
+    from moderay.tasks.diff.result import Comparison, Repeated
+    from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
     from moderay.tasks.verify.verify import Verified
@@ -52,12 +50,15 @@ class PlannedRun:
         forecast: rows, requests, tokens and GPU time of what is left.
         refusal: why a run is refused without `replace`, which was then taken to be meant; empty
             where none is.
+        golden: by policy with floors in `gate:`, the golden cases that are judged first, and how
+            many it has; they are not in the forecast.
     """
 
     checked: Checked
     plan: Plan
     forecast: Forecast
     refusal: str = ""
+    golden: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def load_job(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Job:
@@ -182,6 +183,7 @@ def plan(
         (600, 1200)
     """
     from moderay.pipeline.estimate import forecast
+    from moderay.pipeline.golden import cases_to_judge
     from moderay.pipeline.plan import AnotherCascadeError, make_plan
 
     _check_positive("rows", rows)
@@ -193,7 +195,8 @@ def plan(
     except AnotherCascadeError as error:
         refusal = str(error)
         work = make_plan(checked, replace=True)
-    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal)
+    golden = cases_to_judge(checked, work.layout) if work.todo else {}
+    return PlannedRun(checked, work, forecast(checked, work, rows, rate), refusal, golden)
 
 
 def run(
@@ -407,43 +410,6 @@ def trend(
     return compare_nights(by_date[-nights:], alarms, titles)
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Labels beside what people said.
-
-    Attributes:
-        record: the figures, each with its interval: what `eval.json` holds.
-        evaluation: the counts they are made of, and the worst disagreements.
-        outcome: of the run that labelled what was missing; None for golden sets.
-        benchmark: beside what others published; None where the job has no `benchmark:`.
-    """
-
-    record: EvalRecord
-    evaluation: Evaluation
-    outcome: Outcome | None = None
-    benchmark: BenchmarkRecord | None = None
-
-
-@dataclass(frozen=True)
-class Summarised:
-    """Several benchmarks beside the figures that others published.
-
-    Attributes:
-        record: the figures.
-        evaluated: by name of the job, those whose set is there.
-    """
-
-    record: SummaryRecord
-    evaluated: Mapping[str, Evaluated]
-
-    @property
-    def exit_status(self) -> int:
-        """The process's: 1 where a set is not there, or rows were missed."""
-        outcomes = [each.outcome for each in self.evaluated.values()]
-        missed = any(outcome is not None and outcome.missed for outcome in outcomes)
-        return int(missed or any(each.missing is not None for each in self.record.benchmarks))
-
-
 def evaluate(
     job: JobSource,
     sets: Sequence[str] = (),
@@ -479,6 +445,7 @@ def evaluate(
     from moderay.tasks.evaluate.figures import eval_record
     from moderay.tasks.evaluate.goal import goal_of
     from moderay.tasks.evaluate.output import evaluate_output, gold_policies
+    from moderay.tasks.evaluate.result import Evaluated
 
     goal = goal_of(at)
     checked = check(job, sets)
@@ -523,6 +490,7 @@ def evaluate_benchmarks(
     from moderay.core.errors import Problems, UserError
     from moderay.tasks.evaluate.benchmark import benchmark_record, missing_benchmark
     from moderay.tasks.evaluate.benchmark_records import SummaryRecord
+    from moderay.tasks.evaluate.result import Summarised
 
     seen = _checked_benchmarks(jobs, sets)
     names = [each.job.name for each in seen if not isinstance(each, Problems)]
@@ -603,6 +571,7 @@ def evaluate_policies(
     from moderay.tasks.evaluate.figures import eval_record
     from moderay.tasks.evaluate.goal import goal_of
     from moderay.tasks.evaluate.golden import evaluate_golden, judge_golden
+    from moderay.tasks.evaluate.result import Evaluated
 
     goal = goal_of(at)
     spec = model if isinstance(model, Model) else Model(source=model)
@@ -666,6 +635,7 @@ def diff_policy(
     *,
     sample: int = 2000,
     show: int = 6,
+    repeats: int = 1,
 ) -> Comparison:
     """Compare another version of a policy with the job's, over a sample of the job's content.
 
@@ -677,6 +647,8 @@ def diff_policy(
         sets: `key=value`, as of `--set` on the command line.
         sample: rows to judge, about as many; chosen by hash, the same ones each time.
         show: flips that are kept to be looked at, the largest change of P first.
+        repeats: times each version judges each row, each with other seeds; from 2 on, how often
+            either contradicts itself, and whether they differ by more than that.
 
     Raises:
         Problems: the job or the policy is wrong.
@@ -690,7 +662,45 @@ def diff_policy(
     from moderay.tasks.diff.wordings import compare_wordings
 
     _check_positive("sample", sample)
-    return compare_wordings(_checked(job, sets, writes=False), os.fspath(policy), sample, show)
+    _check_repeats(repeats, 1)
+    checked = _checked(job, sets, writes=False)
+    return compare_wordings(checked, os.fspath(policy), sample, show, repeats)
+
+
+def diff_repeats(
+    job: JobSource,
+    sets: Sequence[str] = (),
+    *,
+    repeats: int = 5,
+    sample: int = 2000,
+    show: int = 6,
+) -> Repeated:
+    """How often a job's judges contradict themselves, over a sample of the job's content.
+
+    It is judged several times in this process, on one engine, each time with other seeds; nothing
+    is written. The first time is as in a run, so what the job's output holds already is taken.
+
+    Args:
+        job: a job file's path, or a `Job`.
+        sets: `key=value`, as of `--set` on the command line.
+        repeats: times each row is judged, 2 to 20.
+        sample: rows to judge, about as many; chosen by hash, the same ones each time.
+        show: rows of each policy that are kept to be looked at, the most divided first.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: the input has no row for the sample.
+
+    Example:
+        >>> repeated = moderay.diff_repeats("job.yaml", repeats=3, sample=100)
+        >>> repeated.record.seeds, repeated.record.policies["spam"].violates.rows
+        ('sent', 0)
+    """
+    from moderay.tasks.diff.repeats import repeat_judges
+
+    _check_positive("sample", sample)
+    _check_repeats(repeats, 2)
+    return repeat_judges(_checked(job, sets, writes=False), repeats, sample, show)
 
 
 def output_status(
@@ -862,6 +872,16 @@ def _check_positive(name: str, number: float | None) -> None:
 
     if number is not None and number <= 0:
         raise Problems([Problem(name, None, f"a number above 0 is wanted, not {number}")])
+
+
+def _check_repeats(repeats: int, fewest: int) -> None:
+    """Raises `Problems` for another number of repeats."""
+    from moderay.core.errors import Problem, Problems
+    from moderay.tasks.diff.repeats import MOST_REPEATS
+
+    if not fewest <= repeats <= MOST_REPEATS:
+        wanted = f"a number from {fewest} to {MOST_REPEATS} is wanted, not {repeats}"
+        raise Problems([Problem("repeats", None, wanted)])
 
 
 def _loaded(job: JobSource, sets: Sequence[str]) -> Job:

@@ -77,6 +77,7 @@ def _begun(
     held: lease.Lease,
     worked: frozenset[int],
     progress: Progress,
+    gate: None,
 ) -> Any:
     publisher = InlinePublisher(checked, plan, held.run)
     return flow._Run(checked, plan, held, worked, progress, None, 0, Tracker(plan.todo), publisher)

@@ -29,6 +29,7 @@ def label_folder(
     shards: Mapping[str, Sequence[Row]],
     judge: Mapping[str, Any] | None = None,
     gold: pa.Array | None = None,
+    keys: Mapping[str, str] | None = None,
 ) -> Path:
     """Write an output.
 
@@ -38,10 +39,11 @@ def label_folder(
         shards: Their rows, by name.
         judge: Fields of the one judge that the manifest names.
         gold: Of each shard's rows, carried as the columns `is_spam` and `policy`.
+        keys: Of the judge reason, by policy: whose verdicts may be taken by whom.
     """
     layout = Layout(str(folder))
     for name, rows in shards.items():
-        _write_shard(layout, policies, name, rows, gold)
+        _write_shard(layout, policies, name, rows, gold, keys or {})
     manifest = Manifest(
         name="test",
         complete=True,
@@ -55,7 +57,8 @@ def label_folder(
 
 
 def _record(policy: Policy, judge: Mapping[str, Any]) -> PolicyRecord:
-    asked = {"judge": "reason", "policy": policy.text, "effort": "low", **judge}
+    labels = {name: label.violates for name, label in policy.labels.items()}
+    asked = {"judge": "reason", "policy": policy.text, "labels": labels, "effort": "low", **judge}
     return PolicyRecord(
         title=policy.title,
         version=policy.version,
@@ -72,6 +75,7 @@ def _write_shard(
     name: str,
     rows: Sequence[Row],
     gold: pa.Array | None,
+    keys: Mapping[str, str],
 ) -> None:
     texts = [text for text, _ in rows]
     columns = [_decided(policy, rows) for policy in policies]
@@ -101,7 +105,7 @@ def _write_shard(
         label_file=WrittenFile(size=size, version=version, digest="0" * 32),
         flagged=0,
         policies={},
-        judges={},
+        judges={policy: {"reason": key} for policy, key in keys.items()},
         thresholds={},
         run=0,
     )

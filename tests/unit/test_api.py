@@ -36,6 +36,7 @@ OF_JOBS = [
     moderay.check,
     moderay.plan,
     moderay.diff_policy,
+    moderay.diff_repeats,
 ]
 OF_LABELS = [
     moderay.read_labels,

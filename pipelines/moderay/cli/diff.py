@@ -1,10 +1,10 @@
-"""diff: two outputs of the same input beside each other."""
+"""diff: two outputs of the same input beside each other, or judges beside themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,14 +13,16 @@ from moderay.core.errors import UserError
 from moderay.core.wording import counted
 
 if TYPE_CHECKING:
-    from moderay.tasks.diff.records import DiffRecord
+    from moderay.tasks.diff.result import Repeated
 
 
 def diff(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A | JOB", help="Folder of labels; or a job, with --policy.", show_default=False
+            metavar="A | JOB",
+            help="Folder of labels; or a job, with --policy or --repeat.",
+            show_default=False,
         ),
     ],
     b: Annotated[
@@ -35,8 +37,19 @@ def diff(
             help="Another version of a policy of the job: judge a sample under both.",
         ),
     ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            "--repeat",
+            min=2,
+            max=20,
+            metavar="N",
+            help="Judge a sample of the job N times: how often the judges contradict themselves.",
+        ),
+    ] = None,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, help="Rows that --policy judges, about as many.")
+        int,
+        typer.Option("--sample", min=1, help="Rows to judge with these, about as many."),
     ] = 2000,
     common: Annotated[
         bool,
@@ -85,17 +98,24 @@ def diff(
     from moderay import api
     from moderay.cli.diff_table import show_comparison
 
-    share = _share(max_flips)
+    most = _most(max_flips)
     shown = list(columns or ())
-    if policy is not None:
+    if policy is not None or repeat is not None:
         of_outputs = {"B": b, "--job": job, "--column": columns, "--gold": gold}
-        _refuse_for_policy({**of_outputs, "--common": common, "--parquet": parquet})
+        _refuse_for_job({**of_outputs, "--common": common, "--parquet": parquet})
         shown = ["content"]
         warn_of_model(api.load_job(a, sets or ()).model)
+    if policy is not None:
         with libraries_in_file():
-            found = api.diff_policy(a, policy, sets or (), sample=sample, show=show)
+            found = api.diff_policy(
+                a, policy, sets or (), sample=sample, show=show, repeats=repeat or 1
+            )
+    elif repeat is not None:
+        with libraries_in_file():
+            repeated = api.diff_repeats(a, sets or (), repeats=repeat, sample=sample, show=show)
+        _end_of_repeats(repeated, as_json, quiet, most if strict else None)
     elif b is None:
-        raise UserError("diff takes two folders of labels, or a job and --policy DIR")
+        raise UserError("diff takes two folders of labels, or a job and --policy DIR or --repeat N")
     else:
         found = api.diff(
             a,
@@ -111,26 +131,42 @@ def diff(
         print(found.record.to_json().decode())
     elif not quiet:
         show_comparison(found, shown)
-    exceeded = _exceeded(found.record, int(max_flips) if share is None else share)
-    for line in exceeded if strict else ():
-        warn(line)
-    raise typer.Exit(1 if strict and exceeded else 0)
+    flips = {
+        name: (each.to_violating + each.to_safe, each.judged)
+        for name, each in found.record.policies.items()
+    }
+    _end(flips, "flip", most if strict else None)
 
 
-def _refuse_for_policy(options: Mapping[str, object]) -> None:
+def _end_of_repeats(repeated: Repeated, as_json: bool, quiet: bool, most: float | None) -> NoReturn:
+    from moderay.cli.repeat_table import show_repeats
+
+    if as_json:
+        print(repeated.record.to_json().decode())
+    elif not quiet:
+        show_repeats(repeated)
+    rows = {
+        name: (each.violates.rows, each.judged) for name, each in repeated.record.policies.items()
+    }
+    _end(rows, "contradicted row", most)
+
+
+def _refuse_for_job(options: Mapping[str, object]) -> None:
     """Raises `UserError` for what is of two outputs."""
     if given := [name for name, value in options.items() if value]:
-        raise UserError(f"{given[0]} is of two outputs; --policy judges a job's content")
+        raise UserError(
+            f"{given[0]} is of two outputs; --policy and --repeat judge a job's content"
+        )
 
 
-def _share(max_flips: str) -> float | None:
-    """The share that is meant; None for a number of rows.
+def _most(max_flips: str) -> float:
+    """What is allowed: a number of rows (int), or a share (float).
 
     Raises:
         UserError: It is neither.
     """
     if max_flips.isdecimal():
-        return None
+        return int(max_flips)
     try:
         share = float(max_flips)
     except ValueError:
@@ -140,12 +176,19 @@ def _share(max_flips: str) -> float | None:
     raise UserError(f"--max-flips {max_flips}: a number of rows such as 100, or a share up to 1.0")
 
 
-def _exceeded(record: DiffRecord, most: float) -> list[str]:
-    """What is to be said of each policy with more flips; `most`: rows (int), or a share (float)."""
-    lines = []
-    for name, policy in record.policies.items():
-        flips = policy.to_violating + policy.to_safe
-        allowed = most if isinstance(most, int) else most * policy.judged
-        if flips > allowed:
-            lines.append(f"{name}: {counted(flips, 'flip')}, more than --max-flips {most:,}")
-    return lines
+def _end(found: Mapping[str, tuple[int, int]], noun: str, most: float | None) -> NoReturn:
+    """The end of the command: 1 where a policy has more flips than it may.
+
+    Args:
+        found: By policy, rows that count, and rows that were judged.
+        noun: What these rows are.
+        most: As of `_most`; None where any number is allowed.
+    """
+    exceeded = False
+    if most is None:
+        raise typer.Exit(0)
+    for name, (rows, judged) in found.items():
+        if rows > (most if isinstance(most, int) else most * judged):
+            exceeded = True
+            warn(f"{name}: {counted(rows, noun)}, more than --max-flips {most:,}")
+    raise typer.Exit(1 if exceeded else 0)

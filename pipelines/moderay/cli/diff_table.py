@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moderay.cli.console import out, printable, show_table, table_of
 from moderay.cli.eval_table import NAMES
+from moderay.cli.repeat_table import SURE, show_contradictions, show_floor, show_test
 from moderay.cli.row_text import paragraph
 from moderay.core.wording import counted
 
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.table import Table
 
-    from moderay.tasks.diff.compare import Comparison
     from moderay.tasks.diff.records import DiffRecord, GoldDiff, LeftOut, PolicyDiffRecord
+    from moderay.tasks.diff.result import Comparison
 
 # Pairs of labels that are shown; all stand in what --json prints.
 MOST_LABELS = 12
-# A difference that chance alone makes less often than this is called one.
-SURE = 0.05
 FLIPS = {"to_violating": "now violates", "to_safe": "now safe", "flipped": "flipped in all"}
 
 
@@ -36,13 +35,19 @@ def show_comparison(found: Comparison, columns: Sequence[str]) -> None:
     for name, policy in record.policies.items():
         out.print()
         paragraph(f"{name}: {_rows(policy)}", 0)
+        if policy.floor is not None:
+            show_floor(policy.floor)
         show_table(_flips(policy))
+        if policy.floor is not None:
+            show_test(policy.floor)
         paragraph(_test(policy), 0)
         if policy.gold is not None:
             _show_gold(policy.gold)
         if policy.labels:
             show_table(_labels(policy))
         _show_rows(found.largest[name], columns)
+    for side, rows in found.contradictions.items():
+        show_contradictions(rows, f"{side} alone, ")
 
 
 def _head(record: DiffRecord) -> Iterator[str]:

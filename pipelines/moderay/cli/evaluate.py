@@ -19,12 +19,12 @@ from moderay.cli.console import (
     warn_of_model,
 )
 from moderay.cli.policy import Effort, ModelName, chosen_model
-from moderay.cli.tables import show_outcome
+from moderay.cli.tables import gate_shown, show_outcome
 from moderay.core.errors import UserError
 
 if TYPE_CHECKING:
-    from moderay.api import Evaluated
     from moderay.pipeline.check import Checked
+    from moderay.tasks.evaluate.result import Evaluated
 
 
 def eval_(
@@ -131,7 +131,8 @@ def _summarise(
             tell(f"{checked.job.name}:")
         return Progress(None if quiet else err)
 
-    found = api.evaluate_benchmarks(what, sets or (), begun=begun)
+    with gate_shown(quiet):
+        found = api.evaluate_benchmarks(what, sets or (), begun=begun)
     if folder is not None:
         each = {name: (one.evaluation, one.record) for name, one in found.evaluated.items()}
         write_summary(each, found.record, folder)
@@ -162,7 +163,8 @@ def _of_job(
         raise UserError("--model is for policies; a job's is set with --set model.source=...")
     checked = api.check(what[0], sets or ())
     warn_of_model(checked.job.model)
-    found = api.evaluate(checked, by=by, at=at, progress=Progress(None if quiet else err))
+    with gate_shown(quiet):
+        found = api.evaluate(checked, by=by, at=at, progress=Progress(None if quiet else err))
     assert found.outcome is not None
     if found.outcome.worked and not quiet:
         show_outcome(checked, found.outcome, quiet)

@@ -21,7 +21,7 @@ from moderay.cli.console import (
 )
 from moderay.cli.first_rows import judge_and_show
 from moderay.cli.plan_table import show_plan
-from moderay.cli.tables import show_brief, show_outcome
+from moderay.cli.tables import gate_shown, show_brief, show_outcome
 from moderay.core.wording import counted
 
 if TYPE_CHECKING:
@@ -185,14 +185,15 @@ def run(
         return
     from moderay.pipeline.control.progress import Progress
 
-    outcome = api.run(
-        checked,
-        replace=replace,
-        retry_failed=retry_failed,
-        prune=prune,
-        part=part,
-        progress=Progress(None if quiet else err, log=progress_file),
-    )
+    with gate_shown(quiet or brief or as_json):
+        outcome = api.run(
+            checked,
+            replace=replace,
+            retry_failed=retry_failed,
+            prune=prune,
+            part=part,
+            progress=Progress(None if quiet else err, log=progress_file),
+        )
     if brief or as_json:
         show_brief(checked.job, outcome, as_json)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from moderay.cli.console import out, pairs_of, show_table, warn
@@ -45,6 +45,8 @@ def _rows(planned: PlannedRun) -> Iterator[tuple[str, str]]:
         "rows",
         f"{scan.rows:,}, of them left {forecast.rows:,}{_selected(planned)}",
     )
+    if planned.golden:
+        yield "golden cases", _golden(planned.golden)
     yield "distinct contents", f"{forecast.distinct:,}"
     for policy, verdicts in forecast.verdicts.items():
         yield (
@@ -58,6 +60,15 @@ def _rows(planned: PlannedRun) -> Iterator[tuple[str, str]]:
     )
     yield "output tokens", f"{forecast.output_tokens:,}"
     yield "GPU time", _gpu_time(forecast)
+
+
+def _golden(golden: Mapping[str, tuple[int, int]]) -> str:
+    """What the gate has judged first, of which policies; it is not in the figures below."""
+    missing = {policy: count for policy, (count, _) in golden.items() if count}
+    if not missing:
+        return f"{sum(cases for _, cases in golden.values()):,}, all of them judged already"
+    of = ", ".join(f"{policy} {count:,}" for policy, count in missing.items())
+    return f"{sum(missing.values()):,} judged first: {of}"
 
 
 def _selected(planned: PlannedRun) -> str:

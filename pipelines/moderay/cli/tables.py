@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,6 +16,7 @@ from moderay.core.verdicts import Status
 from moderay.core.wording import are, counted, duration, selected, titled
 
 if TYPE_CHECKING:
+    from moderay.labels.manifest_record import GateFigure
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.filter.records import Reasons
     from moderay.tasks.output_status import OutputStatus
@@ -40,6 +42,40 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
         ring(alarm)
 
 
+def show_gate(figures: Sequence[GateFigure]) -> None:
+    """What golden sets were held against, before the corpus."""
+    table = table_of(["gate", "figure"], ["cases", "95% interval", "floor"], "")
+    for figure in figures:
+        table.add_row(
+            figure.policy,
+            figure.figure,
+            f"{figure.k:,} of {figure.n:,}",
+            f"{figure.low:.3f} to {figure.high:.3f}",
+            f"{figure.floor:g}",
+            "passed" if figure.passed else "FAILED",
+        )
+    show_table(table)
+    for policy, count in {figure.policy: figure.not_judged for figure in figures}.items():
+        if count:
+            out.print(
+                f"of {policy} {counted(count, 'golden case')} could not be judged, which counts as "
+                "not found"
+            )
+
+
+@contextmanager
+def gate_shown(quiet: bool) -> Iterator[None]:
+    """Where a run ends at its gate, what that has found comes before the sentence about it."""
+    from moderay.pipeline.gate import GateClosedError
+
+    try:
+        yield
+    except GateClosedError as error:
+        if not quiet:
+            show_gate(error.figures)
+        raise
+
+
 def _show_done(checked: Any, outcome: Any) -> None:
     """What a run did, and what it left."""
     if not checked.scan.rows and not checked.scan.unreadable:
@@ -52,6 +88,8 @@ def _show_done(checked: Any, outcome: Any) -> None:
             soft_wrap=True,
         )
     else:
+        if outcome.gate:
+            show_gate(outcome.gate)
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
     if outcome.left:

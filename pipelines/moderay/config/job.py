@@ -27,6 +27,7 @@ from moderay.config.sections.cascade import (
     Steps,
 )
 from moderay.config.sections.data import Input, Output
+from moderay.config.sections.gate import Floors
 from moderay.config.sections.gold import Gold, GoldColumn
 from moderay.config.sections.limits import Limits, UnitSize, Windows
 from moderay.config.sections.model import Effort, Model, Replicas, Sampling
@@ -41,6 +42,7 @@ __all__ = [
     "Benchmark",
     "Effort",
     "Filter",
+    "Floors",
     "GlanceArgs",
     "Gold",
     "Input",
@@ -104,6 +106,10 @@ class Job(Section):
     """What `moderay filter` makes of the labels."""
     gold: dict[str, GoldColumn] = Field(default_factory=dict)
     """By policy, what people said of the input's rows: what `eval` compares with."""
+    gate: dict[str, Floors] = Field(default_factory=dict)
+    """Floors that policies must pass on their golden sets, which are judged first: `golden` is for
+    every policy, and a policy's id for that one, whose own floors win.
+    """
     benchmark: Benchmark | None = None
     """Where the input is a public set: what others measured on it, shown beside what `eval` finds.
     """

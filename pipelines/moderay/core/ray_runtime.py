@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from moderay.core import ray_loss
 from moderay.core.errors import ModerayError, TryAgainError, UserError
@@ -170,6 +171,11 @@ def resources() -> tuple[int, float]:
     """GPUs and cores of the cluster."""
     available = ray.cluster_resources()
     return int(available.get("GPU", 0)), float(available.get("CPU", 0))
+
+
+def this_node() -> NodeAffinitySchedulingStrategy:
+    """For an actor beside its driver: it dies with that."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @contextmanager

@@ -18,6 +18,11 @@ rules:                                   # the first whose patterns (regular exp
   # request (fails alone) | dead (with all the engine works on) | hang | exit (with its process)
   - {content: poison, fail: dead}
   - {content: unlucky, fail: request, while: bad-luck}   # holds as long as this file exists
+  # contradicts itself: the other answer for this share of contents and seeds
+  - content: doubtful
+    answer: '{"label": "SP4", "rationale": "It sells."}'
+    reasoning: It sells.
+    flip: {share: 0.2, answer: '{"label": "SP0", "rationale": "It tells."}', reasoning: It tells.}
 ```
 """
 
@@ -35,10 +40,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from moderay.config import bounded_yaml
-from moderay.core.hashing import digest
+from moderay.core.hashing import digest, number
 from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
 from moderay.engines.harmony.vocabulary import (
@@ -53,6 +58,18 @@ from moderay.engines.harmony.vocabulary import (
 
 # Seconds between two looks whether a request hangs no longer.
 LOOK_S = 0.1
+
+
+class Flip(BaseModel):
+    """What a model says that is not always of one mind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    share: float = Field(gt=0, lt=1)
+    """How often, over contents and seeds: chosen by a hash of both. Never at temperature 0."""
+    answer: str
+    """Body of the final channel."""
+    reasoning: str = Field(min_length=1)
+    """Body of the analysis channel; another one, since what comes after it follows from it."""
 
 
 class ScriptedAnswer(BaseModel):
@@ -81,6 +98,19 @@ class ScriptedAnswer(BaseModel):
     """Alone, with all the engine works on, never ending, or with the process."""
     during: str | None = Field(default=None, alias="while")
     """A file: this answer holds as long as it exists."""
+    flip: Flip | None = None
+    """What is answered now and then instead."""
+
+    @model_validator(mode="after")
+    def _of_two_minds(self) -> ScriptedAnswer:
+        if self.flip is not None and self.flip.reasoning == self.reasoning:
+            raise ValueError("flip.reasoning: the same as of the answer, so neither is known by it")
+        return self
+
+    def flipped(self, flip: Flip) -> ScriptedAnswer:
+        """What it says then."""
+        changes = {"answer": flip.answer, "reasoning": flip.reasoning, "flip": None}
+        return self.model_copy(update=changes)
 
 
 class Delay(BaseModel):
@@ -213,7 +243,7 @@ class ScriptedEngine:
                 death.cancel()
 
     async def _answer(self, request: Request) -> Completion:
-        situation = self._situation(request.prompt)
+        situation = self._situation(request)
         fail = situation.answer.fail
         if fail == "request":
             raise RequestFailedError("scripted failure")
@@ -252,17 +282,30 @@ class ScriptedEngine:
             return delay.mean_s
         return self._random.lognormvariate(math.log(delay.mean_s) - delay.sigma**2 / 2, delay.sigma)
 
-    def _situation(self, prompt: list[int]) -> Situation:
-        control = self._vocab.control
+    def _situation(self, request: Request) -> Situation:
+        control, prompt = self._vocab.control, request.prompt
         starts, ends = self._bodies(prompt)
         final = (
             prompt[starts[-1] + 1 :]
             if len(starts) > 3 or prompt[ends[-1] :].count(control[CHANNEL])
             else []
         )
-        return Situation(
-            self._matching(prompt, starts, ends), final=final, reasoned=len(starts) > 4
-        )
+        answer = self._matching(prompt, starts, ends)
+        if answer.flip is not None and self._flips(answer.flip, request, starts, ends):
+            answer = answer.flipped(answer.flip)
+        return Situation(answer, final=final, reasoned=len(starts) > 4)
+
+    def _flips(self, flip: Flip, request: Request, starts: list[int], ends: list[int]) -> bool:
+        """Whether it is of the other mind; of a label that is scored the reasoning before says it.
+
+        Where nothing is drawn, at temperature 0 or without reasoning, it never is.
+        """
+        prompt = request.prompt
+        if request.score:
+            said = prompt[starts[3] + 1 : ends[3]] if len(starts) > 4 else []
+            return self._vocab.decode(said) == flip.reasoning
+        drawn = number(f"{self._content(prompt, starts, ends)}:{request.seed}")
+        return request.temperature > 0 and drawn < flip.share * 2**63
 
     def _matching(self, prompt: list[int], starts: list[int], ends: list[int]) -> ScriptedAnswer:
         """The answer for a prompt; `starts`, `ends`: where its messages' bodies do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -82,6 +82,10 @@ class EngineJudge(Protocol):
         """Whether this verdict of its own stands."""
         ...
 
+    def repeated(self, repeat: int) -> EngineJudge:
+        """The same judge, which draws anew what it draws; 0 is as a run does."""
+        ...
+
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content as token ids; `row` is its hash."""
         ...
@@ -155,6 +159,10 @@ class Cascade:
             *columns,
             *[{**judge.identity(), **bands.get(judge.name, {})} for judge in self.on_engine],
         ]
+
+    def repeated(self, repeat: int) -> Cascade:
+        """The same judges under the same keys, which draw anew what they draw; 0 is as a run."""
+        return replace(self, on_engine=tuple(judge.repeated(repeat) for judge in self.on_engine))
 
     @property
     def promises(self) -> dict[str, float]:

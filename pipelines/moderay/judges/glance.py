@@ -110,6 +110,10 @@ class Glance:
             self.band.settles(self.safeguard.probability(verdict.scores))
         )
 
+    def repeated(self, repeat: int) -> Glance:
+        """Itself: nothing of it is drawn."""
+        return self
+
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content.
 

@@ -16,7 +16,7 @@ the first is not, since servers differ in whether a constraint leaves room for t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from moderay.config.job import Sampling
@@ -49,12 +49,15 @@ class Reason:
         safeguard: The model that is asked.
         sampling: How its reasoning is sampled.
         budget: Tokens of reasoning.
+        repeat: How often it was asked the same before: each time is seeded otherwise. Not in its
+            key: the verdicts are of one judge, drawn anew.
         name: What `decided_by` calls it.
     """
 
     safeguard: Safeguard
     sampling: Sampling
     budget: int
+    repeat: int = 0
     name = "reason"
 
     @property
@@ -90,6 +93,14 @@ class Reason:
         """It is the last: whatever it says stands."""
         return True
 
+    def repeated(self, repeat: int) -> Reason:
+        """The same judge, with other seeds; 0 are those of a run."""
+        return replace(self, repeat=repeat)
+
+    def _seed(self, row: str, window: int) -> int:
+        asked = f"{row}:{self.key}:{window}"
+        return number(f"{asked}:{self.repeat}" if self.repeat else asked)
+
     async def judge(self, host: EngineHost, ids: Sequence[int], row: str) -> Verdict:
         """The verdict on a content.
 
@@ -110,9 +121,7 @@ class Reason:
             host,
             row,
             safeguard.prompts(ids),
-            lambda engine, prompt, window: self._ask(
-                engine, prompt, number(f"{row}:{self.key}:{window}")
-            ),
+            lambda engine, prompt, window: self._ask(engine, prompt, self._seed(row, window)),
         )
 
     async def _ask(self, engine: Counted, prompt: list[int], seed: int) -> Verdict:

@@ -129,6 +129,31 @@ class RateRecord(RecordPart):
     """Tokens a second, prompts and answers together."""
 
 
+class GateFigure(RecordPart):
+    """A figure of a policy on its golden set, held against its floor."""
+
+    policy: str
+    """The policy's id."""
+    figure: str
+    """recall or precision."""
+    k: int
+    """Cases that were found and violate."""
+    n: int
+    """Of so many that violate (recall), or were found to (precision)."""
+    value: float | None
+    """k of n; null of none."""
+    low: float
+    """Lower end of the exact 95% interval (Clopper-Pearson)."""
+    high: float
+    """Upper end."""
+    floor: float
+    """What the lower end must reach."""
+    passed: bool
+    """Whether it does."""
+    not_judged: int = 0
+    """Cases of the golden set without a verdict: none of them is found."""
+
+
 class RunEnd(RecordPart):
     """What a run says of itself when it ends."""
 
@@ -154,6 +179,10 @@ class RunEnd(RecordPart):
     """Why it ended early."""
     pruned: tuple[str, ...] = ()
     """Shards that were gone from the input, and whose labels were removed."""
+    gate: tuple[GateFigure, ...] = ()
+    """What the job's gate found before the corpus was judged; empty without one, and where the run
+    ended before it was known.
+    """
 
 
 class RunRecord(RunEnd, RunOrigin):

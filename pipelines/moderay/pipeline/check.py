@@ -23,6 +23,7 @@ from moderay.labels.footer_cache import read_footers
 from moderay.labels.layout import PRIVATE, Layout
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.reuse import EarlierOutput, earlier_outputs
+from moderay.pipeline.gate import GatedPolicy, gated_policies
 from moderay.pipeline.hosting import model_report, unhosted
 
 
@@ -36,6 +37,7 @@ class Checked:
         cascades: One for each policy.
         scan: The input.
         reused: The outputs that `reuse:` names.
+        gated: The policies that `gate:` holds floors for, and their golden sets.
         notes: What a person should know of it, a sentence each.
         elsewhere: Why it cannot run on this machine, and may on another.
     """
@@ -45,6 +47,7 @@ class Checked:
     cascades: tuple[Cascade, ...]
     scan: Scan
     reused: tuple[EarlierOutput, ...]
+    gated: tuple[GatedPolicy, ...] = ()
     notes: tuple[str, ...] = ()
     elsewhere: tuple[Problem, ...] = ()
 
@@ -99,6 +102,8 @@ def _further_problems(draft: Draft, further: Further) -> list[Problem]:
             problems += model_report(job).problems
         if not problems and not draft.wrong & {"policies", "model", "windows", "cascade"}:
             judges, problems = cascades(job, draft.policies, engine_spec(job, gpus=0))
+        if not draft.wrong & {"policies", "gate"}:
+            problems += gated_policies(job, draft.policies)[1]
         problems += _reused(job, judges)[1]
         input_, in_input = _scanned(job, draft.policies, judges)
         if "policies" not in draft.wrong:
@@ -120,6 +125,8 @@ def check_job(
     judges: tuple[Cascade, ...] = ()
     if not problems:
         judges, problems = cascades(job, policies, spec)
+    gated, out_of_reach = gated_policies(job, policies)
+    problems += out_of_reach
     try:
         reused, unfinished = _reused(job, judges)
         input_, in_input = _scanned(job, policies, judges)
@@ -140,6 +147,7 @@ def check_job(
         judges,
         input_,
         reused,
+        gated,
         (*report.notes, *_estimated(judges)),
         (*report.elsewhere, *unhosted(job, judges)),
     )

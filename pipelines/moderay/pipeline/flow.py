@@ -1,5 +1,6 @@
 """The pipeline, from top to bottom; the one file that knows Ray Data.
 
+golden sets, where the job has a gate: judged before all else, on the same engines
 what is not published yet -> spans -> read and prepare (CPU tasks) -> judge (engine actors) -> units
 on storage -> one row of statistics each to the driver -> a shard whose units are all in is
 published (a task) -> manifest
@@ -14,7 +15,6 @@ import warnings
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray
 from ray.data import DataContext, ExecutionResources
@@ -28,6 +28,7 @@ from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import coming_ray, resources, start_ray, starts_its_own
 from moderay.core.storage import plain_errors, remove, shown
+from moderay.core.wording import counted
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
 from moderay.labels.data_files import name_data_files
@@ -43,12 +44,13 @@ from moderay.labels.lease import (
     is_abandoned,
     slots_of,
 )
-from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
+from moderay.labels.manifest_record import GateFigure, Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reuse import LabelFile, load
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState, start_board
+from moderay.pipeline.control.gatekeeper import start_gatekeeper
 from moderay.pipeline.control.incoming import Incoming, Quiet
 from moderay.pipeline.control.limits import Brakes
 from moderay.pipeline.control.progress import Progress, Rate
@@ -61,6 +63,7 @@ from moderay.pipeline.control.sizing import (
 )
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.control.watch import Action, Watch
+from moderay.pipeline.golden import Gate
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
@@ -88,6 +91,7 @@ class Outcome:
         left: Shards that are left to other drivers, which hold their slots.
         left_slots: These slots.
         missed: Whether of its own part something is missing.
+        gate: What golden sets were held against before.
     """
 
     manifest: Manifest
@@ -99,6 +103,7 @@ class Outcome:
     left: int = 0
     left_slots: frozenset[int] = frozenset()
     missed: bool = False
+    gate: Sequence[GateFigure] = ()
 
     @property
     def exit_status(self) -> int:
@@ -235,7 +240,8 @@ def _round(
                 "rows are labelled again"
             )
         began = time.monotonic()
-        run = _begun(checked, plan, lease, frozenset(worked), progress)
+        gate = Gate(checked, layout, lease.run) if checked.gated and plan.todo else None
+        run = _begun(checked, plan, lease, frozenset(worked), progress, gate)
         return _label(run, options, began)
 
 
@@ -247,6 +253,7 @@ def _together(first: Outcome, second: Outcome) -> Outcome:
         judged=first.judged + second.judged,
         seconds=first.seconds + second.seconds,
         pruned=first.pruned,
+        gate=first.gate or second.gate,
         missed=first.missed or second.missed,
     )
 
@@ -278,10 +285,11 @@ class _Run:
         lease: Of the output.
         worked: Slots that this process is through with when it ends.
         progress: What was judged so far.
-        engines: What is hosted; None where no row is left to be judged.
+        engines: What is hosted; None where neither a row nor a golden case is left to be judged.
         gpus: Of the cluster.
         tracker: Rows that have not come back.
         publisher: Of shards that are whole.
+        gate: What has to open before anything is judged or published; None where nothing has.
     """
 
     checked: Checked
@@ -293,6 +301,12 @@ class _Run:
     gpus: int
     tracker: Tracker
     publisher: Publisher
+    gate: Gate | None = None
+
+    @property
+    def is_outstanding(self) -> bool:
+        """Whether rows or golden cases have not come back."""
+        return self.tracker.outstanding > 0 or (self.gate is not None and self.gate.is_waiting)
 
 
 def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
@@ -316,15 +330,16 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     append_manifest(plan.layout, begun)
     event("run started", rows=plan.rows_left, shards=len(plan.todo), engines=engines)
     progress.start(plan.rows_left, engines, _judge_of(run.checked.job))
-    for work in plan.todo:
-        if not work.missing:
-            run.publisher.start(work, work.saved)
+    if run.gate is not None and run.gate.is_waiting:
+        progress.stage(f"judging {counted(run.gate.cases, 'golden case')} first")
+    if run.gate is None or run.gate.is_open:
+        _publish_saved(run)
     seen, stopped = _judge(run)
     failed = _failed_shards(run)
     progress.stop()
     seconds = time.monotonic() - began
     pruned = tuple(plan.gone) if options.prune else ()
-    ended = _Ended(run, options, _run_end(progress, seen, seconds, stopped, pruned), failed)
+    ended = _Ended(run, options, _run_end(run, seen, seconds, stopped, pruned), failed)
     manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
         raise stopped
@@ -343,6 +358,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         len(ended.left),
         frozenset(slot(shard.name) for shard in ended.left),
         missed,
+        ended.end.gate,
     )
 
 
@@ -385,27 +401,35 @@ class _Ended:
         return manifests.ended(before, checked, finish, total)
 
 
-def _begun(
-    checked: Checked, plan: Plan, lease: Lease, worked: frozenset[int], progress: Progress
+def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
+    checked: Checked,
+    plan: Plan,
+    lease: Lease,
+    worked: frozenset[int],
+    progress: Progress,
+    gate: Gate | None,
 ) -> _Run:
     """With Ray, where there is anything to do for it."""
-    if plan.todo:
+    needs_ray = bool(plan.todo) and (gate is None or gate.closed is None)
+    needs_engine = plan.rows_left > 0 or (gate is not None and gate.is_waiting)
+    if needs_ray:
         if coming := coming_ray():
             progress.stage(coming)
         if which := start_ray():
             progress.note(which)
         ray_loss.assert_there()
-    gpus, cpus = resources() if plan.todo else (0, 0.0)
+    gpus, cpus = resources() if needs_ray else (0, 0.0)
     return _Run(
         checked,
         plan,
         lease,
         worked,
         progress,
-        hosted(checked.job, checked.cascades, gpus, cpus) if plan.rows_left else None,
+        hosted(checked.job, checked.cascades, gpus, cpus) if needs_ray and needs_engine else None,
         gpus,
         Tracker(plan.todo),
         Publisher(checked, plan, lease.run, publishing_tasks(cpus)),
+        gate,
     )
 
 
@@ -423,13 +447,14 @@ def _failed_shards(run: _Run) -> dict[str, str]:
 
 
 def _run_end(
-    progress: Progress,
+    run: _Run,
     seen: BoardState,
     seconds: float,
     stopped: StoppedError | None,
     pruned: Sequence[str],
 ) -> RunEnd:
     """What the manifest says of how this run ended."""
+    progress = run.progress
     return RunEnd(
         seconds=round(seconds, 1),
         judged=progress.rows,
@@ -441,6 +466,7 @@ def _run_end(
         rates={name: RateRecord(**rate._asdict()) for name, rate in progress.rates().items()},
         stopped=str(stopped) if stopped else None,
         pruned=tuple(pruned),
+        gate=() if run.gate is None else run.gate.figures,
     )
 
 
@@ -450,6 +476,9 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     Returns:
         The board as it was seen last, and why the run stopped early.
     """
+    gate = run.gate
+    if gate is not None and gate.closed is not None:
+        return BoardState(), gate.closed
     if run.engines is None:
         return BoardState(), None
     checked = run.checked
@@ -461,33 +490,57 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
         _index(run),
         run.lease.run,
         start_board(),
+        None if gate is None or gate.is_open else start_gatekeeper(),
     )
     rows = run.plan.rows_left * (checked.job.input.sample or 1)
     brakes = Brakes(checked.job.limits, run.gpus, run.engines.most, run.progress, rows)
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(
-                run, _units(context, run.plan, run.engines), brakes, context.board
-            ):
+            for unit in _watched(run, _units(context, run, run.engines), brakes, context):
                 run.progress.add(unit)
-                if finished := run.tracker.add(unit):
+                if unit.gate is not None:
+                    _judged_golden(run, unit, brakes, context)
+                elif finished := run.tracker.add(unit):
                     run.publisher.start(*finished)
                 run.publisher.collect()
+        if gate is not None and gate.closed is not None:
+            raise gate.closed
         for shard, reason in ray_loss.get(context.board.state.remote()).given_up:
             run.tracker.give_up(shard, reason)
         run.tracker.assert_complete()
+        assert not run.is_outstanding, "golden cases were sent to be judged and never came back"
     except StoppedError as stop:
         stopped = stop
     seen = ray_loss.get(context.board.state.remote())
-    for actor in (context.board, *context.index.partitions):
+    for actor in (context.board, context.gate, *context.index.partitions):
         # The handles that tasks were given would keep them while this process is connected.
-        ray.kill(actor)
+        if actor is not None:
+            ray.kill(actor)
     return seen, stopped
 
 
+def _publish_saved(run: _Run) -> None:
+    """Publish the shards of which no row is left to be judged."""
+    for work in run.plan.todo:
+        if not work.missing:
+            run.publisher.start(work, work.saved)
+
+
+def _judged_golden(run: _Run, unit: UnitDone, brakes: Brakes, context: RunContext) -> None:
+    """Take in golden cases; with the last ones the gate opens, or the run ends."""
+    assert run.gate is not None
+    run.gate.add(unit)
+    if run.gate.closed is not None:
+        brakes.stop(run.gate.closed)
+    elif run.gate.is_open:
+        run.progress.stage("the gate is open: every policy has passed its floors")
+        context.gate.open.remote()
+        _publish_saved(run)
+
+
 def _watched(
-    run: _Run, units: Generator[UnitDone, None, None], brakes: Brakes, board: Any
+    run: _Run, units: Generator[UnitDone, None, None], brakes: Brakes, context: RunContext
 ) -> Iterator[UnitDone]:
     """The units as they come in; a run in which none comes in can be stopped all the same.
 
@@ -498,21 +551,27 @@ def _watched(
     """
     watch = Watch()
     seen = BoardState()
+    board, gatekeeper = context.board, context.gate
     with Incoming(units) as incoming:
         while True:
             run.lease.assert_held()
             ray_loss.assert_there()
             watch, steps = watch.before_wait(
                 time.monotonic(),
-                outstanding=run.tracker.outstanding > 0,
+                outstanding=run.is_outstanding,
                 signalled=brakes.stopping,
             )
             for step in steps:
                 match step:
                     case Action.STOP_BOARD:
                         board.stop.remote()
+                        if gatekeeper is not None:
+                            gatekeeper.stop.remote()
                     case Action.LOOK:
                         seen = ray_loss.get(board.state.remote())
+                        if gatekeeper is not None and run.gate is not None and run.gate.is_open:
+                            # Again, since one that was restarted knows nothing of it.
+                            gatekeeper.open.remote()
                     case Action.CHECK:
                         brakes.check(seen, run.tracker)
             run.progress.look(seen)
@@ -521,7 +580,7 @@ def _watched(
                 yield unit
                 continue
             step = watch.after_quiet(
-                unit, outstanding=run.tracker.outstanding > 0, at_work=bool(seen.at_work)
+                unit, outstanding=run.is_outstanding, at_work=bool(seen.at_work)
             )
             if step is Action.END_STOPPED:
                 brakes.end()
@@ -541,8 +600,12 @@ def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
         remove(layout.fs, path)
 
 
-def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitDone, None, None]:
-    """Stream every missing unit through Ray Data; one `UnitDone` each, as they end."""
+def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDone, None, None]:
+    """Stream every missing unit through Ray Data; one `UnitDone` each, as they end.
+
+    Units of golden sets come first; until they have passed, `read_task` lets nothing else follow.
+    """
+    golden = [] if run.gate is None else run.gate.units
     readings = [
         Reading(
             span,
@@ -550,17 +613,24 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
             context.run,
             work.earlier,
         )
-        for work in plan.todo
+        for work in run.plan.todo
         for span in spans(work.shard, work.missing, context.job.unit)
     ]
     _configure_ray_data(engines.read_ahead(context.job.unit))
-    numbers = [{"span": number} for number in range(len(readings))]
+    numbers = [
+        *[{"span": -number} for number in range(1, len(golden) + 1)],
+        *[{"span": number} for number in range(len(readings))],
+    ]
     source = ray.data.from_items(numbers, override_num_blocks=len(numbers))
     # Put once, not sent with each task: screens and long lists of literals are large, and a table
     # that is cut into blocks costs a millisecond for each.
     read = source.map_batches(
         read_task,
-        fn_kwargs={"run": ray.put(context), "spans": ray.put(span_table(readings))},
+        fn_kwargs={
+            "run": ray.put(context),
+            "spans": ray.put(span_table(readings)),
+            "golden": ray.put(golden),
+        },
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=engines.read_cpus,
@@ -573,7 +643,7 @@ def _units(context: RunContext, plan: Plan, engines: Engines) -> Generator[UnitD
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
-            **engines.options(sum(reading.span.units for reading in readings)),
+            **engines.options(len(golden) + sum(reading.span.units for reading in readings)),
         )
     with closing(
         iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +60,7 @@ def gold_problems(
             yield job.problem(key, f"{key}: the job has no policy {name!r}", nearest(name, by_id))
             continue
         try:
-            meanings(policy, gold)
+            meanings(labels_of(policy), gold, key)
         except UserError as error:
             yield job.problem(f"{key}.values", str(error))
         for shard, schema in input_.files:
@@ -116,7 +116,34 @@ def gold_answers(
         for piece in table.column(gold.column).chunks
     ]
     values = pa.chunked_array(pieces or [pa.nulls(0)])
-    return _answers(values, _Meanings(policy, gold, f"{named}: {shard.file}"))
+    return column_answers(values, labels_of(policy), gold, f"{named}: {shard.file}", True)
+
+
+def column_answers(
+    values: pa.ChunkedArray,
+    labels: Mapping[str, bool],
+    gold: Gold,
+    named: str,
+    or_condition: bool = False,
+) -> GoldAnswers:
+    """What the values of a column say.
+
+    Args:
+        values: Of the column.
+        labels: Whether each label of the policy violates, mildest first.
+        gold: What values stand for.
+        named: What messages call it.
+        or_condition: Whether messages say that a condition may be given instead.
+
+    Raises:
+        UserError: A value has no meaning.
+    """
+    return _answers(values, _Meanings(labels, gold, named, or_condition))
+
+
+def labels_of(policy: Policy) -> dict[str, bool]:
+    """Whether each label of a policy violates, mildest first."""
+    return {name: label.violates for name, label in policy.labels.items()}
 
 
 def _of_condition(
@@ -130,25 +157,27 @@ def _of_condition(
     return GoldAnswers(violates, np.full(len(violates), UNKNOWN, np.int16))
 
 
-def meanings(policy: Policy, gold: Gold) -> dict[str, Meaning]:
+def meanings(labels: Mapping[str, bool], gold: Gold, named: str) -> dict[str, Meaning]:
     """What each value of a column stands for, by its text.
+
+    Args:
+        labels: Whether each label of the policy violates, mildest first.
+        gold: What values stand for.
+        named: What messages call it.
 
     Raises:
         UserError: `gold.values` names what is neither a label nor a side.
     """
-    labels = {
-        name: (int(label.violates), number)
-        for number, (name, label) in enumerate(policy.labels.items())
+    by_label = {
+        name: (int(violates), number) for number, (name, violates) in enumerate(labels.items())
     }
     sides = {name: (int(violates), UNKNOWN) for name, violates in SIDES.items()}
     if gold.values is None:
         truths = {text: sides[side] for text, side in _TRUTHS.items()}
-        return truths | labels
-    known = sides | labels
+        return truths | by_label
+    known = sides | by_label
     if strange := [meant for meant in gold.values.values() if meant not in known]:
-        raise UserError(
-            f"gold.{policy.id}.values: no label {strange[0]!r}; valid are {', '.join(known)}"
-        )
+        raise UserError(f"{named}.values: no label {strange[0]!r}; valid are {', '.join(known)}")
     return {value: known[meant] for value, meant in gold.values.items()}
 
 
@@ -158,11 +187,14 @@ _TRUTHS = {"true": "violates", "false": "safe", "1": "violates", "0": "safe"}
 class _Meanings:
     """Values of a column -> what they stand for."""
 
-    def __init__(self, policy: Policy, gold: Gold, named: str) -> None:
-        self._known = meanings(policy, gold)
+    def __init__(
+        self, labels: Mapping[str, bool], gold: Gold, named: str, or_condition: bool
+    ) -> None:
+        self._known = meanings(labels, gold, named)
         self._column = gold.column
+        self._or_condition = or_condition
         self.named = named
-        self.labels = len(policy.labels)
+        self.labels = len(labels)
 
     def of(self, values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Of each value whether it violates, and its label; `UNKNOWN` for null.
@@ -173,9 +205,10 @@ class _Meanings:
         codes = pc.dictionary_encode(self._texts(values))
         said = codes.dictionary.to_pylist()
         if strange := [value for value in said if value not in self._known]:
+            else_ = f', or a condition such as "{self._column} = {strange[0]!r}"'
             raise UserError(
-                f"{self.named} says {strange[0]!r}; valid are {', '.join(self._known)}, "
-                f'or a condition such as "{self._column} = {strange[0]!r}"'
+                f"{self.named} says {strange[0]!r}; valid are {', '.join(self._known)}"
+                + (else_ if self._or_condition else "")
             )
         table = np.array([*map(self._known.get, said), (UNKNOWN, UNKNOWN)], np.int16)
         found = table[codes.indices.fill_null(len(said)).to_numpy(zero_copy_only=False)]
@@ -228,6 +261,8 @@ def _plurality(
     labels: np.ndarray, violates: np.ndarray, votes: np.ndarray, names: int
 ) -> np.ndarray:
     """The label that most of those on the winning side named, UNKNOWN where two did as often."""
+    if not names:
+        return np.full(len(votes), UNKNOWN, np.int16)
     winning = np.where(votes == violates[:, None], labels, UNKNOWN)
     counts = np.stack([(winning == name).sum(axis=1) for name in range(names)], axis=1)
     most = counts.max(axis=1)

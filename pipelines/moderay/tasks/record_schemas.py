@@ -14,7 +14,7 @@ from moderay.core.records import Record, record_schema
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.records import LeaseRecord, ShardMarker
-from moderay.tasks.diff.records import DiffRecord
+from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.filter.records import FilterCard
@@ -27,6 +27,7 @@ RECORDS: dict[str, type[Record]] = {
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,
     "diff": DiffRecord,
+    "repeat": RepeatRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from moderay.cli import console, tables
-from moderay.labels.manifest_record import Manifest, RunRecord, Selection
+from moderay.labels.manifest_record import GateFigure, Manifest, RunRecord, Selection
 from moderay.labels.records import LeaseRecord
 from moderay.tasks.output_status import OutputStatus, Writer, status_json
 
@@ -83,3 +83,34 @@ def test_status_for_machines_has_the_runs_that_have_not_begun_yet(status: Output
         (2, "3/1000", "starting"),
     ]
     assert record["alarms"] == list(status.manifest.alarms) and not record["complete"]
+
+
+@pytest.mark.parametrize("not_judged", [0, 3])
+def test_gate_fits_a_terminal_of_80_columns(
+    not_judged: int, monkeypatch: pytest.MonkeyPatch, golden: Callable[[str, str], None]
+) -> None:
+    screen = io.StringIO()
+    terminal = console.CommandConsole(
+        file=screen, force_terminal=True, width=80, height=24, color_system=None
+    )
+    for module in (console, tables):
+        monkeypatch.setattr(module, "out", terminal)
+    figure = {"n": 123, "low": 0.81, "high": 1.0, "floor": 0.925, "not_judged": not_judged}
+    tables.show_gate(
+        [
+            GateFigure(
+                policy="prompt_injection", figure=name, k=110, value=0.891, passed=passed, **figure
+            )
+            for name, passed in (("recall", False), ("precision", True))
+        ]
+        + [
+            GateFigure(
+                policy="spam", figure="precision", k=0, n=0, value=None, low=0, high=1,
+                floor=0.5, passed=False,
+            )
+        ]
+    )  # fmt: skip
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in screen.getvalue()
+    assert all(name in screen.getvalue() for name in ("prompt_injection ", " precision "))
+    golden(f"gate-table-{not_judged}", "\n".join(line.rstrip() for line in lines) + "\n")

@@ -30,7 +30,14 @@ from moderay.pipeline.messages.units import (
     unit_table,
     units_done,
 )
-from moderay.pipeline.stages.prepare import POSITION, audited, known, prepared, with_known
+from moderay.pipeline.stages.prepare import (
+    POSITION,
+    audited,
+    known,
+    prepared,
+    under_all,
+    with_known,
+)
 from moderay.tasks.embed import job_cascades
 
 ranges = st.tuples(st.integers(0, 10**12), st.integers(0, 10**12))
@@ -75,6 +82,7 @@ dones = st.builds(
     error=st.none() | st.text(),
     fatal=st.none() | errors,
     skipped=st.booleans(),
+    gate=st.none() | st.text(),
 )
 
 
@@ -152,6 +160,20 @@ def test_what_is_prepared_has_always_the_same_schema(values: list[str | None]) -
     assert arrived.table is not None and arrived.table.equals(table)
     assert arrived.table.schema == table.schema
     assert (arrived.source, arrived.rows, arrived.done) == (sent.source, sent.rows, None)
+
+
+def test_a_unit_of_a_golden_set_arrives_with_its_policy_in_the_schema_of_all() -> None:
+    contents = texts(pa.chunked_array([["one", None, "word " * 500]]))
+    numbers = pa.table({POSITION: pa.array([4, 7, 9], pa.int64())})
+    alone = prepared(numbers, contents, JOB, CASCADES[1:], VOCABULARY)
+    table = under_all(alone, IDS)
+    assert table.schema == prepared_schema(IDS)
+    assert table.select(alone.column_names).equals(alone)
+    assert known(table, "spam").null_count == 3 and not audited(table, "spam").any()
+    sent = UnitRead(Source(0, "golden set of harassment"), (4, 10), table, gate="harassment")
+    arrived = unit_read(unit_table(sent, IDS))
+    assert (arrived.gate, arrived.rows, arrived.source) == ("harassment", (4, 10), sent.source)
+    assert arrived.table is not None and arrived.table.equals(table)
 
 
 def test_an_empty_unit_and_one_in_chunks_arrive() -> None:

@@ -23,6 +23,7 @@ from support.workbenches import policy_folder
 
 from moderay import api
 from moderay.config.policy import Policy, load_policy
+from moderay.core.errors import UserError
 from moderay.tasks.diff import pairs
 from moderay.tasks.diff.records import DiffRecord
 
@@ -238,6 +239,55 @@ def test_gold_says_which_is_better_and_how_sure_that_is(
     golden("diff-gold", plain(result.stdout, tmp_path))
 
 
+PEOPLE: dict[str, tuple[list[object], list[bool | None]]] = {
+    "labels": (["SP4", "SP0", "SP2", None], [True, False, True, None]),
+    "votes": (
+        [[1, 1, 0], [0, None, 0], [1, None, None], [1, 0, None]],
+        [True, False, True, None],
+    ),
+    "votes of labels": (
+        [["SP2", "SP4", None], ["SP0", "SP0", "SP4"], ["SP4", None, None], None],
+        [True, False, True, None],
+    ),
+    "numbers with gaps": ([1.0, 0.0, 1.0, None], [True, False, True, None]),
+}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_gold_may_be_labels_and_votes_as_in_a_job(name: str, tmp_path: Path) -> None:
+    said, meant = PEOPLE[name]
+    now = {"x.parquet": rows("SP4", "SP4", "SP4", "SP4")}
+    b = label_folder(tmp_path / "b", [SPAM], now)
+    found = []
+    for folder, column in (("said", said), ("meant", meant)):
+        shard = {"x.parquet": rows("SP0", "SP0", "SP0", "SP0")}
+        a = label_folder(tmp_path / folder, [SPAM], shard, gold=pa.array(column))
+        found.append(api.diff(a, b, gold=["is_spam"]).record.policies["spam"].gold)
+    assert found[0] == found[1] and found[0] is not None
+    assert (found[0].contents, found[0].right_a, found[0].right_b) == (3, 1, 2)
+
+
+def test_votes_of_different_numbers_of_people_are_refused(tmp_path: Path) -> None:
+    shard = {"x.parquet": rows(*["SP0"] * 8)}
+    for name, votes in {"near": [[1, 0], [1, 0, 1]] * 4, "far": [[1, 0]] * 6 + [[1]] * 2}.items():
+        a = label_folder(tmp_path / name, [SPAM], shard, gold=pa.array(votes))
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="votes"):
+            patch.setattr(pairs, "WINDOW", 6)
+            api.diff(a, a, gold=["is_spam"])
+
+
+def test_labels_of_people_mean_nothing_where_nobody_knows_the_policy(tmp_path: Path) -> None:
+    shard = {"x.parquet": rows("SP0", "SP4")}
+    a = label_folder(tmp_path / "a", [SPAM], shard, gold=pa.array(["SP0", "SP4"]))
+    votes = label_folder(tmp_path / "v", [SPAM], shard, gold=pa.array([[True, True], None]))
+    for folder in (a, votes):
+        manifest_file(folder).unlink()
+    with pytest.raises(UserError, match=r"says 'SP0'; valid are true, false, 1, 0$"):
+        api.diff(a, a, gold=["is_spam"])
+    gold = api.diff(votes, votes, gold=["is_spam"]).record.policies["spam"].gold
+    assert gold is not None and gold.contents == 1
+
+
 def test_refused_comparison_leaves_no_file_of_flips(tmp_path: Path, cli: Cli) -> None:
     a = label_folder(tmp_path / "a", [SPAM], {"x.parquet": rows("SP0", "SP4")})
     b = label_folder(tmp_path / "b", [SPAM], {"x.parquet": rows("SP4")})
@@ -286,7 +336,7 @@ def test_wordings_that_cannot_be_compared_are_refused(
     calls = {
         "the job has no policy 'harassment'": (job(), "--policy", ROOT / "policies/harassment"),
         "--column is of two outputs": (job(), "--policy", tmp_path, "--column", "text"),
-        "two folders of labels, or a job and --policy DIR": (job(),),
+        "two folders of labels, or a job and --policy DIR or --repeat N": (job(),),
     }
     for message, call in calls.items():
         result = cli("diff", *call)

@@ -34,12 +34,16 @@ from moderay.labels.records import (
     WrittenFile,
 )
 from moderay.tasks.diff.records import (
+    ContradictionRecord,
     DiffRecord,
     FigureDiff,
+    FloorRecord,
     GoldDiff,
     LabelFlip,
     LeftOut,
     PolicyDiffRecord,
+    PolicyRepeatRecord,
+    RepeatRecord,
 )
 from moderay.tasks.evaluate.benchmark import missing_benchmark
 from moderay.tasks.evaluate.benchmark_records import (
@@ -88,6 +92,16 @@ TEACHER = Teacher(policy="spam", threshold=0.5, policy_key="a", source="people")
 PROMISE: dict[str, Any] = {"max_miss": 0.05, "confidence": 0.95, "misses_allowed": 1}
 HALF = EstimateRecord(value=0.5, low=0.1, high=0.9, method="exact")
 DAY = datetime.date(2026, 11, 26)
+CONTRADICTION = ContradictionRecord(rows=1, contents=HALF, pairs=None)
+REPEATED = PolicyRepeatRecord(
+    judged=2,
+    not_judged=1,
+    never_judged=0,
+    kept=1,
+    contents=2,
+    violates=CONTRADICTION,
+    label=CONTRADICTION,
+)
 
 EVAL = EvalRecord(
     name="demo",
@@ -237,9 +251,15 @@ FILES: dict[str, Record] = {
                     p_value=1.0,
                     figures={"recall": FigureDiff(a=0.0, b=1.0, gained=HALF)},
                 ),
+                floor=FloorRecord(
+                    repeats=5, seeds="sent", a=REPEATED, b=REPEATED, contents=2, p_value=0.5
+                ),
             )
         },
         left_out=LeftOut(policies_a=["harassment"]),
+    ),
+    "repeat": RepeatRecord(
+        name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
     ),
     "screen-card": Card(
         teacher=TEACHER,

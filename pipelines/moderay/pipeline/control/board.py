@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from moderay.core.ray_runtime import this_node
 from moderay.corpus.ranges import Range
 
 Unit = tuple[str, Range]
@@ -116,9 +116,8 @@ class Board:
 
 def start_board() -> Any:
     """A `Board` on this node, which is the driver's: it lives as long as the run."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return (
         ray.remote(Board)
-        .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
+        .options(num_cpus=0, scheduling_strategy=this_node(), max_restarts=-1, max_task_retries=-1)
         .remote()
     )

@@ -51,13 +51,19 @@ class Brakes:
         self._engines = engines
         self._progress = progress
         self._began = time.monotonic()
-        self._signal: tuple[str, float] | None = None
+        self._stopped: tuple[StoppedError, float] | None = None  # why, and since when
+        self._signalled = False
         self._actors = (0, 0.0)  # started when the last unit came in, and when that was
 
     @property
     def stopping(self) -> bool:
-        """A signal has come: nothing new is begun."""
-        return self._signal is not None
+        """The run is to end: nothing new is begun."""
+        return self._stopped is not None
+
+    def stop(self, reason: StoppedError) -> None:
+        """Have the run end in good order; what is in judging has a grace time."""
+        if self._stopped is None:
+            self._stopped = (reason, time.monotonic())
 
     def check(self, seen: BoardState, tracker: Tracker) -> None:
         """Hold the run against its limits.
@@ -72,7 +78,7 @@ class Brakes:
         now = time.monotonic()
         self._check_failures()
         self._check_actors(seen)
-        if self._signal is not None and now - self._signal[1] > self._limits.grace_s:
+        if self._stopped is not None and now - self._stopped[1] > self._limits.grace_s:
             self.end()
         self._check_until()
         self._check_gpu_hours(now)
@@ -84,15 +90,15 @@ class Brakes:
             )
 
     def end(self) -> NoReturn:
-        """End the run after a signal.
+        """End the run after it was stopped.
 
         When nothing is in judging any more, or the grace time is over.
 
         Raises:
             StoppedError: Always.
         """
-        assert self._signal is not None
-        raise StoppedError(f"stopped by {self._signal[0]}: {_GO_ON}", 3)
+        assert self._stopped is not None
+        raise self._stopped[0]
 
     def _check_until(self) -> None:
         until = self._limits.until
@@ -156,9 +162,10 @@ class Brakes:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self._signal is not None:
+        if self._signalled:
             raise StoppedError(f"stopped by a second {name}: {_GO_ON}", 3)
-        self._signal = (name, time.monotonic())
+        self._signalled = True
+        self.stop(StoppedError(f"stopped by {name}: {_GO_ON}", 3))
 
 
 def _stuck(seen: BoardState, tracker: Tracker) -> str:

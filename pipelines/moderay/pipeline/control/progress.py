@@ -117,15 +117,21 @@ class Progress:
             self._task = self._bar.add_task(self._line(), total=total)
 
     def add(self, unit: UnitDone) -> None:
-        """Count a unit that came back; one that failed or was skipped counts for nothing."""
+        """Count a unit that came back; one that failed or was skipped counts for nothing.
+
+        Of a golden set, only what the engine did counts: its cases are no rows.
+        """
         if unit.error is not None or unit.skipped:
+            return
+        self.restarts += unit.restarts
+        self.usage.update(unit.usage)
+        if unit.gate is not None:
+            self.last = time.monotonic()
             return
         start, end = unit.rows
         self._remain(self._left - (end - start))
         self.rows += unit.selected
         self.reused += unit.reused
-        self.restarts += unit.restarts
-        self.usage.update(unit.usage)
         self._flagged += unit.flagged
         self._forced += sum(policy["forced"] for policy in unit.counts.values())
         self._failed += sum(policy[name] for policy in unit.counts.values() for name in FAILED)

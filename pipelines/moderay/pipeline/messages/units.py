@@ -67,6 +67,7 @@ class UnitDone:
         error: Why it could not be read or saved, which fails its shard.
         fatal: What ends the run.
         skipped: It was not begun, since the run is stopping.
+        gate: The policy of whose golden set it is; None for rows of the corpus.
     """
 
     shard: str
@@ -80,6 +81,7 @@ class UnitDone:
     error: str | None = None
     fatal: ErrorMessage | None = None
     skipped: bool = False
+    gate: str | None = None
 
     def raise_fatal(self) -> None:
         """Raises the `ModerayError` that ends the run, where this unit met it."""
@@ -100,6 +102,7 @@ ENDED = pa.schema(
         ("error", pa.string()),
         ("fatal", ERROR),
         ("skipped", pa.bool_()),
+        ("gate", pa.string()),
     ]
 )
 
@@ -134,12 +137,14 @@ class UnitRead:
         rows: Its rows, before any selection.
         table: Those that are selected (`prepared_schema`); None where it has ended.
         done: How it ended, where no engine needs to see it.
+        gate: The policy of whose golden set it is; None for rows of the corpus.
     """
 
     source: Source
     rows: Range
     table: pa.Table | None
     done: UnitDone | None = None
+    gate: str | None = None
 
 
 def message_schema(policies: Sequence[str]) -> pa.Schema:
@@ -152,6 +157,7 @@ def message_schema(policies: Sequence[str]) -> pa.Schema:
             ("rows", RANGE),
             ("table", pa.large_list(pa.struct(list(prepared_schema(policies))))),
             ("done", pa.struct(list(ENDED))),
+            ("gate", pa.string()),
         ]
     )
 
@@ -169,6 +175,7 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
             pa.array([range_row(unit.rows)], RANGE),
             _one_list(unit.table, schema.field("table").type),
             pa.array([done], schema.field("done").type),
+            pa.array([unit.gate], pa.string()),
         ],
         schema=schema,
     )
@@ -176,7 +183,7 @@ def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
 
 def unit_read(block: pa.Table) -> UnitRead:
     """What the one row of `message_schema` says."""
-    row = block.select(["shard", "key", "run", "rows"]).to_pylist()[0]
+    row = block.select(["shard", "key", "run", "rows", "gate"]).to_pylist()[0]
     lists = block.column("table").combine_chunks()
     done = block.column("done")[0].as_py(maps_as_pydicts="strict")
     return UnitRead(
@@ -184,6 +191,7 @@ def unit_read(block: pa.Table) -> UnitRead:
         range_of(row["rows"]),
         pa.Table.from_struct_array(lists.flatten()) if lists.is_valid()[0].as_py() else None,
         None if done is None else _unit_done(done),
+        row["gate"],
     )
 
 

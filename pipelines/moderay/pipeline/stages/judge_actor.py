@@ -22,7 +22,7 @@ from moderay.pipeline.control import metrics
 from moderay.pipeline.messages.units import UnitDone, UnitRead, ended_table, unit_read
 from moderay.pipeline.stages.judge_unit import Answered, judge_unit, questions
 from moderay.pipeline.stages.prepare import with_known
-from moderay.pipeline.stages.save import RunContext, save_unit, unit_event
+from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, unit_event
 
 
 class Judge:
@@ -57,7 +57,9 @@ class Judge:
     async def _admitted(self, unit: UnitRead, table: pa.Table) -> UnitDone:
         """Judge and save a unit when it is its turn, unless the run is stopping."""
         name = (unit.source.shard, unit.rows)
-        async with self._host.admitted(questions(self._run.cascades, table)) as answered:
+        async with self._host.admitted(
+            questions(self._run.judges_of(unit.gate), table)
+        ) as answered:
             if not await self._run.board.begin.remote(name, self._name):
                 return UnitDone(*name, skipped=True)
             began = time.monotonic()
@@ -69,10 +71,9 @@ class Judge:
         name = (unit.source.shard, unit.rows)
         try:
             table = await asyncio.to_thread(self._with_earlier, table)
-            judged = await judge_unit(
-                self._host, self._run.cascades, table, self._run.run, answered
-            )
-            done = await asyncio.to_thread(save_unit, self._run, unit.source, unit.rows, judged)
+            cascades = self._run.judges_of(unit.gate)
+            judged = await judge_unit(self._host, cascades, table, self._run.run, answered)
+            done = await asyncio.to_thread(self._saved, unit, judged)
         except EngineDeadError as error:
             stopped = StoppedError(
                 f"the engine died ({error}); what was judged is saved, and the same command goes "
@@ -81,10 +82,17 @@ class Judge:
             )
             return UnitDone(*name, fatal=stopped.message)
         except TryAgainError as error:
+            if unit.gate is not None:  # no shard waits for it, but all of them
+                return UnitDone(*name, fatal=error.message)
             return UnitDone(*name, error=str(error))
         except ModerayError as error:
             return UnitDone(*name, fatal=error.message)
         return self._with_usage(done)
+
+    def _saved(self, unit: UnitRead, judged: pa.Table) -> UnitDone:
+        if unit.gate is not None:
+            return save_cases(self._run, unit.gate, unit.rows, judged)
+        return save_unit(self._run, unit.source, unit.rows, judged)
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
         """The unit with the verdicts that its contents got elsewhere.

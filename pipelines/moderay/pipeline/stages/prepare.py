@@ -65,6 +65,18 @@ def prepared(  # noqa: PLR0913, PLR0917  # the rows, and all that is known of wh
     )
 
 
+def under_all(table: pa.Table, policies: Sequence[str]) -> pa.Table:
+    """Prepared rows of some policies as rows of `units.prepared_schema` of all, with none known."""
+    missing = {known_column(policy): pa.nulls(len(table), VERDICTS) for policy in policies} | {
+        audited_column(policy): pa.array(np.zeros(len(table), bool)) for policy in policies
+    }
+    schema = prepared_schema(policies)
+    columns = [
+        table.column(name) if name in table.column_names else missing[name] for name in schema.names
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
 def known(table: pa.Table, policy: str) -> pa.StructArray:
     """A policy's verdicts that are there already, null where there is none."""
     return structs(table.column(known_column(policy)))

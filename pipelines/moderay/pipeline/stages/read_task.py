@@ -20,6 +20,7 @@ from moderay.core.storage import machine_fault, no_credentials
 from moderay.corpus.ranges import Range
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.labels.reuse import ReadAlong
+from moderay.pipeline.control.gatekeeper import is_open
 from moderay.pipeline.messages.spans import Reading, readings
 from moderay.pipeline.messages.units import UnitDone, UnitRead, unit_table
 from moderay.pipeline.stages.judge_unit import settled_unit
@@ -35,8 +36,13 @@ JOINED_ROWS = 16_384
 MOST_DEATHS = 3
 
 
-def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iterator[pa.Table]:
+def read_task(
+    batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef, golden: ray.ObjectRef
+) -> Iterator[pa.Table]:
     """Read the spans of these numbers, as blocks of one unit each for `judge_actor.Judge`.
+
+    Negative numbers are units of golden sets. Where a gate is closed, nothing of the corpus is read
+    until it opens.
 
     What cannot be read fails its shard; what no shard could be read without, such as credentials,
     ends the run.
@@ -45,16 +51,26 @@ def read_task(batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef) -> Iter
         batch: Numbers of rows of `spans`, in its column `span`.
         run: The `RunContext`.
         spans: The run's table of `spans.SPAN`, which is not copied.
+        golden: The run's units of golden sets, the one of number -1 first.
     """
     end_with_raylet()
     context: RunContext = ray.get(run)
     policies = [cascade.policy.id for cascade in context.cascades]
-    for reading in readings(ray.get(spans).take(batch.column("span"))):
+    numbers = batch.column("span").to_pylist()
+    for number in numbers:
+        if number < 0:
+            yield unit_table(ray.get(golden)[-number - 1], policies)
+    rest = [number for number in numbers if number >= 0]
+    for reading in readings(ray.get(spans).take(pa.array(rest, pa.int64()))):
         events.in_worker(context.job.name, context.run, shard=reading.span.shard.name)
         if (deaths := earlier_attempts()) >= MOST_DEATHS:
             _give_up(reading, context, deaths)
             continue
         left = list(reading.span.missing)
+        if not is_open(context.gate):
+            skipped = UnitDone(reading.span.shard.name, left[0], skipped=True)
+            yield unit_table(_ended(reading, skipped), policies)
+            continue
         try:
             for unit in _units(reading, context):
                 yield unit_table(unit, policies)

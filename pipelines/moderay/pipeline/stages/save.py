@@ -21,6 +21,7 @@ from moderay.corpus.ranges import Range
 from moderay.engines.base import EngineSpec
 from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide, flagged, summary
+from moderay.labels.golden_verdicts import save_golden
 from moderay.labels.index import Index, Source
 from moderay.labels.layout import Layout
 from moderay.labels.unit_file import unit_bytes
@@ -40,6 +41,7 @@ class RunContext:
         index: Where verdicts lie, by content.
         run: The run's number.
         board: Handle of `board.Board`.
+        gate: Handle of `gatekeeper.Gatekeeper`, for whom the corpus waits; None where it need not.
     """
 
     job: Job
@@ -49,6 +51,18 @@ class RunContext:
     index: Index
     run: int
     board: Any
+    gate: Any = None
+
+    def judges_of(self, golden: str | None) -> Sequence[Cascade]:
+        """Who judges a unit: of a policy's golden set its own cascade, without an audit.
+
+        The verdicts then hang on nothing that is not in the cascade's key.
+        """
+        if golden is None:
+            return self.cascades
+        return [
+            replace(cascade, audit=0.0) for cascade in self.cascades if cascade.policy.id == golden
+        ]
 
 
 def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) -> UnitDone:
@@ -69,6 +83,25 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
         layout.write(layout.unit(source.shard, rows, source.units), unit_bytes(judged, rows))
     run.index.add_unit(source, rows, judged)
     return _counted(UnitDone(source.shard, rows), judged, run.cascades)
+
+
+def save_cases(run: RunContext, policy: str, cases: Range, judged: pa.Table) -> UnitDone:
+    """Save a judged unit of a policy's golden set, for the driver to read.
+
+    Raises:
+        TryAgainError: The storage fails.
+        UserError: The storage refuses.
+    """
+    layout = run.outputs[0]
+    [cascade] = run.judges_of(policy)
+    with plain_errors(layout.url):
+        save_golden(layout, policy, cascade.key, run.run, cases, judged)
+    return UnitDone(golden_name(policy), cases, selected=judged.num_rows, gate=policy)
+
+
+def golden_name(policy: str) -> str:
+    """What a golden set is called where a shard's name stands."""
+    return f"golden set of {policy}"
 
 
 def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> UnitDone:

@@ -16,27 +16,14 @@ from moderay.core.verdicts import ROW, structs
 from moderay.labels.analysis.diff import DiffTally, tally
 from moderay.tasks.diff.figures import diff_record
 from moderay.tasks.diff.flips import LargestChanges, flips, flips_schema
-from moderay.tasks.diff.gold import gold_columns, gold_sides
+from moderay.tasks.diff.gold import GoldColumn, gold_columns
 from moderay.tasks.diff.pairs import Output, Pairs, open_output, paired_rows
-from moderay.tasks.diff.records import DiffRecord
+from moderay.tasks.diff.result import Comparison
 from moderay.tasks.diff.unpaired import Unpaired, common_policies
 from moderay.tasks.parquet_file import whole_parquet
 
 # What is read of a policy's column.
 _FIELDS = ("violates", "label", "probability", "rationale", "trace.decided_by", "trace.origin")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two outputs beside each other.
-
-    Attributes:
-        record: The figures.
-        largest: By policy, the flips to look at first, of `flips.flips_schema`.
-    """
-
-    record: DiffRecord
-    largest: Mapping[str, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -51,8 +38,9 @@ class DiffRequest:
         show: Flips of each policy that are kept to be looked at.
         columns: Of the input, which output a carries, to be told with the flips.
         parquet: A file for all flips.
-        gold: Columns that output a carries and in which people said what violates, each as
-            `policy=column`; the column alone where one policy is compared.
+        gold: Columns that output a carries and in which people said what violates, by a truth, a
+            label or several votes, each as `policy=column`; the column alone where one policy is
+            compared.
     """
 
     a: str
@@ -76,6 +64,7 @@ def compare_outputs(request: DiffRequest) -> Comparison:
     policies = common_policies(a, b)
     gold = gold_columns(request.gold, policies)
     _assert_carried(a, "--gold", [*gold.values()])
+    people = {name: GoldColumn(a, name, column) for name, column in gold.items()}
     schema = flips_schema(_carried(a, request.columns))
     unpaired = Unpaired(a, b)
     if not request.common:
@@ -87,7 +76,7 @@ def compare_outputs(request: DiffRequest) -> Comparison:
             unpaired.add(pairs)
             for name in policies:
                 decisions = [structs(each.column(name)) for each in (pairs.a, pairs.b)]
-                said = gold_sides(pairs.a, gold[name]) if name in gold else None
+                said = people[name].sides(pairs.a) if name in people else None
                 tallies[name] += tally(decisions[0], decisions[1], said)
                 flipped = flips(pairs, name, schema)
                 largest[name].add(flipped)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from moderay.config.sections.gold import Gold
 from moderay.core.errors import UserError, nearest
 from moderay.labels.analysis.diff import NOT_JUDGED
+from moderay.tasks.diff.pairs import Output
+from moderay.tasks.gold import UNKNOWN, column_answers
 
 
 def gold_columns(asked: Sequence[str], policies: Sequence[str]) -> dict[str, str]:
@@ -36,21 +38,38 @@ def gold_columns(asked: Sequence[str], policies: Sequence[str]) -> dict[str, str
     return found
 
 
-def gold_sides(rows: pa.Table, column: str) -> np.ndarray:
-    """int8: whether people say that a row violates, `NOT_JUDGED` where they say nothing.
+class GoldColumn:
+    """A column that output a carries, in which people said what one policy is about."""
 
-    Raises:
-        UserError: The column says neither true or false nor 1 or 0.
-    """
-    values = rows.column(column)
-    kind = values.type
-    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
-        raise UserError(f"--gold {column} is {kind}: {_VALID}")
-    numbers = values.cast(pa.int64()).drop_null()
-    strange = numbers.filter(pc.invert(pc.is_in(numbers, pa.array([0, 1]))))
-    if len(strange):
-        raise UserError(f"--gold {column} says {strange[0]}: {_VALID}")
-    return np.asarray(values.cast(pa.int8()).fill_null(NOT_JUDGED).to_numpy())
+    def __init__(self, a: Output, policy: str, column: str) -> None:
+        """Where output a's manifest is gone, what labels mean is not known, and none is read."""
+        self._labels = _labels(a, policy)
+        self._gold = Gold(column=column)
+        self._people: int | None = None
+
+    def sides(self, rows: pa.Table) -> np.ndarray:
+        """int8: whether people say that a row violates, `NOT_JUDGED` where they say nothing.
+
+        Of several people's votes the majority counts.
+
+        Args:
+            rows: The next of output a.
+
+        Raises:
+            UserError: The column says what has no meaning, or rows have votes of different numbers
+                of people.
+        """
+        named = f"--gold {self._gold.column}"
+        answers = column_answers(rows.column(self._gold.column), self._labels, self._gold, named)
+        people = 0 if answers.votes is None else answers.votes.shape[1]
+        if people and self._people not in (None, people):
+            raise UserError(f"{named} has rows of {self._people} and of {people} votes")
+        self._people = people or self._people
+        return np.where(answers.violates == UNKNOWN, NOT_JUDGED, answers.violates)
 
 
-_VALID = "valid are true or false, 1 or 0, and null where nobody knows"
+def _labels(a: Output, policy: str) -> dict[str, bool]:
+    """Whether each of a policy's labels violates, as the judges were told."""
+    record = None if a.manifest is None else a.manifest.policies.get(policy)
+    told = [judge.labels for judge in record.cascade if judge.labels] if record else []
+    return dict(told[-1]) if told else {}

@@ -45,6 +45,63 @@ class GoldDiff(RecordPart):
     """By name; without those that are not defined."""
 
 
+class ContradictionRecord(RecordPart):
+    """How often verdicts on one content are not the same."""
+
+    rows: int
+    """Rows that were not judged alike each time, copies included."""
+    contents: EstimateRecord | None
+    """Of a million different contents, those that are not judged alike each time: it grows with the
+    number of repeats. None where nothing was judged each time."""
+    pairs: EstimateRecord | None
+    """Of a million pairs of verdicts on one content, those that differ: what two versions that are
+    the same differ by, whatever the number of repeats."""
+
+
+class PolicyRepeatRecord(RecordPart):
+    """How often the judges of one policy contradict themselves.
+
+    Of rows that were judged each time, where nothing else is said.
+    """
+
+    judged: int
+    """Rows that were judged each time."""
+    not_judged: int
+    """Rows without a verdict at least once."""
+    never_judged: int
+    """Rows without a verdict each time, which are among these."""
+    kept: int
+    """Rows whose first verdict was there already: in the job's output, or one that it reuses."""
+    contents: int
+    """Different contents among the judged rows, of which the figures are: copies are no further
+    evidence."""
+    violates: ContradictionRecord
+    """Of whether it violates."""
+    label: ContradictionRecord
+    """Of the label."""
+
+
+Seeds = Literal["sent", "no_effect", "not_sent"]
+
+
+class FloorRecord(RecordPart):
+    """What either version contradicts itself: what their flips must rise above."""
+
+    repeats: int
+    """Times each version judged each row."""
+    seeds: Seeds
+    """As in what `diff --repeat` prints without another version."""
+    a: PolicyRepeatRecord
+    """Of the job's version."""
+    b: PolicyRepeatRecord
+    """Of the other one."""
+    contents: int
+    """Different contents that both judged each time: of these is the p value."""
+    p_value: float
+    """Permutation test within contents, exact and one-sided: how often verdicts of versions that
+    are the same differ by as much; not told below 1e-9."""
+
+
 class PolicyDiffRecord(RecordPart):
     """What changed under one policy; of rows that both outputs judged, where nothing else is said.
 
@@ -78,6 +135,8 @@ class PolicyDiffRecord(RecordPart):
     """Flips in a million different contents; empty where none was judged."""
     gold: GoldDiff | None = None
     """Where a column of what people said was named."""
+    floor: FloorRecord | None = None
+    """Where both judged each row several times; all other figures are of the first time."""
 
 
 class LeftOut(RecordPart):
@@ -124,3 +183,26 @@ class DiffRecord(Record):
     """By id."""
     left_out: LeftOut
     """What is not compared."""
+
+
+class RepeatRecord(Record):
+    """The same judges on the same rows several times."""
+
+    remedy: ClassVar[str] = "judge again"
+
+    schema_version: Literal[1] = 1
+    """Version of this file's schema; another one is refused."""
+    name: str
+    """Of the job."""
+    repeats: int
+    """Times each row was judged."""
+    seeds: Seeds
+    """What makes the repeats differ. sent: each has seeds of its own. no_effect: nothing is drawn,
+    at temperature 0 or without the judge reason, so that the figures say nothing. not_sent: an
+    endpoint is not sent any, and draws as its server is set up."""
+    rows: int
+    """Rows of the sample."""
+    confidence: float = 0.95
+    """Of the intervals."""
+    policies: dict[str, PolicyRepeatRecord]
+    """By id."""

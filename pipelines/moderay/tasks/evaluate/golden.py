@@ -15,6 +15,7 @@ from moderay.config.job import Model
 from moderay.config.policy import GoldenCase, Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.verdicts import decision_type
+from moderay.corpus.golden import golden_content
 from moderay.tasks.embed import embedded_job
 from moderay.tasks.evaluate.disagreements import SCHEMA, Worst, wrong_record
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
@@ -22,7 +23,6 @@ from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import NOTHING, Slices, length_bands
 from moderay.tasks.evaluate.tally import tally
 from moderay.tasks.workbench.policy import GOLDEN, TrialPolicy, read_policy
-from moderay.tasks.workbench.rows import golden_content
 from moderay.tasks.workbench.workbench import Decision, Workbench, opened, together
 
 # What a golden set's figures are given by.

@@ -24,6 +24,7 @@ from moderay.core.errors import Problems, UserError
 from moderay.core.hashing import digest
 from moderay.engines.from_job import engine_spec
 from moderay.judges.build import cascades, fitted
+from moderay.pipeline.gate import gated_policies
 from moderay.tasks.submit.portability import note_what_stays_here
 
 JOB = "job.yaml"
@@ -113,6 +114,8 @@ def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) ->
     if draft.job is None or draft.problems:
         raise Problems(draft.problems)
     _check_judges(draft.job, draft)
+    if out_of_reach := gated_policies(draft.job, draft.policies)[1]:
+        raise Problems(out_of_reach)
     data = draft.job.model_dump(mode="json", exclude_unset=True)
     files = {**_shipped(data, draft), **_package()}
     if draft.job.limits.until is not None:

@@ -12,8 +12,9 @@ from moderay.config.job import Input, Job, Output, UnitSize
 from moderay.config.paths import absolute_path
 from moderay.config.policy import GoldenCase
 from moderay.core.errors import UserError
-from moderay.corpus.content import Content, conversations, texts
+from moderay.corpus.content import Content, texts
 from moderay.corpus.formats import NoType
+from moderay.corpus.golden import golden_content
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Shard, shard_errors
 from moderay.corpus.where import File, named_once
@@ -83,15 +84,6 @@ def golden_rows(cases: Sequence[GoldenCase]) -> list[TrialRow]:
         TrialRow(f"golden {number}", golden_content(case), case.label)
         for number, case in enumerate(cases, start=1)
     ]
-
-
-def golden_content(case: GoldenCase) -> Content:
-    """What is judged of a golden case."""
-    if isinstance(case.content, str):
-        return text_row(case.content).content
-    turns = [turn.model_dump() for turn in case.content]
-    [content] = conversations(pa.chunked_array([[turns]]))
-    return content
 
 
 def data_rows(
