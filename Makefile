@@ -54,6 +54,7 @@ bench: install
 	$(BENCHMARK).cascade
 	$(BENCHMARK).screen
 	$(BENCHMARK).tune
+	$(BENCHMARK).cross_fit
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter

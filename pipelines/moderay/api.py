@@ -856,8 +856,12 @@ def calibrate(
     confidence: float = 0.95,
     rows: int = 200_000,
     train_part: bool = False,
+    cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    What it says of a screen holds a line about 1,000 more labels: what they would let it settle
+    beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
 
     Args:
         job: a job file's path, or a `Job`.
@@ -873,6 +877,8 @@ def calibrate(
         rows: contents to calibrate on at most, chosen by hash.
         train_part: whether what `tune` selects and certifies cascades on is left out, as a screen
             takes it that is to stand in a cascade to tune.
+        cross_fit: of a screen, whether all contents train it and all violations set its cut-off.
+            It settles more from the same labels, and its promise is an estimate.
 
     Returns:
         What a person wants to know of what was made, by title.
@@ -890,7 +896,16 @@ def calibrate(
 
     truth = None if labels is None else os.fspath(labels)
     request = CalibrationRequest(
-        policy, judge, Path(out), truth, gold, max_miss, confidence, rows, train_part
+        policy,
+        judge,
+        Path(out),
+        truth,
+        gold,
+        max_miss,
+        confidence,
+        rows,
+        train_part,
+        cross_fit,
     )
     return calibrate_judge(_checked(job, sets, writes=False), request)
 

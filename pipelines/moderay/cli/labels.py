@@ -247,6 +247,14 @@ def calibrate(
         bool,
         typer.Option("--train-part", help="Leave out what tune selects and certifies cascades on."),
     ] = False,
+    cross_fit: Annotated[
+        bool,
+        typer.Option(
+            "--cross-fit",
+            help="Train the screen and set its cut-off on all labels: it settles more, and its "
+            "promise is an estimate.",
+        ),
+    ] = False,
     sets: Sets = None,
 ) -> None:
     """Make a screen, or a band, that misses at most a stated share of violations.
@@ -268,6 +276,7 @@ def calibrate(
             confidence=confidence,
             rows=rows,
             train_part=train_part,
+            cross_fit=cross_fit,
         )
     table = pairs_of()
     for title, text in made.items():

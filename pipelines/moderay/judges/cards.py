@@ -75,13 +75,22 @@ class Card(Record):
     longest: int
     """Bytes of the longest content."""
     held_out_rows: int
-    """Contents that were held out of the training."""
+    """Contents that were held out of the training; where it is cross-fitted all, each out of that
+    of one model."""
     held_out_violations: int
     """Of these, those that violate."""
     max_miss: float = Field(gt=0, lt=1)
     """The share of violations that it may miss."""
     confidence: float = Field(gt=0, lt=1)
     """How sure that is."""
+    # The judge key is the hash of the card: what is left out keeps that of a screen from before.
+    promise: Literal["exact", "estimated"] = Field(
+        default="exact", exclude_if=lambda promise: promise == "exact"
+    )
+    """exact: a theorem says that it holds, for contents exchangeable with these. estimated: none
+    does, since it is cross-fitted; the audit watches it. Left out where exact."""
+    folds: int | None = Field(default=None, ge=2, exclude_if=lambda folds: folds is None)
+    """The models that it is the mean of, where it is cross-fitted. Left out where it is not."""
     misses_allowed: int = Field(ge=0)
     """Held-out violations whose score is below the cut-off."""
     cut_off: float

@@ -173,6 +173,15 @@ class Cascade:
             if isinstance(judge, Screen | Glance) and judge.card is not None
         }
 
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        """The judges of `promises` whose promise is an estimate: cross-fitted screens."""
+        return tuple(
+            judge.name
+            for judge in self.judges
+            if isinstance(judge, Screen) and judge.card.promise == "estimated"
+        )
+
     def reusable(self, judges: Mapping[str, str]) -> dict[str, Band | None]:
         """Whose earlier verdicts stand here too.
 

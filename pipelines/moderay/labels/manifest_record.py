@@ -47,6 +47,8 @@ class PolicyRecord(RecordPart):
     """The judges, in order of cost."""
     promises: dict[str, float]
     """By calibrated judge: the share of violations that it may miss."""
+    estimated: tuple[str, ...] = ()
+    """Of these judges, those whose promise is an estimate: no theorem says that it holds."""
     label_titles: dict[str, str] = {}
     """For people, by label; empty where nothing says what a label means."""
 
@@ -226,6 +228,8 @@ class JudgeReport(RecordPart):
     """Of the rows with a verdict."""
     promised_miss: float | None = None
     """The share of violations that it may miss, where it was calibrated."""
+    estimated: bool = False
+    """Whether this promise is an estimate: no theorem says that it holds."""
     audited: int = 0
     """Distinct contents that it settled and the last judge judged too."""
     overruled: int = 0

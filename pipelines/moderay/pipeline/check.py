@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,9 +148,25 @@ def check_job(
         input_,
         reused,
         gated,
-        report.notes,
+        (*report.notes, *_estimated(judges)),
         (*report.elsewhere, *unhosted(job, judges)),
     )
+
+
+def _estimated(cascades: Sequence[Cascade]) -> Iterator[str]:
+    """Promises that no theorem stands behind, and what watches them."""
+    for cascade in cascades:
+        for judge in cascade.estimated:
+            watch = (
+                f"audit: {cascade.audit:g} watches it"
+                if cascade.audit
+                else "nothing watches it: set audit, such as 0.01"
+            )
+            yield (
+                f"{cascade.policy.id}: the {judge}'s promise to miss at most "
+                f"{cascade.promises[judge]:.1%} of violations is estimated, since it is "
+                f"cross-fitted; {watch}"
+            )
 
 
 def _unwritable(job: Job) -> list[Problem]:

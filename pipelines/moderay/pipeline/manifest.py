@@ -132,6 +132,7 @@ def policy_record(cascade: Cascade) -> PolicyRecord:
         cascade_key=cascade.key,
         cascade=cascade_record(cascade),
         promises=cascade.promises,
+        estimated=cascade.estimated,
         label_titles={name: label.title for name, label in cascade.policy.labels.items()},
     )
 
@@ -333,7 +334,10 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
 def _judges(manifest: Manifest, total: OutputTotal) -> dict[str, dict[str, JudgeReport]]:
     return {
         name: audit.report(
-            total.counts(name), [judge.judge for judge in policy.cascade], policy.promises
+            total.counts(name),
+            [judge.judge for judge in policy.cascade],
+            policy.promises,
+            policy.estimated,
         )
         for name, policy in manifest.policies.items()
     }

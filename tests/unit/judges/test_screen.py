@@ -14,41 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, norm
 from support.outputs import plain
+from support.spam_texts import BAD, SAFE, TEACHER, corpus
 
 from moderay.core.errors import Problems, UserError
 from moderay.core.verdicts import VERDICT
-from moderay.judges.cards import Teacher
 from moderay.judges.screen import BLOCK, Screen, load_screen, save_screen
 from moderay.labels.analysis.intervals import allowed_misses, cut_off, interval, violations_needed
 from moderay.tasks.calibrate.screen_training import calibrate_cut, calibrate_screen
-
-TEACHER = Teacher(
-    policy="spam", threshold=0.5, policy_key="p1", judge_key="j1", source="labels of a test"
-)
-SAFE = (
-    "the quiet river runs past old stone houses where children read books and bake bread on "
-    "sunday morning"
-).split()
-BAD = (
-    "win free prize cash click link now urgent claim bonus casino loan offer winner jackpot".split()
-)
-
-
-def corpus(rows: int, seed: int) -> tuple[pa.Array, np.ndarray]:
-    """Texts of 12 words; a quarter of them violate: 3 to 6 words of theirs are from BAD. One in 20
-    safe ones has one.
-    """
-    random = np.random.default_rng(seed)
-    violates = random.random(rows) < 0.25
-    texts = []
-    for bad in violates:
-        count = random.integers(3, 7) if bad else int(random.random() < 0.05)
-        texts.append(
-            " ".join(
-                random.permutation([*random.choice(BAD, count), *random.choice(SAFE, 12 - count)])
-            )
-        )
-    return pa.array(texts, pa.large_string()), violates
 
 
 @pytest.fixture(scope="module")

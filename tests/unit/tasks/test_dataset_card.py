@@ -96,6 +96,10 @@ def test_text_says_what_was_decided_and_what_is_not_known() -> None:
     assert "    NOT spam.violates\n" in text
     assert "| spam | SP4 | 80 |" in text and "| spam | timeout | 20 |" in text
     assert "glance was calibrated to miss at most 5.0% of the violations" in text
+    estimated = SPAM.model_copy(update={"estimated": ("glance",)})
+    assert "glance was estimated to miss at most 5.0% of the violations" in dataset_card(
+        CARD.model_copy(update={"policies": {"spam": estimated}})
+    )
     assert "labels on real content mean nothing" in text
     assert "Only rows with `sample: 0.625` were judged" in text
     assert "not in here" not in text

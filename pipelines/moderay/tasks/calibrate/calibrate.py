@@ -25,13 +25,23 @@ from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
 from moderay.pipeline.check import Checked
-from moderay.tasks.calibrate.screen_training import calibrate_cut, calibrate_screen
+from moderay.tasks.calibrate.learning_curve import MORE, gain_of_more
+from moderay.tasks.calibrate.screen_training import (
+    calibrate_cut,
+    calibrate_screen,
+    cross_fitted_screen,
+)
 from moderay.tasks.calibrate.truth import Labelled, from_labels, from_people
 from moderay.tasks.embed import job_cascades, label_dataset
 
 # Contents of either kind that glance is asked about at most: the promise needs some dozens of
 # violations, and the share that is settled an estimate.
 GLANCED = 4000
+
+_ESTIMATED = (
+    "; estimated, for it is cross-fitted, and no theorem says so: let the audit watch it "
+    "(audit: 0.01)"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class CalibrationRequest:
         confidence: How sure that is.
         rows: Contents to calibrate on at most, chosen by hash.
         train_part: Whether only contents are used on which `tune` neither selects nor certifies.
+        cross_fit: Of a screen, whether it is cross-fitted: its promise is an estimate then.
     """
 
     policy: str
@@ -59,6 +70,7 @@ class CalibrationRequest:
     confidence: float = 0.95
     rows: int = 200_000
     train_part: bool = False
+    cross_fit: bool = False
 
 
 def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, str]:
@@ -100,6 +112,10 @@ def _check_request(job: Job, request: CalibrationRequest) -> None:
         )
     if not (0 < request.max_miss < 1 and 0 < request.confidence < 1):
         raise UserError("--max-miss and --confidence are shares between 0 and 1")
+    if request.cross_fit and request.judge == "glance":
+        raise UserError(
+            "--cross-fit is for screens: a band is not trained, and all violations set it already"
+        )
     has_probabilities = job.model.endpoint is None or job.model.logprobs
     if request.judge == "glance" and not has_probabilities:
         raise UserError(
@@ -117,7 +133,8 @@ def _cascade(checked: Checked, policy: str) -> Cascade:
 
 
 def _screen(truth: Labelled, teacher: Teacher, request: CalibrationRequest) -> dict[str, str]:
-    screen = calibrate_screen(
+    train = cross_fitted_screen if request.cross_fit else calibrate_screen
+    screen = train(
         truth.texts,
         truth.violates,
         teacher=teacher,
@@ -132,11 +149,13 @@ def _screen(truth: Labelled, teacher: Teacher, request: CalibrationRequest) -> d
             f"({truth.source})"
         ),
         "held out": (
-            f"{counted(card.held_out_rows, 'content')}, {card.held_out_violations:,} violate; the "
-            f"cut-off may miss {card.misses_allowed} of these"
+            f"{counted(card.held_out_rows, 'content')}, {card.held_out_violations:,} violate"
+            + ("" if card.folds is None else f", each out of one of {card.folds} models")
+            + f"; the cut-off may miss {card.misses_allowed} of these"
         ),
-        "promise": _promise(request),
+        "promise": _promise(request) + (_ESTIMATED if request.cross_fit else ""),
         "settles": _settles(card.settled),
+        f"{MORE:,} more labels": str(gain_of_more(truth.texts, truth.violates, card)),
     }
 
 

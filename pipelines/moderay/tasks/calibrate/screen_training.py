@@ -8,46 +8,24 @@ training and held out.
 from __future__ import annotations
 
 import importlib.metadata
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from scipy.sparse import csr_array, vstack
 
 from moderay.core.errors import UserError
-from moderay.core.hashing import number
 from moderay.judges.cards import FEATURES, Card, Point, Teacher
-from moderay.judges.screen import (
-    Linear,
-    Screen,
-    blocks,
-    buckets,
-    folded,
-    ngrams,
-    no_text,
-    padded,
-    weights_digest,
-)
+from moderay.judges.screen import Linear, Screen, weights_digest
 from moderay.labels.analysis import intervals
+from moderay.tasks.calibrate.contents import Contents, distinct
+from moderay.tasks.calibrate.cross_fit import FEWEST_TO_FOLD, FOLDS, cross_fit
+from moderay.tasks.calibrate.linear_fit import FEWEST, fit, training_texts
 
 # Share of the contents that is held out, where there are violations enough. Of these the promise
 # needs many, of the rest only an estimate of what is settled.
 HELD_OUT_VIOLATIONS = 0.4
 HELD_OUT_SAFE = 0.2
-# The fewest of either kind to train on.
-FEWEST = 20
-# What is trained on: characters of a text, and bytes of all texts of a kind. Memory: some 90 bytes
-# a byte.
-TRAINED_TEXT = 16_384
-TRAINED_BYTES = 8 * 1024**2
-# Texts that must have a bucket's n-gram for it to be learnt from, and the inverse strength of the
-# regularisation: from what is settled on the held-out parts of two public data sets, by far not the
-# last word (tests/benchmarks/screen.py).
-FEWEST_TEXTS = 3
-STRENGTH = 10.0
 POINTS = 20
 
 
@@ -57,14 +35,20 @@ class Cut:
 
     Attributes:
         cut_off: Scores below it are settled.
+        max_miss: Share of violations that may be below it.
+        confidence: How sure that is.
         misses_allowed: Violations below it, at most.
-        violations: In the labelled scores.
+        rows: Labelled scores.
+        violations: Of these, those that violate.
         settled: Share of all contents.
         curve: What other cut-offs would do.
     """
 
     cut_off: float
+    max_miss: float
+    confidence: float
     misses_allowed: int
+    rows: int
     violations: int
     settled: float
     curve: tuple[Point, ...]
@@ -80,8 +64,8 @@ def calibrate_cut(
     """The cut-off on a screen's scores, or on glance's P for its band.
 
     Args:
-        scores: One per content, higher where a violation is likelier; no part of their judge was
-            trained on these contents.
+        scores: One per content, higher where a violation is likelier; what gave it was not trained
+            on the content.
         violates: Bool, as long.
         max_miss: Share of violations that may be below the cut-off.
         confidence: How sure that is.
@@ -99,8 +83,16 @@ def calibrate_cut(
     cut_off, misses = cut
     weights = np.where(violates, 1.0, safe_weight)
     points = [_point(float(point), scores, violates, weights) for point in _spread(scores)]
-    settled = _point(cut_off, scores, violates, weights).settled
-    return Cut(cut_off, misses, int(violates.sum()), settled, tuple(points))
+    return Cut(
+        cut_off=cut_off,
+        max_miss=max_miss,
+        confidence=confidence,
+        misses_allowed=misses,
+        rows=len(scores),
+        violations=int(violates.sum()),
+        settled=_point(cut_off, scores, violates, weights).settled,
+        curve=tuple(points),
+    )
 
 
 def calibrate_screen(
@@ -113,8 +105,8 @@ def calibrate_screen(
 ) -> Screen:
     """A screen that, with `confidence`, misses at most the share `max_miss` of violations.
 
-    The same contents give the same screen, in whatever order. It may settle next to nothing: see
-    `card.settled`.
+    Some of the contents train it, the others set its cut-off. The same contents give the same
+    screen, in whatever order. It may settle next to nothing: see `card.settled`.
 
     Args:
         texts: string or large_string; null and empty ones are left out.
@@ -126,22 +118,52 @@ def calibrate_screen(
     Raises:
         UserError: There are too few contents of either kind.
     """
-    longest = pc.max(pc.binary_length(texts)).as_py() or 0
-    texts, violates, keys = _distinct(texts, np.asarray(violates, bool))
-    held_out = _held_out(violates, keys, max_miss, confidence)
-    model = _fit(texts.filter(pa.array(~held_out)), violates[~held_out])
-    scores = model.scores(texts.filter(pa.array(held_out)))
-    safe_weight = _safe_weight(violates, held_out)
-    cut = calibrate_cut(scores, violates[held_out], max_miss, confidence, safe_weight)
+    contents = distinct(texts, violates)
+    held_out = _held_out(contents, max_miss, confidence)
+    trained, rest = contents.where(~held_out), contents.where(held_out)
+    model = fit(training_texts(trained.texts, trained.violates))
+    # How many safe contents a held-out one stands for, beside a held-out violation.
+    safe_weight = (contents.safe / rest.safe) / (contents.violations / rest.violations)
+    scores = model.scores(rest.texts)
+    cut = calibrate_cut(scores, rest.violates, max_miss, confidence, safe_weight)
+    return _screen(contents, teacher, model, cut)
+
+
+def cross_fitted_screen(
+    texts: pa.Array,
+    violates: np.ndarray,
+    *,
+    teacher: Teacher,
+    max_miss: float = 0.05,
+    confidence: float = 0.95,
+) -> Screen:
+    """As `calibrate_screen`, but all contents train it and all violations set its cut-off.
+
+    It settles more from the same labels, and that it keeps its promise is an estimate
+    (`cross_fit`).
+    """
+    contents = distinct(texts, violates)
+    needed = max(intervals.violations_needed(max_miss, confidence), FEWEST_TO_FOLD)
+    _assert_enough(contents, needed, max_miss, confidence)
+    fitted = cross_fit(contents)
+    cut = calibrate_cut(fitted.scores, contents.violates, max_miss, confidence)
+    return _screen(contents, teacher, fitted.model, cut, folds=FOLDS)
+
+
+def _screen(
+    contents: Contents, teacher: Teacher, model: Linear, cut: Cut, folds: int | None = None
+) -> Screen:
     card = Card(
         teacher=teacher,
-        rows=len(texts),
-        violations=int(violates.sum()),
-        longest=longest,
-        held_out_rows=int(held_out.sum()),
+        rows=len(contents.texts),
+        violations=contents.violations,
+        longest=contents.longest,
+        held_out_rows=cut.rows,
         held_out_violations=cut.violations,
-        max_miss=max_miss,
-        confidence=confidence,
+        max_miss=cut.max_miss,
+        confidence=cut.confidence,
+        promise="exact" if folds is None else "estimated",
+        folds=folds,
         misses_allowed=cut.misses_allowed,
         cut_off=cut.cut_off,
         settled=cut.settled,
@@ -167,119 +189,40 @@ def too_few(violations: int, needed: int, max_miss: float, confidence: float) ->
     )
 
 
-def _distinct(texts: pa.Array, violates: np.ndarray) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """One row per content, in an order of their own, and its key."""
-    some = ~no_text(texts)
-    texts = folded(texts.filter(pa.array(some)))
-    violates = violates[some]
-    keys, first, of = np.unique(
-        np.array([number(text) for text in texts.to_pylist()], np.uint64),
-        return_index=True,
-        return_inverse=True,
-    )
-    return texts.take(pa.array(first)), np.bincount(of, violates, len(keys)) > 0, keys
-
-
-def _held_out(
-    violates: np.ndarray, keys: np.ndarray, max_miss: float, confidence: float
-) -> np.ndarray:
-    """Bool: which contents are held out, at random, but the same for the same contents."""
-    bad, safe = np.flatnonzero(violates), np.flatnonzero(~violates)
+def held_out_sizes(
+    violations: int, safe: int, max_miss: float, confidence: float
+) -> tuple[int, int]:
+    """How many contents of either kind are held out of so many."""
     needed = intervals.violations_needed(max_miss, confidence)
-    if len(bad) < needed + FEWEST:
-        raise too_few(len(bad), needed + FEWEST, max_miss, confidence)
-    if len(safe) < 2 * FEWEST:
-        raise UserError(
-            f"{len(safe)} distinct contents that do not violate are too few: label "
-            f"{2 * FEWEST - len(safe)} more"
-        )
-    held = max(needed, int(HELD_OUT_VIOLATIONS * len(bad)))
+    held = max(needed, int(HELD_OUT_VIOLATIONS * violations))
     # More that allow no further miss would only lower the cut-off.
     while held > needed and intervals.allowed_misses(
         held - 1, max_miss, confidence
     ) == intervals.allowed_misses(held, max_miss, confidence):
         held -= 1
-    random = np.random.default_rng(number(keys.tobytes().hex()))
-    chosen = np.zeros(len(violates), bool)
-    chosen[random.permutation(bad)[:held]] = True
-    chosen[random.permutation(safe)[: max(FEWEST, int(HELD_OUT_SAFE * len(safe)))]] = True
+    return held, max(FEWEST, int(HELD_OUT_SAFE * safe))
+
+
+def _held_out(contents: Contents, max_miss: float, confidence: float) -> np.ndarray:
+    """Bool: which contents are held out, at random, but the same for the same contents."""
+    needed = intervals.violations_needed(max_miss, confidence) + FEWEST
+    _assert_enough(contents, needed, max_miss, confidence)
+    sizes = held_out_sizes(contents.violations, contents.safe, max_miss, confidence)
+    random = contents.random()
+    chosen = np.zeros(len(contents.violates), bool)
+    for kind, size in zip((contents.violates, ~contents.violates), sizes, strict=True):
+        chosen[random.permutation(np.flatnonzero(kind))[:size]] = True
     return chosen
 
 
-def _safe_weight(violates: np.ndarray, held_out: np.ndarray) -> float:
-    """How many safe contents a held-out one stands for, beside a held-out violation."""
-    safe = int((~violates).sum()) / int((~violates & held_out).sum())
-    return safe / (int(violates.sum()) / int((violates & held_out).sum()))
-
-
-def _fit(texts: pa.Array, violates: np.ndarray) -> Linear:
-    """Logistic regression, both kinds weighing the same in all, its weights rounded to 16 bits."""
-    # Late: it takes a second, which no other task needs.
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # as said above
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # as said above
-
-    rows = np.sort(
-        np.concatenate([_within(texts, kind, TRAINED_BYTES) for kind in (violates, ~violates)])
-    )
-    counts = _counts(pc.utf8_slice_codeunits(texts.take(pa.array(rows)), 0, TRAINED_TEXT))
-    columns, rarity = _rarity(counts)
-    model = LogisticRegression(
-        C=STRENGTH, class_weight="balanced", solver="liblinear", dual=True, random_state=0
-    )
-    with warnings.catch_warnings():
-        # On contents that words tell apart it never ends; the promise is set on held-out ones,
-        # whatever the weights.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(csr_array(counts[:, columns].multiply(rarity[None, :])), violates[rows])
-    fitted = model.coef_[0] * rarity
-    scale = float(np.abs(fitted).max(initial=0)) / np.iinfo(np.int16).max or 1.0
-    weights = np.zeros(2**FEATURES.bits, np.int16)
-    weights[columns] = np.round(fitted / scale)
-    return Linear(weights, scale, float(model.intercept_[0]))
-
-
-def _rarity(counts: csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """The buckets that FEWEST_TEXTS texts have, and what their counts are multiplied by.
-
-    That is the square of the inverse document frequency, 1 on average: on small samples rare
-    n-grams tell more than frequent ones.
-    """
-    texts = np.bincount(counts.indices, minlength=counts.shape[1])
-    columns = np.flatnonzero(texts >= min(FEWEST_TEXTS, texts.max()))
-    rarity = (np.log((1 + counts.shape[0]) / (1 + texts[columns])) + 1) ** 2
-    return columns, rarity / rarity.mean()
-
-
-def _within(texts: pa.Array, kind: np.ndarray, most: int) -> np.ndarray:
-    """The first rows of a kind, as many as have `most` bytes together.
-
-    The rows' order is random already.
-    """
-    rows = np.flatnonzero(kind)
-    lengths = np.minimum(pc.binary_length(texts).to_numpy(zero_copy_only=False)[rows], TRAINED_TEXT)
-    return rows[: max(1, int(np.searchsorted(np.cumsum(lengths), most, side="right")))]
-
-
-def _counts(texts: pa.Array) -> csr_array:
-    """What `Linear.scores` multiplies its weights by.
-
-    Returns:
-        (rows, buckets): how often each n-gram is there, over sqrt(n-grams).
-    """
-    parts = [
-        _block_counts(texts.slice(start, stop - start)) for start, stop in blocks(texts, 2**20)
-    ]
-    return csr_array(vstack(parts, format="csr"))
-
-
-def _block_counts(texts: pa.Array) -> csr_array:
-    data, starts, ends = padded(texts)
-    row = np.repeat(np.arange(len(texts), dtype=np.int32), ends - starts)
-    at = np.arange(len(row)) - np.repeat(np.cumsum(ends - starts) - ends, ends - starts)
-    columns = np.concatenate([bucket[at] for bucket in buckets(data)]).astype(np.int32)
-    rows = np.tile(row, FEATURES.largest - FEATURES.smallest + 1)
-    share = 1 / np.sqrt(ngrams(starts, ends))
-    return csr_array((share[rows], (rows, columns)), shape=(len(texts), 2**FEATURES.bits))
+def _assert_enough(contents: Contents, needed: int, max_miss: float, confidence: float) -> None:
+    if contents.violations < needed:
+        raise too_few(contents.violations, needed, max_miss, confidence)
+    if contents.safe < 2 * FEWEST:
+        raise UserError(
+            f"{contents.safe} distinct contents that do not violate are too few: label "
+            f"{2 * FEWEST - contents.safe} more"
+        )
 
 
 def _spread(scores: np.ndarray) -> np.ndarray:

@@ -127,7 +127,8 @@ def _limits(card: FilterCard) -> Iterator[str]:
         )
     for name, policy in card.policies.items():
         for judge, miss in policy.promises.items():
-            yield f"{name}: {judge} was calibrated to miss at most {miss:.1%} of the violations."
+            was = "estimated" if judge in policy.estimated else "calibrated"
+            yield f"{name}: {judge} was {was} to miss at most {miss:.1%} of the violations."
     for what, value in (("where", card.selection.where), ("sample", card.selection.sample)):
         if value and card.rule.unselected:
             yield (
