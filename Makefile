@@ -55,6 +55,7 @@ bench: install
 	$(BENCHMARK).screen
 	$(BENCHMARK).tune
 	$(BENCHMARK).cross_fit
+	$(BENCHMARK).benchmark_jobs
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter

@@ -44,6 +44,8 @@ MODERATION = {
     "hate_threatening": "H2",
     "violence_graphic": "V2",
 }
+# Folders of the published sets.
+SETS = ("openai_moderation", "hatecheck", "spam_pack")
 MADE_UP = 2_000
 P = 0.9
 
@@ -218,6 +220,9 @@ def main() -> None:
     parser.add_argument("--false", type=float, default=0.0, help="share of safe rows flagged")
     parser.add_argument("--seed", type=int, default=0, help="of the rows in which they are planted")
     given = parser.parse_args()
+    if missing := [name for name in SETS if not (given.sets / name).is_dir()]:
+        print(f"skipped, since {given.sets} has no {', '.join(missing)}")
+        return
     errors = Errors(given.miss, given.false, given.seed)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)

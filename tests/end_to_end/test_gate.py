@@ -17,7 +17,6 @@ import pytest
 import ray
 from support.gates import cases, write_policy
 from support.outputs import labels, manifest_of, verdicts_of
-from support.project import ROOT
 from support.scripted import SCRIPT, write_job
 
 import moderay
@@ -246,22 +245,3 @@ def test_who_waits_at_the_gate_holds_no_core_and_survives_its_keepers_death() ->
     assert ray.get(stopped, timeout=60) is False
     for each in (gatekeeper, stopping):
         ray.kill(each)
-
-
-@pytest.mark.slow
-def test_gate_of_a_shipped_policy_under_tiny_is_paid_for_once(tmp_path: Path) -> None:
-    write_corpus(tmp_path, ["claim your prize", "a quiet day"])
-    file = write_job(
-        tmp_path,
-        policies=[str(ROOT / "policies/spam")],
-        model={"source": "tiny"},
-        gate={"golden": {"recall": 0.78}},
-    )
-    with pytest.raises(GateClosedError) as closed:
-        moderay.run(file)
-    [before] = closed.value.figures
-    assert (before.n, before.not_judged) == (24, 0) and not published(tmp_path / "out")
-    outcome = moderay.run(file, ["gate.golden.recall=0.05"])
-    assert outcome.gate[0].k == before.k and outcome.manifest.rows == 2
-    golden, corpus = spent(tmp_path / "out")
-    assert corpus <= 3 * 2 < 42 <= golden
