@@ -24,7 +24,7 @@ CASES = {
     name: len((folder / "golden.jsonl").read_text().splitlines())
     for name, folder in FOLDERS.items()
 }
-ROWS = 40
+ROWS = 20
 
 
 @pytest.fixture(scope="module")
