@@ -120,7 +120,7 @@ def test_sheet_under_a_header_is_read_by_its_names(tmp_path: Path) -> None:
         "2: 'id', in 2 cases",
         "3: cells that no header names: 'more'",
     ]
-    assert "no policy text" in left(made)[3] and "(say why)" in policy.text
+    assert "no policy text" in left(made)[3] and "[fill in: why.]" in policy.text
 
 
 @pytest.mark.parametrize(
