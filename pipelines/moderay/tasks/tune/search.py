@@ -259,14 +259,9 @@ def short_list(tried: Tried, chance: np.ndarray, own: tuple[int, int]) -> list[t
     """
     threshold = chance.argmax(axis=1)
     best = chance.max(axis=1)
-    kept: list[int] = []
-    highest: float = 0.0
-    # From the cheapest on: whatever is dearer must be safer.
-    for shape in np.lexsort((-best, tried.tokens)):
-        if best[shape] > highest:
-            highest = best[shape]
-            kept.append(int(shape))
-    # A little more safety is not worth a dearer cascade.
+    # Whatever is dearer must be safer; and a little more safety is not worth a dearer cascade.
+    kept = _rising(best, tried.tokens)
+    highest = max((best[shape] for shape in kept), default=0.0)
     safest = next((i for i, shape in enumerate(kept) if best[shape] >= highest - ALIKE), 0)
     kept = kept[: safest + 1]
     likely = [shape for shape in kept if best[shape] >= LEAST_CHANCE] or kept[-1:]
@@ -285,13 +280,14 @@ def frontier(tried: Tried, precision: float) -> list[Candidate]:
     recall = np.where((tried.flagged > 0) & (tried.precision >= precision), tried.recall, -1.0)
     threshold = recall.argmax(axis=1)
     best = recall.max(axis=1)
-    kept: list[Candidate] = []
-    highest: float = 0.0
-    for shape in np.lexsort((-best, tried.tokens)):
-        if best[shape] > highest:
-            highest = best[shape]
-            kept.append(tried.at(int(shape), int(threshold[shape])))
-    return kept
+    return [tried.at(at, int(threshold[at])) for at in _rising(best, tried.tokens)]
+
+
+def _rising(best: np.ndarray, tokens: np.ndarray) -> list[int]:
+    """Numbers of those above 0 that are better than all cheaper ones, the cheapest first."""
+    order = np.lexsort((-best, tokens))
+    before = np.maximum.accumulate(np.concatenate([[0.0], best[order]]))[:-1]
+    return [int(at) for at in order[best[order] > before]]
 
 
 def candidate(columns: GoldColumns, shape: Shape, threshold: float) -> Candidate:
