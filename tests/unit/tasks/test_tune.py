@@ -375,6 +375,7 @@ def _record(folder: Path) -> TuneRecord:
     return TuneRecord.from_json((folder / "tune.json").read_bytes(), "tune.json")
 
 
+@pytest.mark.slow
 def test_tuned_cascade_run_for_real_does_what_was_computed(
     tuned_job: Callable[..., Path], tmp_path: Path, cli: Cli
 ) -> None:

@@ -59,7 +59,7 @@ def _tried(plot: Any, tried: Tried, precision: float) -> None:
 def _frontier(plot: Any, record: TuneRecord) -> None:
     tokens = [each.select.tokens for each in record.frontier]
     recall = [_recall(each) for each in record.frontier]
-    plot.step(tokens, recall, where="post", label="cheapest")
+    plot.step(tokens, recall, where="post", marker=".", label="cheapest")
     plot.plot([record.own.select.tokens], [_recall(record.own)], "s", label="the job's own")
 
 
