@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed, and what a cascade saves.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed beside the bare engine, and much else.  bench-full: every figure of speed in an hour, into tests/benchmarks/BENCHMARKS.md.  gpu: ten minutes on a GPU.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo test test-all coverage check bench chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo test test-all coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -50,8 +50,7 @@ check: install
 	.venv/bin/lint-imports --no-cache
 
 bench: install
-	$(BENCHMARK).pipeline
-	$(BENCHMARK).cascade
+	$(BENCHMARK).speed $(OPTIONS)
 	$(BENCHMARK).screen
 	$(BENCHMARK).tune
 	$(BENCHMARK).cross_fit
@@ -61,6 +60,19 @@ bench: install
 	$(BENCHMARK).filter
 	$(BENCHMARK).nights
 	$(BENCHMARK).engines
+
+# At most an hour, on a machine that does nothing else. OPTIONS="--minutes 20 --size 0.1" for less.
+bench-full: bench-peers
+	$(BENCHMARK).full $(OPTIONS)
+
+# Environments for what moderay is compared with, in .venv-peers; each is as large as .venv.
+bench-peers: install
+	$(BENCHMARK).peers --install
+
+# On a machine with a GPU, ten minutes; nothing is fetched. OPTIONS="--model small" rehearses it on a CPU.
+gpu: export PYTHONPATH := $(CURDIR)/tests
+gpu:
+	$(RUN) -m benchmarks.gpu $(OPTIONS)
 
 # Everything that may fail, for so long; a seed replays its plan.
 MINUTES ?= 30
@@ -112,4 +124,4 @@ $(STAMP):
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-peers demo

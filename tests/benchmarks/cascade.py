@@ -1,11 +1,12 @@
-"""`make bench`, second part: what a cascade saves, with the real tiny model on the demo corpus, and
-what agrees with reason alone.
+"""What a cascade saves, with the real tiny model on the demo corpus, and how far it agrees with
+reason alone.
 
 Screens and bands are calibrated on another corpus of the same kind, as yesterday's labels would be.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -18,6 +19,9 @@ import yaml
 from support.outputs import manifest_of, verdicts_of
 from support.project import ROOT
 
+from benchmarks import speed
+from benchmarks.measured import Deadline
+from benchmarks.records import Case, Figure, Part, finish
 from moderay.engines.tiny import demo
 
 POLICIES = ("spam", "harassment", "private_data")
@@ -73,53 +77,86 @@ def verdicts(folder: Path) -> list[bool | None]:
     ]
 
 
-def line(folder: Path, name: str, output: str) -> None:
-    manifest = manifest_of(folder / output)
+COLUMNS = (
+    "requests",
+    "prompt tokens",
+    "cached",
+    "tokens out",
+    "share of out",
+    "agreement",
+    "reason",
+)
+
+
+def line(folder: Path, name: str, output: str) -> Case:
+    """One cascade's figures: each a row, but for the last three, which are shares."""
+    manifest, plain = manifest_of(folder / output), manifest_of(folder / "plain")
     usage, rows = manifest["runs"][-1]["usage"], manifest["rows"]
-    here, plain = verdicts(folder / output), verdicts(folder / "plain")
-    known = [(a, b) for a, b in zip(here, plain, strict=True) if b is not None]
-    agreement = sum(a == b for a, b in known) / len(known)
+    known = [
+        (a, b)
+        for a, b in zip(verdicts(folder / output), verdicts(folder / "plain"), strict=True)
+        if b is not None
+    ]
     counts = manifest["counts"].values()
-    settled = {
-        judge: sum(c["settled"].get(judge, 0) for c in counts) / sum(c["ok"] for c in counts)
-        for judge in ("screen", "glance", "reason")
+    figures = {
+        "requests": usage["requests"] / rows,
+        "prompt tokens": (usage["prompt_tokens"] - usage["cached_tokens"]) / rows,
+        "cached": usage["cached_tokens"] / rows,
+        "tokens out": usage["output_tokens"] / rows,
+        "share of out": usage["output_tokens"] / plain["runs"][-1]["usage"]["output_tokens"],
+        "agreement": sum(a == b for a, b in known) / len(known),
+        "reason": sum(c["settled"].get("reason", 0) for c in counts) / sum(c["ok"] for c in counts),
     }
-    computed = usage["prompt_tokens"] - usage["cached_tokens"]
-    print(
-        f"{name}: per row {usage['requests'] / rows:.2f} requests, {computed / rows:.0f} prompt "
-        f"tokens computed ({usage['cached_tokens'] / rows:.0f} cached), "
-        f"{usage['output_tokens'] / rows:.1f} output tokens; agreement with reason alone "
-        f"{agreement:.4f}; "
-        + ", ".join(f"{judge} settles {share:.0%}" for judge, share in settled.items() if share),
-        flush=True,
-    )
+    return Case(name=name, figures={name: Figure(value=value) for name, value in figures.items()})
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="moderay-bench-") as name:
+    parser = argparse.ArgumentParser(description=__doc__)
+    speed.add_options(parser, rounds=1)
+    options = parser.parse_args()
+    deadline = Deadline(options.seconds)
+    cases, left_out = [], []
+    with tempfile.TemporaryDirectory(prefix="moderay-cascade-") as name:
         folder = Path(name)
-        demo.write(folder / "today", seed=1)
-        for day in range(4):  # 4,800 rows: some 600 violations of each policy
-            demo.write(folder / "yesterday" / f"day={day}", seed=2 + day)
-        moderay("run", job(folder, "yesterday/*", "labels", REASON))
-        for policy in POLICIES:
-            for judge in ("screen", "glance"):
-                options = (
-                    "--policy",
-                    policy,
-                    "--judge",
-                    judge,
-                    "--from",
-                    folder / "labels",
-                    "--out",
-                    folder / f"{judge}-{policy}",
-                )
-                moderay("calibrate", folder / "labels.yaml", *options)
+        calibrated(folder, max(1, round(4 * options.size)))
         for number, (title, cascade) in enumerate(CASCADES.items()):
+            if deadline.left <= 0:
+                left_out.append(f"{title}, the time was over")
+                continue
             output = f"cascade{number}" if number else "plain"
             moderay("run", job(folder, "today", output, cascade))
-            line(folder, title, output)
-    print("goal: at most a fifth of the output tokens of reason alone, at an agreement of 0.99")
+            cases.append(line(folder, title, output))
+    part = Part(
+        part="cascade",
+        title="Tokens that a cascade saves",
+        columns=COLUMNS,
+        cases=tuple(cases),
+        notes=(
+            "a row of three policies; prompt tokens are those that were computed",
+            "share of out: of the tokens that reason alone generates; goal: at most a fifth of "
+            "them at an agreement of 0.99",
+            "reason: share of the verdicts that it settled",
+        ),
+        left_out=tuple(left_out),
+        seconds=deadline.spent,
+    )
+    finish(part, options.json)
+
+
+def calibrated(folder: Path, days: int) -> None:
+    """Today's corpus, and screens and bands from the labels of so many other days.
+
+    Four days are 4,800 rows: some 600 violations of each policy.
+    """
+    demo.write(folder / "today", seed=1)
+    for day in range(days):
+        demo.write(folder / "yesterday" / f"day={day}", seed=2 + day)
+    moderay("run", job(folder, "yesterday/*", "labels", REASON))
+    for policy in POLICIES:
+        for judge in ("screen", "glance"):
+            asked = ("--policy", policy, "--judge", judge)
+            places = ("--from", folder / "labels", "--out", folder / f"{judge}-{policy}")
+            moderay("calibrate", folder / "labels.yaml", *asked, *places)
 
 
 if __name__ == "__main__":

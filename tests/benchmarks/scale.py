@@ -1,10 +1,14 @@
-"""`make scale`: memory at two sizes of a corpus and with rows of 1 MB, bytes read ahead, and the
-listing of a million units.
+"""`make scale`: seconds and memory of a run over more and more rows and shards, with rows of 1 MiB,
+and of the listing of a million units.
+
+On the scripted engine, so that the time is that of everything around one. How both grow is told as
+the slope of a line through the logarithms: 1 grows as the corpus does, 0 not at all.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,15 +25,23 @@ from support.outputs import manifest_of
 from support.project import ROOT
 from support.scripted import write_job
 
+from benchmarks import speed
+from benchmarks.measured import Deadline, end_below
+from benchmarks.records import Case, Figure, Part, finish
+
 SHARD_ROWS = 5_000
+ROWS, SHARDS = (10_000, 100_000, 1_000_000), (10, 100, 1_000)
+# Rows where the number of shards is varied.
+SHARDED_ROWS = 100_000
+COLUMNS = ("seconds", "rows/s", "MiB", "bytes ahead")
 
 
-def corpus(folder: Path, rows: int, width: int) -> None:
-    """Shards of texts of `width` characters, no two alike."""
+def corpus(folder: Path, rows: int, width: int, shards: int | None = None) -> None:
+    """Shards of texts of `width` characters, no two alike; by default of `SHARD_ROWS` rows each."""
     folder.mkdir(parents=True)
-    size = min(rows, SHARD_ROWS)
-    for shard in range(rows // size):
-        texts = (f"{shard * size + row} ".ljust(width, "x") for row in range(size))
+    shards = shards or max(1, rows // SHARD_ROWS)
+    for shard, numbers in enumerate(np.array_split(np.arange(rows), shards)):
+        texts = (f"{number} ".ljust(width, "x") for number in numbers)
         pq.write_table(
             pa.table({"text": pa.array(texts, pa.large_string())}),
             folder / f"{shard:05d}.parquet",
@@ -36,27 +49,39 @@ def corpus(folder: Path, rows: int, width: int) -> None:
         )
 
 
-def peak(folder: Path, rows: int, width: int, **sections: Any) -> tuple[float, dict[str, Any]]:
-    """Run a job of so many rows on the scripted engine: MiB of the driver and the workers together
-    at most, each page of memory counted once, the object store and Ray's own processes apart; and
-    the manifest's entry of the run.
+def peak(
+    folder: Path, rows: int, width: int, shards: int | None = None, deadline_s: float = math.inf
+) -> dict[str, Any] | None:
+    """Run a job of so many rows on the scripted engine.
+
+    Returns:
+        The manifest's entry of the run, with `mib`: of the driver and the workers together at most,
+        each page of memory counted once, the object store and Ray's own processes apart; and
+        `whole`: seconds of the command. None where it was ended at its deadline.
     """
-    corpus(folder / "in", rows, width)
+    corpus(folder / "in", rows, width, shards)
     answer = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}
-    job = write_job(folder, {"default": answer}, **sections)
+    job = write_job(folder, {"default": answer})
+    began = time.monotonic()
     driver = subprocess.Popen(
         [sys.executable, "-m", "moderay", "run", str(job)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        env=os.environ | {"RAY_ADDRESS": "local"},
     )
     most = 0
     while driver.poll() is None:
+        if time.monotonic() - began > deadline_s:
+            end_below(driver.pid)
+            driver.communicate()
+            return None
         most = max(most, _memory(psutil.Process(driver.pid)))
         time.sleep(0.5)
+    whole = time.monotonic() - began
     assert driver.returncode == 0, driver.communicate()[1].decode()
     run: dict[str, Any] = manifest_of(folder / "out")["runs"][-1]
     assert run["judged"] == rows
-    return most / 2**20, run
+    return {**run, "mib": most / 2**20, "whole": whole}
 
 
 def _memory(driver: psutil.Process) -> int:
@@ -138,37 +163,83 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
+def slope(sizes: list[int], values: list[float]) -> float:
+    """By which power of the size a value grows."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def grown(size: float, deadline: Deadline, folder: Path) -> Part:
+    """Runs over more and more rows, and over as many rows in more and more shards."""
+    rows = [max(1_000, round(count * size)) for count in ROWS]
+    sharded = max(2 * SHARDS[-1], round(SHARDED_ROWS * size))
+    # By what is varied: name, rows, shards, characters of a row.
+    asked = [("rows", f"{count:,} rows", count, None, 200) for count in rows]
+    asked += [("shards", f"{shards:,} shards", sharded, shards, 200) for shards in SHARDS]
+    few = max(20, round(250 * size))
+    asked += [("wide", f"{count:,} rows of 1 MiB", count, 4, 2**20) for count in (few, 4 * few)]
+    cases, left_out = [], []
+    points: dict[str, list[tuple[int, float, float]]] = {}
+    for number, (kind, name, count, shards, width) in enumerate(asked):
+        if deadline.left <= 0:
+            left_out.append(f"{name}, the time was over")
+            continue
+        run = peak(folder / str(number), count, width, shards, deadline.left)
+        if run is None:
+            left_out.append(f"{name}, ended when the time was over")
+            continue
+        print(f"{name}: {run['whole']:.0f} s, {run['mib']:,.0f} MiB", flush=True)
+        cases.append(Case(name=name, figures=_figures(run, count)))
+        at = shards if kind == "shards" else count
+        points.setdefault(kind, []).append((at or count, run["whole"], run["mib"]))
+    notes = [_grows(kind, found) for kind, found in points.items() if len(found) > 1]
+    return Part(
+        part="scale",
+        title="Time and memory of larger corpora",
+        settings={"rows of the runs by shards": sharded, "characters of a row": 200},
+        columns=COLUMNS,
+        cases=tuple(cases),
+        notes=tuple(notes),
+        left_out=tuple(left_out),
+        seconds=deadline.spent,
+    )
+
+
+def _grows(kind: str, points: list[tuple[int, float, float]]) -> str:
+    sizes, seconds, memory = (list(each) for each in zip(*points, strict=True))
+    return (
+        f"{kind}: seconds grow with power {slope(sizes, seconds):.2f} of their number, memory with "
+        f"{slope(sizes, memory):.2f}"
+    )
+
+
+def _figures(run: dict[str, Any], rows: int) -> dict[str, Figure]:
+    return {
+        "seconds": Figure(value=run["whole"]),
+        "rows/s": Figure(value=rows / run["whole"]),
+        "MiB": Figure(value=run["mib"]),
+        "bytes ahead": Figure(value=run["most_bytes_ahead"]),
+    }
+
+
+def listed(folder: Path, units: int) -> Case:
+    """Where very many units are saved, what is left is known after so long."""
+    seconds, most = listing(folder, max(1, units // 10), units)
+    figures = {"seconds": Figure(value=seconds), "MiB": Figure(value=most)}
+    return Case(name=f"listing of {units:,} units", figures=figures)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--units", type=int, default=1_000_000)
+    speed.add_options(parser, rounds=1)
+    parser.add_argument("--units", type=int, default=1_000_000, help="that are listed; 0: none")
     options = parser.parse_args()
+    deadline = Deadline(options.seconds)
     with tempfile.TemporaryDirectory(prefix="moderay-scale-") as name:
-        folder = Path(name)
-        seconds, most = listing(folder / "listing", options.units // 10, options.units)
-        print(
-            f"{options.units:,} units in {options.units // 10:,} shards: what is left is known in "
-            f"{seconds:.0f} s; goal: 60 s"
-        )
-        print(f"memory for it: {most:,.0f} MiB; goal: 2,048 MiB", flush=True)
-        small, _ = peak(folder / "small", options.rows // 10, 200)
-        print(f"{options.rows // 10:,} rows: {small:,.0f} MiB", flush=True)
-        large, run = peak(folder / "large", options.rows, 200)
-        print(
-            (
-                f"{options.rows:,} rows: {large:,.0f} MiB, {large / small:.2f} times as much; "
-                "goal: at "
-                f"most 1.15; {run['judged'] / run['seconds']:,.0f} rows/s"
-            ),
-            flush=True,
-        )
-        print(f"bytes read and not yet judged at most: {run['most_bytes_ahead']:,}")
-        few, _ = peak(folder / "few", 250, 2**20)
-        wide, run = peak(folder / "wide", 1000, 2**20)
-        print(
-            f"rows of 1 MiB: {few:,.0f} MiB for 250, {wide:,.0f} for 1,000, {wide / few:.2f} "
-            f"times as much; bytes ahead at most: {run['most_bytes_ahead']:,}"
-        )
+        part = grown(options.size, deadline, Path(name))
+        if options.units and deadline.left > 0:
+            cases = (*part.cases, listed(Path(name) / "listing", options.units))
+            part = part.model_copy(update={"cases": cases, "seconds": deadline.spent})
+        finish(part, options.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""How the ratio to the bare engine holds where the work is another: one thing varied at a time.
+
+Policies of 500 and 5,000 tokens, one and eight of them, contents of 25 and 2,000 tokens, and a
+model of 100 million random parameters, whose answers do not parse. The bare engine answers the same
+prompts without P; where nothing parses it generates to the end of the budget, as the pipeline
+does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import speed, workload
+from benchmarks.measured import Deadline
+from benchmarks.records import Case, Part, figure, finish
+from benchmarks.speed import BARE, OURS, Measured, Terms
+from benchmarks.workload import Workload
+
+COLUMNS = ("rows/s", "ratio to bare", "tokens in", "tokens out", "tokens/s", "requests")
+
+
+def variants(base: Workload) -> dict[str, Workload]:
+    """The base case and its neighbours, each with rows for about the same work."""
+    fewer = max(50, base.rows // 8)
+    return {
+        "base: one policy of 500 tokens, contents of 25, tiny": base,
+        "policy of 5,000 tokens": replace(base, policy_tokens=5000),
+        "8 policies": replace(base, policies=8, rows=fewer),
+        "contents of 2,000 tokens": replace(base, content_tokens=2000, rows=fewer),
+        "100M random parameters": replace(base, model="100m", budget=32, rows=fewer),
+    }
+
+
+def line(name: str, load: Workload, measured: Measured) -> Case:
+    """One workload's line."""
+    made = speed.case(name, measured[OURS], measured)
+    results = [outcome.result for outcome in measured[OURS] if outcome.result]
+    if not results:
+        return made
+    more = {
+        "tokens in": figure(result["tokens_in"] for result in results),
+        "requests": figure(result["requests"] for result in results),
+        "tokens/s": figure(
+            result["rate"] * (result["tokens_in"] + result["tokens_out"]) for result in results
+        ),
+    }
+    kept = {name: value for name, value in made.figures.items() if name in COLUMNS}
+    return Case(name=name, figures={**kept, **more}, note=f"{load.rows} rows")
+
+
+def varied(loads: Mapping[str, Workload], terms: Terms, deadline: Deadline) -> Part:
+    """Every workload, moderay and the bare engine in alternating rounds."""
+    cases, left_out = [], []
+    contenders = {OURS: speed.ours(), BARE: speed.bare("async")}
+    for number, (name, load) in enumerate(loads.items()):
+        # Each gets as much of what is left as every one behind it.
+        share = Deadline(deadline.left / (len(loads) - number))
+        if deadline.left <= 0:
+            left_out.append(f"{name}, the time was over")
+            continue
+        print(name, flush=True)
+        with tempfile.TemporaryDirectory(prefix="moderay-shapes-") as folder:
+            job = workload.write(Path(folder) / "work", load)
+            measured, _ = speed.contest(job, contenders, terms, share)
+        cases.append(line(name, load, measured))
+    return Part(
+        part="shapes",
+        title="Other policies, contents and models",
+        settings={"rounds at most": terms.rounds},
+        columns=COLUMNS,
+        cases=tuple(cases),
+        notes=("tokens and requests are those of a row under all policies", *speed.NOTES[:1]),
+        left_out=tuple(left_out),
+        seconds=deadline.spent,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    speed.add_options(parser, rounds=2)
+    parser.add_argument("--rows", type=int, default=2000)
+    options = parser.parse_args()
+    base = Workload(rows=max(100, round(options.rows * options.size)))
+    deadline = Deadline(options.seconds)
+    finish(varied(variants(base), speed.terms_of(options), deadline), options.json)
+
+
+if __name__ == "__main__":
+    main()
