@@ -257,3 +257,25 @@ def test_checkpoint_of_another_size_or_with_memory_elsewhere_is_left_to_vllm(
         ).refusal()
         is None
     )
+
+
+def test_every_number_says_whether_it_was_measured() -> None:
+    numbers = {
+        "max_num_seqs": 1024,
+        "max_num_batched_tokens": 16384,
+        "gpu_memory_utilization": 0.92,
+        "tensor_parallel_size": 1,
+    }
+    measured = {"max_num_batched_tokens": "make gpu on an H100, vLLM 0.32.0, 2026-12-01"}
+    settings = Settings.model_validate({**numbers, "measured": measured})
+    assert settings.source("max_num_batched_tokens") == measured["max_num_batched_tokens"]
+    assert settings.source("max_num_seqs") == "arithmetic"
+    assert "measured" not in settings.arguments()
+    with pytest.raises(ValidationError, match=r"'max_cudagraph_capture_size', which is not set"):
+        Settings.model_validate({**numbers, "measured": {"max_cudagraph_capture_size": "x"}})
+
+
+def test_no_number_of_the_shipped_profiles_is_measured_yet() -> None:
+    text = FILE.read_text(encoding="utf-8")
+    shipped = [p.settings(size) for p in profiles().profiles for size in SIZES]
+    assert ("None has been measured yet" in text) == (not any(s.measured for s in shipped))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from moderay.engines import checkpoint
 
@@ -59,10 +59,27 @@ class Settings(BaseModel):
     """The fewest GPUs of this kind that hold the model."""
     max_cudagraph_capture_size: int | None = None
     """Largest batch with a CUDA graph of its own; None: vLLM chooses."""
+    measured: dict[str, str] = {}
+    """Which of these numbers a measurement gave, by name: on what, with what, when."""
+
+    @model_validator(mode="after")
+    def _measured_ones_are_set(self) -> Settings:
+        """A measurement of what is not set would speak for a number that is not there."""
+        numbers = self.model_dump(exclude={"measured"}, exclude_none=True)
+        if unknown := [name for name in self.measured if name not in numbers]:
+            raise ValueError(
+                f"measured names {unknown[0]!r}, which is not set here; set are: "
+                + ", ".join(numbers)
+            )
+        return self
+
+    def source(self, name: str) -> str:
+        """Where a number comes from: `arithmetic`, or what measured it."""
+        return self.measured.get(name, "arithmetic")
 
     def arguments(self) -> dict[str, Any]:
         """As vLLM's engine takes them. How many GPUs there are is not for the worker to choose."""
-        return self.model_dump(exclude={"tensor_parallel_size"}, exclude_none=True)
+        return self.model_dump(exclude={"tensor_parallel_size", "measured"}, exclude_none=True)
 
 
 class ModelProfile(BaseModel):
