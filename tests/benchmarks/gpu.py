@@ -8,7 +8,7 @@ important first, and what was not is told. `--model small` is the rehearsal, on 
    bare, A, B and C to P; the lengths of each effort; fewer requests in flight.
 2. moderay's job beside the bare engine.
 3. vLLM's V1 runner: bare, A, D, and G where this version has it.
-4. P of each way beside A's, with `tiny` in float32, on both runners.
+4. P of each way beside A's, with `tiny`, on both runners.
 5. other limits of the profile.
 """
 
@@ -29,6 +29,7 @@ from benchmarks.p_classes import CLASSES, HAS_NOTING
 from benchmarks.records import Case, Figure, Part, Record, figure, ratios, show
 from benchmarks.workload import Workload
 from moderay.engines.vllm.engine import gpu_here
+from moderay.engines.vllm.gpu_profiles import Gpu, profiles
 
 # Tokens/s, in and out, of gpt-oss-20b on one H100 with vLLM, 2,000 tokens in and 100 out.
 PUBLISHED = 33_150.0
@@ -149,13 +150,13 @@ def stages(folder: Path, model: str, gpus: int, exact: Path) -> list[Stage]:
             trials=tuple(trials),
         )
 
-    def tiny(ways: tuple[str, ...], **settings: Any) -> Asked:
+    def tiny(ways: tuple[str, ...], dtype: str, **settings: Any) -> Asked:
         trial = Trial(name="tiny", ways=ways, job=str(exact), temperature=0.0)
         return Asked(
             source="tiny",
             gpus=gpus,
             max_model_len=4096,
-            settings={"dtype": "float32", "enforce_eager": True, **settings},
+            settings={"dtype": dtype, "enforce_eager": True, **settings},
             fill=False,
             trials=(trial,),
         )
@@ -164,9 +165,16 @@ def stages(folder: Path, model: str, gpus: int, exact: Path) -> list[Stage]:
     ways = _case(scale, "ways to P", seen, rounds=scale.rounds)
     v1 = Stage("ways to P, V1 runner", engine([ways], **CLASSES), V1)
     default = Stage("default engine", engine(list(default_trials(scale))))
-    first = [default, v1, Stage("P, V1 runner", tiny(("A", "B", "C", *seen[2:]), **CLASSES), V1)]
-    if gpus:  # a CPU has the one runner
-        first.append(Stage("P, default runner", tiny(("A", "B", "C"))))
+    every = ("A", "B", "C", *seen[2:])
+    exact32 = Stage("P in float32, V1 runner", tiny(every, "float32", **CLASSES), V1)
+    if gpus:  # a CPU has the one runner, and not every attention of a GPU takes float32
+        others = [
+            Stage("P in bfloat16, V1 runner", tiny(every, "bfloat16", **CLASSES), V1),
+            Stage("P in bfloat16, default runner", tiny(("A", "B", "C"), "bfloat16")),
+        ]
+    else:
+        others = []
+    first = [default, v1, *others, exact32]
     bare = _case(scale, "bare", ("bare",))
     return first + [
         Stage(f"{tokens} tokens a step", engine([bare], max_num_batched_tokens=tokens))
@@ -300,6 +308,18 @@ def pipeline(folder: Path, model: str, gpus: int, deadline: Deadline) -> Part:
     )
 
 
+def profile(gpu: Gpu) -> Part:
+    """The numbers that the engines were started with, and where each comes from."""
+    chosen = profiles().of(gpu)
+    settings = chosen.settings("20b")
+    cases = [
+        Case(name=name, figures={"value": Figure(value=value)}, note=settings.source(name))
+        for name, value in settings.model_dump(exclude={"measured"}, exclude_none=True).items()
+    ]
+    title = f"Profile {chosen.gpu}, for 20b"
+    return Part(part="gpu: profile", title=title, columns=("value",), cases=tuple(cases))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=sorted(SCALES), default="20b")
@@ -314,7 +334,12 @@ def main() -> None:
         )
     machine = this_machine(*((gpu.name, gpu.memory / 2**30) if gpu else ()))
     report = GpuReport(
-        machine=machine, model=options.model, engines={}, parts=(), passes=(), seconds=0
+        machine=machine,
+        model=options.model,
+        engines={},
+        parts=(profile(gpu),) if gpu else (),
+        passes=(),
+        seconds=0,
     )
     with tempfile.TemporaryDirectory(prefix="moderay-gpu-") as name:
         folder = Path(name)

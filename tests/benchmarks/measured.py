@@ -123,8 +123,9 @@ def measure(
         why = f"hung: nothing more after {deadline_s:.0f} s"
         return Outcome({}, seconds, looks, watcher.threads, why, hung=True)
     if child.returncode != 0 or not said:
-        why = errors[-1] if errors else f"ended with status {child.returncode}"
-        return Outcome({}, seconds, looks, watcher.threads, why[:300])
+        # What a command says last, or the hint below it.
+        why = " ".join(errors[-2:]) if errors else f"ended with status {child.returncode}"
+        return Outcome({}, seconds, looks, watcher.threads, why[-300:])
     return Outcome(json.loads(said[-1]), seconds, looks, watcher.threads)
 
 

@@ -147,8 +147,8 @@ def output(job: Path, name: str, rationale: str | None = None) -> Path:
 def _job(folder: Path, names: list[str], load: Workload) -> dict[str, Any]:
     model: dict[str, Any] = {"source": TINY, "sampling": {"temperature": 0}}
     if load.model != TINY:
-        random_model(folder / "model", load.model)
-        model |= {"source": "model", "engine": {"load_format": "dummy"}}
+        source = random_model(folder / "model", load.model)
+        model |= {"source": str(source), "engine": {"load_format": "dummy"}}
     sections: dict[str, Any] = {
         "input": {"path": "in/*.parquet", "content": "text"},
         "output": {"path": "out", "columns": []},
@@ -208,23 +208,26 @@ def _long_enough(rng: random.Random, text: str, tokens: int, vocab: Vocabulary) 
 
 
 def _policy(folder: Path, number: int, load: Workload, vocab: Vocabulary) -> str:
-    """A shipped policy with another id and title, cut or made longer at whole lines.
+    """A shipped policy with another id and title: without its examples, some 520 tokens, or with
+    them and as many more as are wanted.
 
     The number is in its title, where its text begins, so that no two share a prefix.
     """
-    name = f"policy_{number}"
-    text = (ROOT / "policies" / POLICIES[number % len(POLICIES)] / "policy.md").read_text()
+    name, shipped = f"policy_{number}", POLICIES[number % len(POLICIES)]
+    text = (ROOT / "policies" / shipped / "policy.md").read_text()
     _, front, body = text.split("---\n", 2)
-    front = front.replace(f"id: {POLICIES[number % len(POLICIES)]}\n", f"id: {name}\n")
-    lines = body.splitlines()
-    lines[0] = f"{lines[0]} ({number})"
-    kept, tokens, rng = [], 0, random.Random(number)
-    while tokens < load.policy_tokens:
-        line = lines.pop(0) if lines else f"- Safe: {rng.choice(DEMO.neutral)}."
-        kept.append(line)
-        tokens += len(vocab.encode(line + "\n"))
+    title, rest = body.strip().split("\n", 1)
+    body = f"{title} ({number})\n{rest}\n"
+    if len(vocab.encode(body)) > load.policy_tokens:
+        body = body[: body.index("## EXAMPLES")]
+    missing, rng = load.policy_tokens - len(vocab.encode(body)), random.Random(number)
+    while missing > 0:
+        line = f"- Safe: {rng.choice(DEMO.neutral)}.\n"
+        body += line
+        missing -= len(vocab.encode(line))
     (folder / name).mkdir()
-    (folder / name / "policy.md").write_text(f"---\n{front}---\n" + "\n".join(kept) + "\n")
+    front = front.replace(f"id: {shipped}\n", f"id: {name}\n")
+    (folder / name / "policy.md").write_text(f"---\n{front}---\n{body}")
     return name
 
 
