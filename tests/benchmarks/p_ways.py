@@ -138,9 +138,9 @@ class Ways:
         elif way == "D" and tokens[place - len(after) : place] == after:
             p = probabilities(out.logprobs[-1], prompt.labels) if out.logprobs else None
         elif way == "G":
-            found = importlib.import_module(NOTING).noted(last.kv_transfer_params)
-            if found is not None and found[0] == place:
-                p = softmax(found[1])
+            spot, logits = importlib.import_module(NOTING).noted(last.kv_transfer_params)
+            if logits and spot == place:
+                p = softmax(logits)
         if p is not None:
             return Answered(tokens, p)
         # A, and every other way where it saw nothing.
