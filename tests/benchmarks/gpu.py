@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import speed, workload
-from benchmarks.gpu_engine import HEADER, Asked, Found, Started, Trial, read
+from benchmarks.gpu_engine import Found, Started, read
+from benchmarks.gpu_plan import SCALES, Plan, Stage
 from benchmarks.machine import Machine, this_machine
 from benchmarks.measured import Deadline, measure, module
-from benchmarks.p_classes import CLASSES, HAS_NOTING
 from benchmarks.records import Case, Figure, Part, Record, figure, ratios, show
 from benchmarks.workload import Workload
 from moderay.engines.vllm.engine import gpu_here
@@ -33,69 +31,6 @@ from moderay.engines.vllm.gpu_profiles import Gpu, profiles
 
 # Tokens/s, in and out, of gpt-oss-20b on one H100 with vLLM, 2,000 tokens in and 100 out.
 PUBLISHED = 33_150.0
-V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is asked.
-
-    Attributes:
-        rows: Prompts of each pass.
-        published: Tokens in and out of the published figure.
-        shared: Tokens of the policy.
-        own: Tokens of each content.
-        thought: Tokens of the analysis.
-        rest: Tokens of the answer.
-        efforts: Tokens of the analysis that are taken for each effort: random weights think as long
-            as they are let.
-        at_once: Requests in flight, beside twice the batch.
-        steps: Values of max_num_batched_tokens that are tried beside the profile's.
-        rounds: Of the ways to P.
-        job_rows: Of moderay's job, and of the check of P.
-    """
-
-    rows: int
-    published: tuple[int, int]
-    shared: int
-    own: int
-    thought: int
-    rest: int
-    efforts: Mapping[str, int]
-    at_once: tuple[int, ...]
-    steps: tuple[int, ...]
-    rounds: int
-    job_rows: int
-
-
-SCALES = {
-    "20b": Scale(
-        rows=768,
-        published=(2000, 100),
-        shared=600,
-        own=400,
-        thought=40,
-        rest=40,
-        efforts={"low": 40, "medium": 200, "high": 800},
-        at_once=(128, 256, 512),
-        steps=(4096, 8192, 32768),
-        rounds=2,
-        job_rows=768,
-    ),
-    "small": Scale(
-        rows=12,
-        published=(60, 8),
-        shared=64,
-        own=16,
-        thought=4,
-        rest=4,
-        efforts={"low": 2, "high": 8},
-        at_once=(4,),
-        steps=(),
-        rounds=1,
-        job_rows=16,
-    ),
-}
 
 
 class GpuReport(Record):
@@ -116,100 +51,6 @@ class GpuReport(Record):
     parts: tuple[Part, ...]
     passes: tuple[Found, ...]
     seconds: float
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One engine and what it is asked.
-
-    Attributes:
-        name: Of the table.
-        asked: The engine and its trials.
-        env: Of its process.
-    """
-
-    name: str
-    asked: Asked
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-def stages(folder: Path, model: str, gpus: int, exact: Path) -> list[Stage]:
-    """Engines 1, 3, 4 and 5 of the module's list; `exact`: a job of `tiny`."""
-    scale = SCALES[model]
-    source = str(workload.random_model(folder / model, model))
-    length = max(scale.shared + scale.own, scale.published[0])
-    length += max(max(scale.efforts.values()), scale.thought) + len(HEADER) + scale.rest
-
-    def engine(trials: Sequence[Trial], **settings: Any) -> Asked:
-        return Asked(
-            source=source,
-            gpus=gpus,
-            max_model_len=length,
-            settings={"load_format": "dummy", **settings},
-            fill="quantization_config" in workload.MODELS[model],
-            trials=tuple(trials),
-        )
-
-    def tiny(ways: tuple[str, ...], dtype: str, **settings: Any) -> Asked:
-        trial = Trial(name="tiny", ways=ways, job=str(exact), temperature=0.0)
-        return Asked(
-            source="tiny",
-            gpus=gpus,
-            max_model_len=4096,
-            settings={"dtype": dtype, "enforce_eager": True, **settings},
-            fill=False,
-            trials=(trial,),
-        )
-
-    seen = ("bare", "A", "D", *(("G",) if HAS_NOTING else ()))
-    ways = _case(scale, "ways to P", seen, rounds=scale.rounds)
-    v1 = Stage("ways to P, V1 runner", engine([ways], **CLASSES), V1)
-    default = Stage("default engine", engine(list(default_trials(scale))))
-    every = ("A", "B", "C", *seen[2:])
-    exact32 = Stage("P in float32, V1 runner", tiny(every, "float32", **CLASSES), V1)
-    if gpus:  # a CPU has the one runner, and not every attention of a GPU takes float32
-        others = [
-            Stage("P in bfloat16, V1 runner", tiny(every, "bfloat16", **CLASSES), V1),
-            Stage("P in bfloat16, default runner", tiny(("A", "B", "C"), "bfloat16")),
-        ]
-    else:
-        others = []
-    first = [default, v1, *others, exact32]
-    bare = _case(scale, "bare", ("bare",))
-    return first + [
-        Stage(f"{tokens} tokens a step", engine([bare], max_num_batched_tokens=tokens))
-        for tokens in scale.steps
-    ]
-
-
-def default_trials(scale: Scale) -> Iterator[Trial]:
-    """On the engine as the profile has it; the first pass warms it up and counts nowhere."""
-    yield _case(scale, "warm-up", ("bare",), rows=max(8, scale.rows // 8))
-    into, out = scale.published
-    yield Trial(
-        name="published",
-        ways=("bare",),
-        rows=scale.rows,
-        own=into,
-        thought=out - len(HEADER),
-        seeded=False,
-    )
-    yield _case(scale, "ways to P", ("bare", "A", "B", "C"), rounds=scale.rounds)
-    for effort, tokens in scale.efforts.items():
-        yield _case(scale, f"effort {effort}", ("bare",), thought=tokens)
-    for at_once in scale.at_once:
-        yield _case(scale, f"{at_once} at once", ("bare",), at_once=at_once)
-
-
-def _case(scale: Scale, name: str, ways: tuple[str, ...], **other: Any) -> Trial:
-    shape = {
-        "rows": scale.rows,
-        "shared": scale.shared,
-        "own": scale.own,
-        "thought": scale.thought,
-        "rest": scale.rest,
-    }
-    return Trial(name=name, ways=ways, **{**shape, **other})
 
 
 WAY_COLUMNS = (
@@ -344,7 +185,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="moderay-gpu-") as name:
         folder = Path(name)
         exact = workload.write(folder / "exact", Workload(rows=SCALES[options.model].job_rows))
-        first, *others = stages(folder, options.model, int(gpu is not None), exact)
+        plan = Plan(folder, options.model, exact)
+        first, *others = plan.on_gpu() if gpu else plan.rehearsal()
         for what in (first, None, *others):
             report = _with(report, what, folder, options.model, int(gpu is not None), deadline)
             options.out.write_text(report.model_dump_json(indent=1) + "\n")

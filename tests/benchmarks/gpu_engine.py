@@ -27,6 +27,8 @@ from benchmarks.records import Record
 LABELS = 2
 # `<|end|><|start|>assistant<|channel|>final<|message|>` in harmony's own ids.
 HEADER = [200007, 200006, 173781, 200005, 17196, 200008]
+# The first id of harmony's control tokens.
+FIRST_CONTROL = 199_998
 STOP = [200002, 200012]
 
 
@@ -152,7 +154,8 @@ class Fixed:
 def random_prompts(trial: Trial, vocabulary: int, seed: int) -> list[Prompt]:
     """Ordinary tokens at random: as many shared by all, and as many of each prompt's own."""
     rng = random.Random(seed)
-    highest = vocabulary - 1200  # control tokens are the last
+    highest = min(FIRST_CONTROL, vocabulary - 32)  # tiny's control tokens are its last
+    header = HEADER if vocabulary > max(HEADER) else rng.choices(range(highest), k=len(HEADER))
     shared = rng.choices(range(highest), k=trial.shared)
     labels = rng.sample(range(highest), LABELS)
     place = Fixed(trial.thought + len(HEADER))
@@ -160,7 +163,7 @@ def random_prompts(trial: Trial, vocabulary: int, seed: int) -> list[Prompt]:
         Prompt(
             [*shared, *rng.choices(range(highest), k=trial.own)],
             labels,
-            HEADER,
+            header,
             trial.thought,
             trial.rest,
             place,

@@ -173,6 +173,7 @@ def grown(size: float, deadline: Deadline, folder: Path) -> Part:
     rows = [max(1_000, round(count * size)) for count in ROWS]
     sharded = max(2 * SHARDS[-1], round(SHARDED_ROWS * size))
     # By what is varied: name, rows, shards, characters of a row.
+    asked: list[tuple[str, str, int, int | None, int]]
     asked = [("rows", f"{count:,} rows", count, None, 200) for count in rows]
     asked += [("shards", f"{shards:,} shards", sharded, shards, 200) for shards in SHARDS]
     few = max(20, round(250 * size))

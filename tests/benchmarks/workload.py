@@ -26,6 +26,8 @@ from moderay.engines.harmony.vocabulary import Vocabulary, vocabulary
 from moderay.engines.tiny.corpus import DEMO, Example, example
 
 BUDGET = 512
+# Requests in an engine's batch at most, as moderay has it on a CPU.
+SEQS = 256
 POLICIES = ("spam", "harassment", "private_data")
 
 
@@ -145,10 +147,12 @@ def output(job: Path, name: str, rationale: str | None = None) -> Path:
 
 
 def _job(folder: Path, names: list[str], load: Workload) -> dict[str, Any]:
-    model: dict[str, Any] = {"source": TINY, "sampling": {"temperature": 0}}
+    # Of few rows there is a steady state only in a small batch, and in small units.
+    engine: dict[str, Any] = {"max_num_seqs": min(SEQS, max(4, load.rows // 8))}
+    model: dict[str, Any] = {"source": TINY, "sampling": {"temperature": 0}, "engine": engine}
     if load.model != TINY:
         source = random_model(folder / "model", load.model)
-        model |= {"source": str(source), "engine": {"load_format": "dummy"}}
+        model |= {"source": str(source), "engine": {**engine, "load_format": "dummy"}}
     sections: dict[str, Any] = {
         "input": {"path": "in/*.parquet", "content": "text"},
         "output": {"path": "out", "columns": []},
@@ -156,7 +160,7 @@ def _job(folder: Path, names: list[str], load: Workload) -> dict[str, Any]:
         "model": model,
         "cascade": [{"reason": {"budget": load.budget}}],
         "windows": {"tokens": 2 * max(1024, load.content_tokens), "overlap": 128, "max": 1},
-        "unit": {"rows": 64},
+        "unit": {"rows": min(64, max(4, load.rows // 64))},
         "limits": {"max_failed": 1},
     }
     Job.model_validate(sections)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from benchmarks import gpu, gpu_engine, p_classes, p_ways
 from benchmarks.gpu_engine import HEADER, Found, Started, Trial
+from benchmarks.gpu_plan import SCALES, Plan
 from benchmarks.p_ways import Answered, Prompt, Ways
 from support.project import ROOT
 
@@ -166,6 +167,8 @@ def test_header_of_random_prompts_is_harmonys_own() -> None:
 
 def test_random_prompts_share_what_they_should_and_have_no_control_tokens() -> None:
     trial = Trial(name="x", ways=("bare",), rows=3, shared=5, own=4, thought=2, rest=3)
+    small = gpu_engine.random_prompts(trial, 1024, seed=0)
+    assert all(0 <= max([*prompt.ids, *prompt.header]) < 1024 for prompt in small)
     prompts = gpu_engine.random_prompts(trial, 201_088, seed=0)
     assert len({tuple(prompt.ids[:5]) for prompt in prompts}) == 1
     assert len({tuple(prompt.ids) for prompt in prompts}) == 3
@@ -198,15 +201,24 @@ def test_report_sets_tokens_beside_the_published_figure_and_says_what_is_missing
 
 
 def test_stages_stay_within_the_models_lengths(tmp_path: Path) -> None:
-    for model in gpu.SCALES:
-        for stage in gpu.stages(tmp_path / model, model, 1, tmp_path / "job.yaml"):
+    for model in SCALES:
+        plan = Plan(tmp_path / model, model, tmp_path / "job.yaml")
+        for stage in (*plan.on_gpu(), *plan.rehearsal()):
             for trial in stage.asked.trials:
                 if trial.job is None:
                     out = trial.thought + len(HEADER) + trial.rest
                     assert trial.shared + trial.own + out <= stage.asked.max_model_len
                     assert trial.rows and trial.thought >= 0
-    into, out = gpu.SCALES["20b"].published
-    assert (into, out) == (2000, 100)
+    assert SCALES["20b"].published == (2000, 100)
+
+
+def test_rehearsal_asks_in_every_way_that_a_gpu_is_asked_in(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, "small", tmp_path / "job.yaml")
+    gpu_ways, cpu_ways = (
+        {way for stage in stages for trial in stage.asked.trials for way in trial.ways}
+        for stages in (plan.on_gpu(), plan.rehearsal())
+    )
+    assert gpu_ways == cpu_ways >= {"bare", "A", "B", "C", "D"}
 
 
 @pytest.mark.slow
@@ -219,7 +231,8 @@ def test_gpu_benchmark_rehearsed_on_the_cpu_reports_every_way(tmp_path: Path) ->
     report = gpu.GpuReport.model_validate_json(out.read_text())
     assert [part.left_out for part in report.parts] == [()] * len(report.parts)
     ways = {(one.trial, one.way) for one in report.passes}
-    assert {("ways to P", way) for way in ("bare", "A", "B", "C", "D")} <= ways
+    assert {("ways to P", way) for way in ("bare", "A", "B", "C")} <= ways
+    assert {("ways that watch", way) for way in ("bare", "A", "D")} <= ways
     exact = {one.way: one for one in report.passes if one.trial == "tiny"}
     for way in exact.keys() - {"A"}:
         # C gives the header that the others generate: where these write another, texts differ.
