@@ -7,7 +7,7 @@ important first, and what was not is told. `--model small` is the rehearsal, on 
 1. tokens/s over prompts of 2,000 tokens and answers of 100, beside the published figure of an H100;
    bare, A, B and C to P; the lengths of each effort; fewer requests in flight.
 2. moderay's job beside the bare engine.
-3. vLLM's V1 runner: bare, A, D, and G where this version has it.
+3. vLLM's V1 runner: bare, A, D and G.
 4. P of each way beside A's, with `tiny`, on both runners.
 5. other limits of the profile.
 """

@@ -23,6 +23,8 @@ from pydantic import TypeAdapter
 from benchmarks.measured import QUIET
 from benchmarks.p_ways import Answered, Pass, Prompt, Ways, before_labels, furthest, run_pass
 from benchmarks.records import Record
+from moderay.engines import checkpoint
+from moderay.engines.vllm.engine import VllmSpec
 
 LABELS = 2
 # `<|end|><|start|>assistant<|channel|>final<|message|>` in harmony's own ids.
@@ -201,16 +203,12 @@ def job_prompts(job: Path, gpus: int) -> tuple[list[Prompt], list[int], list[int
 
 async def measured(asked: Asked, found: Path) -> None:
     """Every trial on one engine."""
-    import importlib
-
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from benchmarks.engine_work import OURS
-    from moderay.engines.vllm.engine import VllmSpec
 
     spec = VllmSpec(asked.source, gpus=asked.gpus, max_model_len=asked.max_model_len).here()
-    checkpoint = importlib.import_module("moderay.engines.checkpoint")
     arguments = spec._arguments(checkpoint.located(asked.source))
     arguments = {name: value for name, value in arguments.items() if name not in OURS}
     arguments |= asked.settings
@@ -236,7 +234,8 @@ async def measured(asked: Asked, found: Path) -> None:
 async def _tried(
     trial: Trial, llm: Any, asked: Asked, vocabulary: int, at_once: int, found: Path
 ) -> None:
-    stop, before = STOP, None
+    stop: list[int] = STOP if vocabulary > max(STOP) else []
+    before: list[int] | None = None
     if trial.job is None:
         prompts = random_prompts(trial, vocabulary, asked.seed)
     else:

@@ -9,11 +9,11 @@ from typing import Any
 
 from benchmarks import workload
 from benchmarks.gpu_engine import HEADER, Asked, Trial
-from benchmarks.p_classes import CLASSES, HAS_NOTING
+from benchmarks.p_classes import CLASSES
 
 V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 # To P, beside the bare engine.
-EVERY = ("A", "B", "C", "D", *(("G",) if HAS_NOTING else ()))
+EVERY = ("A", "B", "C", "D", "G")
 
 
 @dataclass(frozen=True)

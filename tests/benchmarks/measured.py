@@ -58,7 +58,7 @@ class Outcome:
     """What a measurement came to.
 
     Attributes:
-        result: What the process printed last, as JSON; empty where it failed or hung.
+        result: What the process printed as JSON; empty where it failed or hung.
         seconds: From its start to its end.
         looks: At its processes.
         threads: That its engine's process was told to compute with; None: nothing told it.
@@ -91,7 +91,7 @@ def measure(
     threads: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run a command whose last line is JSON.
+    """Run a command that prints its result as one line of JSON; what else it prints goes nowhere.
 
     Args:
         command: Program and arguments.
@@ -122,11 +122,12 @@ def measure(
     if hung:
         why = f"hung: nothing more after {deadline_s:.0f} s"
         return Outcome({}, seconds, looks, watcher.threads, why, hung=True)
-    if child.returncode != 0 or not said:
+    results = [line for line in said if line.startswith("{") and line.endswith("}")]
+    if child.returncode != 0 or not results:
         # What a command says last, or the hint below it.
         why = " ".join(errors[-2:]) if errors else f"ended with status {child.returncode}"
         return Outcome({}, seconds, looks, watcher.threads, why[-300:])
-    return Outcome(json.loads(said[-1]), seconds, looks, watcher.threads)
+    return Outcome(json.loads(results[-1]), seconds, looks, watcher.threads)
 
 
 def module(name: str, *arguments: object) -> list[str]:
@@ -156,6 +157,9 @@ class _Watcher:
         self._pid = pid
         self._engine: dict[int, float] = {}
         self._others: dict[int, float] = {}
+        # What each process was told at its start: one that gives itself a name, as the engine's
+        # does, writes it over its environment.
+        self._told: dict[int, str | None] = {}
 
     def look(self) -> None:
         try:
@@ -171,15 +175,16 @@ class _Watcher:
 
     def _count(self, process: psutil.Process) -> None:
         times = process.cpu_times()
+        if process.pid not in self._told:
+            self._told[process.pid] = process.environ().get(THREAD_VARIABLES[0])
         engine = process.pid in self._engine or ENGINE in process.name() + " ".join(
             process.cmdline()
         )
         if engine:
             # It takes its name a while after its start.
             self._others.pop(process.pid, None)
-            if self.threads is None:
-                told = process.environ().get(THREAD_VARIABLES[0])
-                self.threads = int(told) if told else None
+            told = self._told.get(process.pid)
+            self.threads = int(told) if told else self.threads
         (self._engine if engine else self._others)[process.pid] = times.user + times.system
 
 

@@ -7,24 +7,19 @@ random weights leaves at zero.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Any
 
 import torch
-from vllm.v1.core.sched.scheduler import Scheduler
 
-# The module of way G, where this version of moderay has it.
-NOTING = "moderay.engines.vllm.label_logits"
-HAS_NOTING = importlib.util.find_spec(NOTING) is not None
-# G's scheduler below D's, so that one engine can be asked in both ways.
-_Base: Any = importlib.import_module(NOTING).NotingScheduler if HAS_NOTING else Scheduler
-# Of vLLM's engine: what the ways D and G need.
+from moderay.engines.vllm.engine import NOTING
+from moderay.engines.vllm.label_logits import NotingScheduler
+
+# Of vLLM's engine: what the ways D and G need. G's scheduler is below D's, so that one engine can
+# be asked in both ways.
 CLASSES: dict[str, Any] = {
+    **NOTING,
     "scheduler_cls": "benchmarks.p_classes.LabelStepScheduler",
-    **({"logits_processors": [f"{NOTING}:LabelLogits"]} if HAS_NOTING else {}),
 }
-
 # Of `SamplingParams.extra_args`: the ids behind which the label comes.
 AFTER = "benchmark_after"
 # A scale of 2^-7 for each 32 weights, as MXFP4 writes it.
@@ -58,7 +53,7 @@ def with_label_steps_only(requests: dict[str, Any], output: Any) -> Any:
     return output
 
 
-class LabelStepScheduler(_Base):  # type: ignore[misc]
+class LabelStepScheduler(NotingScheduler):
     """Way D; and G, whose scheduler it is built on."""
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:

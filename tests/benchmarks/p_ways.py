@@ -17,14 +17,14 @@ look for ids. With a seed, or greedily, the same comes again nearly always; how 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.p_classes import AFTER, NOTING
+from benchmarks.p_classes import AFTER
+from moderay.engines.vllm import label_logits
 
 WAYS = ("bare", "A", "B", "C", "D", "G")
 
@@ -121,8 +121,7 @@ class Ways:
         if way == "D":
             extra = {AFTER: after}
         if way == "G":
-            noting = importlib.import_module(NOTING)
-            extra = noting.wanted(tuple(after), tuple(prompt.labels))
+            extra = label_logits.wanted(tuple(after), tuple(prompt.labels))
         scored = prompt.labels if way in "BD" else ()
         last = await self.ask(
             prompt.ids, prompt.max_tokens, seed, scored, extra, fixed=prompt.thought is not None
@@ -138,7 +137,7 @@ class Ways:
         elif way == "D" and tokens[place - len(after) : place] == after:
             p = probabilities(out.logprobs[-1], prompt.labels) if out.logprobs else None
         elif way == "G":
-            spot, logits = importlib.import_module(NOTING).noted(last.kv_transfer_params)
+            spot, logits = label_logits.noted(last.kv_transfer_params)
             if logits and spot == place:
                 p = softmax(logits)
         if p is not None:

@@ -29,7 +29,7 @@ def main() -> None:
     arguments = {
         name: value
         for name, value in work["arguments"].items()
-        if name not in ("model", "skip_tokenizer_init")
+        if name not in ("model", "skip_tokenizer_init", "revision")
     }
     texts = pq.read_table(work["prompts"], columns=["text"]).column("text").to_pylist()
     sampling = SamplingParams(

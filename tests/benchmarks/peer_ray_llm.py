@@ -17,12 +17,14 @@ import ray
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 BATCH = 64
+# Arguments of the engine that the library gives itself.
+ITS_OWN = ("model", "enable_log_requests", "disable_log_stats", "revision")
 
 
 def main() -> None:
     began = time.monotonic()
     work: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
-    arguments = {k: v for k, v in work["arguments"].items() if k != "model"}
+    arguments = {k: v for k, v in work["arguments"].items() if k not in ITS_OWN}
     prompts = pq.read_table(work["prompts"], columns=["ids"])
     sampling = {
         "max_tokens": work["max_tokens"],

@@ -94,7 +94,7 @@ def lines_of(part: Part) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     head = ("", *part.columns)
     body = [
         (
-            f"{case.name}: {case.note}" if case.note else case.name,
+            case.name,
             *[
                 case.figures[column].shown() if column in case.figures else "-"
                 for column in part.columns
@@ -115,6 +115,7 @@ def markdown(part: Part) -> str:
         rule = ("---", *["---:"] * len(part.columns))
         text += ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
         text.append("")
+    text += [f"- {case.name}: {case.note}" for case in part.cases if case.note]
     text += [f"- {note}" for note in part.notes]
     text += [f"- Not measured: {missing}" for missing in part.left_out]
     return "\n".join(text).rstrip() + "\n"
@@ -135,9 +136,9 @@ def show(part: Part, console: Console | None = None) -> None:
         table.add_row(*row)
     console.print(table)
     settings = ", ".join(_setting(name, value) for name, value in part.settings.items())
-    for line in filter(
-        None, (settings, *part.notes, *(f"not measured: {x}" for x in part.left_out))
-    ):
+    about = (f"{case.name}: {case.note}" for case in part.cases if case.note)
+    missing = (f"not measured: {each}" for each in part.left_out)
+    for line in filter(None, (settings, *about, *part.notes, *missing)):
         console.print(f"  {line}", markup=False, highlight=False)
 
 

@@ -119,8 +119,10 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.config.job import Job
     from moderay.config.policy import load_policy
     from moderay.core.hashing import digest
+    from moderay.core.verdicts import unit_schema
     from moderay.corpus.scan import Scan
     from moderay.corpus.shard import Shard
+    from moderay.labels.unit_file import unit_bytes
     from moderay.pipeline.check import Checked
     from moderay.pipeline.plan import make_plan, shard_key
     from moderay.tasks.embed import job_cascades
@@ -148,13 +150,16 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     checked = Checked(job, policies, job_cascades(job, policies), scanned, ())
     plan = make_plan(checked)
     assert plan.rows_left == sum(shard.rows for shard in input_shards)
-    selection = digest([job.input.content, None, None])
+    selection = digest([job.input.content, job.input.where, job.input.sample])
+    # The end of each unit is looked at, which says of which rows it is.
+    nothing = unit_schema([policy.id for policy in policies]).empty_table()
+    ranges = [(512 * unit, 512 * unit + 512) for unit in range(units // shards)]
+    whole = {rows: unit_bytes(nothing, rows) for rows in ranges}
     for shard in input_shards:
-        saved = Path(plan.layout.private(f"units/{shard.name}"))
-        saved.mkdir(parents=True)
         key = shard_key(shard, plan.cascade, selection)
-        for unit in range(units // shards):
-            os.close(os.open(saved / f"{512 * unit}-{512 * unit + 512}-{key}.arrow", os.O_CREAT))
+        Path(plan.layout.unit(shard.name, ranges[0], key)).parent.mkdir(parents=True)
+        for rows, data in whole.items():
+            Path(plan.layout.unit(shard.name, rows, key)).write_bytes(data)
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     plan = make_plan(checked)
     seconds = time.monotonic() - began

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,6 +176,8 @@ def random_model(folder: Path, name: str) -> Path:
     folder.mkdir(parents=True)
     config = json.loads((TINY_FOLDER / "config.json").read_text()) | MODELS[name]
     (folder / "config.json").write_text(json.dumps(config, indent=1))
+    # A file of weights must be there, and may be empty: nothing is read from it.
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     if config["vocab_size"] != HARMONY["vocab_size"]:
         for file in ("vocabulary.json", "control_tokens.json"):
             shutil.copy(TINY_FOLDER / file, folder / file)
