@@ -31,6 +31,8 @@ from moderay.engines.vllm.gpu_profiles import Gpu, profiles
 
 # Tokens/s, in and out, of gpt-oss-20b on one H100 with vLLM, 2,000 tokens in and 100 out.
 PUBLISHED = 33_150.0
+# The policy that asks for the label and nothing else, by its place in `workload.POLICIES`.
+LABEL_ALONE = 2
 
 
 class GpuReport(Record):
@@ -128,7 +130,8 @@ def pipeline(folder: Path, model: str, gpus: int, deadline: Deadline) -> Part:
     scale = SCALES[model]
     load = Workload(
         rows=scale.job_rows,
-        policy_tokens=max(300, scale.shared),
+        policy_tokens=scale.shared,
+        first=LABEL_ALONE,
         content_tokens=scale.own,
         model=model,
         budget=scale.thought,
@@ -184,7 +187,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="moderay-gpu-") as name:
         folder = Path(name)
-        exact = workload.write(folder / "exact", Workload(rows=SCALES[options.model].job_rows))
+        exact = workload.write(
+            folder / "exact", Workload(rows=SCALES[options.model].job_rows, first=LABEL_ALONE)
+        )
         plan = Plan(folder, options.model, exact)
         first, *others = plan.on_gpu() if gpu else plan.rehearsal()
         for what in (first, None, *others):

@@ -73,7 +73,7 @@ SCALES = {
         at_once=(4,),
         steps=(),
         rounds=1,
-        job_rows=16,
+        job_rows=6,
     ),
 }
 

@@ -97,7 +97,9 @@ class Workload:
     Attributes:
         rows: Contents, no two alike.
         policies: Each judges every content.
-        policy_tokens: Of each policy's text, about.
+        policy_tokens: Of each policy's text at least; the shipped ones have some 680 of tiny's
+            tokens, which are 480 of harmony's.
+        first: Which of `POLICIES` is the first one.
         content_tokens: Of each content, about.
         violating: Share of the contents that violate the first policy.
         model: `tiny`, or one of `MODELS`: random weights, whose answers do not parse.
@@ -109,7 +111,8 @@ class Workload:
 
     rows: int = 2000
     policies: int = 1
-    policy_tokens: int = 500
+    policy_tokens: int = 650
+    first: int = 0
     content_tokens: int = 25
     violating: float = 0.03
     model: str = TINY
@@ -195,14 +198,14 @@ def _contents(load: Workload, vocab: Vocabulary) -> Iterator[str | None]:
             too_long = " ".join(["a very long text."] * (2 * max(1024, load.content_tokens)))
             yield too_long if kinds[row] else None
         else:
-            drawn = _drawn(rng, row in violating)
+            drawn = _drawn(rng, POLICIES[load.first], row in violating)
             yield _long_enough(rng, f"{row}. {drawn.text}", load.content_tokens, vocab)
 
 
-def _drawn(rng: random.Random, violates: bool) -> Example:
+def _drawn(rng: random.Random, policy: str, violates: bool) -> Example:
     while True:
         drawn = example(rng, DEMO, ambiguous=False)
-        if (drawn.odds(POLICIES[0]) >= 0.5) == violates:
+        if (drawn.odds(policy) >= 0.5) == violates:
             return drawn
 
 
@@ -215,18 +218,16 @@ def _long_enough(rng: random.Random, text: str, tokens: int, vocab: Vocabulary) 
 
 
 def _policy(folder: Path, number: int, load: Workload, vocab: Vocabulary) -> str:
-    """A shipped policy with another id and title: without its examples, some 520 tokens, or with
-    them and as many more as are wanted.
+    """A shipped policy with another id and title, and as much more text as is wanted.
 
-    The number is in its title, where its text begins, so that no two share a prefix.
+    Whole: of a part of it `tiny`'s answers do not parse. The number is in its title, where its text
+    begins, so that no two share a prefix.
     """
-    name, shipped = f"policy_{number}", POLICIES[number % len(POLICIES)]
+    name, shipped = f"policy_{number}", POLICIES[(load.first + number) % len(POLICIES)]
     text = (ROOT / "policies" / shipped / "policy.md").read_text()
     _, front, body = text.split("---\n", 2)
     title, rest = body.strip().split("\n", 1)
     body = f"{title} ({number})\n{rest}\n"
-    if len(vocab.encode(body)) > load.policy_tokens:
-        body = body[: body.index("## EXAMPLES")]
     missing, rng = load.policy_tokens - len(vocab.encode(body)), random.Random(number)
     while missing > 0:
         line = f"- Safe: {rng.choice(DEMO.neutral)}.\n"
