@@ -141,6 +141,14 @@ class Safeguard:
         async def window(number: int, piece: P) -> Verdict:
             return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
 
+        if len(pieces) == 1:  # as nearly all are: tasks would only cost
+            verdict = await window(0, pieces[0])
+            return verdict._replace(
+                windows=1,
+                prompt_tokens=verdict.prompt_tokens or 0,
+                output_tokens=verdict.output_tokens or 0,
+                forced=bool(verdict.forced) if verdict.status is Status.OK else None,
+            )
         verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
         worst = max(verdicts, key=self._weight)
         judged = worst.status is Status.OK
@@ -213,6 +221,8 @@ async def _scores(
         branches.setdefault(rest[shared], {})[name] = rest[shared:]
     out = await engine.generate(Request(prompt, 1, score=tuple(branches)))
     weights = _softmax([out.logprobs[token] for token in branches])
+    if len(branches) == len(openings):  # they part once and for all
+        return dict(zip(openings, weights, strict=True))
     below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
     return {
         name: weight * p
