@@ -240,9 +240,13 @@ class Counted:
 
     async def generate(self, request: Request) -> Completion:
         """As `Engine.generate`; only where the spec builds an engine."""
-        with self._usage.working():
+        self._usage.asked()
+        try:
             completion = await cast(Engine, self._engine).generate(request)
-        self._usage.count(
+        except BaseException:
+            self._usage.ended()
+            raise
+        self._usage.ended(
             requests=1,
             prompt_tokens=len(request.prompt),
             cached_tokens=completion.cached,
@@ -252,9 +256,13 @@ class Counted:
 
     async def respond(self, question: Question) -> Reply:
         """As `Endpoint.respond`; only where the spec builds an endpoint."""
-        with self._usage.working():
+        self._usage.asked()
+        try:
             reply = await cast(Endpoint, self._engine).respond(question)
-        self._usage.count(
+        except BaseException:
+            self._usage.ended()
+            raise
+        self._usage.ended(
             requests=1,
             prompt_tokens=reply.prompt_tokens,
             cached_tokens=reply.cached_tokens,

@@ -160,6 +160,14 @@ class Safeguard:
         async def window(number: int, piece: P) -> Verdict:
             return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
 
+        if len(pieces) == 1:  # as nearly all are: tasks would only cost
+            verdict = await window(0, pieces[0])
+            return verdict._replace(
+                windows=1,
+                prompt_tokens=verdict.prompt_tokens or 0,
+                output_tokens=verdict.output_tokens or 0,
+                forced=bool(verdict.forced) if verdict.status is Status.OK else None,
+            )
         verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
         worst = max(verdicts, key=self._weight)
         judged = worst.status is Status.OK
@@ -231,11 +239,11 @@ async def _scores(
     """
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
-    shared, branches = _branches(openings)
-    prompt = [*prompt, *shared]
     if known is None:
         known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
     weights = softmax([known[token] for token in branches])
+    if len(branches) == len(openings):  # they part once and for all
+        return dict(zip(openings, weights, strict=True))
     below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
     return {
         name: weight * p
