@@ -52,6 +52,7 @@ class Request:
             and then `max_tokens` is 1.
         after: With it they are wanted where the completion ends in these ids for the last time,
             if the engine can tell.
+        stop: Ids at which the completion ends too.
     """
 
     prompt: list[int]
@@ -61,6 +62,7 @@ class Request:
     seed: int | None = None
     score: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,10 +279,22 @@ class ScriptedEngine:
                 contents.write(line.encode())
         if request.score and not request.after:
             return Completion([request.score[0]], self._logprobs(situation, request.score))
-        tokens = self._output(situation.answer)[: request.max_tokens]
+        tokens = self._until_stop(self._continued(situation.answer, request.prompt), request)
         if not (self._script.notes and request.after):
             return Completion(tokens, {})
         return self._noted(situation, tokens, request)
+
+    def _continued(self, answer: ScriptedAnswer, prompt: list[int]) -> list[int]:
+        """What comes behind the part of an output that the prompt holds already."""
+        output, (_, ends) = self._output(answer), self._bodies(prompt)
+        if len(ends) < 3:
+            return output
+        done = prompt[ends[2] + 2 + len(self._vocab.encode("assistant")) :]
+        return output[len(done) :] if output[: len(done)] == done else output
+
+    def _until_stop(self, tokens: list[int], request: Request) -> list[int]:
+        ends = [place + 1 for place, token in enumerate(tokens) if token in request.stop]
+        return tokens[: min([request.max_tokens, *ends])]
 
     def _noted(self, situation: Situation, tokens: list[int], request: Request) -> Completion:
         """An answer with the scores of where it ends in `Request.after` for the last time."""

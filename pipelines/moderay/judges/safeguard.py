@@ -200,6 +200,19 @@ class Safeguard:
             return float(self.policy.labels[verdict.answer or ""].violates)
         return self.probability(verdict.scores)
 
+    def likeliest(self, scores: Sequence[float]) -> str:
+        """The label that a model writes which takes the likeliest token each time.
+
+        Args:
+            scores: P of each label, in the policy's order.
+        """
+        by_label = dict(zip(self.policy.label_names, scores, strict=True))
+        left: Mapping[str, Sequence[int]] = self.openings
+        while len(left) > 1:
+            _, branches = _branches(left)
+            left = max(branches.values(), key=lambda names: sum(by_label[name] for name in names))
+        return next(iter(left))
+
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates), from P of each label in the policy's order."""
         return self.policy.rule.probability(scores)
@@ -239,6 +252,8 @@ async def _scores(
     """
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
+    shared, branches = _branches(openings)
+    prompt = [*prompt, *shared]
     if known is None:
         known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
     weights = softmax([known[token] for token in branches])
