@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moderay.config.paths import JobPath
 from moderay.config.sections.base import Section
@@ -59,3 +59,9 @@ class Output(Section):
     """With `rationale: flagged`: the P(violates) from which on there is one, where that is to be
     lower than the threshold, which may then be lowered later.
     """
+
+    @model_validator(mode="after")
+    def _for_some(self) -> Self:
+        if self.rationale_from is not None and self.rationale != "flagged":
+            raise ValueError("rationale_from is for rationale: flagged")
+        return self
