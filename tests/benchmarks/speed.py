@@ -52,11 +52,11 @@ class Terms:
 Measured = Mapping[str, list[Outcome]]
 
 
-def ours(rationale: str | None = None) -> Contender:
+def ours(rationale: str = "all") -> Contender:
     """The pipeline, into an output of its own each time."""
 
     def command(job: Path, number: int) -> Sequence[str]:
-        name = f"out-{rationale or 'all'}-{number}"
+        name = f"out-{rationale}-{number}"
         return module("ours", workload.output(job, name, rationale))
 
     return command
@@ -68,10 +68,7 @@ def bare(way: str, gpus: int = 0) -> Contender:
 
 def own() -> dict[str, Contender]:
     """Those of `make bench`."""
-    made = {OURS: ours(), BARE: bare("async"), BARE_P: bare("p")}
-    if workload.can_choose_rationales():
-        made[FLAGGED] = ours("flagged")
-    return made
+    return {OURS: ours(), FLAGGED: ours("flagged"), BARE: bare("async"), BARE_P: bare("p")}
 
 
 def contest(

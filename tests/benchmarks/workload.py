@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from support.project import ROOT
 
-from moderay.config.job import Job, Output
+from moderay.config.job import Job
 from moderay.engines.checkpoint import TINY, TINY_FOLDER
 from moderay.engines.harmony.vocabulary import Vocabulary, vocabulary
 from moderay.engines.tiny.corpus import DEMO, Example, example
@@ -104,7 +104,6 @@ class Workload:
         violating: Share of the contents that violate the first policy.
         model: `tiny`, or one of `MODELS`: random weights, whose answers do not parse.
         budget: Tokens of reasoning.
-        rationale: Whose rationale is asked for, where the job can say so.
         broken: Share of the rows that cannot be judged: half are null, half longer than any prompt
             may be.
     """
@@ -117,13 +116,7 @@ class Workload:
     violating: float = 0.03
     model: str = TINY
     budget: int = BUDGET
-    rationale: str = "all"
     broken: float = 0.0
-
-
-def can_choose_rationales() -> bool:
-    """Whether a job says whose rationale is generated."""
-    return "rationale" in Output.model_fields
 
 
 def write(folder: Path, load: Workload) -> Path:
@@ -139,12 +132,10 @@ def write(folder: Path, load: Workload) -> Path:
     return file
 
 
-def output(job: Path, name: str, rationale: str | None = None) -> Path:
-    """The same job into another folder, perhaps with rationales for others."""
+def output(job: Path, name: str, rationale: str) -> Path:
+    """The same job into another folder, with rationales for whom it says."""
     data = yaml.safe_load(job.read_text())
-    data["output"]["path"] = name
-    if rationale is not None:
-        data["output"]["rationale"] = rationale
+    data["output"] |= {"path": name, "rationale": rationale}
     file = job.with_name(f"{name}.yaml")
     file.write_text(yaml.safe_dump(data, sort_keys=False))
     return file
