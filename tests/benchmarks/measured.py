@@ -124,10 +124,15 @@ def measure(
         return Outcome({}, seconds, looks, watcher.threads, why, hung=True)
     results = [line for line in said if line.startswith("{") and line.endswith("}")]
     if child.returncode != 0 or not results:
-        # What a command says last, or the hint below it.
-        why = " ".join(errors[-2:]) if errors else f"ended with status {child.returncode}"
-        return Outcome({}, seconds, looks, watcher.threads, why[-300:])
+        why = last_error(errors) or f"ended with status {child.returncode} and no result"
+        return Outcome({}, seconds, looks, watcher.threads, why)
     return Outcome(json.loads(results[-1]), seconds, looks, watcher.threads)
+
+
+def last_error(lines: Sequence[str]) -> str:
+    """What a program says last, with the hint that is indented below it; 300 characters at most."""
+    begins = [place for place, line in enumerate(lines) if line[:1].strip()]
+    return " ".join(line.strip() for line in lines[begins[-1] :])[:300] if begins else ""
 
 
 def module(name: str, *arguments: object) -> list[str]:

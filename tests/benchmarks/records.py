@@ -30,7 +30,7 @@ class Figure(Record):
     def shown(self) -> str:
         """The value, and in brackets the lowest and the highest of several rounds."""
         if len(self.rounds) < 2:
-            return number(self.value)
+            return f"{self.value:,.0f}" if self.value.is_integer() else number(self.value)
         return f"{number(self.value)} ({number(min(self.rounds))} to {number(max(self.rounds))})"
 
 
@@ -122,7 +122,7 @@ def markdown(part: Part) -> str:
 
 
 def _setting(name: str, value: float | str) -> str:
-    return f"{name}: {value}" if isinstance(value, str) else f"{name}: {number(value)}"
+    return f"{name}: {value}" if isinstance(value, str) else f"{name}: {value:,g}"
 
 
 def show(part: Part, console: Console | None = None) -> None:

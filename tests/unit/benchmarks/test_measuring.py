@@ -15,7 +15,7 @@ import pytest
 from benchmarks import full, speed, workload
 from benchmarks.engine_work import EngineWork, steady
 from benchmarks.machine import Machine
-from benchmarks.measured import Deadline, Look, Outcome, measure
+from benchmarks.measured import Deadline, Look, Outcome, last_error, measure
 from benchmarks.records import Case, Part, figure, lines_of, markdown, number, ratios
 from benchmarks.scale import slope
 
@@ -64,6 +64,9 @@ def test_measurement_that_hangs_is_ended_with_what_it_started() -> None:
 def test_measurement_that_fails_says_why() -> None:
     done = measure(program("raise SystemExit('no engine here')"), 60)
     assert done.wrong == "no engine here" and not done.hung
+    said = ["Traceback:", "  raise X", "x.Problems: job.yaml:3: no such thing", "    hint: another"]
+    assert last_error(said) == "x.Problems: job.yaml:3: no such thing hint: another"
+    assert measure(program(""), 60).wrong == "ended with status 0 and no result"
 
 
 def test_threads_are_told_to_the_process_and_read_back_from_an_engine() -> None:
@@ -92,7 +95,7 @@ def test_number_has_three_digits(value: float, text: str) -> None:
 
 
 def test_figure_shows_its_spread_only_where_there_is_one() -> None:
-    assert figure([1.0]).shown() == "1.00"
+    assert [figure([value]).shown() for value in (1.0, 1.25)] == ["1", "1.25"]
     assert figure([3.0, 1.0, 2.0]).shown() == "2.00 (1.00 to 3.00)"
 
 
