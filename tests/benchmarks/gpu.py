@@ -137,7 +137,9 @@ def pipeline(folder: Path, model: str, gpus: int, deadline: Deadline) -> Part:
         budget=scale.thought,
     )
     job = workload.write(folder / "job", load)
-    contenders = {speed.OURS: speed.ours(), speed.BARE: speed.bare("async", gpus)}
+    contenders = {speed.OURS: speed.ours()}
+    if gpus:  # an engine of its own is no news where it is rehearsed, and takes long to start
+        contenders[speed.BARE] = speed.bare("async", gpus)
     terms = speed.Terms(rounds=1, threads=None, hung_s=max(deadline.left, 1))
     measured, _ = speed.contest(job, contenders, terms, deadline)
     return Part(
