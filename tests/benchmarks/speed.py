@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import peers, workload
@@ -88,10 +88,12 @@ def contest(
         before = deadline.spent
         names = list(contenders) if round_ % 2 == 0 else list(contenders)[::-1]
         for name in names:
-            if any(outcome.hung for outcome in measured[name]):
+            if deadline.left <= 0 or any(outcome.hung for outcome in measured[name]):
                 continue
             left = min(terms.hung_s, max(deadline.left, 1))
             outcome = measure(contenders[name](job, round_), left, terms.threads)
+            if outcome.hung and deadline.left <= 0:
+                outcome = replace(outcome, hung=False, wrong="ended when the time was over")
             measured[name].append(outcome)
             rate = outcome.result.get("rate")
             said = outcome.wrong if rate is None else f"{number(rate)} rows/s"
