@@ -73,7 +73,7 @@ def steady(marks: list[tuple[float, int]], rows: int) -> float:
 def pipeline(folder: Path, number: int, rows: int) -> float:
     from moderay.pipeline.check import check
     from moderay.pipeline.control.progress import Progress
-    from moderay.pipeline.flow import run
+    from moderay.pipeline.run import run
 
     marks: list[tuple[float, int]] = []
 
