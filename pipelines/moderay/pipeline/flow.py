@@ -535,7 +535,7 @@ def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDo
         warnings.simplefilter("ignore")
         judged = read.map_batches(
             Judge,
-            fn_constructor_args=(context,),
+            fn_constructor_args=(context, _needs_engine(run)),
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
@@ -548,6 +548,14 @@ def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDo
             for unit in units_done(batch):
                 unit.raise_fatal()
                 yield unit
+
+
+def _needs_engine(run: _Run) -> bool:
+    """Whether it is sure that an engine is asked: not where all may have been paid for before."""
+    is_new = not run.checked.reused and any(
+        work.missing and not work.earlier for work in run.plan.todo
+    )
+    return is_new or (run.gate is not None and run.gate.is_waiting)
 
 
 def _index(run: _Run) -> Index:

@@ -66,6 +66,9 @@ class RemoteSpec:
         """Itself: it is the same from every machine."""
         return self
 
+    def preload(self) -> None:
+        """Nothing that takes long."""
+
     async def build(self) -> RemoteEngine:
         """A session; waits for an endpoint that is starting.
 

@@ -9,7 +9,9 @@ import asyncio
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +19,7 @@ from moderay.core.errors import UserError
 from moderay.engines import checkpoint
 from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
 from moderay.engines.harmony.vocabulary import CALL, RETURN, vocabulary
-from moderay.engines.vllm import capacity, gpu_profiles
+from moderay.engines.vllm import capacity, engine_process, gpu_profiles
 from moderay.engines.vllm.gpu_profiles import Gpu
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's
@@ -40,6 +42,9 @@ QUIET = {
 # it on a CPU, and starts one process more, which on two cores made a start take 37 s instead of 25,
 # and the demo an eighth longer.
 _ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+# Held while vllm is imported, which no two threads may do at once.
+_IMPORTING = threading.Lock()
 
 # Arguments by which memory is not what it is by default.
 ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"}
@@ -155,6 +160,18 @@ class VllmSpec:
         )
         return capacity.refusal(self.gpu, need)
 
+    def preload(self) -> None:
+        """Import what `build` needs, here and in the engine's process: most of a start."""
+        _quiet()
+        if self.gpus == 0:
+            if self.engine.get("enforce_eager", True):
+                # Of what is left to compile, a count of ranks behind the labels' probabilities,
+                # the first row would wait for the compiler, and nothing is gained.
+                os.environ["TORCHDYNAMO_DISABLE"] = "1"
+            engine_process.begin()
+        with _IMPORTING:
+            pass
+
     async def build(self) -> VllmEngine:
         """Fetches the model where that is needed, and loads it.
 
@@ -166,14 +183,15 @@ class VllmSpec:
             raise UserError(
                 f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}"
             )
+        self.preload()
         folder = await asyncio.to_thread(checkpoint.located, self.source)
-        _quiet()
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  late: it takes seconds
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415  late: it takes seconds
 
         try:
             args = AsyncEngineArgs(**self._arguments(folder))
-            return VllmEngine(AsyncLLM.from_engine_args(args), self.source)
+            with engine_process.forked() if self.gpus == 0 else nullcontext():
+                return VllmEngine(AsyncLLM.from_engine_args(args), self.source)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
@@ -221,7 +239,8 @@ def gpu_here() -> Gpu | None:
     as long as the process lives.
     """
     _quiet()
-    from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
+    with _IMPORTING:
+        from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
 
     if not current_platform.is_cuda():
         return None
