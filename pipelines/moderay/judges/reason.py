@@ -2,11 +2,12 @@
 
 P comes from the label's own probabilities.
 
-Two requests a window. The first reasons freely and answers. The second asks for the probability of
-each label at the point where the answer gives it: the first's prompt and reasoning are in the
-prefix cache, so it costs one short prefill, and the long request needs no log-probabilities, which
-an engine would otherwise hand over at every token. Where the first ran out of budget or did not
-parse, the second opens the final channel itself: `forced`.
+One request a window, which reasons freely and answers, where the engine says along with the answer
+how likely each label was when it came. Else a second one asks for that, at the point where the
+answer gives the label: the first's prompt and reasoning are in the prefix cache, so it costs one
+short prefill, and the long request needs no log-probabilities, which an engine would otherwise hand
+over at every token. Where the first ran out of budget or did not parse, the second opens the final
+channel itself: `forced`.
 
 An endpoint is asked in words, and reads the label's probability off the answer, where it gives any:
 one request a window. A second one forces an answer: it is constrained to JSON with a label, which
@@ -15,7 +16,7 @@ the first is not, since servers differ in whether a constraint leaves room for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,8 +24,9 @@ from moderay.config.job import Sampling
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
-from moderay.engines.base import Counted, Question, Reply, Request, RequestFailedError
+from moderay.engines.base import Completion, Counted, Question, Reply, Request, RequestFailedError
 from moderay.engines.harmony.answer import (
+    Answer,
     messages,
     parse,
     read_answer,
@@ -125,14 +127,12 @@ class Reason:
         )
 
     async def _ask(self, engine: Counted, prompt: list[int], seed: int) -> Verdict:
-        sampling = self.sampling
         vocab = self.safeguard.vocab
-        out = await engine.generate(
-            Request(prompt, self.max_tokens, sampling.temperature, sampling.top_p, seed)
-        )
+        out = await engine.generate(self._request(prompt, seed))
         answer = parse(out.tokens, self.policy, vocab)
         opened = out.tokens[: answer.final] if answer else self._opened(out.tokens)
-        scores = await self.safeguard.scores(engine, [*prompt, *opened])
+        known = self._known(out, answer)
+        scores = await self.safeguard.scores(engine, [*prompt, *opened], known)
         if scores is None:
             return Verdict(Status.UNPARSED, detail=vocab.decode(out.tokens)[:DETAIL])
         return Verdict(
@@ -147,6 +147,27 @@ class Reason:
             prompt_tokens=len(prompt),
             output_tokens=len(out.tokens),
         )
+
+    def _request(self, prompt: list[int], seed: int) -> Request:
+        sampling, parting = self.sampling, self.safeguard.parting
+        return Request(
+            prompt,
+            self.max_tokens,
+            sampling.temperature,
+            sampling.top_p,
+            seed,
+            score=parting.branches,
+            after=(self.safeguard.vocab.control[MESSAGE], *parting.shared),
+        )
+
+    def _known(self, out: Completion, answer: Answer | None) -> Mapping[int, float] | None:
+        """What the engine said of the labels, if that was where the answer gives its own."""
+        if answer is None or not out.logprobs:
+            return None
+        shared = self.safeguard.parting.shared
+        place = answer.final + len(shared)
+        is_there = out.scored_at == place and out.tokens[answer.final : place] == shared
+        return out.logprobs if is_there else None
 
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
         sampling = self.sampling

@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from moderay.config.job import Effort, Windows
 from moderay.config.policy import Policy
@@ -19,6 +19,7 @@ from moderay.corpus.content import most_tokens, text_windows, windows
 from moderay.engines.base import Counted, Question, Request, RequestFailedError
 from moderay.engines.harmony.answer import label_openings
 from moderay.engines.harmony.prompt import PROMPT_FORMAT, Prompt, instructions, prompt
+from moderay.engines.harmony.scores import softmax
 from moderay.engines.harmony.vocabulary import CHANNEL, MESSAGE, Vocabulary, vocabulary
 from moderay.engines.host import EngineHost
 
@@ -28,6 +29,18 @@ P = TypeVar("P")
 ANSWER_ALONE = 128
 # Characters of an output that did not parse that are kept in `detail`.
 DETAIL = 200
+
+
+class Parting(NamedTuple):
+    """Where labels part in the body of a final channel.
+
+    Attributes:
+        shared: Token ids that all answers begin with.
+        branches: With which one of these each goes on.
+    """
+
+    shared: list[int]
+    branches: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,12 @@ class Safeguard:
         """The token ids that open the final channel."""
         control = self.vocab.control
         return [control[CHANNEL], *self.vocab.encode("final"), control[MESSAGE]]
+
+    @cached_property
+    def parting(self) -> Parting:
+        """Where the labels of an answer part first."""
+        shared, branches = _branches(self.openings)
+        return Parting(list(shared), tuple(branches))
 
     @property
     def max_model_len(self) -> int:
@@ -177,17 +196,20 @@ class Safeguard:
         """P(violates), from P of each label in the policy's order."""
         return self.policy.rule.probability(scores)
 
-    async def scores(self, engine: Counted, prompt: list[int]) -> list[float] | None:
+    async def scores(
+        self, engine: Counted, prompt: list[int], known: Mapping[int, float] | None = None
+    ) -> list[float] | None:
         """P of each label, when the final channel that a prompt ends in goes on with one of them.
 
         Args:
             engine: Asked once for each token at which labels part.
             prompt: Token ids, an open final channel at their end.
+            known: What the engine would say of the first such token, if that is known.
 
         Returns:
             In the policy's order, adding up to 1; None where the engine gives no number.
         """
-        by_label = await _scores(engine, prompt, self.openings)
+        by_label = await _scores(engine, prompt, self.openings, known)
         if not all(map(math.isfinite, by_label.values())):
             return None
         return [by_label[name] for name in self.policy.label_names]
@@ -197,7 +219,10 @@ Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
 async def _scores(
-    engine: Counted, prompt: list[int], openings: Mapping[str, Sequence[int]]
+    engine: Counted,
+    prompt: list[int],
+    openings: Mapping[str, Sequence[int]],
+    known: Mapping[int, float] | None = None,
 ) -> dict[str, float]:
     """P by label.
 
@@ -206,19 +231,29 @@ async def _scores(
     """
     if len(openings) == 1:
         return dict.fromkeys(openings, 1.0)
-    shared = _shared(list(openings.values()))
-    prompt = [*prompt, *next(iter(openings.values()))[:shared]]
-    branches: dict[int, dict[str, Sequence[int]]] = {}
-    for name, rest in openings.items():
-        branches.setdefault(rest[shared], {})[name] = rest[shared:]
-    out = await engine.generate(Request(prompt, 1, score=tuple(branches)))
-    weights = _softmax([out.logprobs[token] for token in branches])
+    shared, branches = _branches(openings)
+    prompt = [*prompt, *shared]
+    if known is None:
+        known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
+    weights = softmax([known[token] for token in branches])
     below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
     return {
         name: weight * p
         for weight, scores in zip(weights, below, strict=True)
         for name, p in scores.items()
     }
+
+
+def _branches(
+    openings: Mapping[str, Sequence[int]],
+) -> tuple[Sequence[int], dict[int, dict[str, Sequence[int]]]]:
+    """What labels begin with in common, and by the next token the labels that go on with it."""
+    sequences = list(openings.values())
+    shared = _shared(sequences)
+    branches: dict[int, dict[str, Sequence[int]]] = {}
+    for name, rest in openings.items():
+        branches.setdefault(rest[shared], {})[name] = rest[shared:]
+    return sequences[0][:shared], branches
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:
@@ -240,9 +275,3 @@ def _shared(sequences: Sequence[Sequence[int]]) -> int:
         (i for i, tokens in enumerate(zip(*sequences, strict=False)) if len(set(tokens)) > 1),
         min(map(len, sequences)),
     )
-
-
-def _softmax(logprobs: Sequence[float]) -> list[float]:
-    top = max(logprobs)
-    weights = [math.exp(value - top) for value in logprobs]
-    return [weight / sum(weights) for weight in weights]

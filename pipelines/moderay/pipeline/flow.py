@@ -360,6 +360,7 @@ def _run_end(
         actors=seen.actors,
         most_bytes_ahead=seen.most_ahead,
         rates={name: RateRecord(**rate._asdict()) for name, rate in progress.rates().items()},
+        probability_by=seen.probability_by,
         stopped=str(stopped) if stopped else None,
         pruned=tuple(pruned),
         gate=() if run.gate is None else run.gate.figures,
