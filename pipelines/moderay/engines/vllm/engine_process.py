@@ -44,7 +44,7 @@ def _begun() -> Mapping[str, str]:
     """The environment that the fork server begins with: what vLLM would give to the engine."""
     multiprocessing.set_forkserver_preload(MODULES)
     added = {
-        "LD_PRELOAD": _libraries(os.environ.get("LD_PRELOAD", "")),
+        "LD_PRELOAD": libraries(os.environ.get("LD_PRELOAD", "")),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TORCHINDUCTOR_CPP_DYNAMIC_THREADS": "1",
     }
@@ -60,7 +60,7 @@ def _begun() -> Mapping[str, str]:
                 os.environ[name] = value
 
 
-def _libraries(preload: str) -> str:
+def libraries(preload: str) -> str:
     """LD_PRELOAD as vLLM 0.32 sets it on a CPU: torch's libgomp, and before it tcmalloc."""
     torch, vllm = (_package(name) for name in ("torch", "vllm"))
     if torch is None or vllm is None:
@@ -91,7 +91,7 @@ def forked() -> Iterator[None]:
 
     def mp_context() -> Any:
         own = chosen()
-        return _Forking() if _is_alike(_begun(), os.environ) else own
+        return Forking() if is_alike(_begun(), os.environ) else own
 
     utils.get_mp_context = mp_context
     try:
@@ -100,7 +100,7 @@ def forked() -> Iterator[None]:
         utils.get_mp_context = chosen
 
 
-def _is_alike(begun: Mapping[str, str], now: Mapping[str, str]) -> bool:
+def is_alike(begun: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Whether a process that begins now would read the same once as the server has.
 
     Where vLLM asks for something else than was foreseen, it gets the process of its own.
@@ -109,12 +109,13 @@ def _is_alike(begun: Mapping[str, str], now: Mapping[str, str]) -> bool:
     return all(begun.get(name) == now.get(name) for name in names)
 
 
-class _Forking(context.ForkServerContext):
+class Forking(context.ForkServerContext):
     """As vLLM uses it: processes with its arguments, in today's environment."""
 
     def Process(  # type: ignore[override]  # noqa: N802  (the library's name)
         self, *, target: Callable[..., None], name: str, kwargs: Mapping[str, Any]
     ) -> Any:
+        """A process that runs `target`; it is not started."""
         return super().Process(
             target=_engine, name=name, args=(target, dict(os.environ)), kwargs=dict(kwargs)
         )
@@ -122,7 +123,10 @@ class _Forking(context.ForkServerContext):
 
 def _engine(target: Callable[..., None], environment: Mapping[str, str], **kwargs: Any) -> None:
     """In the engine's process, which ends when that which asks it is gone."""
-    os.environ.update(environment)
+    # Only what is new: the title that vLLM gives the process is written where its arguments are,
+    # which are found from the variables beside them.
+    new = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    os.environ.update(new)
     parent = multiprocessing.parent_process()
     assert parent is not None, "it is a process of multiprocessing"
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
