@@ -52,6 +52,7 @@ class Request:
             and then `max_tokens` is 1.
         after: With it they are wanted where the completion ends in these ids for the last time,
             if the engine can tell.
+        stop: Ids at which the completion ends too.
     """
 
     prompt: list[int]
@@ -61,6 +62,7 @@ class Request:
     seed: int | None = None
     score: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +249,13 @@ class Counted:
 
     async def generate(self, request: Request) -> Completion:
         """As `Engine.generate`; only where the spec builds an engine."""
-        with self._usage.working():
+        self._usage.asked()
+        try:
             completion = await cast(Engine, self._engine).generate(request)
-        self._usage.count(
+        except BaseException:
+            self._usage.ended()
+            raise
+        self._usage.ended(
             requests=1,
             prompt_tokens=len(request.prompt),
             cached_tokens=completion.cached,
@@ -259,9 +265,13 @@ class Counted:
 
     async def respond(self, question: Question) -> Reply:
         """As `Endpoint.respond`; only where the spec builds an endpoint."""
-        with self._usage.working():
+        self._usage.asked()
+        try:
             reply = await cast(Endpoint, self._engine).respond(question)
-        self._usage.count(
+        except BaseException:
+            self._usage.ended()
+            raise
+        self._usage.ended(
             requests=1,
             prompt_tokens=reply.prompt_tokens,
             cached_tokens=reply.cached_tokens,

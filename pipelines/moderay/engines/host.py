@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -70,8 +69,8 @@ class EngineHost:
         self._changed = asyncio.Condition()
         self._engine: Counted | None = None
         self._never_built: ModerayError | None = None
-        self._calls: Counter[str] = Counter()  # calls of `run` by row, waiting ones included
-        self._held: Counter[str] = Counter()  # calls the engine works on, by row
+        self._calls: dict[str, int] = {}  # calls of `run` by row, waiting ones included
+        self._held: dict[str, int] = {}  # calls the engine works on, by row
         self._search = PoisonSearch()
         self.restarts = 0
         self.usage = Usage(self._spec.max_num_seqs)
@@ -123,14 +122,16 @@ class EngineHost:
             EngineDeadError: There is no hope for the engine.
             ModerayError: The engine could not be built even once.
         """
-        self._calls[row] += 1
+        self._calls[row] = self._calls.get(row, 0) + 1
         try:
             return await self._until_answered(row, ask, seconds)
         finally:
             _decrement(self._calls, row)
-            if row not in self._calls:
-                self._search = self._search.finished(row)
-            await self._begin_trial()
+            # Where nobody is suspected, which is nearly always, nobody waits for a row to end.
+            if self._search.suspects:
+                if row not in self._calls:
+                    self._search = self._search.finished(row)
+                await self._begin_trial()
 
     async def _until_answered(
         self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float
@@ -138,10 +139,7 @@ class EngineHost:
         tries = 0
         while True:
             try:
-                async with self._turn(row) as engine, asyncio.timeout(seconds):
-                    answer = await ask(engine)
-                    self._search = self._search.answered()
-                    return answer
+                return await self._in_turn(row, ask, seconds)
             except EngineDeadError as error:
                 if self._search.hopeless:
                     raise EngineDeadError(
@@ -156,17 +154,19 @@ class EngineHost:
                     raise RequestFailedError(f"asked {TRIES} times; at last: {error}") from error
                 await asyncio.sleep(BROKEN_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
 
-    @asynccontextmanager
-    async def _turn(self, row: str) -> AsyncIterator[Counted]:
-        """Wait until this row may run and a slot is free; the engine, live."""
+    async def _in_turn(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
+        """What `ask` returns for the live engine, when this row may run and a slot is free."""
         await self._take_slot(row)
         try:
             if row in self._search.poison:
                 raise RequestFailedError("the engine died of this row each time it was asked")
-            engine = await self._live()
-            self._held[row] += 1
+            engine = self._engine or await self._live()
+            self._held[row] = self._held.get(row, 0) + 1
             try:
-                yield engine
+                async with asyncio.timeout(seconds):
+                    answer = await ask(engine)
+                    self._search = self._search.answered()
+                    return answer
             except EngineDeadError:
                 await self._bury(engine)
                 raise
@@ -177,8 +177,9 @@ class EngineHost:
 
     async def _take_slot(self, row: str) -> None:
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._search.may_run(row))
+            if not self._search.may_run(row):
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._search.may_run(row))
             await self._slots.acquire()
             # Somebody may have died while it waited for the slot.
             if self._search.may_run(row):
@@ -246,7 +247,7 @@ class EngineHost:
             self._engine.close()
 
 
-def _decrement(calls: Counter[str], row: str) -> None:
+def _decrement(calls: dict[str, int], row: str) -> None:
     """One call fewer. A row without any is forgotten: an actor meets millions of them."""
     calls[row] -= 1
     if not calls[row]:

@@ -66,6 +66,8 @@ from moderay.engines.harmony.vocabulary import (
 
 # Seconds between two looks whether a request hangs no longer.
 LOOK_S = 0.1
+# Beginnings of prompts that are known again: one for each policy and effort.
+OPENINGS = 64
 
 
 class Flip(BaseModel):
@@ -215,6 +217,11 @@ class ScriptedSpec:
         return ScriptedEngine(self)
 
 
+def _end(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
+
+
 def _answers(file: Path) -> dict[str, str]:
     """By content, what is answered."""
     with file.open(encoding="utf-8") as lines:
@@ -233,7 +240,11 @@ class ScriptedEngine:
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
         self._slots = asyncio.Semaphore(spec.max_num_seqs)
         self._random = random.Random(0)
-        self._death = asyncio.Event()
+        self._is_dead = False
+        # What requests wait for that are not answered at once; a death ends it.
+        self._pauses: set[asyncio.Future[None]] = set()
+        # Prompts' first three messages up to the content, each with where its bodies start and end.
+        self._openings: list[tuple[list[int], list[int], list[int]]] = []
         self._output = functools.cache(self._rendered)
         self._developer = functools.lru_cache(64)(self._vocab.decode)
 
@@ -245,16 +256,10 @@ class ScriptedEngine:
             EngineDeadError: It says so of any request that is answered meanwhile.
         """
         async with self._slots:
-            answer = asyncio.ensure_future(self._answer(request))
-            death = asyncio.ensure_future(self._death.wait())
-            try:
-                await asyncio.wait((answer, death), return_when=asyncio.FIRST_COMPLETED)
-                if self._death.is_set():
-                    raise EngineDeadError("scripted death")
-                return await answer
-            finally:
-                answer.cancel()
-                death.cancel()
+            self._assert_alive()
+            completion = await self._answer(request)
+            self._assert_alive()
+            return completion
 
     async def _answer(self, request: Request) -> Completion:
         situation = self._situation(request)
@@ -265,9 +270,9 @@ class ScriptedEngine:
             os._exit(1)
         if fail == "hang":
             return await self._after_hanging(request, situation.answer)
-        await asyncio.sleep(self._delay())
+        await self._pause(self._delay())
         if fail == "dead":
-            self._death.set()
+            self._die()
         if self._script.log is not None:
             with open(self._script.log, "ab") as log:
                 log.write(b".")
@@ -277,10 +282,22 @@ class ScriptedEngine:
                 contents.write(line.encode())
         if request.score and not request.after:
             return Completion([request.score[0]], self._logprobs(situation, request.score))
-        tokens = self._output(situation.answer)[: request.max_tokens]
+        tokens = self._until_stop(self._continued(situation.answer, request.prompt), request)
         if not (self._script.notes and request.after):
             return Completion(tokens, {})
         return self._noted(situation, tokens, request)
+
+    def _continued(self, answer: ScriptedAnswer, prompt: list[int]) -> list[int]:
+        """What comes behind the part of an output that the prompt holds already."""
+        output, (_, ends) = self._output(answer), self._bodies(prompt)
+        if len(ends) < 3:
+            return output
+        done = prompt[ends[2] + 2 + len(self._vocab.encode("assistant")) :]
+        return output[len(done) :] if output[: len(done)] == done else output
+
+    def _until_stop(self, tokens: list[int], request: Request) -> list[int]:
+        ends = [place + 1 for place, token in enumerate(tokens) if token in request.stop]
+        return tokens[: min([request.max_tokens, *ends])]
 
     def _noted(self, situation: Situation, tokens: list[int], request: Request) -> Completion:
         """An answer with the scores of where it ends in `Request.after` for the last time."""
@@ -298,10 +315,41 @@ class ScriptedEngine:
     async def _after_hanging(self, request: Request, answer: ScriptedAnswer) -> Completion:
         """What the script says once the file is gone that made it hang; without one, nothing."""
         if answer.during is None:
-            await asyncio.Event().wait()
+            await self._pause(None)
         while Path(str(answer.during)).exists():
-            await asyncio.sleep(LOOK_S)
+            await self._pause(LOOK_S)
         return await self._answer(request)
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Let so much time pass, for ever with None.
+
+        Raises:
+            EngineDeadError: The engine died meanwhile.
+        """
+        if seconds == 0:
+            await asyncio.sleep(0)
+        else:
+            loop = asyncio.get_running_loop()
+            pause = loop.create_future()
+            timer = None if seconds is None else loop.call_later(seconds, _end, pause)
+            self._pauses.add(pause)
+            try:
+                await pause
+            finally:
+                self._pauses.remove(pause)
+                if timer is not None:
+                    timer.cancel()
+        self._assert_alive()
+
+    def _die(self) -> None:
+        """With all it works on."""
+        self._is_dead = True
+        for pause in self._pauses:
+            _end(pause)
+
+    def _assert_alive(self) -> None:
+        if self._is_dead:
+            raise EngineDeadError("scripted death")
 
     def close(self) -> None:
         """Holds nothing that would have to be closed."""
@@ -358,11 +406,30 @@ class ScriptedEngine:
         return self._script.default
 
     def _bodies(self, prompt: list[int]) -> tuple[list[int], list[int]]:
-        """Where the bodies of its messages start, and where they end."""
-        control = self._vocab.control
-        starts = [i for i, token in enumerate(prompt) if token == control[MESSAGE]]
-        ends = [i for i, token in enumerate(prompt) if token == control[END]]
+        """Where the bodies of its messages start, and where they end.
+
+        What stands before the content is long, and the same in all prompts under a policy.
+        """
+        for opening, starts, ends in self._openings:
+            if prompt[: len(opening)] == opening:
+                more_starts, more_ends = self._found(prompt, len(opening))
+                return starts + more_starts, ends + more_ends
+        starts, ends = self._found(prompt)
+        if len(starts) > 2:
+            at = starts[2] + 1
+            self._openings.append((prompt[:at], starts[:3], [end for end in ends if end < at]))
+            del self._openings[:-OPENINGS]
         return starts, ends
+
+    def _found(self, prompt: list[int], behind: int = 0) -> tuple[list[int], list[int]]:
+        """As `_bodies`, of messages that start, or end, from a position on."""
+        start, end = self._vocab.control[MESSAGE], self._vocab.control[END]
+        rest = enumerate(prompt[behind:] if behind else prompt, behind)
+        found = [(i, token) for i, token in rest if token in (start, end)]
+        return (
+            [i for i, token in found if token == start],
+            [i for i, token in found if token == end],
+        )
 
     def _content(self, prompt: list[int], starts: list[int], ends: list[int]) -> str:
         return self._vocab.decode(prompt[starts[2] + 1 : ends[2]])

@@ -64,14 +64,17 @@ class Usage:
         finally:
             self._change(starts=-1)
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Around a request, however it ends."""
+    def asked(self) -> None:
+        """A request begins; it ends with `ended`, however that is."""
         self._change(in_flight=1)
-        try:
-            yield
-        finally:
-            self._change(in_flight=-1)
+
+    def ended(self, **more: int) -> None:
+        """A request ends. Adds what it was to the counts, by name."""
+        with self._lock:
+            self._book()
+            self._in_flight -= 1
+            for name, count in more.items():
+                self._counts[name] += count
 
     def _change(self, in_flight: int = 0, starts: int = 0) -> None:
         with self._lock:

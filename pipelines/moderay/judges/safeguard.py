@@ -160,6 +160,14 @@ class Safeguard:
         async def window(number: int, piece: P) -> Verdict:
             return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
 
+        if len(pieces) == 1:  # as nearly all are: tasks would only cost
+            verdict = await window(0, pieces[0])
+            return verdict._replace(
+                windows=1,
+                prompt_tokens=verdict.prompt_tokens or 0,
+                output_tokens=verdict.output_tokens or 0,
+                forced=bool(verdict.forced) if verdict.status is Status.OK else None,
+            )
         verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
         worst = max(verdicts, key=self._weight)
         judged = worst.status is Status.OK
@@ -191,6 +199,19 @@ class Safeguard:
         if verdict.scores is None:
             return float(self.policy.labels[verdict.answer or ""].violates)
         return self.probability(verdict.scores)
+
+    def likeliest(self, scores: Sequence[float]) -> str:
+        """The label that a model writes which takes the likeliest token each time.
+
+        Args:
+            scores: P of each label, in the policy's order.
+        """
+        by_label = dict(zip(self.policy.label_names, scores, strict=True))
+        left: Mapping[str, Sequence[int]] = self.openings
+        while len(left) > 1:
+            _, branches = _branches(left)
+            left = max(branches.values(), key=lambda names: sum(by_label[name] for name in names))
+        return next(iter(left))
 
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates), from P of each label in the policy's order."""
@@ -236,6 +257,8 @@ async def _scores(
     if known is None:
         known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
     weights = softmax([known[token] for token in branches])
+    if len(branches) == len(openings):  # they part once and for all
+        return dict(zip(openings, weights, strict=True))
     below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
     return {
         name: weight * p

@@ -88,6 +88,8 @@ async def settle_on_engine(
             break
     if earlier is None or cascade.audited(content_hash):
         spent.append(await cascade.last.judge(host, ids, content_hash))
+    if earlier is None and len(spent) == 1:
+        return spent[0]
     verdict = _standing(cascade, spent, earlier)
     return verdict._replace(
         prompt_tokens=_sum(v.prompt_tokens for v in spent),

@@ -177,7 +177,7 @@ def judged(
             "input": {"path": "", "content": "text"},
             "output": {"path": ""},
             "policies": ["spam"],
-            "limits": {"request_s": 5},
+            "limits": {"request_s": 60},
         }
     )
     hosted = spec(

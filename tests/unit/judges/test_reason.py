@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -49,14 +49,18 @@ def said(label: str) -> str:
 def asked(tmp_path: Path, job: Callable[..., Path]) -> Callable[..., tuple[Verdict, int]]:
     """The verdict on a content, and how many requests it took."""
 
-    def ask(case: Case, notes: bool) -> tuple[Verdict, int]:
+    def ask(case: Case, notes: bool, **output: Any) -> tuple[Verdict, int]:
         folder = tmp_path / "policy"
         folder.mkdir(exist_ok=True)
         (folder / "policy.md").write_text(POLICY.format(answer=case.form, third=case.third))
         script = {"default": {"reasoning": "I think.", "p": 0.7, **case.answer}, "notes": notes}
-        found, policies = load_job(
-            str(job(script, policies=[str(folder)], cascade=[{"reason": {"budget": 40}}]))
-        )
+        sections = {
+            "policies": [str(folder)],
+            "cascade": [{"reason": {"budget": 40}}],
+            "output": {"path": "out", **output},
+            "model": {"source": "scripted:script.yaml", "sampling": {"temperature": 0}},
+        }
+        found, policies = load_job(str(job(script, **sections)))
         judge = cascades(found, policies, spec := engine_spec(found, gpus=0))[0][0].last
 
         async def verdict() -> tuple[Verdict, int]:
@@ -105,6 +109,53 @@ def test_both_ways_to_p_give_the_same_verdict(
     assert with_notes == without and without.status is Status.OK
     assert without.scores is not None and sum(without.scores) == pytest.approx(1)
     assert (requests, more) == case.requests
+
+
+def apart(verdict: Verdict) -> Verdict:
+    """What holds whoever asks for the rationale."""
+    return verdict._replace(rationale=None, forced=None, output_tokens=None)
+
+
+# Of an answer in a form of its own the script knows no P for the form that is given.
+OWN_FORM = ("constrained", "rationale first")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        (name, label)
+        for name in CASES
+        for label in ("SP0", "SP2")
+        if label == "SP0" or name not in OWN_FORM
+    ],
+)
+def test_a_label_is_the_same_without_a_rationale_and_those_of_flagged_rows_stay(
+    name: str, label: str, asked: Callable[..., tuple[Verdict, int]]
+) -> None:
+    case = CASES[name]
+    answer = {key: text.replace("SP0", label) for key, text in case.answer.items()}
+    case = case._replace(answer=answer)
+    full, _ = asked(case, notes=False)
+    flagged, _ = asked(case, notes=False, rationale="flagged")
+    never, _ = asked(case, notes=False, rationale="none")
+    assert apart(full) == apart(flagged) == apart(never) and full.scores is not None
+    violates = sum(full.scores[1:]) >= 0.5
+    assert never.rationale is None
+    if not full.forced:
+        assert flagged.rationale == (full.rationale if violates else None)
+
+
+def test_a_threshold_lowered_later_finds_the_rationales_that_were_kept_for_it(
+    asked: Callable[..., tuple[Verdict, int]],
+) -> None:
+    case = CASES["rationale"]._replace(answer={"answer": said("SP0"), "p": 0.7})  # P(violates) 0.3
+    kept = {"rationale": "flagged", "rationale_from": 0.25}
+    (lower, more), (without, requests) = (
+        asked(case, False, **kept),
+        asked(case, False, rationale="flagged"),
+    )
+    assert (lower.rationale, without.rationale) == ("Why.", None)
+    assert more == requests + 1
 
 
 def test_a_script_says_how_its_engine_comes_to_p(job: Callable[..., Path]) -> None:

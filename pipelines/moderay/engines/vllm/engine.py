@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib
+import gc
 import itertools
 import logging
 import os
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from moderay.core.errors import UserError
 from moderay.core.events import event
@@ -221,6 +222,9 @@ class VllmSpec:
             ) from error
         if args.scheduler_cls == NOTING["scheduler_cls"]:
             await engine.choose_probability()
+        # What it is made of stays, and the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         return engine
 
     def _arguments(self, folder: str) -> dict[str, Any]:
@@ -276,6 +280,17 @@ def gpu_here() -> Gpu | None:
         current_platform.get_device_total_memory(),
         (capability.major, capability.minor),
     )
+
+
+class _Kind(NamedTuple):
+    """What many requests have in common, as `Request` has it."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    score: tuple[int, ...]
+    after: tuple[int, ...]
+    stop: tuple[int, ...]
 
 
 class VllmEngine:
@@ -339,36 +354,32 @@ class VllmEngine:
 
     def _sampling(self, request: Request) -> Any:
         """A request's `SamplingParams`: all but the seed is shared, since making them is slow."""
-        after = request.after if self.probability_by == WITH_THE_ANSWER else ()
-        score = request.score if after or not request.after else ()
-        sampling = self._shared_sampling(
-            request.max_tokens, request.temperature, request.top_p, score, after
+        score, after = request.score, request.after
+        if after and self.probability_by != WITH_THE_ANSWER:
+            score, after = (), ()
+        kind = _Kind(
+            request.max_tokens, request.temperature, request.top_p, score, after, request.stop
         )
+        sampling = self._shared_sampling(kind)
         if request.temperature > 0:
             sampling = copy.copy(sampling)
             sampling.seed = request.seed
         return sampling
 
-    def _new_sampling(
-        self,
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        score: tuple[int, ...],
-        after: tuple[int, ...],
-    ) -> Any:
+    def _new_sampling(self, kind: _Kind) -> Any:
         from vllm.sampling_params import (  # noqa: PLC0415  late: it takes seconds
             RequestOutputKind,
             SamplingParams,
         )
 
+        in_passing = self._label_logits.wanted(kind.after, kind.score) if kind.after else None
         return SamplingParams(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            stop_token_ids=self._stop,
-            logprob_token_ids=None if after else list(score) or None,
-            extra_args=self._label_logits.wanted(after, score) if after else None,
+            max_tokens=kind.max_tokens,
+            temperature=kind.temperature,
+            top_p=kind.top_p,
+            stop_token_ids=[*self._stop, *kind.stop],
+            logprob_token_ids=None if kind.after else list(kind.score) or None,
+            extra_args=in_passing,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             # Shared, and changed by nobody: vLLM would copy it with all that hangs on it.
