@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib
 import gc
+import importlib
 import itertools
 import logging
 import os
