@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
     from moderay.pipeline.estimate import Forecast
-    from moderay.pipeline.flow import Outcome
+    from moderay.pipeline.outcome import Outcome
     from moderay.pipeline.plan import Plan
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
@@ -236,10 +236,10 @@ def run(
         >>> outcome.exit_status, outcome.judged
         (0, 600)
     """
-    from moderay.pipeline import flow
+    from moderay.pipeline import outcome, run
 
-    options = flow.RunOptions(replace, retry_failed, prune, flow.part(part))
-    return flow.run(check(job, sets), options, progress)
+    options = outcome.RunOptions(replace, retry_failed, prune, outcome.part(part))
+    return run.run(check(job, sets), options, progress)
 
 
 @overload

@@ -121,7 +121,7 @@ def simulate(folder: Path, engines: int) -> dict[str, float]:
     from moderay.pipeline.check import check
     from moderay.pipeline.control.progress import Progress
     from moderay.pipeline.control.sizing import ENGINE_CPUS
-    from moderay.pipeline.flow import run
+    from moderay.pipeline.run import run
 
     readings: list[Reading] = []
 

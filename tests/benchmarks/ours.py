@@ -17,7 +17,7 @@ def labelled(job: Path) -> dict[str, Any]:
     """Run the job in this process, which is its driver."""
     from moderay.pipeline.check import check
     from moderay.pipeline.control.progress import Progress
-    from moderay.pipeline.flow import run
+    from moderay.pipeline.run import run
 
     marks: list[tuple[float, int]] = []
 

@@ -22,8 +22,8 @@ from support.scripted import write_job
 
 from moderay.core.storage import remove, stamp
 from moderay.corpus.content import content_hash
-from moderay.labels.index import File, Partition, Source
 from moderay.labels.layout import Layout, file_stamp, list_state, published_markers
+from moderay.labels.partition import File, Partition, Source
 
 SHARDS = 20
 

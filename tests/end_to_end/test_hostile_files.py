@@ -21,7 +21,6 @@ from support.scripted import SCRIPT
 from moderay import filter as filter_rows
 from moderay import run
 from moderay.labels.shard_writer import Publication, publish
-from moderay.pipeline import flow
 from moderay.pipeline.check import check
 from moderay.pipeline.stages import publish_tasks
 from moderay.tasks.filter.shard import Sifting, sift
@@ -69,7 +68,7 @@ def test_file_that_is_swapped_while_it_is_read_and_moved_back_is_left_out(
         (tmp_path / "away").rename(file)
 
     with meanwhile(moved_back):
-        outcome = flow.run(checked)
+        outcome = run(checked)
     assert outcome.exit_status == 1 and list(labels(tmp_path / "out")) == ["b.parquet"]
     assert failed(tmp_path) == {
         "a.parquet": "changed while it was read: run the same command again"
@@ -87,7 +86,7 @@ def test_file_with_other_rows_than_were_counted_is_left_out(job, tmp_path: Path)
     checked = check(job())
     for name in ("a.jsonl", "b.jsonl.gz"):
         put(tmp_path, name, [{"text": f"other {i}"} for i in range(29)])
-    outcome = flow.run(checked)
+    outcome = run(checked)
     assert outcome.exit_status == 1 and list(labels(tmp_path / "out")) == ["c.parquet"]
     assert failed(tmp_path) == dict.fromkeys(
         ("a.jsonl", "b.jsonl.gz"), "changed while it was read: run the same command again"

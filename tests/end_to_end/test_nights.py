@@ -18,7 +18,7 @@ def test_seven_nights_from_s3_to_s3(
     """
     from moderay.labels.analysis.summary import brief, lines
     from moderay.pipeline.check import check
-    from moderay.pipeline.flow import run as run_checked
+    from moderay.pipeline.run import run as run_checked
 
     for name in s3.keys() - {"RAY_ADDRESS"}:
         monkeypatch.setenv(name, s3[name])

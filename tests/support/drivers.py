@@ -1,4 +1,4 @@
-"""Drivers without a cluster: the real `flow.run`, which judges and publishes in its own process.
+"""Drivers without a cluster: the real `run`, which judges and publishes in its own process.
 
 What is replaced is what Ray would do elsewhere: a unit is judged by what its rows are, and
 publishing is called, not sent. Every listing, lease, unit, label file, marker and manifest is real.
@@ -33,12 +33,14 @@ from moderay.labels.manifest_record import Manifest
 from moderay.labels.shard_writer import ShardFailedError, publish, republish
 from moderay.labels.unit_file import unit_bytes
 from moderay.pipeline import flow
+from moderay.pipeline import run as runs
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.messages.spans import Span
 from moderay.pipeline.messages.units import UnitDone
+from moderay.pipeline.outcome import Outcome, RunOptions
 from moderay.pipeline.plan import Plan, Work
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.spans import spans
@@ -266,9 +268,9 @@ class Drivers:
         if driver.error is not None and not isinstance(driver.error, ModerayError):
             raise AssertionError(f"driver {name}: {driver.error!r}") from driver.error
 
-    def run(self, name: str) -> flow.Outcome:
+    def run(self, name: str) -> Outcome:
         """One run of a driver."""
-        return flow.run(self._checked, flow.RunOptions(part=self._parts[name]))
+        return runs.run(self._checked, RunOptions(part=self._parts[name]))
 
     def assert_whole(self) -> None:
         """After the last driver: one more run, and then all is there, as often as it was paid.

@@ -123,6 +123,46 @@ print(json.dumps([loaded, [name for name in moderay.__all__ if not hasattr(moder
     assert json.loads(actual.stdout) == [[], []]
 
 
+HEAVY = (
+    "ray vllm torch transformers scipy sklearn pandas polars aiohttp requests s3fs sqlglot".split()
+)
+AFTER = f"""
+import json, sys
+from moderay.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["check", "job.yaml"],
+        ["status", "labels"],
+        ["plan", "job.yaml"],
+        ["run", "job.yaml"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_command_that_needs_nothing_heavy_loads_nothing_heavy(
+    command: str, project: Path, labelled: None
+) -> None:
+    """The job is finished, so that neither `plan` nor `run` has rows to look at.
+
+    Which modules, and not how many seconds, which depend on the machine: Ray, SciPy, aiohttp,
+    pandas and Polars would be half of the time of a run that has nothing to do.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", AFTER, *command.split()], capture_output=True, text=True, cwd=project
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == []
+
+
 def test_name_that_is_not_offered_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'moderay' has no attribute 'rum'"):
         moderay.rum  # noqa: B018  # looked up, and that is all

@@ -31,7 +31,7 @@ from moderay.core.wording import are, counted
 if TYPE_CHECKING:
     from moderay.config.job import Unselected
     from moderay.pipeline.check import Checked
-    from moderay.pipeline.flow import Outcome
+    from moderay.pipeline.outcome import Outcome
 
 
 # Seconds between two lines of a filter's progress, where there is no terminal.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import polars as pl
-
 # Characters and classes that a pattern comes to when its counted repetitions are written out. At
 # a thousand a megabyte takes a third of a second, at three thousand more than a minute.
 MOST_REPEATED = 1_000
@@ -57,6 +55,8 @@ class _Size:
 
 def pattern_problem(pattern: str) -> tuple[str, str] | None:
     """Why a pattern cannot be used, and a hint."""
+    import polars as pl  # noqa: PLC0415  late: most jobs have no pattern
+
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as error:

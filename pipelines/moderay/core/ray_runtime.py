@@ -7,6 +7,7 @@ import functools
 import logging
 import multiprocessing
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -219,6 +220,10 @@ def _leave(status: int = 0) -> None:
     """
     for child in multiprocessing.active_children():
         child.kill()
+    # Where `multiprocessing` keeps its sockets; it has no chance to remove it itself.
+    process: Any = multiprocessing.current_process()
+    if (sockets := process._config.get("tempdir")) is not None:
+        shutil.rmtree(sockets, ignore_errors=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

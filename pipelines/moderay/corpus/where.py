@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
 
 from moderay.core.errors import first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
-from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression, row_expression
 from moderay.corpus.formats import NoType
 from moderay.corpus.shard import Shard
+
+if TYPE_CHECKING:
+    from moderay.core.sql.row_expression import RowExpression
 
 File = tuple[Shard, pa.Schema]
 # The job's key, what is wrong in a shard, a hint.
@@ -20,7 +22,11 @@ Wrong = tuple[str, str, str]
 
 def where_columns(where: str | None) -> list[str]:
     """The columns an expression names. Raises `SqlRefusedError` where it is none."""
-    return list(row_expression(where).columns) if where else []
+    if not where:
+        return []
+    from moderay.core.sql.row_expression import row_expression  # noqa: PLC0415  late: Polars
+
+    return list(row_expression(where).columns)
 
 
 def row_condition(where: str) -> RowExpression:
@@ -29,6 +35,8 @@ def row_condition(where: str) -> RowExpression:
     Raises:
         SqlRefusedError: It looks at no column, or is not allowed.
     """
+    from moderay.core.sql.row_expression import row_expression  # noqa: PLC0415  late: Polars
+
     expression = row_expression(where)
     if not expression.paths:
         raise SqlRefusedError("it looks at no column", EACH_ROW)
@@ -53,6 +61,10 @@ def where_wrong(expression: RowExpression, shard: Shard, schema: pa.Schema) -> I
     if untyped := [field for field in fields if isinstance(field.type, NoType)]:
         yield "input.where", f"column {untyped[0].name!r} is {untyped[0].type}", ""
         return
+    import polars as pl  # noqa: PLC0415  late: most jobs have no expression
+
+    from moderay.core.sql.row_expression import POLARS_ERRORS  # noqa: PLC0415  late: Polars
+
     try:
         kind = expression.kind(pa.schema(fields))
     except POLARS_ERRORS as error:

@@ -222,6 +222,13 @@ class EngineSpec(Protocol):
         """The same engine as this machine asks for; called where it is built, before that."""
         ...
 
+    def preload(self) -> None:
+        """Import what `build` needs, which may take seconds: in a thread, as soon as it is known.
+
+        `build` does it where nobody has.
+        """
+        ...
+
     async def build(self) -> Engine | Endpoint:
         """The live engine.
 

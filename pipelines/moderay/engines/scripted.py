@@ -205,6 +205,9 @@ class ScriptedSpec:
         script = self.script.model_dump(exclude={"delay", "notes", "log", "contents"})
         return {"model": "scripted", "script": digest([script, self.answers])}
 
+    def preload(self) -> None:
+        """Nothing that takes long."""
+
     def here(self) -> ScriptedSpec:
         """Itself: it is the same on every machine."""
         return self

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest
-from moderay.core.sql.row_expression import row_expression
 from moderay.core.verdicts import VERDICTS, Origin, Status, Verdict
 from moderay.corpus.where import where_columns
 from moderay.judges.literals import Literals, lowered
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # Longer lists stand in the manifest by their hash and number.
 IN_MANIFEST = 100
@@ -168,6 +170,8 @@ class _RuleRows:
     @cached_property
     def series(self) -> pl.Series:
         """The texts as Polars has them, empty for null."""
+        import polars as pl  # noqa: PLC0415  late: most jobs have no rules
+
         return pl.Series(self.texts, dtype=pl.String).fill_null("")
 
     @cached_property
@@ -185,6 +189,8 @@ class _RuleRows:
         if rule.shorter_than is not None:
             rows = rows[self.lengths[rows] < rule.shorter_than]
         if rule.where is not None:
+            from moderay.core.sql.row_expression import row_expression  # noqa: PLC0415  late: Polars
+
             holds = row_expression(rule.where).values(self.table).fill_null(False).to_numpy()
             rows = rows[holds[rows]]
         if rule.pattern is not None:

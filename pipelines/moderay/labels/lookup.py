@@ -34,9 +34,9 @@ from moderay.core.verdicts import (
     structs,
 )
 from moderay.labels.decisions import verdicts
-from moderay.labels.index import MOST_POLICIES, File, Hits, Numbers, Source
 from moderay.labels.label_file import file_version, published_by
 from moderay.labels.layout import Layout
+from moderay.labels.partition import MOST_POLICIES, File, Hits, Numbers, Source
 
 T = TypeVar("T")
 
@@ -45,7 +45,8 @@ READERS = 4
 # Bytes of units and row groups held in case the next rows lie there too, and label files held open.
 HELD_BYTES, HELD_FILES = 64 * 2**20, 64
 
-_NOTHING = pa.schema([ROW, CONTENT_HASH]).empty_table()
+# What is taken of a file that is broken; a table would have PyArrow import pandas.
+_NOTHING = pa.schema([ROW, CONTENT_HASH])
 # What a file that is gone, broken or of another form ends in.
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
 
@@ -123,7 +124,7 @@ class Payloads:
             return None
         except UNREADABLE as error:
             given_up(source.shard, error)
-            return _NOTHING
+            return _NOTHING.empty_table()
         self._tables.put(file, table)
         return table
 

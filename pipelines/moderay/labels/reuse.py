@@ -10,171 +10,20 @@ be; the index knows the others.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import ray
 
-from moderay.core import ray_loss
-from moderay.core.errors import UserError, first_line
-from moderay.core.ray_runtime import end_with_raylet
-from moderay.core.storage import (
-    ChangedError,
-    RemoteFile,
-    canonical_url,
-    filesystem,
-    is_glob,
-    plain_errors,
-)
+from moderay.core.storage import ChangedError, RemoteFile
 from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs, trace
 from moderay.judges.glance import Band
-from moderay.labels.index import (
-    File,
-    Index,
-    Numbers,
-    Partition,
-    Source,
-    hash_keys,
-    hits,
-    policy_masks,
-)
+from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.label_file import file_version
-from moderay.labels.layout import Layout, list_state, published_markers
-from moderay.labels.lookup import UNREADABLE, Payloads, ReplacedError, given_up, judged
-from moderay.labels.manifest_record import Manifest
-from moderay.labels.manifest_store import outputs, read_manifest
-
-if TYPE_CHECKING:
-    from moderay.judges.cascade import Cascade
-
-# Label files that one loading task reads.
-LOAD_FILES = 16
-# Lost label files that are named; of the others only the number is told.
-NAMED = 3
-
-# By policy: the judges whose verdicts may be taken, and the band outside which they may.
-Usable = Mapping[str, Mapping[str, Band | None]]
-
-
-@dataclass(frozen=True)
-class LabelFile:
-    """A published shard whose verdicts may be taken; picklable.
-
-    Attributes:
-        output: its number among the outputs, of which this run's is 0.
-        shard: path of the label file below the output.
-        usable: what of it may be taken.
-    """
-
-    output: int
-    shard: str
-    usable: Usable
-
-
-def usable_verdicts(
-    cascades: Sequence[Cascade], judges: Mapping[str, Mapping[str, str]]
-) -> dict[str, dict[str, Band | None]]:
-    """What of a label file stands in these cascades too.
-
-    Args:
-        cascades: of this run.
-        judges: the judge keys that its marker names, by policy and judge.
-    """
-    by_policy = {
-        cascade.policy.id: cascade.reusable(judges.get(cascade.policy.id, {}))
-        for cascade in cascades
-    }
-    return {policy: taken for policy, taken in by_policy.items() if taken}
-
-
-@dataclass(frozen=True)
-class EarlierOutput:
-    """An output that `reuse:` names.
-
-    Attributes:
-        layout: of the output.
-        rows: in the shards.
-        shards: by label file, what of it may be taken.
-        manifest: of the output.
-        lost: label files that are gone, or are not those that were published.
-    """
-
-    layout: Layout
-    rows: int
-    shards: Mapping[str, Usable]
-    manifest: Manifest
-    lost: Sequence[str] = ()
-
-    @property
-    def notes(self) -> Iterator[str]:
-        """What a person should know of it, a sentence each."""
-        for shard in self.lost[:NAMED]:
-            yield (
-                f"earlier verdicts of {shard} are not used: its label file in {self.layout.url} is "
-                "not the one that was published"
-            )
-        if len(self.lost) > NAMED:
-            yield (
-                f"nor are those of {len(self.lost) - NAMED:,} more of its shards: if the output "
-                "was copied, run its job there once"
-            )
-
-
-def earlier_outputs(
-    url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], own: str
-) -> list[EarlierOutput]:
-    """The outputs that an entry of `reuse:` names.
-
-    Of those that a glob finds, the job's `own` is left out, and of one that is not finished counts
-    what is published: a night that was stopped must not stop the next.
-
-    Raises:
-        UserError: the entry names none, or one that is not finished.
-    """
-    fs, path = filesystem(url, storage)
-    if not is_glob(fs, path):
-        return [earlier_output(url, storage, cascades)]
-    with plain_errors(url):
-        urls = outputs(url, storage)
-    mine = canonical_url(own, storage)
-    return [
-        earlier_output(name, storage, cascades, finished=False)
-        for name in urls
-        if canonical_url(name, storage) != mine
-    ]
-
-
-def earlier_output(
-    url: str, storage: Mapping[str, Any], cascades: Sequence[Cascade], finished: bool = True
-) -> EarlierOutput:
-    """Read an output's manifest and markers.
-
-    Raises:
-        UserError: there is none, or with `finished` its last run did not end.
-    """
-    layout = Layout(url, storage)
-    with plain_errors(url):
-        manifest = read_manifest(layout)
-        if manifest is None:
-            raise UserError(
-                f"reuse: {url} is no output of moderay: it has no _moderay/manifest-N.json"
-            )
-        if finished and (status := manifest.status) != "finished":
-            raise UserError(
-                f"reuse: {url} is not finished (its last run: {status}): run its job to the end "
-                "first, or leave it out"
-            )
-        shards, rows = dict[str, Usable](), 0
-        state = list_state(layout)
-        for shard, marker in published_markers(layout, state).items():
-            if usable := usable_verdicts(cascades, marker.judges):
-                rows += marker.rows
-                shards[shard] = usable
-    return EarlierOutput(layout, rows, shards, manifest, state.lost)
+from moderay.labels.layout import Layout
+from moderay.labels.lookup import Payloads, ReplacedError, given_up, judged
+from moderay.labels.partition import File, Numbers, Partition, Source, hash_keys, hits, policy_masks
 
 
 class ReadAlong:
@@ -223,63 +72,6 @@ class ReadAlong:
         return self._payloads.read(
             hits(hashes, [(at, self._known.find(hash_keys(column.drop_null())))])
         )
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What the index was given.
-
-    Attributes:
-        rows: entries.
-        unreadable: by shard, why its verdicts are not used.
-    """
-
-    rows: int
-    unreadable: Mapping[str, str]
-
-
-def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
-    """Tell the index of earlier label files, in tasks on the cluster; returns when all are in."""
-    task = ray.remote(num_cpus=1)(_load)
-    calls = [
-        task.remote(index, tuple(outputs), files[i : i + LOAD_FILES])
-        for i in range(0, len(files), LOAD_FILES)
-    ]
-    rows, unreadable = 0, dict[str, str]()
-    for number, call in enumerate(calls):
-        try:
-            loaded = ray_loss.get(call)
-        except (
-            ray.exceptions.WorkerCrashedError,
-            ray.exceptions.OutOfMemoryError,
-            ray.exceptions.NodeDiedError,
-        ) as error:
-            lost = files[number * LOAD_FILES : (number + 1) * LOAD_FILES]
-            loaded = Loaded(
-                0,
-                {
-                    file.shard: f"Ray lost the task that read it ({type(error).__name__})"
-                    for file in lost
-                },
-            )
-        rows, unreadable = rows + loaded.rows, unreadable | dict(loaded.unreadable)
-    return Loaded(rows, unreadable)
-
-
-def _load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
-    """Task: some files."""
-    end_with_raylet()
-    rows, unreadable = 0, dict[str, str]()
-    for file in files:
-        try:
-            for source, hashes, positions, masks in entries(
-                outputs[file.output], file, index.policies
-            ):
-                index.wait(index.add(File(source), hashes, positions, masks))
-                rows += int(np.count_nonzero(masks))
-        except UNREADABLE as error:
-            unreadable[file.shard] = first_line(error)
-    return Loaded(rows, unreadable)
 
 
 def entries(

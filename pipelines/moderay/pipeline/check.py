@@ -19,10 +19,10 @@ from moderay.judges.build import cascades, fitted
 from moderay.judges.cascade import Cascade
 from moderay.judges.rules import Rules
 from moderay.judges.rules_file import check_rules
+from moderay.labels.earlier_outputs import EarlierOutput, earlier_outputs
 from moderay.labels.footer_cache import read_footers
 from moderay.labels.layout import PRIVATE, Layout
 from moderay.labels.manifest_store import read_manifest
-from moderay.labels.reuse import EarlierOutput, earlier_outputs
 from moderay.pipeline.gate import GatedPolicy, gated_policies
 from moderay.pipeline.hosting import model_report, unhosted
 

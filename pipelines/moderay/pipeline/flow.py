@@ -9,7 +9,6 @@ published (a task) -> manifest
 from __future__ import annotations
 
 import logging
-import re
 import time
 import warnings
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from ray.data.context import AutoscalingConfig
 
 from moderay.config.job import Job
 from moderay.core import ray_loss
-from moderay.core.errors import StoppedError, UserError
+from moderay.core.errors import StoppedError
 from moderay.core.events import event, of_run
 from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
@@ -32,9 +31,11 @@ from moderay.core.wording import counted
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
 from moderay.labels.data_files import name_data_files
+from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
-from moderay.labels.layout import SLOTS, Layout, slot
+from moderay.labels.index_loading import load
+from moderay.labels.layout import Layout, slot
 from moderay.labels.lease import (
     WHOLE,
     HeldError,
@@ -44,16 +45,15 @@ from moderay.labels.lease import (
     is_abandoned,
     slots_of,
 )
-from moderay.labels.manifest_record import GateFigure, Manifest, RateRecord, RunEnd
+from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
-from moderay.labels.reuse import LabelFile, load
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState, start_board
 from moderay.pipeline.control.gatekeeper import start_gatekeeper
 from moderay.pipeline.control.incoming import Incoming, Quiet
 from moderay.pipeline.control.limits import Brakes
-from moderay.pipeline.control.progress import Progress, Rate
+from moderay.pipeline.control.progress import Progress
 from moderay.pipeline.control.sizing import (
     FEWER_ENGINES_AT,
     MORE_ENGINES_AT,
@@ -66,6 +66,7 @@ from moderay.pipeline.control.watch import Action, Watch
 from moderay.pipeline.golden import Gate
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
+from moderay.pipeline.outcome import Outcome, RunOptions
 from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
@@ -77,108 +78,20 @@ from moderay.pipeline.stages.spans import spans
 WAIT_S = 0.5
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        manifest: What the output now says of itself.
-        worked: Whether there was anything to do.
-        judged: Rows.
-        seconds: Of the whole run, its start included.
-        rates: By policy id.
-        pruned: Shards whose labels were removed.
-        left: Shards that are left to other drivers, which hold their slots.
-        left_slots: These slots.
-        missed: Whether of its own part something is missing.
-        gate: What golden sets were held against before.
-    """
-
-    manifest: Manifest
-    worked: bool
-    judged: int
-    seconds: float
-    rates: Mapping[str, Rate]
-    pruned: Sequence[str] = ()
-    left: int = 0
-    left_slots: frozenset[int] = frozenset()
-    missed: bool = False
-    gate: Sequence[GateFigure] = ()
-
-    @property
-    def exit_status(self) -> int:
-        """The process's: 1 where something is missing."""
-        return int(self.missed)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run does beyond judging what is not published yet.
-
-    Attributes:
-        replace: Over another cascade's labels.
-        retry_failed: Also the rows that another attempt may judge.
-        prune: Remove the labels of shards that are gone from the input.
-        part: (i, n): first the slots that are i modulo n, then those that nobody holds.
-    """
-
-    replace: bool = False
-    retry_failed: bool = False
-    prune: bool = False
-    part: Part = WHOLE
-
-
-def part(text: str | None) -> Part:
-    """A part as people write it, `i/n`; None is all.
-
-    Raises:
-        UserError: it is no part.
-    """
-    if text is None:
-        return WHOLE
-    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
-    number, parts = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= parts <= SLOTS or number > parts:
-        raise UserError(
-            f"--part {text!r}: say which part of how many this driver is to label, such as 3/10 "
-            f"(0 to 10 of at most {SLOTS:,}; 10/10 and 0/10 are the same one)"
-        )
-    return number % parts, parts
-
-
-def run(
-    checked: Checked, options: RunOptions = RunOptions(), progress: Progress | None = None
-) -> Outcome:
-    """Label everything that is selected and not published yet.
+def label_rest(checked: Checked, options: RunOptions, plan: Plan, progress: Progress) -> Outcome:
+    """Label everything that `plan` shows to be left.
 
     Args:
         checked: The job and its input.
         options: What else is done.
-        progress: Shows how far the run is; by default nobody.
+        plan: Of before the lease is taken.
+        progress: Shows how far the run is.
 
     Raises:
         ModerayError: What a person can mend.
     """
-    plan = make_plan(checked, options.replace, options.retry_failed)
-    if options.prune and plan.gone and not checked.scan.shards:
-        raise UserError(
-            f"--prune would remove all {len(plan.gone):,} label files, as the input is empty: "
-            "remove the output's folder where that is meant"
-        )
-    if plan.manifest is not None and _is_finished(plan, bool(checked.scan.unreadable), options):
-        # A shard that has become unreadable since is named again; nothing is written.
-        unreadable = dict(checked.scan.unreadable)
-        now = {
-            "unreadable": unreadable,
-            "failed": {},
-            "gone": tuple(plan.gone),
-            "complete": not unreadable,
-        }
-        manifest = plan.manifest.model_copy(update=now)
-        return Outcome(manifest, False, 0, 0.0, {}, missed=not manifest.complete)
     if plan.rows_left and starts_its_own():
         checked.assert_hosted_here()
-    progress = progress or Progress(None)
     worked: set[int] = set()
     outcome = _round(checked, options, plan.next_run, worked, progress)
     held: set[Part] = set()
@@ -255,23 +168,6 @@ def _together(first: Outcome, second: Outcome) -> Outcome:
         pruned=first.pruned,
         gate=first.gate or second.gate,
         missed=first.missed or second.missed,
-    )
-
-
-def _is_finished(plan: Plan, unreadable: bool, options: RunOptions) -> bool:
-    """Whether earlier runs have left nothing to do, and say so.
-
-    To judge in any part, to clean up in this one.
-    """
-    mine = plan.of(slots_of(options.part))
-    is_left = plan.todo or mine.leftovers or mine.moved or (options.prune and mine.gone)
-    return (
-        not is_left
-        and plan.manifest is not None
-        and plan.manifest.status == "finished"
-        and plan.manifest.cascade_key == plan.cascade
-        and plan.manifest.shards == len(plan.done)
-        and (plan.manifest.complete or unreadable)
     )
 
 
@@ -657,7 +553,7 @@ def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDo
         warnings.simplefilter("ignore")
         judged = read.map_batches(
             Judge,
-            fn_constructor_args=(context,),
+            fn_constructor_args=(context, _needs_engine(run)),
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
@@ -670,6 +566,14 @@ def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDo
             for unit in units_done(batch):
                 unit.raise_fatal()
                 yield unit
+
+
+def _needs_engine(run: _Run) -> bool:
+    """Whether it is sure that an engine is asked: not where all may have been paid for before."""
+    is_new = not run.checked.reused and any(
+        work.missing and not work.earlier for work in run.plan.todo
+    )
+    return is_new or (run.gate is not None and run.gate.is_waiting)
 
 
 def _index(run: _Run) -> Index:

@@ -23,15 +23,14 @@ from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide
 from moderay.labels.golden_verdicts import kept_golden
-from moderay.labels.index import Source
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import GateFigure
+from moderay.labels.partition import Source
 from moderay.pipeline.check import Checked
 from moderay.pipeline.gate import NOT_JUDGED, GateClosedError, GatedPolicy, closed, gate_figures
-from moderay.pipeline.messages.units import UnitDone, UnitRead
+from moderay.pipeline.messages.units import UnitDone, UnitRead, golden_name
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import POSITION, open_rows, prepared, under_all
-from moderay.pipeline.stages.save import golden_name
 
 # Cases that are judged together: as many as an engine works on at once, so that several engines
 # have something to do where there are more.

@@ -14,6 +14,7 @@ from moderay.core.storage import shown
 from moderay.judges.cascade import Cascade
 from moderay.labels.analysis import audit, trend
 from moderay.labels.counts import CountsTotal, PolicyCounts
+from moderay.labels.earlier_outputs import EarlierOutput
 from moderay.labels.lease import WHOLE, Part
 from moderay.labels.manifest_record import (
     HardwareRecord,
@@ -30,7 +31,6 @@ from moderay.labels.manifest_record import (
     Selection,
 )
 from moderay.labels.records import ShardMarker
-from moderay.labels.reuse import EarlierOutput
 from moderay.labels.shard_profile import HistogramTotal
 from moderay.pipeline.check import Checked
 

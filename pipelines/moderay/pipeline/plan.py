@@ -24,6 +24,7 @@ from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.cascade_differences import cascade_differences
+from moderay.labels.earlier_outputs import EarlierOutput, LabelFile, usable_verdicts
 from moderay.labels.label_file import stored_digest
 from moderay.labels.layout import (
     Layout,
@@ -40,7 +41,6 @@ from moderay.labels.lease import living
 from moderay.labels.manifest_record import JudgeRecord, Manifest
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
-from moderay.labels.reuse import EarlierOutput, LabelFile, usable_verdicts
 from moderay.labels.unit_file import whole_units
 from moderay.pipeline.check import Checked
 

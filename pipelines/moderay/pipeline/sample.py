@@ -19,8 +19,9 @@ from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.judges.cascade import Cascade
-from moderay.labels.index import File, Partition, hash_keys
-from moderay.labels.reuse import LabelFile, ReadAlong, entries
+from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.partition import File, Partition, hash_keys
+from moderay.labels.reuse import ReadAlong, entries
 from moderay.pipeline.check import Checked
 from moderay.pipeline.plan import Plan
 from moderay.pipeline.stages import prepare

@@ -14,7 +14,7 @@ import pytest
 from support.project import ROOT
 
 from moderay.labels.lease import slots_of
-from moderay.pipeline.flow import part
+from moderay.pipeline.outcome import part
 
 SCRIPT = ROOT / "infra" / "slurm" / "array.sh"
 DRIVER = """#!/bin/bash

@@ -25,11 +25,14 @@ from moderay.core.verdicts import ROW, Status, Verdict, label_fields, unit_schem
 from moderay.corpus.content import content_hash
 from moderay.judges.glance import Band
 from moderay.labels.decisions import decide, flagged
-from moderay.labels.index import File, Hits, Index, Partition, Source, hash_keys, hits, policy_masks
+from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.index import Index
+from moderay.labels.index_loading import load
 from moderay.labels.label_file import file_version, run_note
 from moderay.labels.layout import Layout
 from moderay.labels.lookup import Payloads
-from moderay.labels.reuse import LabelFile, entries, load
+from moderay.labels.partition import File, Hits, Partition, Source, hash_keys, hits, policy_masks
+from moderay.labels.reuse import entries
 from moderay.labels.unit_file import unit_bytes
 
 POLICIES = ("harassment", "spam")

@@ -11,8 +11,9 @@ from moderay.config.policy import load_policy
 from moderay.core.verdicts import Status, Verdict, label_fields, verdict_array
 from moderay.corpus.content import content_hash
 from moderay.labels.decisions import decide
+from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.layout import Layout
-from moderay.labels.reuse import LabelFile, ReadAlong
+from moderay.labels.reuse import ReadAlong
 
 texts = st.integers(0, 8).map(str)
 

@@ -15,6 +15,7 @@ from moderay.engines.vllm.gpu_profiles import GIB, Gpu
 from moderay.pipeline import flow, hosting
 from moderay.pipeline.check import check
 from moderay.pipeline.control.sizing import hosted
+from moderay.pipeline.run import run
 
 T4 = Gpu("Tesla T4", int(14.6 * GIB), (7, 5))
 A2000 = Gpu("NVIDIA RTX A2000", 6 * GIB, (8, 6))
@@ -54,7 +55,7 @@ def test_machine_is_asked_for_what_the_model_needs(
     assert bool(checked.elsewhere) == bool(word)
     if word:
         with pytest.raises(Problems) as caught:
-            flow.run(checked)
+            run(checked)
         assert word in str(caught.value)
 
 

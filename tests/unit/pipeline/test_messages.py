@@ -16,8 +16,8 @@ from moderay.core.verdicts import Origin, Status, Verdict, verdict_array
 from moderay.corpus.content import Content, texts
 from moderay.corpus.shard import Shard
 from moderay.judges.glance import Band
-from moderay.labels.index import Source
-from moderay.labels.reuse import LabelFile
+from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.partition import Source
 from moderay.pipeline.messages.spans import SPAN, Reading, Span, readings, span_table
 from moderay.pipeline.messages.units import (
     ENDED,

@@ -18,8 +18,8 @@ from moderay.labels.lease import WHOLE, Lease
 from moderay.labels.manifest_store import append_manifest, read_manifest
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked, check
-from moderay.pipeline.flow import run
 from moderay.pipeline.plan import AnotherCascadeError, assert_same_cascade, make_plan
+from moderay.pipeline.run import run
 
 LOW = {"source": "scripted:script.yaml", "effort": "low"}
 HIGH = {"source": "scripted:script.yaml", "effort": "high"}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -240,6 +239,8 @@ class _RecordPart:
 def _texts(column: pa.Array) -> list[str]:
     """Values as text, structs as JSON; empty ones of nulls."""
     if pa.types.is_struct(column.type):
+        import polars as pl  # noqa: PLC0415  late: of a column of JSON only
+
         series: Any = pl.from_arrow(column)
         column = series.struct.json_encode().to_arrow()
     return [text or "" for text in pc.cast(column, pa.large_string()).to_pylist()]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 from moderay.core.storage import FileState
@@ -223,6 +222,8 @@ class _LinePart:
     def _with(
         self, whole: Sequence[bytes], more: list[pa.Array], doubtful: np.ndarray
     ) -> Iterator[bytes]:
+        import polars as pl  # noqa: PLC0415  late: where labels are added to lines only
+
         frame: Any = pl.from_arrow(pa.Table.from_arrays(more, schema=self._more))
         added: list[bytes] = frame.write_ndjson().encode().splitlines()
         asked = np.flatnonzero(doubtful)

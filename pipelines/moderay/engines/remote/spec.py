@@ -6,9 +6,12 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from moderay.core.errors import StoppedError
-from moderay.engines.remote.client import RemoteEngine
+
+if TYPE_CHECKING:
+    from moderay.engines.remote.client import RemoteEngine
 
 # Seconds in which an endpoint that is starting must answer. A host tries ten times one after the
 # other: a server may take ten minutes to come back.
@@ -63,6 +66,9 @@ class RemoteSpec:
         """Itself: it is the same from every machine."""
         return self
 
+    def preload(self) -> None:
+        """Nothing that takes long."""
+
     async def build(self) -> RemoteEngine:
         """A session; waits for an endpoint that is starting.
 
@@ -70,6 +76,10 @@ class RemoteSpec:
             StoppedError: The endpoint does not answer.
             UserError: It refuses the key, or holds shorter prompts than the job's.
         """
+        from moderay.engines.remote.client import (  # noqa: PLC0415  late: aiohttp is slow to load
+            RemoteEngine,
+        )
+
         engine = RemoteEngine(
             self.endpoint,
             self.name,

@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import importlib
 import itertools
 import logging
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -28,7 +31,7 @@ from moderay.engines.base import (
     RequestFailedError,
 )
 from moderay.engines.harmony.vocabulary import CALL, RETURN, START, vocabulary
-from moderay.engines.vllm import capacity, gpu_profiles
+from moderay.engines.vllm import capacity, engine_process, gpu_profiles
 from moderay.engines.vllm.gpu_profiles import Gpu
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's
@@ -51,6 +54,9 @@ QUIET = {
 # it on a CPU, and starts one process more, which on two cores made a start take 37 s instead of 25,
 # and the demo an eighth longer.
 _ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+# Held while vllm is imported, which no two threads may do at once.
+_IMPORTING = threading.Lock()
 
 # Hands back the logits of a label's tokens with the answer: for the V1 runner in the engine's own
 # process, which is what a CPU has. A GPU's runner has no way back for them.
@@ -177,6 +183,18 @@ class VllmSpec:
         )
         return capacity.refusal(self.gpu, need)
 
+    def preload(self) -> None:
+        """Import what `build` needs, here and in the engine's process: most of a start."""
+        _quiet()
+        if self.gpus == 0:
+            if self.engine.get("enforce_eager", True):
+                # Of what is left to compile, a count of ranks behind the labels' probabilities,
+                # the first row would wait for the compiler, and nothing is gained.
+                os.environ["TORCHDYNAMO_DISABLE"] = "1"
+            engine_process.begin()
+        with _IMPORTING:
+            importlib.import_module("vllm.v1.engine.async_llm")
+
     async def build(self) -> VllmEngine:
         """Fetches the model where that is needed, and loads it.
 
@@ -188,14 +206,15 @@ class VllmSpec:
             raise UserError(
                 f"model {self.source!r} cannot be hosted on {os.uname().nodename}: {unfit}"
             )
+        self.preload()
         folder = await asyncio.to_thread(checkpoint.located, self.source)
-        _quiet()
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  late: it takes seconds
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415  late: it takes seconds
 
         try:
             args = AsyncEngineArgs(**self._arguments(folder))
-            engine = VllmEngine(AsyncLLM.from_engine_args(args), self.source)
+            with engine_process.forked() if self.gpus == 0 else nullcontext():
+                engine = VllmEngine(AsyncLLM.from_engine_args(args), self.source)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
@@ -249,7 +268,8 @@ def gpu_here() -> Gpu | None:
     as long as the process lives.
     """
     _quiet()
-    from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
+    with _IMPORTING:
+        from vllm.platforms import current_platform  # noqa: PLC0415  late: it takes seconds
 
     if not current_platform.is_cuda():
         return None

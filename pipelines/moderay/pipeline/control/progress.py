@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -17,9 +17,10 @@ from moderay.core.errors import inert
 from moderay.core.events import event
 from moderay.core.verdicts import RETRYABLE, Status
 from moderay.core.wording import counted, duration
-from moderay.pipeline.control import metrics
-from moderay.pipeline.control.board import BoardState
 from moderay.pipeline.messages.units import UnitDone
+
+if TYPE_CHECKING:
+    from moderay.pipeline.control.board import BoardState
 
 # Columns of a terminal from which on the bar's line has room for all rates.
 WIDE = 110
@@ -186,6 +187,8 @@ class Progress:
 
     def _remain(self, rows: int) -> None:
         self._left = rows
+        from moderay.pipeline.control import metrics  # noqa: PLC0415  late: it needs Ray
+
         metrics.rows_left(rows)
 
     def rates(self) -> dict[str, Rate]:

@@ -11,8 +11,8 @@ import pyarrow as pa
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.judges.glance import Band
-from moderay.labels.index import Source
-from moderay.labels.reuse import LabelFile
+from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.partition import Source
 from moderay.pipeline.messages.ranges import RANGE, range_of, range_row
 
 

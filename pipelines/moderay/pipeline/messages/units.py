@@ -14,7 +14,7 @@ import pyarrow as pa
 from moderay.core.errors import ErrorMessage, ModerayError
 from moderay.core.verdicts import CONTENT_HASH, ROW, VERDICTS
 from moderay.corpus.ranges import Range
-from moderay.labels.index import Source
+from moderay.labels.partition import Source
 from moderay.pipeline.messages.ranges import RANGE, range_of, range_row
 
 COUNTS = pa.map_(pa.string(), pa.int64())
@@ -49,6 +49,11 @@ def known_column(policy: str) -> str:
 def audited_column(policy: str) -> str:
     """Its name; with a dot, which no policy's id has."""
     return f"audited.{policy}"
+
+
+def golden_name(policy: str) -> str:
+    """What a golden set is called where a shard's name stands."""
+    return f"golden set of {policy}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -28,13 +29,21 @@ from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, unit
 class Judge:
     """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
-    def __init__(self, run: RunContext) -> None:
-        """Take a seat on the board; the engine starts with the first unit."""
+    def __init__(self, run: RunContext, is_needed: bool = False) -> None:
+        """Take a seat on the board; the engine starts with the first unit.
+
+        Args:
+            run: The run.
+            is_needed: Whether an engine will be asked for sure: what it imports is loaded while the
+                first unit is read.
+        """
         end_with_raylet()
         events.in_worker(run.job.name, run.run)
         self._run = run
         self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
+        if is_needed:
+            threading.Thread(target=run.spec.preload, name="preload", daemon=True).start()
         self._host = EngineHost(run.spec, run.board.started.remote)
         # What the driver has heard of so far.
         self._restarts = 0

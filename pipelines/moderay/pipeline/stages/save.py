@@ -22,11 +22,12 @@ from moderay.engines.base import EngineSpec
 from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide, flagged, summary
 from moderay.labels.golden_verdicts import save_golden
-from moderay.labels.index import Index, Source
+from moderay.labels.index import Index
 from moderay.labels.layout import Layout
+from moderay.labels.partition import Source
 from moderay.labels.unit_file import unit_bytes
 from moderay.pipeline.control import metrics
-from moderay.pipeline.messages.units import UnitDone
+from moderay.pipeline.messages.units import UnitDone, golden_name
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,6 @@ def save_cases(run: RunContext, policy: str, cases: Range, judged: pa.Table) -> 
     with plain_errors(layout.url):
         save_golden(layout, policy, cascade.key, run.run, cases, judged)
     return UnitDone(golden_name(policy), cases, selected=judged.num_rows, gate=policy)
-
-
-def golden_name(policy: str) -> str:
-    """What a golden set is called where a shard's name stands."""
-    return f"golden set of {policy}"
 
 
 def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> UnitDone:

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from moderay.config.job import Job, UnitSize
 from moderay.core.hashing import number
-from moderay.core.sql.row_expression import row_expression
 from moderay.core.wording import counted
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
@@ -157,6 +156,8 @@ def selected_rows(table: pa.Table, shard: Shard, job: Job) -> tuple[pa.Table, li
     """
     table = without_views(table)
     if job.input.where:
+        from moderay.core.sql.row_expression import row_expression  # noqa: PLC0415  late: Polars
+
         chosen = row_expression(job.input.where).values(table).fill_null(False).to_arrow()
         if UNREADABLE in table.column_names:
             chosen = pc.or_(chosen, pc.is_valid(table.column(UNREADABLE)))

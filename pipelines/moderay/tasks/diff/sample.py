@@ -14,8 +14,9 @@ from moderay.core.verdicts import CONTENT_HASH
 from moderay.corpus.shard import Shard, shard_errors
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
+from moderay.labels.earlier_outputs import LabelFile, usable_verdicts
 from moderay.labels.layout import Layout, published_markers
-from moderay.labels.reuse import LabelFile, ReadAlong, usable_verdicts
+from moderay.labels.reuse import ReadAlong
 from moderay.pipeline.check import Checked
 from moderay.pipeline.stages.prepare import with_known
 from moderay.pipeline.stages.spans import read_span, spans

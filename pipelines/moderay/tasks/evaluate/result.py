@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from moderay.pipeline.flow import Outcome
+from moderay.pipeline.outcome import Outcome
 from moderay.tasks.evaluate.benchmark_records import BenchmarkRecord, SummaryRecord
 from moderay.tasks.evaluate.evaluation import Evaluation
 from moderay.tasks.evaluate.records import EvalRecord
