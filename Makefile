@@ -51,6 +51,7 @@ check: install
 
 bench: install
 	$(BENCHMARK).pipeline
+	$(BENCHMARK).plumbing
 	$(BENCHMARK).cascade
 	$(BENCHMARK).screen
 	$(BENCHMARK).tune

@@ -55,6 +55,7 @@ from moderay.engines.harmony.vocabulary import (
     Vocabulary,
     vocabulary,
 )
+from moderay.engines.slots import Slots
 
 # Seconds between two looks whether a request hangs no longer.
 LOOK_S = 0.1
@@ -224,7 +225,7 @@ class ScriptedEngine:
         self._script = spec.script
         self._answers = spec.answers
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
-        self._slots = asyncio.Semaphore(spec.max_num_seqs)
+        self._slots = Slots(spec.max_num_seqs)
         self._random = random.Random(0)
         self._is_dead = False
         # What requests wait for that are not answered at once; a death ends it.
@@ -241,11 +242,14 @@ class ScriptedEngine:
             RequestFailedError: The script says so.
             EngineDeadError: It says so of any request that is answered meanwhile.
         """
-        async with self._slots:
+        await self._slots.take()
+        try:
             self._assert_alive()
             completion = await self._answer(request)
             self._assert_alive()
             return completion
+        finally:
+            self._slots.give()
 
     async def _answer(self, request: Request) -> Completion:
         situation = self._situation(request)

@@ -69,6 +69,11 @@ class Safeguard:
         return label_openings(self.policy, self.vocab)
 
     @cached_property
+    def parting(self) -> Parting:
+        """Where these part."""
+        return parting(self.openings)
+
+    @cached_property
     def final_header(self) -> list[int]:
         """The token ids that open the final channel."""
         control = self.vocab.control
@@ -137,18 +142,18 @@ class Safeguard:
             pieces: What `prompts` or `texts` gives.
             ask: Judges one piece, from the engine, the piece and its number.
         """
-
-        async def window(number: int, piece: P) -> Verdict:
-            return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
-
-        if len(pieces) == 1:  # as nearly all are: tasks would only cost
-            verdict = await window(0, pieces[0])
+        if len(pieces) == 1:  # as nearly all are: a task would only cost
+            verdict = await self._in_time(host, row, lambda engine: ask(engine, pieces[0], 0))
             return verdict._replace(
                 windows=1,
                 prompt_tokens=verdict.prompt_tokens or 0,
                 output_tokens=verdict.output_tokens or 0,
                 forced=bool(verdict.forced) if verdict.status is Status.OK else None,
             )
+
+        async def window(number: int, piece: P) -> Verdict:
+            return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
+
         verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
         worst = max(verdicts, key=self._weight)
         judged = worst.status is Status.OK
@@ -195,7 +200,7 @@ class Safeguard:
         Returns:
             In the policy's order, adding up to 1; None where the engine gives no number.
         """
-        by_label = await _scores(engine, prompt, self.openings)
+        by_label = await _scores(engine, prompt, self.parting)
         if not all(map(math.isfinite, by_label.values())):
             return None
         return [by_label[name] for name in self.policy.label_names]
@@ -204,31 +209,51 @@ class Safeguard:
 Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
-async def _scores(
-    engine: Counted, prompt: list[int], openings: Mapping[str, Sequence[int]]
-) -> dict[str, float]:
-    """P by label.
+@dataclass(frozen=True)
+class Parting:
+    """Where labels part: they share a beginning, and then go on with different tokens.
 
-    Labels share a beginning and then part: one request at each parting, exact for labels of any
-    number of tokens.
+    Attributes:
+        shared: Token ids that all of them begin with.
+        branches: By next token id, the only label that goes on with it, or where those part that
+            do; they begin with that token.
     """
-    if len(openings) == 1:
-        return dict.fromkeys(openings, 1.0)
+
+    shared: tuple[int, ...]
+    branches: Mapping[int, str | Parting]
+
+
+def parting(openings: Mapping[str, Sequence[int]]) -> Parting:
+    """Of labels, two at least, by the token ids that open an answer of each."""
     shared = _shared(list(openings.values()))
-    prompt = [*prompt, *next(iter(openings.values()))[:shared]]
     branches: dict[int, dict[str, Sequence[int]]] = {}
-    for name, rest in openings.items():
-        branches.setdefault(rest[shared], {})[name] = rest[shared:]
-    out = await engine.generate(Request(prompt, 1, score=tuple(branches)))
-    weights = _softmax([out.logprobs[token] for token in branches])
-    if len(branches) == len(openings):  # they part once and for all
-        return dict(zip(openings, weights, strict=True))
-    below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
-    return {
-        name: weight * p
-        for weight, scores in zip(weights, below, strict=True)
-        for name, p in scores.items()
+    for name, ids in openings.items():
+        branches.setdefault(ids[shared], {})[name] = ids[shared:]
+    below = {
+        token: next(iter(branch)) if len(branch) == 1 else parting(branch)
+        for token, branch in branches.items()
     }
+    return Parting(tuple(next(iter(openings.values()))[:shared]), below)
+
+
+async def _scores(engine: Counted, prompt: list[int], part: Parting) -> dict[str, float]:
+    """P by label: one request at each parting, exact for labels of any number of tokens."""
+    if part.shared:
+        prompt = [*prompt, *part.shared]
+    out = await engine.generate(Request(prompt, 1, score=tuple(part.branches)))
+    weights = _softmax([out.logprobs[token] for token in part.branches])
+    by_label: dict[str, float] = {}
+    deeper: list[tuple[float, Parting]] = []
+    for weight, branch in zip(weights, part.branches.values(), strict=True):
+        if isinstance(branch, Parting):
+            deeper.append((weight, branch))
+        else:
+            by_label[branch] = weight
+    if deeper:
+        below = await asyncio.gather(*[_scores(engine, prompt, branch) for _, branch in deeper])
+        for (weight, _), scores in zip(deeper, below, strict=True):
+            by_label |= {name: weight * p for name, p in scores.items()}
+    return by_label
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:

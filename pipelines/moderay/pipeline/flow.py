@@ -688,4 +688,7 @@ def _configure_ray_data(read_ahead: int) -> None:
     context.autoscaling_config = AutoscalingConfig(MORE_ENGINES_AT, FEWER_ENGINES_AT)
     context.target_max_block_size = 1
     context.enable_progress_bars = False
+    # It would start a thread for every unit that looks at the process's memory, for a figure of Ray
+    # Data's own.
+    context.memory_usage_poll_interval_s = None
     context._max_num_blocks_in_streaming_gen_buffer = 2

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core import events
+from moderay.core.collector import rest_collector
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
@@ -35,12 +36,16 @@ class Judge:
         self._run = run
         self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
-        self._host = EngineHost(run.spec, run.board.started.remote)
+        self._host = EngineHost(run.spec, self._started)
         # What the driver has heard of so far.
         self._restarts = 0
         self._usage = Counter[str]()
         metrics.tell(self._host.usage)
         run.board.joined.remote()
+
+    def _started(self, seconds: float) -> None:
+        rest_collector()
+        self._run.board.started.remote(seconds)
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
         """Judge and save a unit, unless it has ended already."""
