@@ -104,6 +104,14 @@ class EngineHost:
         finally:
             answered(unanswered)
 
+    async def start(self) -> None:
+        """Build the engine now, where it is not there yet.
+
+        Raises:
+            ModerayError: It could not be built.
+        """
+        await self._live()
+
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
         """What `ask` returns for the live engine.
 

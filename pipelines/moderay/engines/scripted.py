@@ -233,7 +233,8 @@ class ScriptedEngine:
         # Prompts' first three messages up to the content, each with where its bodies start and end.
         self._openings: list[tuple[list[int], list[int], list[int]]] = []
         self._output = functools.cache(self._rendered)
-        self._developer = functools.lru_cache(64)(self._vocab.decode)
+        self._developer = functools.lru_cache(OPENINGS)(self._vocab.decode)
+        self._encoded = functools.lru_cache(OPENINGS)(self._vocab.encode)
 
     async def generate(self, request: Request) -> Completion:
         """What the script says, after its delay.
@@ -424,7 +425,7 @@ class ScriptedEngine:
 
     def _logprobs(self, situation: Situation, tokens: tuple[int, ...]) -> dict[int, float]:
         """`p` for the token with which the answer goes on, the rest shared by the others."""
-        body = [*self._vocab.encode(situation.answer.answer), self._vocab.control[RETURN]]
+        body = [*self._encoded(situation.answer.answer), self._vocab.control[RETURN]]
         done = len(situation.final)
         following = body[done] if body[:done] == situation.final and done < len(body) else None
         if following not in tokens:

@@ -29,7 +29,7 @@ from moderay.labels.index import File, Hits, Index, Partition, Source, hash_keys
 from moderay.labels.label_file import file_version, run_note
 from moderay.labels.layout import Layout
 from moderay.labels.lookup import Payloads
-from moderay.labels.reuse import LabelFile, entries, load
+from moderay.labels.reuse import LabelFile, entries, start_loading
 from moderay.labels.unit_file import unit_bytes
 
 POLICIES = ("harassment", "spam")
@@ -482,11 +482,11 @@ def test_earlier_outputs_load_into_an_index_and_say_what_they_could_not_read(
         )
     Path(layout.label("part-3.parquet")).write_text("no label file")
     pq.write_table(pa.table({ROW.name: [0]}), layout.label("part-4.parquet"))
-    loaded = load(
+    loaded = start_loading(
         index,
         [layout],
         [LabelFile(0, name, {"spam": {"reason": None}}) for name in [*names, "missing.parquet"]],
-    )
+    ).loaded()
     assert loaded.rows == 180 and set(loaded.unreadable) == {
         "part-3.parquet",
         "part-4.parquet",

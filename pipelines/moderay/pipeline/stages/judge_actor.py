@@ -19,6 +19,7 @@ from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import EngineDeadError
 from moderay.engines.host import EngineHost
 from moderay.labels.lookup import Payloads
+from moderay.labels.reuse import Loading
 from moderay.pipeline.control import metrics
 from moderay.pipeline.messages.units import UnitDone, UnitRead, ended_table, unit_read
 from moderay.pipeline.stages.judge_unit import Answered, judge_unit, questions
@@ -29,14 +30,21 @@ from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, unit
 class Judge:
     """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
-    def __init__(self, run: RunContext) -> None:
-        """Take a seat on the board; the engine starts with the first unit."""
+    def __init__(self, run: RunContext, loading: Loading) -> None:
+        """Take a seat on the board; the engine starts with the first unit.
+
+        Args:
+            run: What this run's stages share.
+            loading: What the index is still being told.
+        """
         end_with_raylet()
         events.in_worker(run.job.name, run.run)
         self._run = run
         self._name = whereabouts()
         self._payloads = Payloads(run.outputs, run.index.policies)
         self._host = EngineHost(run.spec, self._started)
+        self._loading = loading
+        self._is_loaded = False  # the index, with what is reused
         # What the driver has heard of so far.
         self._restarts = 0
         self._usage = Counter[str]()
@@ -75,6 +83,7 @@ class Judge:
     async def _outcome(self, unit: UnitRead, table: pa.Table, answered: Answered) -> UnitDone:
         name = (unit.source.shard, unit.rows)
         try:
+            await self._index_is_loaded()
             table = await asyncio.to_thread(self._with_earlier, table)
             cascades = self._run.judges_of(unit.gate)
             judged = await judge_unit(self._host, cascades, table, self._run.run, answered)
@@ -98,6 +107,16 @@ class Judge:
         if unit.gate is not None:
             return save_cases(self._run, unit.gate, unit.rows, judged)
         return save_unit(self._run, unit.source, unit.rows, judged)
+
+    async def _index_is_loaded(self) -> None:
+        """Wait until the index knows all that is reused; the engine starts meanwhile."""
+        if self._is_loaded:
+            return
+        if self._loading.is_over:
+            await asyncio.to_thread(self._loading.wait)
+        else:
+            await asyncio.gather(self._host.start(), asyncio.to_thread(self._loading.wait))
+        self._is_loaded = True
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
         """The unit with the verdicts that its contents got elsewhere.
