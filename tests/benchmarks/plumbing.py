@@ -102,7 +102,7 @@ def _judging_s(spec: ScriptedSpec, cascades: Sequence[Cascade], units: list[pa.T
     """CPU seconds of this thread."""
 
     async def work() -> None:
-        host = EngineHost(spec, lambda seconds: rest_collector())
+        host = EngineHost(spec, lambda *_: rest_collector())
         places = asyncio.Semaphore(IN_FLIGHT)
 
         async def unit(table: pa.Table) -> None:

@@ -64,6 +64,35 @@ def test_probabilities_come_from_the_label_tokens_and_labels_from_the_side(
     )
 
 
+def test_rationales_of_flagged_rows_alone_and_a_lowered_threshold_says_which_are_not_there(
+    job, corpus: Path, tmp_path: Path, cli
+) -> None:
+    sampling = {"source": "scripted:script.yaml", "sampling": {"temperature": 0}}
+    run(job(model=sampling, output={"path": "all"}))
+    run(job(model=sampling, output={"path": "out", "rationale": "flagged"}))
+    everywhere, flagged = labels(tmp_path / "all"), labels(tmp_path / "out")
+    for name in everywhere:
+        old, new = verdicts_of(everywhere[name], "spam"), verdicts_of(flagged[name], "spam")
+        for a, b in zip(old, new, strict=True):
+            assert b["rationale"] == (a["rationale"] if a["violates"] else None)
+            same = ("status", "violates", "label", "probability", "scores", "reasoning", "answer")
+            assert [a[n] for n in same] == [b[n] for n in same]
+    policy = tmp_path / "stricter"
+    policy.mkdir()
+    text = (ROOT / "policies/spam/policy.md").read_text()
+    (policy / "policy.md").write_text(text.replace("threshold: 0.5", "threshold: 0.05"))
+    kept = {"path": "out", "rationale": "flagged"}
+    result = cli("run", job(model=sampling, output=kept, policies=[str(policy)]))
+    safe = sum(
+        verdict["violates"] is False
+        for table in flagged.values()
+        for verdict in verdicts_of(table, "spam")
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"spam: {safe} flagged rows without a rationale" in result.stderr
+    assert "output.rationale_from: 0.05" in result.stderr
+
+
 def test_finished_job_writes_nothing_and_a_threshold_decides_again_in_place(
     job, corpus: Path, tmp_path: Path, cli
 ) -> None:

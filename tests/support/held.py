@@ -62,8 +62,13 @@ class Held:
             text=True,
         )
         saved = len(self.names) * (ROWS // UNIT - 1)
-        wait_for(lambda: len(self.units()) >= saved or driver.poll() is not None)
-        assert driver.poll() is None, driver.communicate()[1]
+        try:
+            wait_for(lambda: len(self.units()) >= saved or driver.poll() is not None)
+            assert driver.poll() is None, "it ended"
+        except AssertionError as error:
+            driver.kill()  # a test that fails leaves nothing at work
+            _, printed = driver.communicate()
+            raise AssertionError(f"{error}: {len(self.units())} units\n{printed}") from None
         return driver
 
     def killed(self) -> None:
@@ -89,7 +94,7 @@ class Held:
             assert table.column("flagged").to_pylist() == flagged
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
     """Until it holds.
 
     Raises:

@@ -11,6 +11,11 @@ from typing import Protocol, cast
 
 from moderay.engines.usage import Usage
 
+# How an engine comes to P of a label.
+WITH_THE_ANSWER = "with the answer"
+SECOND_REQUEST = "by a second request"
+AS_THE_ENDPOINT_SAYS = "as the endpoint says"
+
 
 class EngineDeadError(Exception):
     """The engine answers nobody any more."""
@@ -43,8 +48,11 @@ class Request:
         temperature: 0 is greedy.
         top_p: Share of the probability that is sampled from.
         seed: Counts only where `temperature` is above 0.
-        score: Ids whose log-probability is wanted at the first generated token; with it,
-            `max_tokens` is 1.
+        score: Ids whose log-probability is wanted: without `after` at the first generated token,
+            and then `max_tokens` is 1.
+        after: With it they are wanted where the completion ends in these ids for the last time,
+            if the engine can tell.
+        stop: Ids at which the completion ends too.
     """
 
     prompt: list[int]
@@ -53,6 +61,8 @@ class Request:
     top_p: float = 1.0
     seed: int | None = None
     score: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    stop: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +71,16 @@ class Completion:
 
     Attributes:
         tokens: Generated ids, the stop token included where there was one.
-        logprobs: Id -> log-probability, for the ids of `Request.score`.
+        logprobs: Id -> log-probability, or logit, for the ids of `Request.score`; empty where none
+            are known.
         cached: Prompt tokens that the prefix cache held.
+        scored_at: Which generated token `logprobs` are of.
     """
 
     tokens: list[int]
     logprobs: Mapping[int, float]
     cached: int = 0
+    scored_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +147,13 @@ class Reply:
 
 
 class Endpoint(Protocol):
-    """A served model, asked in words."""
+    """A served model, asked in words.
+
+    Attributes:
+        probability_by: As an engine's.
+    """
+
+    probability_by: str
 
     async def respond(self, question: Question) -> Reply:
         """The reply. Cancelling the call drops the connection.
@@ -154,7 +173,14 @@ class Endpoint(Protocol):
 
 
 class Engine(Protocol):
-    """A live model, asked in token ids."""
+    """A live model, asked in token ids.
+
+    Attributes:
+        probability_by: How it comes to P of a label, in words: `WITH_THE_ANSWER` where it takes
+            `Request.after` at its word.
+    """
+
+    probability_by: str
 
     async def generate(self, request: Request) -> Completion:
         """The completion. Cancelling the call aborts the request.
@@ -212,6 +238,7 @@ class Counted:
         """`usage`: where it is booked."""
         self._engine = engine
         self._usage = usage
+        self.probability_by = engine.probability_by
 
     async def generate(self, request: Request) -> Completion:
         """As `Engine.generate`; only where the spec builds an engine."""

@@ -47,13 +47,16 @@ class EngineHost:
     """
 
     def __init__(
-        self, spec: EngineSpec, started: Callable[[float], object] = lambda seconds: None
+        self,
+        spec: EngineSpec,
+        started: Callable[[float, str], object] = lambda seconds, probability_by: None,
     ) -> None:
         """A host whose engine is built for the first row.
 
         Args:
             spec: Of the engine, as the driver sent it.
-            started: Is called with the seconds that an engine took to start.
+            started: Is called with the seconds that an engine took to start, and how it comes to
+                P.
         """
         self._started = started
         self._spec = spec.here()
@@ -218,8 +221,8 @@ class EngineHost:
             await asyncio.sleep(PAUSE_S)
             raise EngineDeadError(str(error)) from error
         seconds = round(time.monotonic() - began, 1)
-        event("engine started", seconds=seconds)
-        self._started(seconds)
+        event("engine started", seconds=seconds, probability_by=engine.probability_by)
+        self._started(seconds, engine.probability_by)
         return engine
 
     async def _bury(self, engine: Counted) -> None:

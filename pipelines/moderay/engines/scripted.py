@@ -3,6 +3,7 @@
 ```yaml
 default: {answer: '{"label": "SP0", "rationale": "Nothing."}', reasoning: Looks fine., p: 0.95}
 delay: {mean_s: 0.01, sigma: 1.0}        # log-normal; sigma 0 is constant
+notes: true                              # optional: P comes with the answer, as vLLM's on a CPU
 log: requests.log                        # optional: one byte is added for every answer
 contents: contents.jsonl                 # optional: the content is, as a line of JSON
 rules:                                   # the first whose patterns (regular expressions) are found
@@ -36,7 +37,7 @@ import os
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +46,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from moderay.config import bounded_yaml
 from moderay.core.hashing import digest, number
 from moderay.engines import checkpoint
-from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
+from moderay.engines.base import (
+    SECOND_REQUEST,
+    WITH_THE_ANSWER,
+    Completion,
+    EngineDeadError,
+    Request,
+    RequestFailedError,
+)
 from moderay.engines.harmony.vocabulary import (
     CHANNEL,
     END,
@@ -134,6 +142,8 @@ class Script(BaseModel):
     """Where no rule matches."""
     delay: Delay = Delay()
     """Before every answer."""
+    notes: bool = False
+    """Whether P comes with the answer; else by a second request."""
     log: str | None = None
     """A file that gets one byte for every answer."""
     contents: str | None = None
@@ -193,7 +203,7 @@ class ScriptedSpec:
 
     def identity(self) -> Mapping[str, object]:
         """The script, but not how long it takes or where it logs."""
-        script = self.script.model_dump(exclude={"delay", "log", "contents"})
+        script = self.script.model_dump(exclude={"delay", "notes", "log", "contents"})
         return {"model": "scripted", "script": digest([script, self.answers])}
 
     def here(self) -> ScriptedSpec:
@@ -222,6 +232,7 @@ class ScriptedEngine:
 
     def __init__(self, spec: ScriptedSpec) -> None:
         """Its delays are those of seed 0."""
+        self.probability_by = WITH_THE_ANSWER if spec.script.notes else SECOND_REQUEST
         self._script = spec.script
         self._answers = spec.answers
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
@@ -271,9 +282,37 @@ class ScriptedEngine:
             line = json.dumps(self._content(request.prompt, *self._bodies(request.prompt))) + "\n"
             with open(self._script.contents, "ab", buffering=0) as contents:
                 contents.write(line.encode())
-        if request.score:
+        if request.score and not request.after:
             return Completion([request.score[0]], self._logprobs(situation, request.score))
-        return Completion(self._output(situation.answer)[: request.max_tokens], {})
+        tokens = self._until_stop(self._continued(situation.answer, request.prompt), request)
+        if not (self._script.notes and request.after):
+            return Completion(tokens, {})
+        return self._noted(situation, tokens, request)
+
+    def _continued(self, answer: ScriptedAnswer, prompt: list[int]) -> list[int]:
+        """What comes behind the part of an output that the prompt holds already."""
+        output, (_, ends) = self._output(answer), self._bodies(prompt)
+        if len(ends) < 3:
+            return output
+        done = prompt[ends[2] + 2 + len(self._vocab.encode("assistant")) :]
+        return output[len(done) :] if output[: len(done)] == done else output
+
+    def _until_stop(self, tokens: list[int], request: Request) -> list[int]:
+        ends = [place + 1 for place, token in enumerate(tokens) if token in request.stop]
+        return tokens[: min([request.max_tokens, *ends])]
+
+    def _noted(self, situation: Situation, tokens: list[int], request: Request) -> Completion:
+        """An answer with the scores of where it ends in `Request.after` for the last time."""
+        after = list(request.after)
+        due = [
+            place
+            for place in range(len(after), len(tokens))
+            if tokens[place - len(after) : place] == after
+        ]
+        if not due:
+            return Completion(tokens, {})
+        body = replace(situation, final=after[1:], reasoned=True)
+        return Completion(tokens, self._logprobs(body, request.score), scored_at=due[-1])
 
     async def _after_hanging(self, request: Request, answer: ScriptedAnswer) -> Completion:
         """What the script says once the file is gone that made it hang; without one, nothing."""
@@ -342,7 +381,7 @@ class ScriptedEngine:
         Where nothing is drawn, at temperature 0 or without reasoning, it never is.
         """
         prompt = request.prompt
-        if request.score:
+        if request.score and not request.after:
             said = prompt[starts[3] + 1 : ends[3]] if len(starts) > 4 else []
             return self._vocab.decode(said) == flip.reasoning
         drawn = number(f"{self._content(prompt, starts, ends)}:{request.seed}")

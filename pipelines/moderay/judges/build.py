@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -139,7 +140,12 @@ def _steps(
     for number, step in enumerate(job.cascade):
         made = calibrated.get(number)
         if step.reason is not None:
-            yield Reason(safeguard, job.model.sampling, step.reason.budget)
+            yield Reason(
+                safeguard,
+                job.model.sampling,
+                step.reason.budget,
+                _explain_from(job, safeguard.policy),
+            )
         elif made is not None:
             if made.teacher.policy == safeguard.policy.id:
                 yield made.judge_for(safeguard)
@@ -147,6 +153,18 @@ def _steps(
             yield Glance(safeguard, Band(step.glance.below, step.glance.above))
         elif step.rules is not None and rules is not None:
             yield rules
+
+
+def _explain_from(job: Job, policy: Policy) -> float | None:
+    """P(violates) from which on a rationale is asked for; None: with every answer."""
+    match job.output.rationale:
+        case "all":
+            return None
+        case "none":
+            return math.inf
+        case "flagged":
+            wanted = job.output.rationale_from
+            return policy.threshold if wanted is None else min(wanted, policy.threshold)
 
 
 def _calibrated(

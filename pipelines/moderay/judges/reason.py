@@ -2,11 +2,16 @@
 
 P comes from the label's own probabilities.
 
-Two requests a window. The first reasons freely and answers. The second asks for the probability of
-each label at the point where the answer gives it: the first's prompt and reasoning are in the
-prefix cache, so it costs one short prefill, and the long request needs no log-probabilities, which
-an engine would otherwise hand over at every token. Where the first ran out of budget or did not
-parse, the second opens the final channel itself: `forced`.
+One request a window, which reasons freely and answers, where the engine says along with the answer
+how likely each label was when it came. Else a second one asks for that, at the point where the
+answer gives the label: the first's prompt and reasoning are in the prefix cache, so it costs one
+short prefill, and the long request needs no log-probabilities, which an engine would otherwise hand
+over at every token. Where the first ran out of budget or did not parse, the second opens the final
+channel itself: `forced`.
+
+Where a rationale is not wanted for every row (`explain_from`), the first request ends with the
+reasoning, the final channel is given, and the second asks for P there. Only where that is high
+enough a third one goes on to the rationale, behind the label: nobody reads the others.
 
 An endpoint is asked in words, and reads the label's probability off the answer, where it gives any:
 one request a window. A second one forces an answer: it is constrained to JSON with a label, which
@@ -15,16 +20,19 @@ the first is not, since servers differ in whether a constraint leaves room for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from moderay.config.job import Sampling
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest, number
 from moderay.core.verdicts import Origin, Status, Verdict
-from moderay.engines.base import Counted, Question, Reply, Request, RequestFailedError
+from moderay.engines.base import Completion, Counted, Question, Reply, Request, RequestFailedError
 from moderay.engines.harmony.answer import (
+    Answer,
     messages,
     parse,
     read_answer,
@@ -39,6 +47,8 @@ from moderay.judges.safeguard import DETAIL, Safeguard
 # Tokens an answer may take after the reasoning: the final header and a label, or two sentences in
 # JSON.
 ANSWER_TOKENS = {"label": 48, "rationale": 224}
+# What a request for the rationale is given of the answer: part of the judge key where it is made.
+GIVEN_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Reason:
         safeguard: The model that is asked.
         sampling: How its reasoning is sampled.
         budget: Tokens of reasoning.
+        explain_from: P(violates) from which on a rationale is asked for; None: each answer has
+            one. Not in its key, but whether there is any.
         repeat: How often it was asked the same before: each time is seeded otherwise. Not in its
             key: the verdicts are of one judge, drawn anew.
         name: What `decided_by` calls it.
@@ -57,6 +69,7 @@ class Reason:
     safeguard: Safeguard
     sampling: Sampling
     budget: int
+    explain_from: float | None = None
     repeat: int = 0
     name = "reason"
 
@@ -82,7 +95,13 @@ class Reason:
             **self.safeguard.identity(),
             "sampling": self.sampling.model_dump(),
             "budget": self.budget,
+            **({"given": GIVEN_FORMAT} if self.explains_apart else {}),
         }
+
+    @property
+    def explains_apart(self) -> bool:
+        """Whether a label is asked for without its rationale."""
+        return self.explain_from is not None and self.policy.answer == "rationale"
 
     @cached_property
     def key(self) -> str:
@@ -117,22 +136,93 @@ class Reason:
                 safeguard.texts(ids),
                 lambda engine, text, _: self._ask_in_words(engine, text),
             )
+        ask = self._ask_in_parts if self.explains_apart else self._ask
         return await safeguard.over_windows(
             host,
             row,
             safeguard.prompts(ids),
-            lambda engine, prompt, window: self._ask(engine, prompt, self._seed(row, window)),
+            lambda engine, prompt, window: ask(engine, prompt, self._seed(row, window)),
         )
 
     async def _ask(self, engine: Counted, prompt: list[int], seed: int) -> Verdict:
-        sampling = self.sampling
+        out = await engine.generate(self._request(prompt, seed))
+        return await self._answered(engine, prompt, out)
+
+    async def _ask_in_parts(self, engine: Counted, prompt: list[int], seed: int) -> Verdict:
+        """As `_ask`, without the tokens of a rationale where none is wanted."""
+        request = replace(self._request(prompt, seed), score=(), after=())
+        end = self.safeguard.vocab.control[END]
+        out = await engine.generate(replace(request, stop=(end,)))
+        if self._is_thought(out.tokens) and len(out.tokens) <= self.budget:
+            verdict = await self._answered(engine, prompt, out)
+            if verdict.scores is None:
+                return verdict
+            label = self.safeguard.likeliest(verdict.scores)
+            verdict = verdict._replace(answer=label, forced=False)
+            return await self._explained(engine, request, out.tokens, verdict)
+        if self._is_thought(out.tokens):  # whether it leaves room for an answer is seen then
+            rest = self.max_tokens - len(out.tokens)
+            further = replace(request, prompt=[*prompt, *out.tokens], max_tokens=rest)
+            answer = await engine.generate(further)
+            out = replace(out, tokens=[*out.tokens, *answer.tokens])
+        return self._as_wanted(await self._answered(engine, prompt, out))
+
+    def _is_thought(self, tokens: Sequence[int]) -> bool:
+        """Whether an output is the reasoning and nothing else, to its end."""
+        parts = messages(tokens, self.safeguard.vocab)
+        if parts is None or len(parts) != 1:
+            return False
+        thought = parts[0]
+        end = self.safeguard.vocab.control[END]
+        return thought.channel == "analysis" and thought.closed and tokens[thought.end] == end
+
+    async def _explained(
+        self, engine: Counted, request: Request, thought: list[int], verdict: Verdict
+    ) -> Verdict:
+        """With the rationale of its label, where one is wanted.
+
+        An answer in another form than is given here is asked for in the model's own.
+        """
+        if not self._is_explained(verdict):
+            return verdict
+        label = self.safeguard.openings[verdict.answer or ""]
+        tokens = verdict.output_tokens or 0
+        for given in ([*self._opened(thought), *label], thought):
+            rest = replace(
+                request,
+                prompt=[*request.prompt, *given],
+                max_tokens=ANSWER_TOKENS[self.policy.answer],
+            )
+            out = await engine.generate(rest)
+            tokens += len(out.tokens)
+            answer = parse([*given, *out.tokens], self.policy, self.safeguard.vocab)
+            if answer is not None and answer.label == verdict.answer:
+                return verdict._replace(rationale=answer.rationale, output_tokens=tokens)
+        return verdict._replace(output_tokens=tokens)
+
+    def _is_explained(self, verdict: Verdict) -> bool:
+        """Whether a rationale is wanted: decided with P as it is stored."""
+        if self.explain_from is None:
+            return True
+        if verdict.scores is None:
+            return self.explain_from <= 1 and self.policy.labels[verdict.answer or ""].violates
+        rule = self.policy.rule.under(self.explain_from)
+        probability = rule.probabilities(np.array([verdict.scores], np.float32))
+        return bool(rule.violates(probability)[0])
+
+    def _as_wanted(self, verdict: Verdict) -> Verdict:
+        """Without a rationale that came along and is not wanted."""
+        if verdict.rationale is None or self._is_explained(verdict):
+            return verdict
+        return verdict._replace(rationale=None)
+
+    async def _answered(self, engine: Counted, prompt: list[int], out: Completion) -> Verdict:
+        """The verdict of an output, whether it has an answer or not."""
         vocab = self.safeguard.vocab
-        out = await engine.generate(
-            Request(prompt, self.max_tokens, sampling.temperature, sampling.top_p, seed)
-        )
         answer = parse(out.tokens, self.policy, vocab)
         opened = out.tokens[: answer.final] if answer else self._opened(out.tokens)
-        scores = await self.safeguard.scores(engine, [*prompt, *opened])
+        known = self._known(out, answer)
+        scores = await self.safeguard.scores(engine, [*prompt, *opened], known)
         if scores is None:
             return Verdict(Status.UNPARSED, detail=vocab.decode(out.tokens)[:DETAIL])
         return Verdict(
@@ -147,6 +237,27 @@ class Reason:
             prompt_tokens=len(prompt),
             output_tokens=len(out.tokens),
         )
+
+    def _request(self, prompt: list[int], seed: int) -> Request:
+        sampling, parting = self.sampling, self.safeguard.parting
+        return Request(
+            prompt,
+            self.max_tokens,
+            sampling.temperature,
+            sampling.top_p,
+            seed,
+            score=parting.branches,
+            after=(self.safeguard.vocab.control[MESSAGE], *parting.shared),
+        )
+
+    def _known(self, out: Completion, answer: Answer | None) -> Mapping[int, float] | None:
+        """What the engine said of the labels, if that was where the answer gives its own."""
+        if answer is None or not out.logprobs:
+            return None
+        shared = self.safeguard.parting.shared
+        place = answer.final + len(shared)
+        is_there = out.scored_at == place and out.tokens[answer.final : place] == shared
+        return out.logprobs if is_there else None
 
     async def _ask_in_words(self, endpoint: Counted, text: str) -> Verdict:
         sampling = self.sampling
@@ -164,7 +275,7 @@ class Reason:
         if answer is None:
             return await self._forced_in_words(endpoint, question, reply)
         label, rationale = answer
-        return Verdict(
+        verdict = Verdict(
             Status.OK,
             scores=label_scores(reply.tokens, label, self.policy),
             rationale=rationale,
@@ -176,6 +287,7 @@ class Reason:
             prompt_tokens=reply.prompt_tokens,
             output_tokens=reply.output_tokens,
         )
+        return self._as_wanted(verdict) if self.explains_apart else verdict
 
     async def _forced_in_words(
         self, endpoint: Counted, question: Question, first: Reply

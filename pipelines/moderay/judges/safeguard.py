@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from moderay.config.job import Effort, Windows
 from moderay.config.policy import Policy
@@ -19,6 +19,7 @@ from moderay.corpus.content import most_tokens, text_windows, windows
 from moderay.engines.base import Counted, Question, Request, RequestFailedError
 from moderay.engines.harmony.answer import label_openings
 from moderay.engines.harmony.prompt import PROMPT_FORMAT, Prompt, instructions, prompt
+from moderay.engines.harmony.scores import softmax
 from moderay.engines.harmony.vocabulary import CHANNEL, MESSAGE, Vocabulary, vocabulary
 from moderay.engines.host import EngineHost
 
@@ -28,6 +29,18 @@ P = TypeVar("P")
 ANSWER_ALONE = 128
 # Characters of an output that did not parse that are kept in `detail`.
 DETAIL = 200
+
+
+class Parting(NamedTuple):
+    """Where labels part in the body of a final channel.
+
+    Attributes:
+        shared: Token ids that all answers begin with.
+        branches: With which one of these each goes on.
+    """
+
+    shared: list[int]
+    branches: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -69,15 +82,16 @@ class Safeguard:
         return label_openings(self.policy, self.vocab)
 
     @cached_property
-    def parting(self) -> Parting:
-        """Where these part."""
-        return parting(self.openings)
-
-    @cached_property
     def final_header(self) -> list[int]:
         """The token ids that open the final channel."""
         control = self.vocab.control
         return [control[CHANNEL], *self.vocab.encode("final"), control[MESSAGE]]
+
+    @cached_property
+    def parting(self) -> Parting:
+        """Where the labels of an answer part first."""
+        shared, branches = _branches(self.openings)
+        return Parting(list(shared), tuple(branches))
 
     @property
     def max_model_len(self) -> int:
@@ -186,21 +200,37 @@ class Safeguard:
             return float(self.policy.labels[verdict.answer or ""].violates)
         return self.probability(verdict.scores)
 
+    def likeliest(self, scores: Sequence[float]) -> str:
+        """The label that a model writes which takes the likeliest token each time.
+
+        Args:
+            scores: P of each label, in the policy's order.
+        """
+        by_label = dict(zip(self.policy.label_names, scores, strict=True))
+        left: Mapping[str, Sequence[int]] = self.openings
+        while len(left) > 1:
+            _, branches = _branches(left)
+            left = max(branches.values(), key=lambda names: sum(by_label[name] for name in names))
+        return next(iter(left))
+
     def probability(self, scores: Sequence[float]) -> float:
         """P(violates), from P of each label in the policy's order."""
         return self.policy.rule.probability(scores)
 
-    async def scores(self, engine: Counted, prompt: list[int]) -> list[float] | None:
+    async def scores(
+        self, engine: Counted, prompt: list[int], known: Mapping[int, float] | None = None
+    ) -> list[float] | None:
         """P of each label, when the final channel that a prompt ends in goes on with one of them.
 
         Args:
             engine: Asked once for each token at which labels part.
             prompt: Token ids, an open final channel at their end.
+            known: What the engine would say of the first such token, if that is known.
 
         Returns:
             In the policy's order, adding up to 1; None where the engine gives no number.
         """
-        by_label = await _scores(engine, prompt, self.parting)
+        by_label = await _scores(engine, prompt, self.openings, known)
         if not all(map(math.isfinite, by_label.values())):
             return None
         return [by_label[name] for name in self.policy.label_names]
@@ -209,51 +239,44 @@ class Safeguard:
 Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 
 
-@dataclass(frozen=True)
-class Parting:
-    """Where labels part: they share a beginning, and then go on with different tokens.
+async def _scores(
+    engine: Counted,
+    prompt: list[int],
+    openings: Mapping[str, Sequence[int]],
+    known: Mapping[int, float] | None = None,
+) -> dict[str, float]:
+    """P by label.
 
-    Attributes:
-        shared: Token ids that all of them begin with.
-        branches: By next token id, the only label that goes on with it, or where those part that
-            do; they begin with that token.
+    Labels share a beginning and then part: one request at each parting, exact for labels of any
+    number of tokens.
     """
-
-    shared: tuple[int, ...]
-    branches: Mapping[int, str | Parting]
-
-
-def parting(openings: Mapping[str, Sequence[int]]) -> Parting:
-    """Of labels, two at least, by the token ids that open an answer of each."""
-    shared = _shared(list(openings.values()))
-    branches: dict[int, dict[str, Sequence[int]]] = {}
-    for name, ids in openings.items():
-        branches.setdefault(ids[shared], {})[name] = ids[shared:]
-    below = {
-        token: next(iter(branch)) if len(branch) == 1 else parting(branch)
-        for token, branch in branches.items()
+    if len(openings) == 1:
+        return dict.fromkeys(openings, 1.0)
+    shared, branches = _branches(openings)
+    prompt = [*prompt, *shared]
+    if known is None:
+        known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
+    weights = softmax([known[token] for token in branches])
+    if len(branches) == len(openings):  # they part once and for all
+        return dict(zip(openings, weights, strict=True))
+    below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
+    return {
+        name: weight * p
+        for weight, scores in zip(weights, below, strict=True)
+        for name, p in scores.items()
     }
-    return Parting(tuple(next(iter(openings.values()))[:shared]), below)
 
 
-async def _scores(engine: Counted, prompt: list[int], part: Parting) -> dict[str, float]:
-    """P by label: one request at each parting, exact for labels of any number of tokens."""
-    if part.shared:
-        prompt = [*prompt, *part.shared]
-    out = await engine.generate(Request(prompt, 1, score=tuple(part.branches)))
-    weights = _softmax([out.logprobs[token] for token in part.branches])
-    by_label: dict[str, float] = {}
-    deeper: list[tuple[float, Parting]] = []
-    for weight, branch in zip(weights, part.branches.values(), strict=True):
-        if isinstance(branch, Parting):
-            deeper.append((weight, branch))
-        else:
-            by_label[branch] = weight
-    if deeper:
-        below = await asyncio.gather(*[_scores(engine, prompt, branch) for _, branch in deeper])
-        for (weight, _), scores in zip(deeper, below, strict=True):
-            by_label |= {name: weight * p for name, p in scores.items()}
-    return by_label
+def _branches(
+    openings: Mapping[str, Sequence[int]],
+) -> tuple[Sequence[int], dict[int, dict[str, Sequence[int]]]]:
+    """What labels begin with in common, and by the next token the labels that go on with it."""
+    sequences = list(openings.values())
+    shared = _shared(sequences)
+    branches: dict[int, dict[str, Sequence[int]]] = {}
+    for name, rest in openings.items():
+        branches.setdefault(rest[shared], {})[name] = rest[shared:]
+    return sequences[0][:shared], branches
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:
@@ -275,9 +298,3 @@ def _shared(sequences: Sequence[Sequence[int]]) -> int:
         (i for i, tokens in enumerate(zip(*sequences, strict=False)) if len(set(tokens)) > 1),
         min(map(len, sequences)),
     )
-
-
-def _softmax(logprobs: Sequence[float]) -> list[float]:
-    top = max(logprobs)
-    weights = [math.exp(value - top) for value in logprobs]
-    return [weight / sum(weights) for weight in weights]

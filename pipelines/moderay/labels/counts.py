@@ -31,6 +31,8 @@ class PolicyCounts(RecordPart):
     """Rows that violate."""
     forced: int = 0
     """Rows whose verdict was asked for, since the reasoning or the answer did not end in one."""
+    unexplained: int = 0
+    """Rows that `reason` flagged and for which no rationale was asked."""
     duplicates: int = 0
     """Rows that took the verdict of an equal content in the same run."""
     reused: int = 0

@@ -178,6 +178,7 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
         **{status.value: statuses.get(status.value, 0) for status in Status},
         "flagged": _total(decisions.field("violates")),
         "forced": _total(trace(decisions, "forced")),
+        "unexplained": _total(_unexplained(decisions)),
         "duplicates": origins.get(Origin.DUPLICATE.value, 0),
         "reused": origins.get(Origin.REUSED.value, 0),
         "prompt_tokens": _total(trace(decisions, "prompt_tokens")),
@@ -185,6 +186,15 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
         **{f"settled.{judge}": count for judge, count in judges.items() if judge is not None},
         **_audits(decisions),
     }
+
+
+def _unexplained(decisions: pa.StructArray) -> pa.Array:
+    """Rows that `reason` flagged of its own accord, without a rationale."""
+    by_reason = pc.equal(trace(decisions, "decided_by"), "reason")
+    of_itself = pc.and_(by_reason, pc.invert(trace(decisions, "forced")))
+    return pc.and_(
+        pc.and_(decisions.field("violates"), of_itself), decisions.field("rationale").is_null()
+    )
 
 
 def distribution(decisions: pa.StructArray) -> dict[str, int]:

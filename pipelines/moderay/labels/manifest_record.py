@@ -175,6 +175,10 @@ class RunEnd(RecordPart):
     """Bytes that were read and not yet judged, at most."""
     rates: dict[str, RateRecord] = {}
     """By policy."""
+    probability_by: tuple[str, ...] = ()
+    """How its engines came to P of a label: with the answer, by a second request (and why), or as
+    the endpoint says.
+    """
     stopped: str | None = None
     """Why it ended early."""
     pruned: tuple[str, ...] = ()

@@ -246,8 +246,9 @@ def judge_profiles(
         output_tokens = 1.0
         if isinstance(judge, Reason):
             requests = 1 if judge.safeguard.in_words else 2
+            longest = judge.budget if judge.explains_apart else judge.max_tokens
             known = answer_tokens(policy, judge.name, earlier)
-            output_tokens = judge.max_tokens if known is None else known
+            output_tokens = longest if known is None else known
             if known is None:
                 guesses.append(
                     f"{policy}: no earlier run shows how long the reasoning is; the whole budget "

@@ -343,6 +343,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
         raise stopped
+    for note in _unexplained(run.checked, manifest):
+        progress.note(note)
     for alarm in manifest.alarms:
         event("alarm", logging.WARNING, alarm=alarm)
     event("run ended", rows=progress.rows, seconds=ended.end.seconds, complete=manifest.complete)
@@ -360,6 +362,21 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         missed,
         ended.end.gate,
     )
+
+
+def _unexplained(checked: Checked, manifest: Manifest) -> Iterator[str]:
+    """Where rows are flagged under a threshold below which no rationale was asked for."""
+    if checked.job.output.rationale != "flagged":
+        return
+    for policy in checked.policies:
+        counts = manifest.counts.get(policy.id)
+        if counts is not None and counts.unexplained and policy.answer == "rationale":
+            yield (
+                f"{policy.id}: {counted(counts.unexplained, 'flagged row')} without a rationale: "
+                f"none was asked for at that P when they were judged; output.rationale_from: "
+                f"{policy.threshold:g} asks for those of contents that are judged from now on, and "
+                "output.rationale: all, which is another judge, for all"
+            )
 
 
 @dataclass
@@ -464,6 +481,7 @@ def _run_end(
         actors=seen.actors,
         most_bytes_ahead=seen.most_ahead,
         rates={name: RateRecord(**rate._asdict()) for name, rate in progress.rates().items()},
+        probability_by=seen.probability_by,
         stopped=str(stopped) if stopped else None,
         pruned=tuple(pruned),
         gate=() if run.gate is None else run.gate.figures,

@@ -166,7 +166,7 @@ class _Labeller:
     def __init__(self, spec: EngineSpec, cascades: Sequence[Cascade], job: Job) -> None:
         self._cascades = cascades
         self._job = job
-        self._host = EngineHost(spec, lambda seconds: rest_collector())
+        self._host = EngineHost(spec, lambda *_: rest_collector())
         self._vocab = vocabulary(spec.vocabulary_source)
         metrics.tell(self._host.usage)
 

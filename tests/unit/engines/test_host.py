@@ -15,7 +15,14 @@ from moderay.config.job import Job
 from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.corpus.content import texts
-from moderay.engines.base import Completion, Counted, EngineDeadError, Request, Usage
+from moderay.engines.base import (
+    SECOND_REQUEST,
+    Completion,
+    Counted,
+    EngineDeadError,
+    Request,
+    Usage,
+)
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
@@ -26,6 +33,8 @@ from moderay.tasks.embed import job_cascades
 
 def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:
     class Slow:
+        probability_by = SECOND_REQUEST
+
         async def generate(self, request: Request) -> Completion:
             await asyncio.sleep(0.2)
             if not request.prompt:

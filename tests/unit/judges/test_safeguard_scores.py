@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay.engines.base import Completion, Counted, Request
-from moderay.judges.safeguard import Parting, _scores, parting
+from moderay.judges.safeguard import _scores
 
 
 class Fixed:
@@ -34,7 +34,7 @@ def expected(openings: dict[str, list[int]], name: str) -> float:
 
 def of(openings: dict[str, Sequence[int]]) -> tuple[dict[str, float], list[Request]]:
     engine = Fixed()
-    scores = asyncio.run(_scores(cast(Counted, engine), [100], parting(openings)))
+    scores = asyncio.run(_scores(cast(Counted, engine), [100], openings))
     return scores, engine.asked
 
 
@@ -49,8 +49,6 @@ def test_labels_that_part_once_take_one_request() -> None:
 
 
 def test_labels_that_part_again_take_a_request_at_each_parting() -> None:
-    made = parting({"a": [7, 0], "b": [7, 2, 3, 4], "c": [7, 2, 3, 5]})
-    assert made == Parting((7,), {0: "a", 2: Parting((2, 3), {4: "b", 5: "c"})})
     _, asked = of({"a": [7, 0], "b": [7, 2, 3, 4], "c": [7, 2, 3, 5]})
     assert [request.prompt for request in asked] == [[100, 7], [100, 7, 2, 3]]
 

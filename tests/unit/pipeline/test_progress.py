@@ -25,14 +25,17 @@ def test_lines_tell_what_a_run_waits_for_before_the_first_row(
     progress = Progress(Console(), interval=0.0)
     progress.start(300, 2, "openai/gpt-oss-safeguard-20b")
     progress.look(BoardState())
-    progress.look(BoardState(starts=(41.2,)))
-    progress.look(BoardState(starts=(41.2, 43.6)))
+    one, both = ("with the answer",), ("by a second request: why", "with the answer")
+    progress.look(BoardState(starts=(41.2,), probability_by=one))
+    progress.look(BoardState(starts=(41.2, 43.6), probability_by=both))
     lines = capsys.readouterr().err.splitlines()
     assert [line.rpartition(",")[0] or line for line in lines[1:]] == [
         "0 of 300 rows: engines are starting",
         "1 engine ready after 41 s, 1 of 2".rpartition(",")[0],
+        "P of a label comes with the answer",
         "0 of 300 rows: reading",
         "1 engine ready after 44 s, 2 of 2".rpartition(",")[0],
+        "P of a label comes by a second request: why",
         "0 of 300 rows: reading",
     ]
     assert lines[0] == "starting 2 engines: openai/gpt-oss-safeguard-20b"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from moderay.config.paths import JobPath
 from moderay.config.sections.base import Section
@@ -50,6 +50,18 @@ class Output(Section):
     """Input columns carried over. Default: all, so that the labels can be read without the input.
     """
     reasoning: Literal["all", "flagged", "none"] = "flagged"
-    """Whose reasoning is stored. Default: that of flagged rows, which people read; rationales are
-    always stored.
+    """Whose reasoning is stored. Default: that of flagged rows, which people read."""
+    rationale: Literal["all", "flagged", "none"] = "all"
+    """For which rows the model writes a rationale. Under `flagged` and `none` an answer ends at its
+    label, which spares the tokens behind it, and the verdicts are those of another judge key.
     """
+    rationale_from: float | None = Field(default=None, ge=0, le=1)
+    """With `rationale: flagged`: the P(violates) from which on there is one, where that is to be
+    lower than the threshold, which may then be lowered later.
+    """
+
+    @model_validator(mode="after")
+    def _for_some(self) -> Self:
+        if self.rationale_from is not None and self.rationale != "flagged":
+            raise ValueError("rationale_from is for rationale: flagged")
+        return self

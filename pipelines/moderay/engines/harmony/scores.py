@@ -49,6 +49,13 @@ def label_scores(tokens: Sequence[Token], label: str, policy: Policy) -> list[fl
     return [scores[name] for name in policy.label_names]
 
 
+def softmax(logits: Sequence[float]) -> list[float]:
+    """Probabilities in the proportions that logits, or log-probabilities, say."""
+    top = max(logits)
+    weights = [math.exp(value - top) for value in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
 def _shares(token: Token, before: str, left: Mapping[str, str]) -> dict[str, float]:
     """How likely each label was to go on at a token; they need not add up to 1.
 

@@ -26,6 +26,7 @@ import aiohttp
 
 from moderay.core.errors import first_line
 from moderay.engines.base import (
+    AS_THE_ENDPOINT_SAYS,
     BrokenReplyError,
     EngineDeadError,
     NotNowError,
@@ -56,6 +57,8 @@ SLACK = 64
 
 class RemoteEngine:
     """A session with an endpoint; some requests at once, the others wait."""
+
+    probability_by = AS_THE_ENDPOINT_SAYS
 
     def __init__(
         self, endpoint: str, model: str, *, logprobs: bool, max_num_seqs: int, max_model_len: int

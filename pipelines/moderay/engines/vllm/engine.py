@@ -6,17 +6,28 @@ The one file that imports vllm, late: it takes seconds, and a driver needs the s
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import itertools
 import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from moderay.core.errors import UserError
+from moderay.core.events import event
 from moderay.engines import checkpoint
-from moderay.engines.base import Completion, EngineDeadError, Request, RequestFailedError
-from moderay.engines.harmony.vocabulary import CALL, RETURN, vocabulary
+from moderay.engines.base import (
+    SECOND_REQUEST,
+    WITH_THE_ANSWER,
+    Completion,
+    EngineDeadError,
+    Request,
+    RequestFailedError,
+)
+from moderay.engines.harmony.vocabulary import CALL, RETURN, START, vocabulary
 from moderay.engines.vllm import capacity, gpu_profiles
 from moderay.engines.vllm.gpu_profiles import Gpu
 
@@ -40,6 +51,16 @@ QUIET = {
 # it on a CPU, and starts one process more, which on two cores made a start take 37 s instead of 25,
 # and the demo an eighth longer.
 _ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+# Hands back the logits of a label's tokens with the answer: for the V1 runner in the engine's own
+# process, which is what a CPU has. A GPU's runner has no way back for them.
+NOTING = {
+    "scheduler_cls": "moderay.engines.vllm.label_logits.NotingScheduler",
+    "logits_processors": ["moderay.engines.vllm.label_logits:LabelLogits"],
+}
+
+# Kinds of sampling parameters that are kept: some for each policy.
+SHARED_SAMPLING = 256
 
 # Arguments by which memory is not what it is by default.
 ELSEWHERE = {"cpu_offload_gb", "kv_cache_memory_bytes", "pipeline_parallel_size"}
@@ -116,6 +137,7 @@ class VllmSpec:
         )
         if alone:
             arguments["distributed_executor_backend"] = _ONE_PROCESS
+            arguments |= NOTING
         return arguments
 
     def here(self) -> VllmSpec:
@@ -173,12 +195,18 @@ class VllmSpec:
 
         try:
             args = AsyncEngineArgs(**self._arguments(folder))
-            return VllmEngine(AsyncLLM.from_engine_args(args), self.source)
+            engine = VllmEngine(AsyncLLM.from_engine_args(args), self.source)
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(
                 f"model {self.source!r} cannot be started: {reason[0]} (see model: in the job)"
             ) from error
+        if args.scheduler_cls == NOTING["scheduler_cls"]:
+            await engine.choose_probability()
+        # What it is made of stays, and the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        return engine
 
     def _arguments(self, folder: str) -> dict[str, Any]:
         """Of `AsyncEngineArgs`; `folder`: where the model lies on this machine, or its hub id."""
@@ -234,24 +262,51 @@ def gpu_here() -> Gpu | None:
     )
 
 
+class _Kind(NamedTuple):
+    """What many requests have in common, as `Request` has it."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    score: tuple[int, ...]
+    after: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
 class VllmEngine:
-    """A live `AsyncLLM`; continuous batching over whatever is asked of it at once."""
+    """A live `AsyncLLM`; continuous batching over whatever is asked of it at once.
+
+    Attributes:
+        probability_by: As `Engine` has it; `choose_probability` looks for the better way.
+    """
 
     def __init__(self, llm: Any, source: str) -> None:
         """Takes over `llm`, an `AsyncLLM`; `source`: the model's, for its vocabulary."""
-        from vllm.sampling_params import (  # noqa: PLC0415  late: it takes seconds
-            RequestOutputKind,
-            SamplingParams,
-        )
         from vllm.v1.engine import exceptions  # noqa: PLC0415  late: it takes seconds
 
-        control = vocabulary(source).control
+        from moderay.engines.vllm import label_logits  # noqa: PLC0415  late: it needs vllm
+
         self._llm = llm
-        self._stop = [control[RETURN], control[CALL]]
-        self._params = SamplingParams
-        self._final = RequestOutputKind.FINAL_ONLY
+        self._vocab = vocabulary(source)
+        self._stop = [self._vocab.control[RETURN], self._vocab.control[CALL]]
         self._dead = exceptions.EngineDeadError
         self._number = itertools.count()
+        self._label_logits = label_logits
+        self._shared_sampling = lru_cache(SHARED_SAMPLING)(self._new_sampling)
+        self.probability_by = SECOND_REQUEST
+
+    async def choose_probability(self) -> None:
+        """Take P with the answer where it is the same as a second request gives.
+
+        One known prompt is asked both ways; only for an engine with `NOTING`.
+        """
+        self.probability_by = WITH_THE_ANSWER
+        exact = str(self._llm.model_config.dtype) == "torch.float32"
+        prompt = [self._vocab.control[START], *self._vocab.encode("assistant")]
+        reason = await self._label_logits.disagreement(self.generate, prompt, exact)
+        if reason is not None:
+            self.probability_by = f"{SECOND_REQUEST}: {reason}"
+            event("probability by a second request", logging.WARNING, reason=reason)
 
     async def generate(self, request: Request) -> Completion:
         """What the model goes on with.
@@ -260,16 +315,7 @@ class VllmEngine:
             EngineDeadError: vLLM's process ended, and everything in flight with it.
             RequestFailedError: vLLM refuses this request.
         """
-        sampling = self._params(
-            max_tokens=request.max_tokens,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            seed=request.seed if request.temperature > 0 else None,
-            stop_token_ids=self._stop,
-            logprob_token_ids=list(request.score) or None,
-            detokenize=False,
-            output_kind=self._final,
-        )
+        sampling = self._sampling(request)
         last = None
         try:
             async for part in self._llm.generate(
@@ -282,13 +328,53 @@ class VllmEngine:
             raise RequestFailedError(str(error).splitlines()[0]) from error
         if last is None or not last.finished:
             raise RequestFailedError("the engine gave no output")
-        output = last.outputs[0]
-        logprobs = (
-            {token: value.logprob for token, value in output.logprobs[0].items()}
-            if request.score
-            else {}
+        place, logprobs = self._scored(request, last)
+        tokens = list(last.outputs[0].token_ids)
+        return Completion(tokens, logprobs, last.num_cached_tokens or 0, place)
+
+    def _sampling(self, request: Request) -> Any:
+        """A request's `SamplingParams`: all but the seed is shared, since making them is slow."""
+        score, after = request.score, request.after
+        if after and self.probability_by != WITH_THE_ANSWER:
+            score, after = (), ()
+        kind = _Kind(
+            request.max_tokens, request.temperature, request.top_p, score, after, request.stop
         )
-        return Completion(list(output.token_ids), logprobs, last.num_cached_tokens or 0)
+        sampling = self._shared_sampling(kind)
+        if request.temperature > 0:
+            sampling = copy.copy(sampling)
+            sampling.seed = request.seed
+        return sampling
+
+    def _new_sampling(self, kind: _Kind) -> Any:
+        from vllm.sampling_params import (  # noqa: PLC0415  late: it takes seconds
+            RequestOutputKind,
+            SamplingParams,
+        )
+
+        in_passing = self._label_logits.wanted(kind.after, kind.score) if kind.after else None
+        return SamplingParams(
+            max_tokens=kind.max_tokens,
+            temperature=kind.temperature,
+            top_p=kind.top_p,
+            stop_token_ids=[*self._stop, *kind.stop],
+            logprob_token_ids=None if kind.after else list(kind.score) or None,
+            extra_args=in_passing,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            # Shared, and changed by nobody: vLLM would copy it with all that hangs on it.
+            skip_clone=True,
+        )
+
+    def _scored(self, request: Request, output: Any) -> tuple[int, dict[int, float]]:
+        """Which generated token is scored, and its scores."""
+        if request.after:
+            place, logits = self._label_logits.noted(output.kv_transfer_params)
+            return place, dict(zip(request.score, logits, strict=False))
+        if not request.score:
+            return 0, {}
+        values = output.outputs[0].logprobs[0]
+        return 0, {token: value.logprob for token, value in values.items()}
 
     def close(self) -> None:
         """What is in flight ends with an error."""

@@ -40,6 +40,7 @@ class BoardState:
         most_ahead: Bytes that were so at most.
         given_up: Shards that are not read any more, and why.
         starts: Seconds that each engine took to start, in the order in which they were ready.
+        probability_by: How engines come to P of a label, each way once.
     """
 
     actors: int = 0
@@ -48,6 +49,7 @@ class BoardState:
     most_ahead: int = 0
     given_up: tuple[tuple[str, str], ...] = ()
     starts: tuple[float, ...] = ()
+    probability_by: tuple[str, ...] = ()
 
 
 class Board:
@@ -67,6 +69,7 @@ class Board:
         self._stopping = False
         self._given_up: dict[str, str] = {}
         self._starts: list[float] = []
+        self._probability_by: set[str] = set()
 
     def read(self, unit: Unit, size: int) -> None:
         """A unit of so many bytes is read, and is to be judged."""
@@ -78,9 +81,10 @@ class Board:
         """An actor has started."""
         self._actors += 1
 
-    def started(self, seconds: float) -> None:
-        """An actor's engine is ready, so long after it was asked for."""
+    def started(self, seconds: float, probability_by: str) -> None:
+        """An actor's engine is ready, so long after it was asked for; how it comes to P."""
         self._starts.append(seconds)
+        self._probability_by.add(probability_by)
 
     def begin(self, unit: Unit, actor: str) -> bool:
         """Whether to judge this unit: not where the run is stopping."""
@@ -110,7 +114,13 @@ class Board:
         )
         given_up = tuple(self._given_up.items())
         return BoardState(
-            self._actors, tuple(work), self._bytes, self._most, given_up, tuple(self._starts)
+            self._actors,
+            tuple(work),
+            self._bytes,
+            self._most,
+            given_up,
+            tuple(self._starts),
+            tuple(sorted(self._probability_by)),
         )
 
 

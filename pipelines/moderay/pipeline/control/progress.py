@@ -74,6 +74,7 @@ class Progress:
         self._left = 0
         self._engines = 0
         self._ready = 0
+        self._told: set[str] = set()  # ways to P
         self._flagged = 0
         self._forced = 0
         self._failed = 0
@@ -155,6 +156,9 @@ class Progress:
         if more and not (self.last and self._engines == 1):  # it has told of itself by its rows
             of = f", {self._ready:,} of {self._engines:,}" if self._engines > 1 else ""
             self.stage(f"{counted(more, 'engine')} ready after {duration(max(seen.starts))}{of}")
+        for way in sorted(set(seen.probability_by) - self._told):
+            self.stage(f"P of a label comes {way}")
+        self._told.update(seen.probability_by)
         if time.monotonic() - self._shown >= self._interval:
             self._show()
         elif self._bar is not None and self._task is not None:

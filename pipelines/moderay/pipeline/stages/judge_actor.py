@@ -51,9 +51,9 @@ class Judge:
         metrics.tell(self._host.usage)
         run.board.joined.remote()
 
-    def _started(self, seconds: float) -> None:
+    def _started(self, seconds: float, way: str) -> None:
         rest_collector()
-        self._run.board.started.remote(seconds)
+        self._run.board.started.remote(seconds, way)
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
         """Judge and save a unit, unless it has ended already."""
