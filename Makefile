@@ -51,6 +51,7 @@ check: install
 
 bench: install
 	$(BENCHMARK).speed $(OPTIONS)
+	$(BENCHMARK).plumbing
 	$(BENCHMARK).screen
 	$(BENCHMARK).tune
 	$(BENCHMARK).cross_fit

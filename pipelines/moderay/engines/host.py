@@ -25,6 +25,7 @@ from moderay.engines.base import (
     RequestFailedError,
 )
 from moderay.engines.poison import MOST_DEATHS_IN_A_ROW, PoisonSearch
+from moderay.engines.slots import Slots
 from moderay.engines.usage import Usage
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class EngineHost:
         self._spec = spec.here()
         # Twice what the engine works on: the next request is always there when one ends.
         self._max_in_flight = 2 * self._spec.max_num_seqs
-        self._slots = asyncio.Semaphore(self._max_in_flight)
+        self._slots = Slots(self._max_in_flight)
         self._admission = asyncio.Lock()
         self._admissible = asyncio.Event()
         self._open_questions = 0  # admitted, and without an answer yet
@@ -105,6 +106,14 @@ class EngineHost:
             yield answered
         finally:
             answered(unanswered)
+
+    async def start(self) -> None:
+        """Build the engine now, where it is not there yet.
+
+        Raises:
+            ModerayError: It could not be built.
+        """
+        await self._live()
 
     async def run(self, row: str, ask: Callable[[Counted], Awaitable[T]], seconds: float) -> T:
         """What `ask` returns for the live engine.
@@ -173,18 +182,18 @@ class EngineHost:
             finally:
                 _decrement(self._held, row)
         finally:
-            self._slots.release()
+            self._slots.give()
 
     async def _take_slot(self, row: str) -> None:
         while True:
             if not self._search.may_run(row):
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._search.may_run(row))
-            await self._slots.acquire()
+            await self._slots.take()
             # Somebody may have died while it waited for the slot.
             if self._search.may_run(row):
                 return
-            self._slots.release()
+            self._slots.give()
 
     async def _live(self) -> Counted:
         """The engine, built first where there is none."""

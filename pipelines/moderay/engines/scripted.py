@@ -63,6 +63,7 @@ from moderay.engines.harmony.vocabulary import (
     Vocabulary,
     vocabulary,
 )
+from moderay.engines.slots import Slots
 
 # Seconds between two looks whether a request hangs no longer.
 LOOK_S = 0.1
@@ -238,7 +239,7 @@ class ScriptedEngine:
         self._script = spec.script
         self._answers = spec.answers
         self._vocab: Vocabulary = vocabulary(spec.vocabulary_source)
-        self._slots = asyncio.Semaphore(spec.max_num_seqs)
+        self._slots = Slots(spec.max_num_seqs)
         self._random = random.Random(0)
         self._is_dead = False
         # What requests wait for that are not answered at once; a death ends it.
@@ -246,7 +247,8 @@ class ScriptedEngine:
         # Prompts' first three messages up to the content, each with where its bodies start and end.
         self._openings: list[tuple[list[int], list[int], list[int]]] = []
         self._output = functools.cache(self._rendered)
-        self._developer = functools.lru_cache(64)(self._vocab.decode)
+        self._developer = functools.lru_cache(OPENINGS)(self._vocab.decode)
+        self._encoded = functools.lru_cache(OPENINGS)(self._vocab.encode)
 
     async def generate(self, request: Request) -> Completion:
         """What the script says, after its delay.
@@ -255,11 +257,14 @@ class ScriptedEngine:
             RequestFailedError: The script says so.
             EngineDeadError: It says so of any request that is answered meanwhile.
         """
-        async with self._slots:
+        await self._slots.take()
+        try:
             self._assert_alive()
             completion = await self._answer(request)
             self._assert_alive()
             return completion
+        finally:
+            self._slots.give()
 
     async def _answer(self, request: Request) -> Completion:
         situation = self._situation(request)
@@ -462,7 +467,7 @@ class ScriptedEngine:
 
     def _logprobs(self, situation: Situation, tokens: tuple[int, ...]) -> dict[int, float]:
         """`p` for the token with which the answer goes on, the rest shared by the others."""
-        body = [*self._vocab.encode(situation.answer.answer), self._vocab.control[RETURN]]
+        body = [*self._encoded(situation.answer.answer), self._vocab.control[RETURN]]
         done = len(situation.final)
         following = body[done] if body[:done] == situation.final and done < len(body) else None
         if following not in tokens:

@@ -156,18 +156,18 @@ class Safeguard:
             pieces: What `prompts` or `texts` gives.
             ask: Judges one piece, from the engine, the piece and its number.
         """
-
-        async def window(number: int, piece: P) -> Verdict:
-            return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
-
-        if len(pieces) == 1:  # as nearly all are: tasks would only cost
-            verdict = await window(0, pieces[0])
+        if len(pieces) == 1:  # as nearly all are: a task would only cost
+            verdict = await self._in_time(host, row, lambda engine: ask(engine, pieces[0], 0))
             return verdict._replace(
                 windows=1,
                 prompt_tokens=verdict.prompt_tokens or 0,
                 output_tokens=verdict.output_tokens or 0,
                 forced=bool(verdict.forced) if verdict.status is Status.OK else None,
             )
+
+        async def window(number: int, piece: P) -> Verdict:
+            return await self._in_time(host, row, lambda engine: ask(engine, piece, number))
+
         verdicts = await asyncio.gather(*[window(i, piece) for i, piece in enumerate(pieces)])
         worst = max(verdicts, key=self._weight)
         judged = worst.status is Status.OK

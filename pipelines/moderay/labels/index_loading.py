@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import ray
@@ -20,6 +22,15 @@ from moderay.labels.reuse import entries
 
 # Label files that one loading task reads.
 LOAD_FILES = 16
+# What a task ends in that Ray has lost.
+_LOST_TASK = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+)
+# Cores of such a task, as Ray counts them: where there are two, an engine starts and units are read
+# beside it.
+LOAD_CPUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,31 +46,81 @@ class Loaded:
     unreadable: Mapping[str, str]
 
 
-def load(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loaded:
-    """Tell the index of earlier label files, in tasks on the cluster; returns when all are in."""
-    task = ray.remote(num_cpus=1)(_load)
-    calls = [
-        task.remote(index, tuple(outputs), files[i : i + LOAD_FILES])
-        for i in range(0, len(files), LOAD_FILES)
-    ]
+@dataclass(frozen=True)
+class Loading:
+    """Tasks that tell the index of earlier label files; picklable.
+
+    Attributes:
+        calls: one for each task; it ends in what it has `Loaded`.
+        shards: the label files of each, for the driver.
+    """
+
+    calls: tuple[Any, ...] = ()
+    shards: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all are in, or lost."""
+        if not self.calls:
+            return True
+        calls = list(self.calls)
+        _, left = ray.wait(calls, num_returns=len(calls), timeout=0, fetch_local=False)
+        return not left
+
+    def wait(self) -> None:
+        """Until all are in, or lost; raises what one of them failed with.
+
+        For a worker, which ends when Ray does. It blocks: in asyncio, call it in a thread.
+        """
+        for call in self.calls:
+            with suppress(*_LOST_TASK):
+                ray.get(call)
+
+    def loaded(self) -> Loaded:
+        """What all of them have; waits for them."""
+        return _together(map(_loaded, self.calls, self.shards))
+
+    def so_far(self) -> Loaded:
+        """What those have that are through."""
+        if not self.calls:
+            return Loaded(0, {})
+        over, _ = ray.wait(list(self.calls), num_returns=len(self.calls), timeout=0)
+        through = [
+            (call, shards)
+            for call, shards in zip(self.calls, self.shards, strict=True)
+            if call in over
+        ]
+        return _together(_loaded(call, shards) for call, shards in through)
+
+    def for_workers(self) -> Loading:
+        """Without the names, which only the driver needs."""
+        return Loading(self.calls)
+
+
+def start_loading(index: Index, outputs: Sequence[Layout], files: Sequence[LabelFile]) -> Loading:
+    """Tell the index of earlier label files, in tasks on the cluster."""
+    task = ray.remote(num_cpus=LOAD_CPUS)(_load)
+    parts = [files[i : i + LOAD_FILES] for i in range(0, len(files), LOAD_FILES)]
+    return Loading(
+        tuple(task.remote(index, tuple(outputs), part) for part in parts),
+        tuple(tuple(file.shard for file in part) for part in parts),
+    )
+
+
+def _loaded(call: Any, shards: Sequence[str]) -> Loaded:
+    """What a task has loaded: nothing, where Ray has lost it."""
+    try:
+        loaded: Loaded = ray_loss.get(call)
+    except _LOST_TASK as error:
+        reason = f"Ray lost the task that read it ({type(error).__name__})"
+        return Loaded(0, dict.fromkeys(shards, reason))
+    return loaded
+
+
+def _together(parts: Iterable[Loaded]) -> Loaded:
     rows, unreadable = 0, dict[str, str]()
-    for number, call in enumerate(calls):
-        try:
-            loaded = ray_loss.get(call)
-        except (
-            ray.exceptions.WorkerCrashedError,
-            ray.exceptions.OutOfMemoryError,
-            ray.exceptions.NodeDiedError,
-        ) as error:
-            lost = files[number * LOAD_FILES : (number + 1) * LOAD_FILES]
-            loaded = Loaded(
-                0,
-                {
-                    file.shard: f"Ray lost the task that read it ({type(error).__name__})"
-                    for file in lost
-                },
-            )
-        rows, unreadable = rows + loaded.rows, unreadable | dict(loaded.unreadable)
+    for part in parts:
+        rows, unreadable = rows + part.rows, unreadable | dict(part.unreadable)
     return Loaded(rows, unreadable)
 
 

@@ -34,7 +34,7 @@ from moderay.labels.data_files import name_data_files
 from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
-from moderay.labels.index_loading import load
+from moderay.labels.index_loading import Loading, start_loading
 from moderay.labels.layout import Layout, slot
 from moderay.labels.lease import (
     WHOLE,
@@ -396,12 +396,13 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     if run.engines is None:
         return BoardState(), None
     checked = run.checked
+    index, loading = _index(run)
     context = RunContext(
         checked.job,
         run.engines.spec,
         run.engines.cascades,
         run.plan.outputs,
-        _index(run),
+        index,
         run.lease.run,
         start_board(),
         None if gate is None or gate.is_open else start_gatekeeper(),
@@ -411,7 +412,7 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(run, _units(context, run, run.engines), brakes, context):
+            for unit in _watched(run, _units(context, loading, run, run.engines), brakes, context):
                 run.progress.add(unit)
                 if unit.gate is not None:
                     _judged_golden(run, unit, brakes, context)
@@ -427,6 +428,8 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     except StoppedError as stop:
         stopped = stop
     seen = ray_loss.get(context.board.state.remote())
+    for shard, reason in loading.so_far().unreadable.items():
+        run.progress.note(f"earlier verdicts of {shard} are not used: {reason}")
     for actor in (context.board, context.gate, *context.index.partitions):
         # The handles that tasks were given would keep them while this process is connected.
         if actor is not None:
@@ -514,7 +517,9 @@ def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
         remove(layout.fs, path)
 
 
-def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDone, None, None]:
+def _units(
+    context: RunContext, loading: Loading, run: _Run, engines: Engines
+) -> Generator[UnitDone, None, None]:
     """Stream every missing unit through Ray Data; one `UnitDone` each, as they end.
 
     Units of golden sets come first; until they have passed, `read_task` lets nothing else follow.
@@ -553,7 +558,7 @@ def _units(context: RunContext, run: _Run, engines: Engines) -> Generator[UnitDo
         warnings.simplefilter("ignore")
         judged = read.map_batches(
             Judge,
-            fn_constructor_args=(context, _needs_engine(run)),
+            fn_constructor_args=(context, loading.for_workers(), _needs_engine(run)),
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
@@ -576,10 +581,11 @@ def _needs_engine(run: _Run) -> bool:
     return is_new or (run.gate is not None and run.gate.is_waiting)
 
 
-def _index(run: _Run) -> Index:
+def _index(run: _Run) -> tuple[Index, Loading]:
     """Where verdicts lie, by content.
 
-    At first those of the outputs that are reused; then this run's own, as units are saved.
+    At first those of the outputs that are reused, which it is told while units are read and engines
+    start; then this run's own, as units are saved.
     """
     plan, checked = run.plan, run.checked
     contents = plan.contents_left + sum(output.rows for output in checked.reused)
@@ -592,9 +598,7 @@ def _index(run: _Run) -> Index:
     for output in checked.reused:
         for note in output.notes:
             run.progress.note(note)
-    for shard, reason in load(index, plan.outputs, files).unreadable.items():
-        run.progress.note(f"earlier verdicts of {shard} are not used: {reason}")
-    return index
+    return index, start_loading(index, plan.outputs, files)
 
 
 def _configure_ray_data(read_ahead: int) -> None:
@@ -610,4 +614,7 @@ def _configure_ray_data(read_ahead: int) -> None:
     context.autoscaling_config = AutoscalingConfig(MORE_ENGINES_AT, FEWER_ENGINES_AT)
     context.target_max_block_size = 1
     context.enable_progress_bars = False
+    # It would start a thread for every unit that looks at the process's memory, for a figure of Ray
+    # Data's own.
+    context.memory_usage_poll_interval_s = None
     context._max_num_blocks_in_streaming_gen_buffer = 2

@@ -14,6 +14,7 @@ from moderay.config.job import Job, Model
 from moderay.config.job_file import load_dict
 from moderay.config.policy import Policy
 from moderay.config.yaml_document import DocumentOrigin
+from moderay.core.collector import rest_collector
 from moderay.core.errors import Problem, Problems, nearest
 from moderay.core.ray_runtime import resources, start_ray
 from moderay.core.verdicts import CONTENT_HASH, FLAGGED, structs
@@ -165,7 +166,7 @@ class _Labeller:
     def __init__(self, spec: EngineSpec, cascades: Sequence[Cascade], job: Job) -> None:
         self._cascades = cascades
         self._job = job
-        self._host = EngineHost(spec)
+        self._host = EngineHost(spec, lambda *_: rest_collector())
         self._vocab = vocabulary(spec.vocabulary_source)
         metrics.tell(self._host.usage)
 

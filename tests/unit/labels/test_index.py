@@ -27,7 +27,7 @@ from moderay.judges.glance import Band
 from moderay.labels.decisions import decide, flagged
 from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.index import Index
-from moderay.labels.index_loading import load
+from moderay.labels.index_loading import start_loading
 from moderay.labels.label_file import file_version, run_note
 from moderay.labels.layout import Layout
 from moderay.labels.lookup import Payloads
@@ -485,11 +485,11 @@ def test_earlier_outputs_load_into_an_index_and_say_what_they_could_not_read(
         )
     Path(layout.label("part-3.parquet")).write_text("no label file")
     pq.write_table(pa.table({ROW.name: [0]}), layout.label("part-4.parquet"))
-    loaded = load(
+    loaded = start_loading(
         index,
         [layout],
         [LabelFile(0, name, {"spam": {"reason": None}}) for name in [*names, "missing.parquet"]],
-    )
+    ).loaded()
     assert loaded.rows == 180 and set(loaded.unreadable) == {
         "part-3.parquet",
         "part-4.parquet",

@@ -7,6 +7,7 @@ its judge asks again. A label is never guessed from the reasoning.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from moderay.engines.harmony.vocabulary import (
 # How a rationale answer begins; what is opened when a label is asked for.
 RATIONALE_OPENED = '{"label": "'
 RATIONALE_CLOSED = '", "rationale": "'
+# Spellings of roles and channels that are known again.
+HELD_WORDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def read_label(text: str, policy: Policy) -> str | None:
 
 def messages(tokens: Sequence[int], vocab: Vocabulary) -> list[Message] | None:
     """The messages of an output, the last one perhaps cut off; None where the format is broken."""
-    names = {token: name for name, token in vocab.control.items()}
+    names = _names(vocab)
     parts: list[Message] = []
     position = 0
     while position < len(tokens):
@@ -141,7 +144,7 @@ def _message(
         body = _until_control(tokens, position + 1, names)
         if (
             names.get(tokens[position]) != START
-            or vocab.decode(tokens[position + 1 : body]) != "assistant"
+            or _word(vocab, tuple(tokens[position + 1 : body])) != "assistant"
         ):
             return None
         position = body
@@ -187,7 +190,7 @@ def _header(
     It is spelled `analysis<|message|>` or `final[ <|constrain|>json]<|message|>`.
     """
     end = _until_control(tokens, position, names)
-    channel = vocab.decode(tokens[position:end]).strip()
+    channel = _word(vocab, tuple(tokens[position:end])).strip()
     if end < len(tokens) and names[tokens[end]] == CONSTRAIN and channel == "final":
         end = _until_control(tokens, end + 1, names)
     if end == len(tokens) or names[tokens[end]] != MESSAGE or channel not in ("analysis", "final"):
@@ -196,9 +199,22 @@ def _header(
 
 
 def _until_control(tokens: Sequence[int], position: int, names: Mapping[int, str]) -> int:
-    while position < len(tokens) and tokens[position] not in names:
-        position += 1
-    return position
+    for at in range(position, len(tokens)):
+        if tokens[at] in names:
+            return at
+    return len(tokens)
+
+
+@functools.lru_cache(HELD_WORDS)
+def _names(vocab: Vocabulary) -> Mapping[int, str]:
+    """Id -> spelling of each harmony control token."""
+    return {token: name for name, token in vocab.control.items()}
+
+
+@functools.lru_cache(HELD_WORDS)
+def _word(vocab: Vocabulary, ids: tuple[int, ...]) -> str:
+    """A role or a channel; they are the same few in nearly all outputs."""
+    return vocab.decode(ids)
 
 
 def _object(text: str) -> dict[str, object]:

@@ -22,6 +22,10 @@ CONTROL_TOKENS = (START, END, MESSAGE, CHANNEL, RETURN, CONSTRAIN, CALL)
 class Vocabulary(Protocol):
     """Text <-> token ids."""
 
+    def __hash__(self) -> int:
+        """Of the object: a process has one of each."""
+        ...
+
     @property
     def control(self) -> Mapping[str, int]:
         """Spelling -> id of each harmony control token."""
@@ -114,6 +118,8 @@ class CheckpointVocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Control tokens as they are spelled."""
+        if self._spelling.keys().isdisjoint(ids):
+            return str(self._bpe.decode(ids, skip_special_tokens=False))
         parts: list[str] = []
         ordinary: list[int] = []
         for token in ids:

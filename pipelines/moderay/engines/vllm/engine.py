@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import importlib
 import itertools
 import logging
@@ -222,9 +221,6 @@ class VllmSpec:
             ) from error
         if args.scheduler_cls == NOTING["scheduler_cls"]:
             await engine.choose_probability()
-        # What it is made of stays, and the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
         return engine
 
     def _arguments(self, folder: str) -> dict[str, Any]:

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core import events
+from moderay.core.collector import rest_collector
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import EngineDeadError
 from moderay.engines.host import EngineHost
+from moderay.labels.index_loading import Loading
 from moderay.labels.lookup import Payloads
 from moderay.pipeline.control import metrics
 from moderay.pipeline.messages.units import UnitDone, UnitRead, ended_table, unit_read
@@ -29,11 +31,12 @@ from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, unit
 class Judge:
     """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
-    def __init__(self, run: RunContext, is_needed: bool = False) -> None:
+    def __init__(self, run: RunContext, loading: Loading, is_needed: bool = False) -> None:
         """Take a seat on the board; the engine starts with the first unit.
 
         Args:
-            run: The run.
+            run: What this run's stages share.
+            loading: What the index is still being told.
             is_needed: Whether an engine will be asked for sure: what it imports is loaded while the
                 first unit is read.
         """
@@ -44,12 +47,18 @@ class Judge:
         self._payloads = Payloads(run.outputs, run.index.policies)
         if is_needed:
             threading.Thread(target=run.spec.preload, name="preload", daemon=True).start()
-        self._host = EngineHost(run.spec, run.board.started.remote)
+        self._host = EngineHost(run.spec, self._started)
+        self._loading = loading
+        self._is_loaded = False  # the index, with what is reused
         # What the driver has heard of so far.
         self._restarts = 0
         self._usage = Counter[str]()
         metrics.tell(self._host.usage)
         run.board.joined.remote()
+
+    def _started(self, seconds: float, way: str) -> None:
+        rest_collector()
+        self._run.board.started.remote(seconds, way)
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
         """Judge and save a unit, unless it has ended already."""
@@ -79,6 +88,7 @@ class Judge:
     async def _outcome(self, unit: UnitRead, table: pa.Table, answered: Answered) -> UnitDone:
         name = (unit.source.shard, unit.rows)
         try:
+            await self._index_is_loaded()
             table = await asyncio.to_thread(self._with_earlier, table)
             cascades = self._run.judges_of(unit.gate)
             judged = await judge_unit(self._host, cascades, table, self._run.run, answered)
@@ -102,6 +112,16 @@ class Judge:
         if unit.gate is not None:
             return save_cases(self._run, unit.gate, unit.rows, judged)
         return save_unit(self._run, unit.source, unit.rows, judged)
+
+    async def _index_is_loaded(self) -> None:
+        """Wait until the index knows all that is reused; the engine starts meanwhile."""
+        if self._is_loaded:
+            return
+        if self._loading.is_over:
+            await asyncio.to_thread(self._loading.wait)
+        else:
+            await asyncio.gather(self._host.start(), asyncio.to_thread(self._loading.wait))
+        self._is_loaded = True
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
         """The unit with the verdicts that its contents got elsewhere.

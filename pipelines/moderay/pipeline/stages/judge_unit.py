@@ -90,6 +90,8 @@ async def _column(
 def _settled_column(table: pa.Table, cascade: Cascade, run: int) -> pa.StructArray:
     known = prepare.known(table, cascade.policy.id)
     rest = np.flatnonzero(~valid(known))
+    if not len(rest):
+        return _numbered(known, run)
     rows = _OpenRows(table.take(pa.array(rest)), known.take(pa.array(rest)))
     verdicts = [verdict for index in range(len(rows)) if (verdict := rows.unasked(index))]
     return scattered(_numbered(known, run), verdict_array(verdicts, run), rest)

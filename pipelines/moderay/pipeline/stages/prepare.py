@@ -116,19 +116,14 @@ def _ids(
     contents: Sequence[Content], is_open: np.ndarray, job: Job, vocab: Vocabulary
 ) -> list[pa.Array]:
     """Token ids, status and detail of every row."""
-    ids: list[list[int] | None] = []
-    statuses: list[str | None] = []
-    details: list[str | None] = []
-    for content, ask in zip(contents, is_open.tolist(), strict=True):
-        tokens = content_ids(content.text, job.windows, vocab) if ask else None
-        status = None if content.status is Status.OK else content.status
-        detail = content.detail
-        if ask and tokens is None:
-            status = Status.TOO_LONG
-            detail = _too_long(content, job)
-        ids.append(tokens)
-        statuses.append(status)
-        details.append(detail)
+    ids: list[list[int] | None] = [None] * len(contents)
+    statuses = [None if content.status is Status.OK else content.status for content in contents]
+    details = [content.detail for content in contents]
+    for row in np.flatnonzero(is_open).tolist():
+        ids[row] = content_ids(contents[row].text, job.windows, vocab)
+        if ids[row] is None:
+            statuses[row] = Status.TOO_LONG
+            details[row] = _too_long(contents[row], job)
     return [
         pa.array(ids, pa.large_list(pa.int32())),
         pa.array(statuses, pa.string()),
