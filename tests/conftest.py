@@ -26,6 +26,8 @@ from support.scripted import SCRIPT, write_job
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A cluster that somebody runs on this machine is not ours to join.
 os.environ["RAY_ADDRESS"] = "local"
+# Ray's own 15 leaves its workers a thirtieth of a core beside another test that is busy.
+os.environ.setdefault("RAY_worker_niceness", "5")
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
 

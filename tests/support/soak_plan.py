@@ -114,6 +114,13 @@ class WorldPlan:
     engines: int
     episodes: tuple[Episode, ...]
 
+    @property
+    def answers(self) -> int:
+        """Of the engine for a row: in every second world P comes with the answer, in the others by
+        a second one.
+        """
+        return 1 if self.number % 2 else 2
+
 
 def world_plan(seed: int, number: int, faults: tuple[str, ...] = FAULTS) -> WorldPlan:
     """The same one each time."""

@@ -50,8 +50,6 @@ from support.stores import Bucket, Folder, Store
 
 # Rows of a unit, answers at once of an engine, questions that a unit waits with (`sizing`).
 UNIT, SEQS, QUESTIONS_PER_SEAT = 10, 2, 8
-# Answers for a row: the reasoning, then the label.
-ANSWERS = 2
 # Seconds that a plain run may take, and how often it is tried.
 RUN_S, TRIES = 400, 5
 # Megabytes of a disk that is filled at times.
@@ -138,7 +136,11 @@ class World:
         return Bucket(f"s3://data/{self.folder.name}/{name}", self._scene.upstream)
 
     def _write_job(self, name: str, delay: Mapping[str, float]) -> Path:
-        script = truths.script() | {"delay": delay, "contents": str(self._contents)}
+        script = truths.script() | {
+            "delay": delay,
+            "notes": self.plan.answers == 1,
+            "contents": str(self._contents),
+        }
         (self.folder / f"{name}-script.yaml").write_text(yaml.safe_dump(script))
         job = {
             "name": "soak",
@@ -394,7 +396,8 @@ class World:
         with open(self._contents, "rb") as file:
             file.seek(offset)
             answers = Counter(json.loads(line) for line in file)
-        asked = Counter({one: math.ceil(count / ANSWERS) for one, count in answers.items()})
+        each = self.plan.answers
+        asked = Counter({one: math.ceil(count / each) for one, count in answers.items()})
         again = (asked - self.truth.to_pay(since)).total()
         self._tally.answered += asked.total()
         self._tally.again += again

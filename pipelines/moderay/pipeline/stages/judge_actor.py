@@ -50,6 +50,7 @@ class Judge:
         self._host = EngineHost(run.spec, self._started)
         self._loading = loading
         self._is_loaded = False  # the index, with what is reused
+        self._starting: asyncio.Future[None] | None = None  # the engine, before it is asked
         # What the driver has heard of so far.
         self._restarts = 0
         self._usage = Counter[str]()
@@ -114,13 +115,17 @@ class Judge:
         return save_unit(self._run, unit.source, unit.rows, judged)
 
     async def _index_is_loaded(self) -> None:
-        """Wait until the index knows all that is reused; the engine starts meanwhile."""
+        """Wait until the index knows all that is reused; the engine starts meanwhile.
+
+        Nobody waits for the engine here: it may turn out that nothing is left to ask, and then it
+        does not matter either if it cannot be started.
+        """
         if self._is_loaded:
             return
-        if self._loading.is_over:
-            await asyncio.to_thread(self._loading.wait)
-        else:
-            await asyncio.gather(self._host.start(), asyncio.to_thread(self._loading.wait))
+        if self._starting is None and not self._loading.is_over:
+            self._starting = asyncio.ensure_future(self._host.start())
+            self._starting.add_done_callback(lambda start: start.cancelled() or start.exception())
+        await asyncio.to_thread(self._loading.wait)
         self._is_loaded = True
 
     def _with_earlier(self, table: pa.Table) -> pa.Table:
