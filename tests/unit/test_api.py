@@ -149,7 +149,7 @@ print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
     ids=lambda command: command[0],
 )
 def test_command_that_needs_nothing_heavy_loads_nothing_heavy(
-    command: str, project: Path, labelled: None
+    command: list[str], project: Path, labelled: None
 ) -> None:
     """The job is finished, so that neither `plan` nor `run` has rows to look at.
 
@@ -157,7 +157,7 @@ def test_command_that_needs_nothing_heavy_loads_nothing_heavy(
     pandas and Polars would be half of the time of a run that has nothing to do.
     """
     ended = subprocess.run(
-        [sys.executable, "-c", AFTER, *command.split()], capture_output=True, text=True, cwd=project
+        [sys.executable, "-c", AFTER, *command], capture_output=True, text=True, cwd=project
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == []
