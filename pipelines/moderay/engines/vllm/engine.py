@@ -220,7 +220,13 @@ class VllmSpec:
                 f"model {self.source!r} cannot be started: {reason[0]} (see model: in the job)"
             ) from error
         if args.scheduler_cls == NOTING["scheduler_cls"]:
-            await engine.choose_probability()
+            try:
+                await engine.choose_probability()
+            except EngineDeadError as error:
+                raise UserError(
+                    f"model {self.source!r} cannot be started: the engine died of a known prompt "
+                    f"({error})"
+                ) from error
         return engine
 
     def _arguments(self, folder: str) -> dict[str, Any]:
@@ -315,11 +321,17 @@ class VllmEngine:
         """Take P with the answer where it is the same as a second request gives.
 
         One known prompt is asked both ways; only for an engine with `NOTING`.
+
+        Raises:
+            EngineDeadError: The engine does not survive that.
         """
         self.probability_by = WITH_THE_ANSWER
         exact = str(self._llm.model_config.dtype) == "torch.float32"
         prompt = [self._vocab.control[START], *self._vocab.encode("assistant")]
-        reason = await self._label_logits.disagreement(self.generate, prompt, exact)
+        try:
+            reason = await self._label_logits.disagreement(self.generate, prompt, exact)
+        except RequestFailedError as error:
+            reason = f"a known prompt fails ({error})"
         if reason is not None:
             self.probability_by = f"{SECOND_REQUEST}: {reason}"
             event("probability by a second request", logging.WARNING, reason=reason)
