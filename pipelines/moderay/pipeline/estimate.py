@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderay.config.job import JUDGES
+from moderay.engines.base import WITH_THE_ANSWER
 from moderay.judges.cascade import Cascade, EngineJudge
 from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
@@ -82,11 +83,13 @@ class EarlierRuns:
         output_tokens: By policy, tokens written for all of its verdicts.
         tokens_per_s: Tokens a second of one GPU, or of one engine without GPUs, in the last run
             that judged something; None where none did.
+        probability_by: How P of a label came about in the last run that says so.
     """
 
     settled: Mapping[str, Mapping[str, int]]
     output_tokens: Mapping[str, int]
     tokens_per_s: float | None
+    probability_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def judge_profiles(
         requests = 1
         output_tokens = 1.0
         if isinstance(judge, Reason):
-            requests = 1 if judge.safeguard.in_words else 2
+            requests = answer_requests(judge, earlier)
             longest = judge.budget if judge.explains_apart else judge.max_tokens
             known = answer_tokens(policy, judge.name, earlier)
             output_tokens = longest if known is None else known
@@ -291,6 +294,13 @@ def answer_tokens(policy: str, judge: str, earlier: Sequence[EarlierRuns]) -> fl
     return None
 
 
+def answer_requests(judge: Reason, earlier: Sequence[EarlierRuns]) -> int:
+    """Requests for a window: two, unless P comes with the answer, as far as earlier runs know."""
+    ways = next((runs.probability_by for runs in earlier if runs.probability_by), ())
+    with_answer = ways == (WITH_THE_ANSWER,) and not judge.explains_apart
+    return 1 if judge.safeguard.in_words or with_answer else 2
+
+
 def known_rate(earlier: Sequence[EarlierRuns]) -> float | None:
     """Tokens a second, of the first that knows."""
     return next((runs.tokens_per_s for runs in earlier if runs.tokens_per_s is not None), None)
@@ -313,6 +323,9 @@ def earlier_runs(manifest: Manifest) -> EarlierRuns:
         },
         output_tokens={policy: counts.output_tokens for policy, counts in manifest.counts.items()},
         tokens_per_s=_rate_of_last_run(manifest.runs),
+        probability_by=next(
+            (run.probability_by for run in reversed(manifest.runs) if run.probability_by), ()
+        ),
     )
 
 

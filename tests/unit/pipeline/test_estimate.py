@@ -1,15 +1,22 @@
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderay.config.job_file import load_job
+from moderay.engines.from_job import engine_spec
+from moderay.judges.build import cascades
+from moderay.judges.reason import Reason
 from moderay.labels.manifest_record import Manifest
 from moderay.pipeline.estimate import (
     Cost,
     EarlierRuns,
     Forecast,
     JudgeProfile,
+    answer_requests,
     answer_tokens,
     earlier_runs,
     engine_cost,
@@ -124,6 +131,24 @@ def test_shares_and_lengths_come_from_the_first_output_that_knows() -> None:
         assert known is None
 
 
+@pytest.mark.parametrize(
+    ("ways", "output", "requests"),
+    [
+        ((), {}, 2),
+        (("with the answer",), {}, 1),
+        (("by a second request: why", "with the answer"), {}, 2),
+        (("with the answer",), {"rationale": "flagged"}, 2),
+    ],
+)
+def test_p_with_the_answer_takes_no_request_of_its_own(
+    ways: tuple[str, ...], output: dict[str, str], requests: int, job: Callable[..., Path]
+) -> None:
+    found, policies = load_job(str(job(output={"path": "out", **output})))
+    reason = cascades(found, policies, engine_spec(found, gpus=0))[0][0].last
+    assert isinstance(reason, Reason)
+    assert answer_requests(reason, [SILENT, EarlierRuns({}, {}, None, ways)]) == requests
+
+
 def run(number: int, tokens_per_s: dict[str, float], hardware: dict[str, int]) -> dict[str, Any]:
     rates = {name: {"rows_per_s": 1.0, "tokens_per_s": rate} for name, rate in tokens_per_s.items()}
     return {"run": number, "status": "finished", "rates": rates, "hardware": hardware}
@@ -146,7 +171,8 @@ def test_manifest_shows_what_judges_settled_and_the_rate_of_the_last_run_that_ju
             "counts": {"spam": {"ok": 25, "output_tokens": 4000}},
             "runs": [
                 run(0, {"a": 9.0}, {"gpus": 0, "engines": 1}),
-                run(1, {"a": 300.0, "b": 500.0}, {"gpus": 4, "engines": 2}),
+                run(1, {"a": 300.0, "b": 500.0}, {"gpus": 4, "engines": 2})
+                | {"probability_by": ["with the answer"]},
                 run(2, {}, {"gpus": 4, "engines": 2}),
                 {"run": 3, "status": "killed"},
             ],
@@ -156,6 +182,7 @@ def test_manifest_shows_what_judges_settled_and_the_rate_of_the_last_run_that_ju
         settled={"spam": {"rules": 5, "reason": 20}},
         output_tokens={"spam": 4000},
         tokens_per_s=200.0,
+        probability_by=("with the answer",),
     )
     nothing = manifest.model_copy(update={"judges": {}, "counts": {}, "runs": ()})
     assert earlier_runs(nothing) == SILENT
