@@ -1,5 +1,6 @@
 """P with the answer beside P by a second request, on `tiny` in float32: each corpus is labelled
-both ways by `moderay run` with two engines, and compared row by row.
+both ways by `moderay run` with two engines, and compared row by row. And at temperature 0 the same
+with rationales for flagged rows alone.
 
 `python -m benchmarks.label_probability --rows 5000`
 """
@@ -46,6 +47,9 @@ labels:
   SP20: {violates: true}
 ---
 """
+# What is the same with rationales for flagged rows alone; and how far P may be off.
+SAME = ("status", "violates", "label", "reasoning", "windows")
+EXACT = 1e-6
 POLICIES = ("spam", "private_data", "late")
 
 
@@ -154,6 +158,43 @@ def compared(folder: Path, rows: int, temperature: float) -> Compared:
     return Compared(verdicts, different, furthest, requests)
 
 
+def spared(folder: Path) -> tuple[Counter[str], int]:
+    """The corpus of `compared`, labelled with rationales for flagged rows alone as well.
+
+    Returns:
+        Verdicts by what became of their rationale; and how many differ in what should be the same.
+    """
+    job, out = write_job(folder, 0.0), folder / "out-flagged"
+    command = [sys.executable, "-m", "moderay", "run", str(job), f"--set=output.path={out}"]
+    subprocess.run(
+        [*command, "--set=output.rationale=flagged"],
+        check=True,
+        env=os.environ | {"RAY_ADDRESS": "local"},
+        stdout=subprocess.DEVNULL,
+    )
+    became: Counter[str] = Counter()
+    different = 0
+    full, less = labels(folder / "out-0-0"), labels(out)
+    for name in full:
+        for policy in POLICIES:
+            for one, other in zip(
+                verdicts_of(full[name], policy), verdicts_of(less[name], policy), strict=True
+            ):
+                same = all(one[field] == other[field] for field in SAME)
+                different += not same or _distance(one["scores"], other["scores"]) > EXACT
+                became[_rationale(one, other)] += 1
+    return became, different
+
+
+def _rationale(full: dict[str, Any], less: dict[str, Any]) -> str:
+    """What became of a rationale."""
+    if less["rationale"] is None:
+        return "flagged without one" if full["violates"] else "not asked for"
+    if not full["violates"]:
+        return "not flagged, with one"
+    return "the same" if less["rationale"] == full["rationale"] else "another"
+
+
 def _kind(verdict: dict[str, Any]) -> str:
     if verdict["status"] != "ok":
         return str(verdict["status"])
@@ -181,6 +222,9 @@ def main(args: Sequence[str] | None = None) -> None:
                 f"{found.requests[0]:,} requests instead of {found.requests[1]:,}",
                 flush=True,
             )
+        became, different = spared(Path(folder))
+        told = ", ".join(f"{count:,} {what}" for what, count in sorted(became.items()))
+        print(f"rationale: flagged: {different} verdicts differ; rationales: {told}", flush=True)
 
 
 if __name__ == "__main__":
