@@ -54,7 +54,7 @@ def started(file: Path, env: dict[str, str]) -> subprocess.Popen[str]:
 
 def sentences(shown: str) -> list[str]:
     """What a run says beside its progress."""
-    begins = ("checking ", "starting ", "joining ", "note: ")
+    begins = ("checking ", "starting ", "joining ", "note: ", "P of a label ")
     return [
         line
         for line in shown.splitlines()
