@@ -4,11 +4,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,8 +20,11 @@ from support.scripted import SCRIPT
 from moderay import filter as filter_rows
 from moderay import run
 from moderay.labels.shard_writer import Publication, publish
+from moderay.pipeline import flow
 from moderay.pipeline.check import check
+from moderay.pipeline.messages.units import unit_read
 from moderay.pipeline.stages import publish_tasks
+from moderay.pipeline.stages.read_task import read_task
 from moderay.tasks.filter.shard import Sifting, sift
 
 SLOW = {**SCRIPT, "delay": {"mean_s": 0.2, "sigma": 0}}
@@ -112,22 +114,21 @@ def test_file_that_claims_a_trillion_rows_is_left_out_and_named(job, tmp_path: P
 
 
 @pytest.mark.slow
-def test_file_whose_reader_dies_each_time_is_left_out_and_named(job, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    file = tmp_path / "in/a.parquet"
-    write(file, "a quiet day", 4000)
+def test_file_whose_reader_dies_each_time_is_left_out_and_named(
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    write(tmp_path / "in/a.parquet", "a quiet day")
     write(tmp_path / "in/good.parquet", "a quiet day")
 
-    def killed(over: threading.Event) -> None:
-        while not over.wait(0.05):
-            for process in psutil.process_iter(["name"]):
-                with suppress(psutil.Error):
-                    if process.name().startswith("ray::") and str(file) in {
-                        opened.path for opened in process.open_files()
-                    }:
-                        process.kill()
+    def dying(batch: pa.Table, **rest: Any) -> Iterator[pa.Table]:
+        for block in read_task(batch, **rest):
+            if unit_read(block).source.shard == "a.parquet":
+                os._exit(1)
+            yield block
 
-    with meanwhile(killed):
-        outcome = run(job(SLOW, output={"path": "out", "columns": []}))
+    with monkeypatch.context() as planted:
+        planted.setattr(flow, "read_task", dying)
+        outcome = run(job())
     assert outcome.exit_status == 1 and list(labels(tmp_path / "out")) == ["good.parquet"]
     assert failed(tmp_path) == {"a.parquet": "the process that reads it died 3 times"}
     assert run(job()).exit_status == 0
