@@ -188,10 +188,12 @@ def spared(folder: Path) -> tuple[Counter[str], int]:
 
 def _rationale(full: dict[str, Any], less: dict[str, Any]) -> str:
     """What became of a rationale."""
-    if less["rationale"] is None:
-        return "flagged without one" if full["violates"] else "not asked for"
     if not full["violates"]:
-        return "not flagged, with one"
+        return "not asked for" if less["rationale"] is None else "not flagged, with one"
+    if full["rationale"] is None:  # it was forced
+        return "of a forced answer"
+    if less["rationale"] is None:
+        return "flagged without one"
     return "the same" if less["rationale"] == full["rationale"] else "another"
 
 

@@ -69,7 +69,10 @@ def test_rationales_of_flagged_rows_alone_and_a_lowered_threshold_says_which_are
 ) -> None:
     sampling = {"source": "scripted:script.yaml", "sampling": {"temperature": 0}}
     run(job(model=sampling, output={"path": "all"}))
+    run(job({**SCRIPT, "notes": True}, model=sampling, output={"path": "with"}))
     run(job(model=sampling, output={"path": "out", "rationale": "flagged"}))
+    ways = [manifest_of(tmp_path / out)["runs"][-1]["probability_by"] for out in ("with", "out")]
+    assert ways == [["with the answer"], ["by a second request, before any rationale"]]
     everywhere, flagged = labels(tmp_path / "all"), labels(tmp_path / "out")
     for name in everywhere:
         old, new = verdicts_of(everywhere[name], "spam"), verdicts_of(flagged[name], "spam")

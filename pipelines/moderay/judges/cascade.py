@@ -16,6 +16,7 @@ from moderay.core.verdicts import Verdict
 from moderay.engines.harmony.prompt import instructions
 from moderay.engines.host import EngineHost
 from moderay.judges.glance import Band, Glance
+from moderay.judges.reason import Reason
 from moderay.judges.rules import Rules
 from moderay.judges.safeguard import Safeguard
 from moderay.judges.screen import Screen
@@ -163,6 +164,11 @@ class Cascade:
     def repeated(self, repeat: int) -> Cascade:
         """The same judges under the same keys, which draw anew what they draw; 0 is as a run."""
         return replace(self, on_engine=tuple(judge.repeated(repeat) for judge in self.on_engine))
+
+    @property
+    def explains_apart(self) -> bool:
+        """Whether the last judge asks for a label without its rationale."""
+        return isinstance(self.last, Reason) and self.last.explains_apart
 
     @property
     def promises(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from moderay.core.collector import rest_collector
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError
 from moderay.core.ray_runtime import end_with_raylet, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
-from moderay.engines.base import EngineDeadError
+from moderay.engines.base import SECOND_REQUEST, EngineDeadError
 from moderay.engines.host import EngineHost
 from moderay.labels.index_loading import Loading
 from moderay.labels.lookup import Payloads
@@ -59,6 +59,8 @@ class Judge:
 
     def _started(self, seconds: float, way: str) -> None:
         rest_collector()
+        if all(cascade.explains_apart for cascade in self._run.cascades):
+            way = f"{SECOND_REQUEST}, before any rationale"
         self._run.board.started.remote(seconds, way)
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
