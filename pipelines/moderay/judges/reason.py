@@ -246,7 +246,7 @@ class Reason:
             sampling.temperature,
             sampling.top_p,
             seed,
-            score=parting.branches,
+            score=tuple(parting.branches),
             after=(self.safeguard.vocab.control[MESSAGE], *parting.shared),
         )
 

@@ -36,11 +36,11 @@ class Parting(NamedTuple):
 
     Attributes:
         shared: Token ids that all answers begin with.
-        branches: With which one of these each goes on.
+        branches: By the id that comes next, the labels that go on with it, and with what.
     """
 
     shared: list[int]
-    branches: tuple[int, ...]
+    branches: Mapping[int, Mapping[str, Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ class Safeguard:
     @cached_property
     def parting(self) -> Parting:
         """Where the labels of an answer part first."""
-        shared, branches = _branches(self.openings)
-        return Parting(list(shared), tuple(branches))
+        return _parting(self.openings)
 
     @property
     def max_model_len(self) -> int:
@@ -209,7 +208,7 @@ class Safeguard:
         by_label = dict(zip(self.policy.label_names, scores, strict=True))
         left: Mapping[str, Sequence[int]] = self.openings
         while len(left) > 1:
-            _, branches = _branches(left)
+            branches = _parting(left).branches
             left = max(branches.values(), key=lambda names: sum(by_label[name] for name in names))
         return next(iter(left))
 
@@ -230,7 +229,7 @@ class Safeguard:
         Returns:
             In the policy's order, adding up to 1; None where the engine gives no number.
         """
-        by_label = await _scores(engine, prompt, self.openings, known)
+        by_label = await _scores(engine, prompt, self.parting, known)
         if not all(map(math.isfinite, by_label.values())):
             return None
         return [by_label[name] for name in self.policy.label_names]
@@ -242,7 +241,7 @@ Ask = Callable[[Counted, P, int], Awaitable[Verdict]]
 async def _scores(
     engine: Counted,
     prompt: list[int],
-    openings: Mapping[str, Sequence[int]],
+    parting: Parting,
     known: Mapping[int, float] | None = None,
 ) -> dict[str, float]:
     """P by label.
@@ -250,16 +249,16 @@ async def _scores(
     Labels share a beginning and then part: one request at each parting, exact for labels of any
     number of tokens.
     """
-    if len(openings) == 1:
-        return dict.fromkeys(openings, 1.0)
-    shared, branches = _branches(openings)
-    prompt = [*prompt, *shared]
+    branches = parting.branches
+    prompt = [*prompt, *parting.shared]
     if known is None:
         known = (await engine.generate(Request(prompt, 1, score=tuple(branches)))).logprobs
     weights = softmax([known[token] for token in branches])
-    if len(branches) == len(openings):  # they part once and for all
-        return dict(zip(openings, weights, strict=True))
-    below = await asyncio.gather(*[_scores(engine, prompt, branch) for branch in branches.values()])
+    if all(len(labels) == 1 for labels in branches.values()):  # they part once and for all
+        return {
+            name: p for p, labels in zip(weights, branches.values(), strict=True) for name in labels
+        }
+    below = await asyncio.gather(*[_below(engine, prompt, labels) for labels in branches.values()])
     return {
         name: weight * p
         for weight, scores in zip(weights, below, strict=True)
@@ -267,16 +266,23 @@ async def _scores(
     }
 
 
-def _branches(
-    openings: Mapping[str, Sequence[int]],
-) -> tuple[Sequence[int], dict[int, dict[str, Sequence[int]]]]:
-    """What labels begin with in common, and by the next token the labels that go on with it."""
+async def _below(
+    engine: Counted, prompt: list[int], openings: Mapping[str, Sequence[int]]
+) -> dict[str, float]:
+    """P by label, of those that go on with the same token."""
+    if len(openings) == 1:
+        return dict.fromkeys(openings, 1.0)
+    return await _scores(engine, prompt, _parting(openings))
+
+
+def _parting(openings: Mapping[str, Sequence[int]]) -> Parting:
+    """Where two labels or more part first."""
     sequences = list(openings.values())
     shared = _shared(sequences)
     branches: dict[int, dict[str, Sequence[int]]] = {}
     for name, rest in openings.items():
         branches.setdefault(rest[shared], {})[name] = rest[shared:]
-    return sequences[0][:shared], branches
+    return Parting(list(sequences[0][:shared]), branches)
 
 
 def content_ids(text: str, windows: Windows, vocab: Vocabulary) -> list[int] | None:

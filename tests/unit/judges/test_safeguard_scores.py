@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moderay.engines.base import Completion, Counted, Request
-from moderay.judges.safeguard import _scores
+from moderay.judges.safeguard import _below
 
 
 class Fixed:
@@ -34,7 +34,7 @@ def expected(openings: dict[str, list[int]], name: str) -> float:
 
 def of(openings: dict[str, Sequence[int]]) -> tuple[dict[str, float], list[Request]]:
     engine = Fixed()
-    scores = asyncio.run(_scores(cast(Counted, engine), [100], openings))
+    scores = asyncio.run(_below(cast(Counted, engine), [100], openings))
     return scores, engine.asked
 
 
