@@ -76,10 +76,6 @@ class Loading:
             with suppress(*_LOST_TASK):
                 ray.get(call)
 
-    def loaded(self) -> Loaded:
-        """What all of them have; waits for them."""
-        return _together(map(_loaded, self.calls, self.shards))
-
     def so_far(self) -> Loaded:
         """What those have that are through."""
         if not self.calls:

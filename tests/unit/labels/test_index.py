@@ -485,11 +485,13 @@ def test_earlier_outputs_load_into_an_index_and_say_what_they_could_not_read(
         )
     Path(layout.label("part-3.parquet")).write_text("no label file")
     pq.write_table(pa.table({ROW.name: [0]}), layout.label("part-4.parquet"))
-    loaded = start_loading(
+    loading = start_loading(
         index,
         [layout],
         [LabelFile(0, name, {"spam": {"reason": None}}) for name in [*names, "missing.parquet"]],
-    ).loaded()
+    )
+    loading.wait()
+    loaded = loading.so_far()
     assert loaded.rows == 180 and set(loaded.unreadable) == {
         "part-3.parquet",
         "part-4.parquet",
