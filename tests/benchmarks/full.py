@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.machine import Machine, this_machine
-from benchmarks.measured import QUIET, Deadline, end_below, module
+from benchmarks.measured import Deadline, end_below, environment, module
 from benchmarks.records import Case, Figure, Part, Record, markdown
 from moderay.engines.vllm.engine import gpu_here
 
@@ -101,7 +100,7 @@ def run_task(task: Task, size: float, seconds: float, folder: Path) -> Part:
     print(f"== {task.name}: at most {seconds:.0f} s", flush=True)
     command = module(task.module, *task.arguments(size, seconds), "--json", file)
     began = Deadline(seconds)
-    child = subprocess.Popen(command, env=os.environ | QUIET)
+    child = subprocess.Popen(command, env=environment())
     try:
         child.wait(seconds + GRACE)
     except subprocess.TimeoutExpired:

@@ -44,6 +44,16 @@ QUIET = {
 }
 
 
+# Where a child finds the benchmarks, wherever this was started from.
+TESTS = str(Path(__file__).parents[1])
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """That of a child: this process's, quiet, with the benchmarks to be imported, and more."""
+    path = os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **QUIET, "PYTHONPATH": path, **(more or {})}
+
+
 @dataclass(frozen=True)
 class Look:
     """CPU seconds so far of all processes below the measurement, ended ones included."""
@@ -103,7 +113,7 @@ def measure(
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as wrong:
         child = subprocess.Popen(
-            command, stdout=out, stderr=wrong, env={**os.environ, **QUIET, **told, **(env or {})}
+            command, stdout=out, stderr=wrong, env=environment({**told, **(env or {})})
         )
         watcher = _Watcher(child.pid)
         while child.poll() is None and time.monotonic() - began < deadline_s:
