@@ -9,24 +9,19 @@ side by side once more, for the headline figures of a second run beside those of
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from benchmarks.machine import Machine, this_machine
 from benchmarks.measured import Deadline, end_below, environment, module
-from benchmarks.records import Case, Figure, Part, Record, markdown
+from benchmarks.records import Part, Record, markdown
 from moderay.engines.vllm.engine import gpu_here
 
 HERE = Path(__file__).parent
 # Seconds that a part gets beyond its own deadline, before it is ended.
-GRACE = 45
+GRACE = 60
 
 
 @dataclass(frozen=True)
@@ -35,42 +30,31 @@ class Task:
 
     Attributes:
         name: As `--only` takes it.
-        module: Of the benchmarks.
+        module: Of the benchmarks; it takes `speed.add_options`.
         share: Of the time, beside the others'.
-        arguments: Beside --json, from the share of the usual rows and the seconds that it has.
+        more: Further arguments.
     """
 
     name: str
     module: str
     share: float
-    arguments: Callable[[float, float], list[str]]
+    more: tuple[str, ...] = ()
 
-
-def _ours(*more: str) -> Callable[[float, float], list[str]]:
-    """As `speed.add_options` reads them."""
-    return lambda size, seconds: [
-        *("--size", str(size), "--seconds", f"{seconds:.0f}"),
-        *more,
-    ]
+    def command(self, size: float, seconds: float, file: Path) -> list[str]:
+        """With a share of the usual rows and so many seconds, the figures into a file."""
+        usual = ("--size", size, "--seconds", f"{seconds:.0f}", "--json", file)
+        return module(self.module, *usual, *self.more)
 
 
 TASKS = (
-    Task("speed", "speed", 18, _ours("--peers", "--rounds", "5")),
-    Task("broken", "peers", 6, _ours("--hung", "150")),
-    Task("shapes", "shapes", 12, _ours()),
-    Task(
-        "plumbing",
-        "plumbing",
-        4,
-        lambda size, _: [
-            *("--rows", str(max(2000, round(200_000 * size)))),
-            *("--reused", str(max(2000, round(1_000_000 * size)))),
-        ],
-    ),
-    Task("cascade", "cascade", 5, _ours()),
-    Task("start", "start", 3, lambda *_: []),
-    Task("scale", "scale", 7, lambda size, s: [*_ours()(size, s), "--units", "0"]),
-    Task("recovery", "recovery", 3, _ours()),
+    Task("speed", "speed", 27, ("--peers", "--rounds", "5")),
+    Task("broken", "peers", 5, ("--hung", "120")),
+    Task("shapes", "shapes", 10),
+    Task("plumbing", "plumbing", 3),
+    Task("cascade", "cascade", 8),
+    Task("start", "start", 4),
+    Task("scale", "scale", 4, ("--units", "0")),
+    Task("recovery", "recovery", 4),
 )
 
 
@@ -98,9 +82,8 @@ def run_task(task: Task, size: float, seconds: float, folder: Path) -> Part:
     if not (HERE / f"{task.module}.py").is_file():
         return nothing(task, "this version has no such part")
     print(f"== {task.name}: at most {seconds:.0f} s", flush=True)
-    command = module(task.module, *task.arguments(size, seconds), "--json", file)
     began = Deadline(seconds)
-    child = subprocess.Popen(command, env=environment())
+    child = subprocess.Popen(task.command(size, seconds, file), env=environment())
     try:
         child.wait(seconds + GRACE)
     except subprocess.TimeoutExpired:
@@ -109,43 +92,12 @@ def run_task(task: Task, size: float, seconds: float, folder: Path) -> Part:
         return nothing(task, f"ended after {began.spent:.0f} s without a result")
     if not file.is_file():
         return nothing(task, f"ended with status {child.returncode} and no result")
-    return part_of(task, file.read_text(), began.spent)
+    return Part.model_validate_json(file.read_text())
 
 
 def nothing(task: Task, why: str) -> Part:
     """A part without figures."""
     return Part(part=task.name, title=task.name, columns=(), cases=(), left_out=(why,))
-
-
-def part_of(task: Task, text: str, seconds: float) -> Part:
-    """What a module wrote; of one with records of its own, every number under its name."""
-    try:
-        return Part.model_validate_json(text)
-    except ValidationError:
-        cases = [
-            Case(name=name, figures={"value": value}) for name, value in numbers(json.loads(text))
-        ]
-        return Part(
-            part=task.name,
-            title=task.name,
-            columns=("value",),
-            cases=tuple(cases),
-            seconds=seconds,
-        )
-
-
-def numbers(data: Any, name: str = "") -> Iterator[tuple[str, Figure]]:
-    """The numbers of a JSON document, and lists of numbers as rounds, by their path in it."""
-    if isinstance(data, bool) or data is None or isinstance(data, str):
-        return
-    if isinstance(data, int | float):
-        yield name, Figure(value=data)
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from numbers(value, f"{name} {key}".strip())
-    else:
-        for place, value in enumerate(data):
-            yield from numbers(value, f"{name} {place + 1}".strip())
 
 
 def text_of(report: Report) -> str:

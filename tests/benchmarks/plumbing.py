@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ import pyarrow.parquet as pq
 import yaml
 from support.project import ROOT, SHARED
 
+from benchmarks import speed
+from benchmarks.measured import Deadline
+from benchmarks.records import Case, Figure, Part, finish
 from benchmarks.reuse import corpus as write_corpus
 from benchmarks.reuse import earlier, run
 from moderay.config.job import Job
@@ -222,8 +225,41 @@ def _distinct_apart(rows: int) -> dict[str, Any]:
     return figures
 
 
+COLUMNS = ("rows/s", "from start to end", "CPU us a row")
+
+
+def of_actor(rows: int) -> Case:
+    with tempfile.TemporaryDirectory(prefix="moderay-bench-") as folder:
+        took = actor_ms(Path(folder), min(rows, 10_000))
+    figures = {"rows/s": Figure(value=1000 / took), "CPU us a row": Figure(value=1000 * took)}
+    return Case(name="an actor's thread", figures=figures, note=f"least of {ROUNDS} rounds")
+
+
+def of_distinct(rows: int) -> Case:
+    found = _distinct_apart(rows)
+    shares = sorted(found["cpu_us"].items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{kind} {micro:.0f}" for kind, micro in shares)
+    return Case(
+        name="distinct contents",
+        figures={
+            "rows/s": Figure(value=found["rate"]),
+            "from start to end": Figure(value=found["whole"]),
+            "CPU us a row": Figure(value=sum(found["cpu_us"].values())),
+        },
+        note=f"{rows:,} rows; goal: 20,000 rows/s; CPU of {spent}",
+    )
+
+
+def of_reused(rows: int) -> Case:
+    with tempfile.TemporaryDirectory(prefix="moderay-bench-") as folder:
+        rate = reused(Path(folder), rows)
+    figures = {"from start to end": Figure(value=rate)}
+    return Case(name="reused", figures=figures, note=f"{rows:,} rows; goal: 100,000 rows/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    speed.add_options(parser, rounds=1)
     parser.add_argument("--rows", type=int, default=200_000, help="of distinct contents")
     parser.add_argument("--reused", type=int, default=1_000_000, help="rows with earlier verdicts")
     parser.add_argument("--only", choices=["actor", "distinct", "reused"])
@@ -232,26 +268,32 @@ def main() -> None:
     if options.one:
         print(json.dumps(distinct(Path(options.one), options.rows)))
         return
-    if options.only in (None, "actor"):
-        with tempfile.TemporaryDirectory(prefix="moderay-bench-") as folder:
-            took = actor_ms(Path(folder), min(options.rows, 10_000))
-        print(f"actor: {took:.4f} ms of its thread's CPU a row, least of {ROUNDS} rounds")
-    if options.only in (None, "distinct"):
-        figures = _distinct_apart(options.rows)
-        shares = sorted(figures["cpu_us"].items(), key=lambda item: -item[1])
-        print(
-            f"distinct: {figures['rate']:,.0f} rows/s in steady state (goal 20,000), "
-            f"{figures['whole']:,.0f} with start and end, of {options.rows:,}; microseconds of "
-            f"CPU a row: " + ", ".join(f"{kind} {spent:.0f}" for kind, spent in shares),
-            flush=True,
-        )
-    if options.only in (None, "reused"):
-        with tempfile.TemporaryDirectory(prefix="moderay-bench-") as folder:
-            rate = reused(Path(folder), options.reused)
-        print(
-            f"reused: {rate:,.0f} rows/s from start to end (goal 100,000), of {options.reused:,} "
-            "rows"
-        )
+    rows, reused_rows = (
+        max(2000, round(count * options.size)) for count in (options.rows, options.reused)
+    )
+    ways: dict[str, Callable[[], Case]] = {
+        "actor": lambda: of_actor(rows),
+        "distinct": lambda: of_distinct(rows),
+        "reused": lambda: of_reused(reused_rows),
+    }
+    deadline = Deadline(options.seconds)
+    cases, left_out = list[Case](), list[str]()
+    for name, way in ways.items():
+        if options.only in (None, name):
+            if deadline.left > 0:
+                cases.append(way())
+            else:
+                left_out.append(f"{name}, the time was over")
+    part = Part(
+        part="plumbing",
+        title="The pipeline alone, with an engine that answers at once",
+        columns=COLUMNS,
+        cases=tuple(cases),
+        notes=("rows/s: from 20% to 80% of the rows",),
+        left_out=tuple(left_out),
+        seconds=deadline.spent,
+    )
+    finish(part, options.json)
 
 
 if __name__ == "__main__":

@@ -15,22 +15,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from support.project import ROOT
+
+from benchmarks import speed
+from benchmarks.measured import Deadline
+from benchmarks.records import Case, Part, figure, finish
 
 ROWS, UNIT = 64, 8
 JOB = """\
@@ -133,8 +135,8 @@ def whole(arguments: Sequence[str]) -> tuple[float, float]:
     return seconds, busy
 
 
-def measured(folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds by what is measured, one of each round."""
+def measured(folder: Path, rounds: int, deadline: Deadline) -> dict[str, list[float]]:
+    """Seconds by what is measured, one of each round that was begun in time."""
     job = project(folder)
     commands = {
         "finished": ("run", str(job)),
@@ -144,7 +146,11 @@ def measured(folder: Path, rounds: int) -> dict[str, list[float]]:
         "help": ("--help",),
     }
     seen: dict[str, list[float]] = {}
+    longest = 0.0
     for number in range(rounds):
+        if not deadline.allows(longest):
+            break
+        before = deadline.spent
         starts = {"bare": until_answer, "first unit": until_first_unit}
         for name in starts if number % 2 else reversed(starts):
             seen.setdefault(name, []).append(starts[name](job))
@@ -152,43 +158,55 @@ def measured(folder: Path, rounds: int) -> dict[str, list[float]]:
             seconds, busy = whole(arguments)
             seen.setdefault(name, []).append(seconds)
             seen.setdefault(f"{name}, CPU", []).append(busy)
+        longest = max(longest, deadline.spent - before)
     return seen
 
 
-def table(seen: dict[str, list[float]]) -> str:
-    """Median and spread of each, and what the goals say."""
-    lines = ["| seconds | median | from | to |", "|---|---|---|---|"]
-    lines += [
-        f"| {name} | {statistics.median(each):.2f} | {min(each):.2f} | {max(each):.2f} |"
+def part_of(seen: Mapping[str, list[float]], rounds: int, seconds: float) -> Part:
+    """Seconds and CPU of each, and what the goals say."""
+    cases = [
+        Case(
+            name=name,
+            figures={
+                "seconds": figure(each),
+                **({"CPU": figure(seen[f"{name}, CPU"])} if f"{name}, CPU" in seen else {}),
+            },
+        )
         for name, each in seen.items()
+        if not name.endswith(", CPU")
     ]
-    after = [unit - bare for unit, bare in zip(seen["first unit"], seen["bare"], strict=True)]
-    finished = statistics.median(seen["finished"])
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"first unit after a bare engine's first answer: {statistics.median(after):.1f} s "
-            f"(goal {FIRST_UNIT_AFTER_BARE_S:g}); a finished job: {finished:.1f} s (goal "
-            f"{FINISHED_S:g})",
-        ]
+    begun = len(seen.get("bare", ()))
+    after = [unit - one for unit, one in zip(seen["first unit"], seen["bare"], strict=True)]
+    return Part(
+        part="start",
+        title="From a start to what comes of it",
+        settings={"rounds": begun, "threads of each engine": 1},
+        columns=("seconds", "CPU"),
+        cases=tuple(cases),
+        notes=(
+            f"first unit after a bare engine's first answer: {figure(after).shown()} s (goal "
+            f"{FIRST_UNIT_AFTER_BARE_S:g}); a finished job: {figure(seen['finished']).shown()} s "
+            f"(goal {FINISHED_S:g})",
+        ),
+        left_out=(f"{rounds - begun} of {rounds} rounds, the time was over",)
+        if begun < rounds
+        else (),
+        seconds=seconds,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it")
+    speed.add_options(parser, rounds=3)
     parser.add_argument("--bare", type=Path, metavar="JOB", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare is not None:
         asyncio.run(bare(options.bare))
         return
+    deadline = Deadline(options.seconds)
     with tempfile.TemporaryDirectory(prefix="moderay-start-") as folder:
-        seen = measured(Path(folder), options.rounds)
-    print(table(seen))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"rounds": options.rounds, "seconds": seen}, indent=2))
+        seen = measured(Path(folder), options.rounds, deadline)
+    finish(part_of(seen, options.rounds, deadline.spent), options.json)
 
 
 if __name__ == "__main__":

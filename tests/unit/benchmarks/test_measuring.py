@@ -201,7 +201,7 @@ def test_report_keeps_the_parts_that_were_not_run_again(tmp_path: Path) -> None:
 
 
 def task(name: str, *arguments: str) -> full.Task:
-    return full.Task("start", name, 1, lambda *_: list(arguments))
+    return full.Task("start", name, 1, arguments)
 
 
 def test_part_that_is_not_there_or_fails_is_reported_and_ends_nothing(tmp_path: Path) -> None:
@@ -217,17 +217,6 @@ def test_part_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.Mon
     began = time.monotonic()
     ended = full.run_task(task("machine"), 1, 1, tmp_path)
     assert "without a result" in ended.left_out[0] and time.monotonic() - began < 60
-
-
-def test_numbers_of_a_module_with_records_of_its_own_become_a_table() -> None:
-    text = json.dumps({"rate": 3.5, "cpu": {"driver": 2}, "rounds": [1, 2], "who": "a", "ok": True})
-    made = full.part_of(full.TASKS[3], text, 12.0)
-    assert [(case.name, case.figures["value"].value) for case in made.cases] == [
-        ("rate", 3.5),
-        ("cpu driver", 2),
-        ("rounds 1", 1),
-        ("rounds 2", 2),
-    ]
 
 
 def test_workload_has_as_many_distinct_contents_and_tokens_as_it_says(tmp_path: Path) -> None:
