@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from moderay.engines.base import WITH_THE_ANSWER
 from moderay.engines.vllm import engine_process
 
 # Of a process of its own: a fork server lasts as long as the process that has begun it.
@@ -60,6 +62,34 @@ def test_engine_has_what_the_server_imported_and_ends_with_who_asks_it(tmp_path:
         asking.kill()
         asking.communicate()
     assert psutil.wait_procs(below, timeout=60)[1] == []
+
+
+# Prints the command line of the process that the engine's is a child of, and where P comes from.
+BUILT = """
+import asyncio, os, sys
+import psutil
+from moderay.engines.vllm.engine import VllmSpec
+
+async def main():
+    engine = await VllmSpec("tiny", dtype="float32").build()
+    below = psutil.Process().children(recursive=True)
+    cores = [process for process in below if "EngineCore" in process.name()]
+    print(len(cores), "forkserver" in " ".join(cores[0].parent().cmdline()), engine.probability_by)
+    engine.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_vllm_gets_a_fork_of_the_server_and_notes_probabilities() -> None:
+    """Both have a way out where vLLM is another, which would be seen in a run's time only."""
+    env = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", BUILT], env=env, capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == f"1 True {WITH_THE_ANSWER}"
 
 
 @pytest.mark.parametrize(
