@@ -1,7 +1,7 @@
 """ray.data.llm over prepared prompts, at its documented best; run in an environment of its own.
 
-Token ids go in and come out: no chat template, no tokenizer, no detokenizer. Batches of 64, enough
-of them at once to keep the engine full, and errors of a row as a column.
+Token ids go in and come out: no chat template, no tokenizer, no detokenizer. As many batches at
+once as keep the engine full, and errors of a row as a column.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ import pyarrow.parquet as pq
 import ray
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-BATCH = 64
+# Batches in flight: with a batch of 64 rows its own defaults, which are twice what an engine of 256
+# requests works on at once. As much is in flight of everyone: what is handed over before the rows
+# are counted would be work that others do meanwhile.
+BATCHES = 8
 # Arguments of the engine that the library gives itself.
 ITS_OWN = ("model", "enable_log_requests", "disable_log_stats", "revision")
 
@@ -32,13 +35,14 @@ def main() -> None:
         "stop_token_ids": work["stop"],
         "detokenize": False,
     }
+    batch = max(1, work["in_flight"] // BATCHES)
     ray.init(num_cpus=2, logging_level="error", log_to_driver=False)
     config = vLLMEngineProcessorConfig(
         model_source=work["arguments"]["model"],
         engine_kwargs=arguments,
         concurrency=1,
-        batch_size=BATCH,
-        max_concurrent_batches=16,
+        batch_size=batch,
+        max_concurrent_batches=BATCHES,
         chat_template_stage=False,
         tokenize_stage=False,
         detokenize_stage=False,
@@ -56,7 +60,7 @@ def main() -> None:
         postprocess=lambda row: {"out": row["generated_tokens"]},
     )
     rows = len(prompts)
-    ds = processor(ray.data.from_arrow(prompts).repartition(max(1, rows // BATCH)))
+    ds = processor(ray.data.from_arrow(prompts).repartition(max(1, rows // batch)))
     marks: list[tuple[float, int]] = []
     done = errors = tokens = 0
     for batch in ds.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):

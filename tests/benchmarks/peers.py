@@ -117,6 +117,7 @@ def work(job: Path) -> Path:
         "arguments": arguments,
         "max_tokens": max(judge.max_tokens for judge in asked.judges),
         "stop": asked.stop,
+        "in_flight": 2 * asked.spec.max_num_seqs,
     }
     file.write_text(json.dumps(told))
     return file

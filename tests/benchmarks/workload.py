@@ -106,6 +106,8 @@ class Workload:
         budget: Tokens of reasoning.
         broken: Share of the rows that cannot be judged: half are null, half longer than any prompt
             may be.
+        batch: Requests in the engine's batch at most; None: `SEQS`, and of few rows fewer, without
+            which there is no steady state.
     """
 
     rows: int = 2000
@@ -117,6 +119,7 @@ class Workload:
     model: str = TINY
     budget: int = BUDGET
     broken: float = 0.0
+    batch: int | None = None
 
 
 def write(folder: Path, load: Workload) -> Path:
@@ -143,7 +146,7 @@ def output(job: Path, name: str, rationale: str) -> Path:
 
 def _job(folder: Path, names: list[str], load: Workload) -> dict[str, Any]:
     # Of few rows there is a steady state only in a small batch, and in small units.
-    engine: dict[str, Any] = {"max_num_seqs": min(SEQS, max(4, load.rows // 8))}
+    engine: dict[str, Any] = {"max_num_seqs": load.batch or min(SEQS, max(4, load.rows // 8))}
     model: dict[str, Any] = {"source": TINY, "sampling": {"temperature": 0}, "engine": engine}
     if load.model != TINY:
         source = random_model(folder / "model", load.model)
