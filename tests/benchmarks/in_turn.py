@@ -199,7 +199,7 @@ def part_of(taken: dict[str, list[Chunk]], rows: int, rounds: int, seconds: floa
         if chunks
     ]
     return Part(
-        part="in turn",
+        part="turn",
         title="One engine, asked in turn",
         settings={"rows of a chunk": rows, "rounds": begun, "threads of the engine": 1},
         columns=COLUMNS,
