@@ -45,6 +45,8 @@ def show_evaluation(evaluation: Evaluation, record: EvalRecord, show: int) -> No
         policy = each.policy
         figures = record.policies[policy.id]
         out.print(f"[bold]{policy.id}[/]: {_rows(figures)}", soft_wrap=True)
+        if figures.note is not None:
+            out.print(printable(figures.note), soft_wrap=True)
         show_table(_figures(figures.whole))
         show_table(_confusion(figures))
         if figures.at_or_above:

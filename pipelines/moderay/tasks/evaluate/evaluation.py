@@ -36,12 +36,14 @@ class PolicyEvaluation:
         whole: Of all rows.
         slices: By column and its value.
         votes: Of several people, where the gold has them.
+        note: What figures speak of, where it is not plain; a sentence.
     """
 
     policy: Policy
     whole: Tally
     slices: Mapping[str, Mapping[str, Tally]]
     votes: Votes | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ class PolicyEvalRecord(RecordPart):
     """In the policy's order, mildest first."""
     unknown: int
     """Rows of which people said nothing."""
+    note: str | None = None
+    """What figures speak of, where gold is reviews: of the rows that these were drawn from, or of
+    those that were picked alone. Null where gold stands in the input.
+    """
     whole: FiguresRecord
     """Of all rows of which people said something."""
     confusion: list[list[int]]

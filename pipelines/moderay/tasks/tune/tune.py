@@ -16,14 +16,13 @@ from moderay.config.job import Effort, Job
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, nearest
 from moderay.core.wording import counted
-from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.judges.screen import Screen, load_screen
 from moderay.labels.analysis import intervals
 from moderay.pipeline.check import Checked
 from moderay.tasks.calibrate.truth import judged_shards, last_verdicts
-from moderay.tasks.gold import UNKNOWN, Truth, gold_answers
 from moderay.tasks.gold_parts import PARTS, SHARES, TRAIN_ALONE
+from moderay.tasks.gold_source import gold_reader_for_promises
 from moderay.tasks.tune.certificate import Goal
 from moderay.tasks.tune.choice import choose
 from moderay.tasks.tune.columns import Shape
@@ -193,14 +192,10 @@ def _gold(checked: Checked, cascade: Cascade, request: TuneRequest) -> tuple[Gol
             judged.source,
         )
     gold = checked.job.gold[policy.id]
-
-    def truth(shard: Shard) -> Truth:
-        answers = gold_answers(checked, shard, policy, gold, f"gold.{policy.id}")
-        rows = (answers.violates != UNKNOWN).nonzero()[0]
-        return rows, answers.violates[rows] == 1
-
-    found = gold_rows(checked, cascade, checked.scan.shards, truth, request.rows)
-    return found, f"{gold.column} in the input"
+    people = gold_reader_for_promises(checked, policy, gold, f"gold.{policy.id}")
+    shards = checked.scan.shards
+    found = gold_rows(checked, cascade, shards, lambda each: people.of(each).truth, request.rows)
+    return found, people.source
 
 
 def _check_enough(gold: GoldRows, part: np.ndarray, goal: Goal) -> None:
