@@ -226,6 +226,7 @@ def killed_vllm(
         *options,
     ]
     done, left = Counter[str](), list(kinds)
+    saved: set[Path] = set()  # also those of shards that are published by now
     while True:
         driver = subprocess.Popen(
             job,
@@ -235,9 +236,8 @@ def killed_vllm(
         )
         while driver.poll() is None:
             time.sleep(0.05)
-            if left and len(list((out / "_moderay/units").rglob("*.arrow"))) >= 4 * (
-                1 + done.total()
-            ):
+            saved |= set((out / "_moderay/units").rglob("*.arrow"))
+            if left and len(saved) >= 4 * (1 + done.total()):
                 engines, victim = _processes(driver, "EngineCore"), driver.pid
                 if engines and left[0] != "driver":
                     victim = (
