@@ -39,16 +39,16 @@ REVIEWS: Literal["reviews"] = "reviews"
 
 
 def _column(value: Any) -> Any:
-    return {"column": value} if isinstance(value, str) else value
+    return {"column": value} if isinstance(value, str) and value != REVIEWS else value
 
 
 def _kind(value: Any) -> str:
-    return REVIEWS if value == REVIEWS else "column"
+    return REVIEWS if value == REVIEWS else "in the input"
 
 
-_InInput = Annotated[Gold, BeforeValidator(_column, json_schema_input_type=str | Gold)]
 # Of a job: a column of the input, a condition, or reviews of the output.
 GoldSource = Annotated[
-    Annotated[_InInput, Tag("column")] | Annotated[Literal["reviews"], Tag(REVIEWS)],
+    Annotated[Gold, Tag("in the input")] | Annotated[Literal["reviews"], Tag(REVIEWS)],
     Discriminator(_kind),
+    BeforeValidator(_column, json_schema_input_type=str | Gold),
 ]

@@ -145,9 +145,7 @@ def from_people(
         UserError: `gold` cannot be read off a shard, or there are no reviews.
     """
     shards = checked.scan.shards
-    people = gold_reader_for_promises(
-        checked, policy, gold_option(checked, gold), f"--gold {gold}"
-    )
+    people = gold_reader_for_promises(checked, policy, gold_option(checked, gold), f"--gold {gold}")
     choice = _Choice(_share(shards, most), train_part)
     parts = [
         part
