@@ -85,7 +85,9 @@ def padding(model: PreTrainedModel) -> PreTrainedTokenizerFast:
     token = model.config.pad_token_id if model.config.pad_token_id is not None else 0
     words = models.WordLevel({f"<{number}>": number for number in range(token + 1)}, f"<{token}>")
     name = f"<{token}>"
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), pad_token=name, eos_token=name)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(words), pad_token=name, eos_token=name
+    )
 
 
 def train(folder: Path, data: Path, out: Path, options: argparse.Namespace) -> None:

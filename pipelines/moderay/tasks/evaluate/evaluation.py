@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from moderay.config.policy import Policy
+from moderay.judges.calibration import CalibrationCard
 from moderay.tasks.evaluate.judged import JudgedRows
 from moderay.tasks.evaluate.tally import Tally, counts, or_last
 from moderay.tasks.gold import UNKNOWN
@@ -37,6 +38,7 @@ class PolicyEvaluation:
         slices: By column and its value.
         votes: Of several people, where the gold has them.
         note: What figures speak of, where it is not plain; a sentence.
+        calibration: How P of reason was read, where it was.
     """
 
     policy: Policy
@@ -44,6 +46,7 @@ class PolicyEvaluation:
     slices: Mapping[str, Mapping[str, Tally]]
     votes: Votes | None = None
     note: str | None = None
+    calibration: CalibrationCard | None = None
 
 
 @dataclass(frozen=True)

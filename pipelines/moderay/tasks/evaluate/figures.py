@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from moderay.config.policy import Policy
+from moderay.judges.calibration import CalibrationCard
 from moderay.labels.analysis.intervals import interval
 from moderay.labels.analysis.metrics.agreement import agreement
 from moderay.labels.analysis.metrics.confusion import Binary, Confusion
@@ -20,6 +21,7 @@ from moderay.tasks.evaluate.goal import Goal
 from moderay.tasks.evaluate.judged import JUDGES
 from moderay.tasks.evaluate.records import (
     AgreementRecord,
+    CalibrationEffect,
     EstimateRecord,
     EvalRecord,
     FiguresRecord,
@@ -74,6 +76,17 @@ def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
         },
         agreement=None if each.votes is None else _agreement(each.votes),
         goal=None if goal is None else _goal(whole, goal),
+        calibration=None if each.calibration is None else _effect(each.calibration),
+    )
+
+
+def _effect(card: CalibrationCard) -> CalibrationEffect:
+    return CalibrationEffect(
+        method=card.method,
+        rows=card.rows,
+        source=card.teacher.source,
+        brier=card.brier,
+        calibration_error=card.calibration_error,
     )
 
 

@@ -77,6 +77,7 @@ def evaluate_output(checked: Checked, by: Sequence[str], disagreements: int) -> 
         policy.id: gold_reader(checked, policy, checked.job.gold[policy.id], f"gold.{policy.id}")
         for policy in policies
     }
+    read_by = {cascade.policy.id: cascade.calibration for cascade in checked.cascades}
     tallies = {policy.id: tally(JudgedRows.empty(), len(policy.labels)) for policy in policies}
     slices = {policy.id: Slices(policy, tuple(by)) for policy in policies}
     worst = {policy.id: Worst(disagreements) for policy in policies}
@@ -101,6 +102,7 @@ def evaluate_output(checked: Checked, by: Sequence[str], disagreements: int) -> 
                 slices[policy.id].tallies,
                 _together(policy, votes[policy.id]),
                 readers[policy.id].note,
+                read_by.get(policy.id),
             )
             for policy in policies
         ),

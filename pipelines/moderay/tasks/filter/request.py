@@ -248,7 +248,14 @@ def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> 
 def _rule(name: str, policy: PolicyRecord) -> DecisionRule:
     """A policy's, as a manifest has it."""
     labels = dict(policy.cascade[-1].labels or {})
-    return DecisionRule(name, tuple(labels), tuple(labels.values()), policy.threshold)
+    made = policy.calibration
+    return DecisionRule(
+        name,
+        tuple(labels),
+        tuple(labels.values()),
+        policy.threshold,
+        None if made is None else made.calibration,
+    )
 
 
 def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, Any]) -> FilterRule:
