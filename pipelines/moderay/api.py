@@ -851,7 +851,7 @@ def calibrate(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     gold: str | None = None,
-    judge: Literal["screen", "glance"] = "screen",
+    judge: Literal["screen", "glance", "reason"] = "screen",
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,

@@ -57,7 +57,7 @@ class Calibration:
             [(slope, intercept)] = self.numbers
             return sigmoid(slope * log_odds(p) + intercept).astype(np.float32)
         before, after = np.array(self.numbers, np.float64).T
-        return np.interp(p, before, after).astype(np.float32)
+        return np.asarray(np.interp(p, before, after), np.float32)
 
 
 def log_odds(p: Floats) -> Floats:

@@ -52,12 +52,16 @@ def test_intervals_hold_on_rows_drawn_in_strata(prevalence: float, answers: int)
     rows = [np.flatnonzero(strata == each) for each in range(6)]
     rows = [each for each in rows if len(each)]
     unsure = [len(each) * np.sqrt(p[each] * (1 - p[each])).mean() for each in rows]
-    shares = [len(each) / len(gold) + one / sum(unsure) for each, one in zip(rows, unsure)]
+    shares = [
+        len(each) / len(gold) + one / sum(unsure) for each, one in zip(rows, unsure, strict=True)
+    ]
     sizes = [max(4, round(answers / 2 * share)) for share in shares]
     true, held = Binary.of(gold, p >= 0.5), dict.fromkeys(("precision", "recall", "f1"), 0)
     for _ in range(400):
-        drawn = np.concatenate([random.choice(each, n) for each, n in zip(rows, sizes)])
-        weights = np.repeat([len(each) / n for each, n in zip(rows, sizes)], sizes)
+        drawn = np.concatenate(
+            [random.choice(each, n) for each, n in zip(rows, sizes, strict=True)]
+        )
+        weights = np.repeat([len(each) / n for each, n in zip(rows, sizes, strict=True)], sizes)
         found = weighted_estimates(table(gold[drawn], p[drawn] >= 0.5, weights))
         for name in held:
             estimate, right = found[name], true.figure(name)

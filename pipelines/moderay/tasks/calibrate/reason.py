@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -113,7 +114,7 @@ def calibrate_reason(
     return CalibratedReason(card, _told(card, reader.note))
 
 
-def _source(checked: Checked, cascade: Cascade, gold: str | None) -> Gold | str:
+def _source(checked: Checked, cascade: Cascade, gold: str | None) -> Gold | Literal["reviews"]:
     if gold is not None:
         return gold_option(checked, gold)
     if cascade.policy.id in checked.job.gold:
