@@ -48,7 +48,9 @@ def allocate(strata: StratumRows, reviews: int) -> Counts:
     least = np.minimum(room, min(LEAST, max(LEAST_OF_FEW, reviews // LEAST_PART)))
     by_rows, by_doubt = room, room * strata.uncertainty
     share = BY_ROWS * by_rows / by_rows.sum()
-    share += (1 - BY_ROWS) * (by_doubt / by_doubt.sum() if by_doubt.any() else by_rows / by_rows.sum())
+    share += (1 - BY_ROWS) * (
+        by_doubt / by_doubt.sum() if by_doubt.any() else by_rows / by_rows.sum()
+    )
     return _rounded(_bounded(share, least, room, reviews), room)
 
 

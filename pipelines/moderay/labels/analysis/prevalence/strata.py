@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +45,11 @@ class Strata:
         """Which of them are of removed rows: (strata,)."""
         return np.arange(len(self)) > len(self.kept)
 
-    @property
-    def edges(self) -> list[tuple[float, float]]:
-        """From which P to which each of them goes; at a threshold, the last bin is of both sides."""
-        return [
-            (low / BINS, high / BINS)
-            for cuts in (self.kept, self.removed)
-            for low, high in zip((0, *cuts), (*cuts, BINS), strict=True)
-        ]
+    def edges(self, threshold: float) -> list[tuple[float, float]]:
+        """From which P to which each of them goes, where the threshold parts the sides."""
+        kept = [0.0, *(cut / BINS for cut in self.kept), threshold]
+        removed = [threshold, *(cut / BINS for cut in self.removed), 1.0]
+        return [*pairwise(kept), *pairwise(removed)]
 
     def of(self, probability: Floats, removed: Bools) -> Counts:
         """The stratum of each row.
@@ -89,7 +87,9 @@ def midpoints() -> Floats:
     return (np.arange(BINS) + 0.5) / BINS
 
 
-def strata_of(counts: npt.ArrayLike, threshold: float, kept: int = KEPT, removed: int = REMOVED) -> Strata:
+def strata_of(
+    counts: npt.ArrayLike, threshold: float, kept: int = KEPT, removed: int = REMOVED
+) -> Strata:
     """Strata for rows of these P.
 
     Args:
