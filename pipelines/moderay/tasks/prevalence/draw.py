@@ -150,8 +150,8 @@ def _of_batch(shard: str, rows: pa.Table, request: DrawRequest) -> Drawn:
     ]
     return Drawn(
         np.bincount(strata, minlength=count),
-        np.bincount(strata, filled, minlength=count),
-        np.bincount(strata, uncertainty(filled), minlength=count),
+        np.bincount(strata, weights=filled, minlength=count).astype(np.float64),
+        np.bincount(strata, weights=uncertainty(filled), minlength=count).astype(np.float64),
         int((~known).sum()),
         _smallest(pa.table(columns, schema=_CANDIDATE), request.most),
     )

@@ -13,8 +13,8 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 # The share of the reviews that is dealt by the strata's rows alone; the rest goes where the model
-# is unsure. Chosen by tests/benchmarks/prevalence.py: the more is dealt by P, the wider the interval
-# where violations lie among the rows that the model is sure of.
+# is unsure. The more is dealt by P, the wider is the interval where violations lie among the rows
+# that the model is sure of: tests/benchmarks/prevalence.py compares it.
 BY_ROWS = 0.9
 # Reviews of a stratum at least, of many and of few.
 LEAST, LEAST_OF_FEW = 8, 4
@@ -71,7 +71,7 @@ def _bounded(share: Floats, least: Floats, most: Floats, total: float) -> Floats
 
 
 def _rounded(parts: Floats, most: Floats) -> Counts:
-    """Whole numbers of the same sum, none above its bound: the largest remainders are rounded up."""
+    """Whole numbers of the same sum, none above its bound; the largest remainders go up."""
     whole = np.floor(parts + 1e-6)
     missing = round(float(parts.sum() - whole.sum()))
     remainder = np.where(whole < most, parts - whole, -1.0)

@@ -49,7 +49,7 @@ class StratumHits:
             rows: of each stratum: (strata,).
             reviews: of each stratum: (strata,).
             hits: of each stratum: (..., strata).
-            drawn: whether rows were drawn with replacement, so that no stratum is reviewed in whole.
+            drawn: whether rows were drawn with replacement: no stratum is then reviewed in whole.
 
         Raises:
             ValueError: a stratum has no rows or no reviews, or more hits than reviews.
@@ -100,10 +100,11 @@ def _end(sample: StratumHits, quantile: float, more: bool) -> Floats:
     mean, spread = k / n, np.where(whole, 0.0, (k / n) * (1 - k / n) / (n + 1))
     mean_1 = (k + more) / (n + 1)
     spread_1 = mean_1 * (1 - mean_1) / (n + 2)
-    # An end of Beta(k + 1, n - k) is at 1 where no review missed, and there is no more to be had.
     step = np.where(whole, 0.0, weights * np.abs(mean_1 - mean))
-    chosen = np.arange(len(weights)) == step.argmax(axis=-1)[..., None]
-    chosen &= step > 0
+    # Where rows are dealt in proportion, steps differ by rounding alone: then by what varies more.
+    largest = step >= step.max(axis=-1, keepdims=True) * (1 - 1e-9)
+    varies = np.where(largest, weights**2 * spread_1, -1.0)
+    chosen = (np.arange(len(weights)) == varies.argmax(axis=-1)[..., None]) & (step > 0)
     mean, spread = np.where(chosen, mean_1, mean), np.where(chosen, spread_1, spread)
     least, most = _support(sample, chosen, more)
     return _beta_quantile(mean @ weights, spread @ weights**2, least, most, quantile)
