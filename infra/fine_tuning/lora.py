@@ -9,6 +9,7 @@ nothing of moderay.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -101,6 +102,7 @@ def train(folder: Path, data: Path, out: Path, options: argparse.Namespace) -> N
     """
     set_seed(options.seed)
     model = loaded(folder)
+    config, generation = copy.deepcopy(model.config), copy.deepcopy(model.generation_config)
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -143,8 +145,11 @@ def train(folder: Path, data: Path, out: Path, options: argparse.Namespace) -> N
     trainer.train()
     (out / "training.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     merged = adapted.merge_and_unload().to(torch.bfloat16)
-    if hasattr(merged.config, "quantization_config"):
-        del merged.config.quantization_config  # it is bf16 now
+    # The trainer sets the tokens that end an answer to its padding's.
+    merged.config, merged.generation_config = config, generation
+    config.dtype, config.use_cache = torch.bfloat16, True
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # it is bf16 now
     merged.save_pretrained(out)
     copy_vocabulary(folder, out)
 

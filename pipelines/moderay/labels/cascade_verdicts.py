@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.core.verdicts import trace
+from moderay.core.verdicts import HUMAN, trace
 
-HUMAN = "human"
 OVERRULED = "overruled"
 # Of a decision, and of what was overruled; beside `decided_by`.
 _FIELDS = ("status", "violates", "label", "probability", "rationale")
@@ -47,12 +46,12 @@ def of_cascade(decisions: pa.StructArray) -> pa.StructArray:
     columns = [decisions.field(name) for name in names]
     if decisions.type.field("trace").type.get_field_index(OVERRULED) >= 0:
         by_person = pc.fill_null(pc.equal(decided_by, HUMAN), False)
-        before = trace(decisions, OVERRULED)
+        before = trace(decisions, OVERRULED)  # of which a field is null where it is null itself
         columns = [
-            pc.if_else(by_person, before.field(name), column)
+            pc.if_else(by_person, pc.struct_field(before, name), column)
             for name, column in zip(names, columns, strict=True)
         ]
-        decided_by = pc.if_else(by_person, before.field("decided_by"), decided_by)
+        decided_by = pc.if_else(by_person, pc.struct_field(before, "decided_by"), decided_by)
     nested = pa.StructArray.from_arrays([decided_by], names=["decided_by"])
     return pa.StructArray.from_arrays([*columns, nested], names=[*names, "trace"])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from moderay.core.wording import are, counted, was
 from moderay.corpus.shard import Shard
 from moderay.labels.corrections import Correction, ReviewedPolicy, corrections
 from moderay.labels.layout import Layout
+from moderay.labels.prevalence_store import read_plans
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore, standing
 from moderay.pipeline.check import Checked
@@ -137,7 +139,7 @@ def review_gold(checked: Checked, policy: Policy) -> ReviewGold:
         )
     disputed = [content for name, content in made.disputed if name == policy.id]
     said = _said(reviews, policy)
-    weights: dict[str, float] = {}
+    weights = _weights(layout, policy, {content: said[content] for content in decided})
     hashes = sorted([*decided, *disputed])
     people = tuple(sorted({review.reviewer for each in said.values() for review in each}))
     labels = {name: number for number, name in enumerate(policy.labels)}
@@ -166,6 +168,38 @@ def _said(reviews: Sequence[Review], policy: Policy) -> dict[str, list[Review]]:
     for review in standing(own):
         found.setdefault(review.content_hash, []).append(review)
     return found
+
+
+def _weights(
+    layout: Layout, policy: Policy, said: Mapping[str, Sequence[Review]]
+) -> dict[str, float]:
+    """For how many rows each content stands that a plan drew, of the plan with most answers.
+
+    In each stratum the rows that were drawn and answered stand for all. Samples of two plans
+    overlap, and so those of another one count as picked.
+
+    Args:
+        layout: Of the output.
+        policy: The policy.
+        said: By content that is decided, its answers.
+    """
+    with plain_errors(layout.url):
+        plans = read_plans(layout)
+    of_plans: list[dict[str, float]] = [{}]
+    for plan in plans:
+        if plan.policy_hash != ReviewedPolicy.of(policy).hash or plan.policy != policy.id:
+            continue
+        drawn = [
+            row
+            for row in plan.rows
+            if any(review.plan == plan.id for review in said.get(row.content_hash, ()))
+        ]
+        answered = Counter(row.stratum for row in drawn)
+        weights: dict[str, float] = defaultdict(float)
+        for row in drawn:
+            weights[row.content_hash] += plan.strata[row.stratum].rows / answered[row.stratum]
+        of_plans.append(weights)
+    return max(of_plans, key=len)
 
 
 def _side(correction: Correction | None) -> int:

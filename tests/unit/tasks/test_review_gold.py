@@ -19,6 +19,8 @@ from moderay.corpus.content import content_hash
 from moderay.labels.cascade_verdicts import decision_of_cascade, of_cascade
 from moderay.labels.corrections import ReviewedPolicy
 from moderay.labels.layout import Layout
+from moderay.labels.prevalence_records import PlannedRow, PlannedStratum, PrevalencePlan
+from moderay.labels.prevalence_store import add_plan
 from moderay.labels.review_records import Review, review_id, review_time, session_id
 from moderay.labels.reviews import ReviewStore
 from moderay.pipeline.check import Checked, check
@@ -32,6 +34,7 @@ from moderay.tasks.review_gold import PICKED
 
 SPAM = load_policy(ROOT / "policies/spam")
 SAFE, FLAGGED = (0.9, 0.08, 0.02), (0.1, 0.1, 0.8)
+PERSON = {"status": "ok", "violates": False, "label": "SP0", "rationale": "note"}
 TEXTS = [f"text {number}" for number in range(40)]
 
 
@@ -120,18 +123,13 @@ def test_answers_to_another_text_are_no_gold(checked: Checked, tmp_path: Path) -
 def test_what_is_evaluated_is_the_verdict_that_a_person_overruled() -> None:
     before = {"decided_by": "reason", "status": "ok", "violates": True, "label": "SP4"}
     before |= {"probability": 0.75, "rationale": "why", "scores": [0.1, 0.15, 0.75]}
-    kind = decision_type(SPAM.label_names)
-    person = {"status": "ok", "violates": False, "label": "SP0", "rationale": "note"}
     rows: list[dict[str, Any]] = [
-        {**person, "trace": {"decided_by": "human", "overruled": before}},
-        {**person, "trace": {"decided_by": "human", "overruled": None}},
-        {**person, "probability": 0.25, "trace": {"decided_by": "glance"}},
+        {**PERSON, "trace": {"decided_by": "human", "overruled": before}},
+        {**PERSON, "trace": {"decided_by": "human", "overruled": None}},
+        {**PERSON, "probability": 0.25, "trace": {"decided_by": "glance"}},
     ]
+    decisions = pa.array(rows, decision_type(SPAM.label_names))
     expected = [("reason", True, "SP4", 0.75), (None,) * 4, ("glance", False, "SP0", 0.25)]
-    if "overruled" in [field.name for field in kind.field("trace").type]:
-        decisions = pa.array(rows, kind)
-    else:
-        pytest.skip("no column for it yet")
     fields = ("violates", "label", "probability")
     of_rows = [
         (row["trace"]["decided_by"], *[row[name] for name in fields])
@@ -163,3 +161,55 @@ def test_column_that_is_named_like_reviews_is_told(
     named = check(job(gold={"spam": {"column": "reviews"}}), further=gold_problems)
     with pytest.raises(UserError, match="say it as a condition"):
         gold_option(named, "reviews")
+
+
+def test_drawn_reviews_stand_for_their_strata(checked: Checked, tmp_path: Path) -> None:
+    layout = Layout(str(tmp_path / "out"))
+    strata = [(False, 900, range(1, 4)), (True, 50, (0, 4, 8, 12))]
+    plan = PrevalencePlan(
+        id="ab" * 8,
+        created=review_time(),
+        policy="spam",
+        policy_hash=ReviewedPolicy.of(SPAM).hash,
+        labels={},
+        threshold=0.5,
+        judged=950,
+        unjudged=0,
+        width=None,
+        expected_width=0.1,
+        confidence=0.95,
+        strata=tuple(
+            PlannedStratum(
+                removed=removed, low=0, high=1, rows=rows, probability=0, reviews=len(drawn)
+            )
+            for removed, rows, drawn in strata
+        ),
+        rows=tuple(
+            PlannedRow(
+                policy="spam",
+                content_hash=content_hash([TEXTS[number]]),
+                shard="a.parquet",
+                row=number,
+                stratum=stratum,
+            )
+            for stratum, (_, _, drawn) in enumerate(strata)
+            for number in drawn
+        ),
+    )
+    add_plan(layout, plan)
+    # Of the first stratum one in three violates, of the second two of the three that are answered.
+    answers = [(1, "SP0"), (2, "SP0"), (3, "SP4"), (0, "SP4"), (4, "SP2"), (8, "SP0")]
+    say(tmp_path, answers, plan=plan.id)
+    say(tmp_path, [(5, "SP0"), (16, "SP0")])
+    found = evaluated(checked)
+    assert counts(found) == (2, 1, 1, 2)
+    assert found.note is not None
+    assert found.note.startswith("6 contents that a plan drew")
+    assert "all 950 rows" in found.note and "2 contents that were picked are left out" in found.note
+    figures = found.whole.figures
+    assert figures["precision"].value == pytest.approx(2 / 3)
+    flagged, missed = 50 * 2 / 3, 900 / 3
+    assert figures["recall"].value == pytest.approx(flagged / (flagged + missed))
+    assert figures["recall"].method == "approximate"
+    brier = (300 * 0.9**2 + 600 * 0.1**2 + flagged * 0.1**2 + 50 / 3 * 0.9**2) / 950
+    assert figures["brier"].value == pytest.approx(brier, abs=1e-6)
