@@ -16,7 +16,7 @@ from moderay.labels.analysis.metrics.confusion import Bools, Ints
 FOLDS = 5
 METHODS: tuple[Method, ...] = ("platt", "isotonic")
 # Newton's steps for two numbers; what has not settled by then does not.
-STEPS = 100
+STEPS, SETTLED = 100, 1e-9
 # Of the slope and the intercept: a weak pull towards P as it is, without which a fit to contents
 # that P tells apart wholly has no end.
 PULL = 1e-3
@@ -87,15 +87,23 @@ def _platt(p: Floats, violates: Bools, weights: Floats) -> tuple[tuple[float, fl
     target = np.where(violates, high, low)
     x = np.stack([log_odds(p), np.ones(len(p))], axis=1)
     start = np.array([1.0, 0.0])
+
+    def loss(line: Floats) -> float:
+        odds = x @ line
+        fit = weights @ (np.logaddexp(0, odds) - target * odds)
+        return float(fit + PULL / 2 * ((line - start) ** 2).sum())
+
     line = start.copy()
     for _ in range(STEPS):
         share = sigmoid(x @ line)
         slope = x.T @ (weights * (share - target)) + PULL * (line - start)
         curve = (x * (weights * share * (1 - share))[:, None]).T @ x + PULL * np.eye(2)
-        step = np.linalg.solve(curve, slope)
-        # No step so far that the curve is another one there.
-        line -= step * min(1.0, 5 / max(1e-12, float(np.abs(step).max())))
-        if np.abs(step).max() < 1e-10:
+        step, here = np.linalg.solve(curve, slope), loss(line)
+        # Where the curve is another one there, not so far: the loss is convex.
+        while np.abs(step).max() > SETTLED and loss(line - step) > here:
+            step /= 2
+        line -= step
+        if np.abs(step).max() <= SETTLED:
             break
     # P that says the contrary of what people do has no rising map: it then says nothing.
     return ((max(float(line[0]), 1e-6), float(line[1])),)

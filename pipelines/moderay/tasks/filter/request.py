@@ -229,7 +229,7 @@ def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None
         manifest,
         markers,
         {file: digest(names[marker.shard][:2]) for file, marker in markers.items()},
-        tuple(_rule(name, policy) for name, policy in manifest.policies.items()),
+        tuple(manifest_rule(name, policy) for name, policy in manifest.policies.items()),
         dict.fromkeys(
             read.keys() - markers.keys(),
             "its label file is not the one that was published; run its job again",
@@ -245,7 +245,7 @@ def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> 
     return tuple(sorted(canonical_url(folder, storage) for folder in folders))
 
 
-def _rule(name: str, policy: PolicyRecord) -> DecisionRule:
+def manifest_rule(name: str, policy: PolicyRecord) -> DecisionRule:
     """A policy's, as a manifest has it."""
     labels = dict(policy.cascade[-1].labels or {})
     made = policy.calibration
