@@ -22,7 +22,7 @@ from moderay.core.storage import (
     plain_errors,
     size_and_version,
 )
-from moderay.core.verdicts import CONTENT_HASH, ROW
+from moderay.core.verdicts import ROW
 from moderay.corpus.content import contents, template_columns
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Footers
@@ -85,9 +85,7 @@ class OutputContents:
             if not len(left):
                 break
             try:
-                found |= {
-                    row: text for row, text, key in read(marker, left) if key == wanted[row]
-                }
+                found |= {row: text for row, text, key in read(marker, left) if key == wanted[row]}
             except (ModerayError, pa.ArrowException) as error:
                 reason = first_line(error)
         reason = reason or "another content stands there now"
@@ -169,11 +167,12 @@ def row_groups(file: pq.ParquetFile, rows: np.ndarray) -> list[int]:
     """
     schema = file.metadata.schema
     column = next(at for at in range(len(schema)) if schema.column(at).path == ROW.name)
-    chosen = []
-    for number in range(file.num_row_groups):
-        known = file.metadata.row_group(number).column(column).statistics
+
+    def may_hold(group: int) -> bool:
+        known = file.metadata.row_group(group).column(column).statistics
         if known is None or not known.has_min_max:
-            chosen.append(number)
-        elif np.searchsorted(rows, known.min) < np.searchsorted(rows, known.max, side="right"):
-            chosen.append(number)
-    return chosen
+            return True
+        first, behind = np.searchsorted(rows, known.min), np.searchsorted(rows, known.max, "right")
+        return bool(first < behind)
+
+    return list(filter(may_hold, range(file.num_row_groups)))
