@@ -83,6 +83,7 @@ class PolicyFolder:
             violates=self.policy.labels[case.label].violates,
             boundary=case.boundary,
             content=text[:SHOWN],
+            language=case.language,
             source=case.source,
             note=case.note,
         )

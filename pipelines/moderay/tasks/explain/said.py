@@ -53,15 +53,10 @@ class SaidByPeople:
         return tuple(map(self._part, given))
 
     def _part(self, review: Review) -> ReviewPart:
-        known = self.policy_hash is not None
-        return ReviewPart(
-            **{
-                name: getattr(review, name)
-                for name in ReviewPart.model_fields
-                if name not in ("standing", "same_policy")
-            },
-            standing=review.id in self.standing,
-            same_policy=None
-            if self.policy_hash is None
-            else review.policy_hash == self.policy_hash,
-        )
+        same = None if self.policy_hash is None else review.policy_hash == self.policy_hash
+        of_review = {
+            name: getattr(review, name)
+            for name in ReviewPart.model_fields
+            if name in Review.model_fields
+        }
+        return ReviewPart(**of_review, standing=review.id in self.standing, same_policy=same)

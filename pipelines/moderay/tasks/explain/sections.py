@@ -121,7 +121,7 @@ def _is_nested(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    if value is None or value == "" or _is_nested(value) and not value:
+    if value is None or value == "" or (_is_nested(value) and not value):
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
