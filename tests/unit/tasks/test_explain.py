@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel
+from support.browser import chromium, opened
 from support.outputs import labels
 from support.project import ROOT
 from support.scripted import SCRIPT, write_job
@@ -367,3 +368,32 @@ def test_what_is_not_there_is_one_sentence(
 ) -> None:
     with pytest.raises(UserError, match=message):
         moderay.explain(nights.second, **options)
+
+
+def test_page_escapes_what_is_hostile_and_holds_every_section(
+    nights: Nights, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    explanation = nights.explained(nights.second, row=1, shard="a.parquet", page=page)
+    text = page.read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)" in text and "<script>alert(1)" not in text
+    assert not set(text) & set("\x1b\x9b\u202e\u202c")
+    for section in sections(explanation):
+        for entry in section.entries:
+            assert entry.is_long or f"<bdi>{entry.name}</bdi>" in text
+
+
+@pytest.mark.slow
+def test_page_in_a_browser_asks_nobody_and_shows_content_when_asked(
+    nights: Nights, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    nights.explained(nights.second, row=1, shard="a.parquet", page=page)
+    with chromium() as browser, opened(browser, page) as seen:
+        assert not seen.errors and not seen.dialogs and not seen.serious()
+        assert seen.foreign(page.as_uri()) == []
+        content = seen.page.locator("#content-1-1")
+        assert content.get_attribute("aria-hidden") == "true"
+        seen.page.get_by_role("button", name="Show the content").first.click()
+        assert content.get_attribute("aria-hidden") != "true"
+        assert "\u241b[2J" in content.inner_text()

@@ -35,6 +35,11 @@ class Entry:
     meaning: str = ""
 
     @property
+    def is_hostile(self) -> bool:
+        """Whether it is a content, which nobody is to see unasked."""
+        return self.name.rpartition(".")[2] == "content" and self.value != NONE
+
+    @property
     def is_long(self) -> bool:
         """Whether it needs lines of its own."""
         return "\n" in self.value or len(self.value) > LINE
