@@ -18,6 +18,7 @@ from moderay.labels.review_records import Review
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
+from moderay.tasks.explain.records import Explanation
 from moderay.tasks.filter.records import FilterCard
 from moderay.tasks.tune.records import TuneRecord
 
@@ -32,6 +33,7 @@ RECORDS: dict[str, type[Record]] = {
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,
+    "explanation": Explanation,
     "screen-card": Card,
     "band-card": BandCard,
 }

@@ -168,7 +168,7 @@ def _leaves(value: Any) -> Iterator[str]:
 def test_every_value_of_an_explanation_is_told_in_its_text() -> None:
     explanation: Explanation = _filled(Explanation, itertools.count())
     told = "\n".join(
-        f"{section.title}\n{entry.name}\n{entry.value}"
+        f"{section.title}\n{entry.name}\n{entry.value}\n{section.empty}"
         for section in sections(explanation)
         for entry in section.entries
     )
