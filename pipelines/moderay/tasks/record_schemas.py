@@ -19,6 +19,7 @@ from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.explain.records import Explanation
+from moderay.tasks.export.records import SftRecord
 from moderay.tasks.filter.records import FilterCard
 from moderay.tasks.tune.records import TuneRecord
 
@@ -34,6 +35,7 @@ RECORDS: dict[str, type[Record]] = {
     "repeat": RepeatRecord,
     "tune": TuneRecord,
     "explanation": Explanation,
+    "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }
