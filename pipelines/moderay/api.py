@@ -907,9 +907,9 @@ def export_sft(
     out: str | os.PathLike[str],
     policies: Sequence[str] = (),
     split: str = "0.9/0.05/0.05",
-    balance: str = "weights",
-    golden: str = "test",
-    effort: str | None = None,
+    balance: Literal["weights", "sample", "none"] = "weights",
+    golden: Literal["test", "train", "none"] = "test",
+    effort: Literal["low", "medium", "high"] | None = None,
     model: str | None = None,
     job: JobSource | None = None,
     sets: Sequence[str] = (),
@@ -948,10 +948,16 @@ def export_sft(
     from moderay.tasks.explain.golden_cases import policy_folders
     from moderay.tasks.explain.output import open_output
     from moderay.tasks.export.parts import shares_of
-    from moderay.tasks.export.sft import export_sft, sft_request
+    from moderay.tasks.export.sft import SftRequest, export_sft
 
-    request = sft_request(
-        Path(out), _listed(policies), shares_of(split), balance, golden, effort, model
+    request = SftRequest(
+        folder=Path(out),
+        policies=tuple(_listed(policies)),
+        shares=shares_of(split),
+        balance=balance,
+        golden=golden,
+        effort=effort,
+        vocabulary=model,
     )
     loaded = None if job is None else _loaded(job, sets)
     known = storage if storage is not None else loaded.storage if loaded else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,8 +34,8 @@ def sft(
         str, typer.Option("--split", help="Shares of train, validation and test.")
     ] = "0.9/0.05/0.05",
     balance: Annotated[
-        str,
-        typer.Option("--balance", help="Of a policy's two sides: weights, sample or none."),
+        Literal["weights", "sample", "none"],
+        typer.Option("--balance", help="How a policy's two sides come to count the same."),
     ] = "weights",
     golden: Annotated[
         str,
@@ -44,7 +44,8 @@ def sft(
         ),
     ] = "test",
     effort: Annotated[
-        str | None, typer.Option("--effort", help="low, medium or high. Default: the labels'.")
+        Literal["low", "medium", "high"] | None,
+        typer.Option("--effort", help="Of reasoning. Default: the labels'."),
     ] = None,
     model: Annotated[
         str | None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -93,34 +93,27 @@ def export_sft(
         folders: Of policies, by id, where they are known.
 
     Raises:
-        UserError: Nobody decided anything, or a policy's text is another one now.
+        UserError: Nobody decided anything, a policy's text is another one now, or the request has
+            a value that is none.
     """
+    _assert_valid(request)
     policies = taught_policies(output.manifest, output.layout.url, request.policies)
     known = {policy.id: folders[policy.id] for policy in policies if policy.id in folders}
-    for policy in policies:
-        if policy.id in known:
-            assert_same(policy, known[policy.id].policy, policy.id)
-    golden = [
-        case
-        for policy in policies
-        if policy.id in known
-        for case in golden_cases_of(policy, known[policy.id].cases or ())
-    ]
+    golden = list(_golden_cases(policies, known))
     reviewed = reviewed_cases(output, policies)
+    left_out = reviewed.left_out
     if not reviewed.cases and not (golden and request.golden != "none"):
         raise UserError(
             f"{shown(output.layout.url)}: nobody decided anything yet: moderay review, or name "
             "golden sets with --job"
         )
-    parts = _parts(reviewed.cases, golden, request, reviewed.left_out)
     vocab, vocabulary_name = _vocabulary(output.manifest, request.vocabulary)
     effort = request.effort or policies[0].effort
     writers = {policy.id: Conversations(policy, effort, vocab) for policy in policies}
-    tables = {}
-    counted: dict[str, list[tuple[Case, Conversation]]] = {}
-    for part, cases in parts.items():
-        counted[part] = _written(cases, writers, reviewed.left_out)
-        tables[part] = sft_table(part, counted[part], request.balance)
+    parts = {
+        part: _written(cases, writers, left_out)
+        for part, cases in _parts(reviewed.cases, golden, request, left_out).items()
+    }
     record = SftRecord(
         made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         moderay=importlib.metadata.version("moderay"),
@@ -130,17 +123,38 @@ def export_sft(
         vocabulary=vocabulary_name,
         effort=effort,
         prompt_format=PROMPT_FORMAT,
-        shares=dict(request.shares),
+        shares={part: request.shares[part] for part in PARTS},
         balance=request.balance,
         golden=request.golden,
-        rows={part: len(table) for part, table in tables.items()},
-        left_out={reason: count for reason, count in reviewed.left_out.items() if count},
+        rows={part: len(rows) for part, rows in parts.items()},
+        left_out={reason: count for reason, count in left_out.items() if count},
         policies={
-            policy.id: _policy(output.manifest, policy, known.get(policy.id), counted)
+            policy.id: _policy(output.manifest, policy, known.get(policy.id), parts)
             for policy in policies
         },
     )
+    tables = {part: sft_table(part, rows, request.balance) for part, rows in parts.items()}
     return Exported(record, _write(output, request.folder, tables, record))
+
+
+def _assert_valid(request: SftRequest) -> None:
+    """Raises `UserError`: in Python any text may have been given."""
+    for option, value, valid in (
+        ("--balance", request.balance, BALANCES),
+        ("--golden", request.golden, GOLDEN),
+        ("--effort", request.effort, (*get_args(Effort), None)),
+    ):
+        if value not in valid:
+            raise UserError(f"{option} {value}: valid are {', '.join(filter(None, valid))}")
+
+
+def _golden_cases(
+    policies: Sequence[TaughtPolicy], known: Mapping[str, PolicyFolder]
+) -> Iterator[Case]:
+    for policy in policies:
+        if (folder := known.get(policy.id)) is not None:
+            assert_same(policy, folder.policy, policy.id)
+            yield from golden_cases_of(policy, folder.cases or ())
 
 
 def _parts(
@@ -228,34 +242,3 @@ def _write(
     card.write_text(sft_card(record), encoding="utf-8")
     described.write_bytes(record.to_json())
     return (*files, card, described)
-
-
-def assert_choice(option: str, value: str, valid: Sequence[str]) -> None:
-    """Raises `UserError` for another value than the valid ones."""
-    if value not in valid:
-        raise UserError(f"{option} {value}: valid are {', '.join(valid)}")
-
-
-def sft_request(  # noqa: PLR0913  as many as the command's options
-    folder: Path,
-    policies: Sequence[str],
-    shares: Mapping[Part, float],
-    balance: str,
-    golden: str,
-    effort: str | None,
-    vocabulary_source: str | None,
-) -> SftRequest:
-    """A request of what people wrote. Raises `UserError`."""
-    assert_choice("--balance", balance, BALANCES)
-    assert_choice("--golden", golden, GOLDEN)
-    if effort is not None:
-        assert_choice("--effort", effort, get_args(Effort))
-    return SftRequest(
-        folder,
-        tuple(policies),
-        shares,
-        cast(Balance, balance),
-        cast(Golden, golden),
-        cast("Effort | None", effort),
-        vocabulary_source,
-    )

@@ -47,7 +47,8 @@ _COLUMNS = {
     "completion_ids": "what it should answer",
     "input_ids": "both, one behind the other",
     "completion_mask": "parallel to `input_ids`: 1 where a token is to be learned",
-    "messages": "the same for trainers with a chat template of gpt-oss; `thinking` is the reasoning",
+    "messages": "the same, for trainers with a chat template of gpt-oss; `thinking` is the "
+    "reasoning",
     "text": "the ids decoded",
     "text_is_exact": "false where something in the content is spelled like a control token: of "
     "`text` and `messages` a tokeniser then makes other ids, so take the ids",
@@ -77,8 +78,8 @@ def sft_card(record: SftRecord) -> str:
 def _body(record: SftRecord) -> Iterator[str]:
     yield f"# {record.name}: what people decided\n"
     yield (
-        "Conversations in harmony to train a safety reasoner on: contents, a policy, and the answer "
-        "that people decided on.\n"
+        "Conversations in harmony to train a safety reasoner on: a policy, a content, and the "
+        "answer that people decided on.\n"
     )
     yield f"Token ids of the vocabulary `{_name(record.vocabulary)}`; effort {record.effort}.\n"
     yield "| policy | part | violating | safe | reviews | golden | with reasoning |"
@@ -98,7 +99,7 @@ def _body(record: SftRecord) -> Iterator[str]:
     )
     for name, policy in record.policies.items():
         if policy.golden_cases is None:
-            yield f"- The golden set of {name} was not looked at: contents of it may be in any part."
+            yield f"- The golden set of {name} was not looked at: it may be in any part."
     for reason, count in record.left_out.items():
         yield f"- Left out: {count:,} that {_LEFT_OUT[reason]}."
     yield "\n## Columns\n"
