@@ -38,10 +38,8 @@ def sft(
         typer.Option("--balance", help="How a policy's two sides come to count the same."),
     ] = "weights",
     golden: Annotated[
-        str,
-        typer.Option(
-            "--golden", help="Where golden cases go: test, train (with the rest) or none."
-        ),
+        Literal["test", "train", "none"],
+        typer.Option("--golden", help="Where golden cases go; train: split like the rest."),
     ] = "test",
     effort: Annotated[
         Literal["low", "medium", "high"] | None,

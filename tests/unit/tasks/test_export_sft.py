@@ -83,7 +83,11 @@ def test_prompt_is_what_render_prints_and_the_answer_is_read_again(
         assert answer.reasoning == vocab.decode(vocab.encode(thought))
         assert all(talk.learned)
     else:
-        header = [vocab.control["<|channel|>"], *vocab.encode("final"), vocab.control["<|message|>"]]
+        header = [
+            vocab.control["<|channel|>"],
+            *vocab.encode("final"),
+            vocab.control["<|message|>"],
+        ]
         assert talk.learned.index(True) == len(header)
         assert talk.completion_ids[: len(header)] == header
         if not talk.whole:
@@ -258,9 +262,7 @@ def exported(reviewed: Path, cli: Cli) -> Path:
 
 
 def _frame(folder: Path) -> pl.DataFrame:
-    return pl.concat(
-        pl.read_parquet(folder / f"{part}.parquet") for part in ("train", "validation", "test")
-    )
+    return pl.concat(pl.read_parquet(folder / f"{part}.parquet") for part in PARTS)
 
 
 def test_export_is_every_decided_content_once(exported: Path) -> None:

@@ -211,7 +211,7 @@ def _policy(
     manifest: Manifest,
     policy: TaughtPolicy,
     folder: PolicyFolder | None,
-    parts: Mapping[str, Sequence[tuple[Case, Conversation]]],
+    parts: Mapping[Part, Sequence[tuple[Case, Conversation]]],
 ) -> ExportedPolicy:
     record = manifest.policies[policy.id]
     return ExportedPolicy(
