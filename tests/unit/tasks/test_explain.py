@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel
 from support.browser import chromium, opened
+from support.label_forms import in_former_form
 from support.outputs import labels
 from support.project import ROOT
 from support.scripted import SCRIPT, write_job
@@ -27,14 +28,17 @@ from support.scripted import SCRIPT, write_job
 import moderay
 from moderay.config.policy import GoldenCase, load_policy
 from moderay.core.errors import UserError
-from moderay.core.verdicts import decision_type
+from moderay.core.verdicts import Status, Verdict, decision_type, verdict_array
 from moderay.corpus.content import content_hash
 from moderay.labels.corrections import ReviewedPolicy
+from moderay.labels.decisions import decide
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest, ReusedOutput, RunOrigin
+from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.records import ShardMarker
 from moderay.labels.review_records import Review, review_id, review_time, session_id
 from moderay.labels.reviews import ReviewStore
+from moderay.tasks.explain.decisions import decision_parts, judged_by, judged_scores
 from moderay.tasks.explain.explain import Explainer
 from moderay.tasks.explain.golden_cases import policy_folders
 from moderay.tasks.explain.output import open_output
@@ -72,10 +76,9 @@ def test_every_field_of_a_decision_has_its_place() -> None:
     decision = decision_type(SPAM.label_names)
     trace = decision.field("trace").type
     assert _names(DecisionPart) == _fields(decision)
-    assert _names(TracePart) == _fields(trace) | {"overruled"}
+    assert _names(TracePart) == _fields(trace)
     assert _names(AuditPart) == _fields(trace.field("audit").type)
-    if "overruled" in _fields(trace):
-        assert _names(OverruledPart) == _fields(trace.field("overruled").type)
+    assert _names(OverruledPart) == _fields(trace.field("overruled").type)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +196,24 @@ def test_a_field_that_is_not_known_here_is_told_too() -> None:
     assert ("decision.trace.newer", "as well") in told
 
 
+def test_what_a_person_overruled_stands_beside_what_the_person_said() -> None:
+    verdict = Verdict(Status.OK, [0.1, 0.2, 0.7], rationale="A prize.", decided_by="reason")
+    judged = decide(verdict_array([verdict, verdict], 0), SPAM.rule)
+    people = pa.table({"content_hash": ["a"], "label": ["SP0"], "note": ["I asked."]}, ANSWER)
+    column = corrected(judged, pa.array(["a", "b"]), people, SPAM.rule)
+    by_person, by_judge = decision_parts(pa.chunked_array([column]))
+    assert (by_person.label, by_person.rationale, by_person.scores) == ("SP0", "I asked.", None)
+    assert by_person.trace.decided_by == "human" and judged_by(by_person) == "reason"
+    overruled = by_person.trace.overruled
+    assert overruled is not None and overruled.scores == by_judge.scores
+    assert (overruled.label, overruled.probability) == ("SP4", by_judge.probability)
+    assert judged_scores(by_person) == judged_scores(by_judge)
+    assert by_judge.trace.overruled is None and judged_by(by_judge) == "reason"
+    # A file of the form before.
+    [former] = decision_parts(pa.chunked_array([in_former_form(judged[:1])]))
+    assert former == decision_parts(pa.chunked_array([judged[:1]]))[0]
+
+
 @dataclass(frozen=True)
 class Nights:
     """Two outputs, the second of which takes verdicts from the first, and the job of that."""
@@ -230,10 +251,7 @@ def test_every_verdict_of_an_output_is_explained(nights: Nights) -> None:
         assert len(explained) == len(rows)
         for row, each in zip(rows, explained, strict=True):
             [judged] = each.verdicts.values()
-            assert judged.decision.model_dump(exclude={"trace": {"overruled"}}) == {
-                **row["spam"],
-                "trace": {k: v for k, v in row["spam"]["trace"].items() if k != "overruled"},
-            }
+            assert judged.decision.model_dump() == row["spam"]
             assert (each.row.row, each.row.content_hash) == (row["row"], row["content_hash"])
             assert each.row.content == (LATER if shard == "a.parquet" else TEXTS)[row["row"]] or (
                 each.row.content == "" and row["content_hash"] is None
