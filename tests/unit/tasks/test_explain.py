@@ -62,6 +62,12 @@ SPAM = load_policy(ROOT / "policies/spam")
 HOSTILE = "claim your prize \x1b[2J\x9b31m \u202eereh\u202c <script>alert(1)</script>"
 TEXTS = [HOSTILE, "visit my shop", "a quiet day", "a quiet day", None, "broken", "f4f anyone"]
 LATER = ["one more prize", *TEXTS]
+# What was judged of each shard; of a number, nothing.
+SHARDS = {
+    "a.parquet": LATER,
+    "b.parquet": TEXTS[:2],
+    "c.parquet": ["a prize from a line", None],
+}
 
 
 def _names(model: type[BaseModel]) -> set[str]:
@@ -233,6 +239,8 @@ def nights(tmp_path_factory: pytest.TempPathFactory, joined_ray: None) -> Nights
     for name, texts in (("a.parquet", LATER), ("b.parquet", TEXTS[:2])):
         table = pa.table({"id": [f"{name} {i}" for i in range(len(texts))], "text": texts})
         pq.write_table(table, folder / "in" / name)
+    lines = [{"id": "c 0", "text": "a prize from a line"}, {"id": "c 1", "text": 5}]
+    (folder / "in/c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     shared = {"cascade": [{"rules": {}}, {"reason": {"budget": 64}}]}
     first = {"output": {"path": "first"}, "input": {"path": "in/b.parquet", "content": "text"}}
     second = {"output": {"path": "second", "columns": ["id"]}, "reuse": [str(folder / "first")]}
@@ -253,9 +261,8 @@ def test_every_verdict_of_an_output_is_explained(nights: Nights) -> None:
             [judged] = each.verdicts.values()
             assert judged.decision.model_dump() == row["spam"]
             assert (each.row.row, each.row.content_hash) == (row["row"], row["content_hash"])
-            assert each.row.content == (LATER if shard == "a.parquet" else TEXTS)[row["row"]] or (
-                each.row.content == "" and row["content_hash"] is None
-            )
+            expected = SHARDS[shard][row["row"]]
+            assert each.row.content == (expected or "") and not each.row.content_missing
             assert judged.run is not None and judged.run.libraries["moderay"]
             assert (judged.judge is None) == (row["spam"]["trace"]["decided_by"] is None)
             assert judged.judge_keys["reason"] and judged.policy.cascade[-1].policy
@@ -348,6 +355,34 @@ def test_content_is_found_by_its_hash_and_read_from_the_input(nights: Nights, cl
     assert explanation.row.carried == {"id": "a.parquet 0"}
 
 
+def test_content_of_a_line_is_found_where_nothing_is_known_of_its_file(nights: Nights) -> None:
+    kept = nights.second / "_moderay" / "footers.json"
+    assert kept.exists()
+    kept.rename(kept.with_suffix(".away"))
+    try:
+        explanation = nights.explained(nights.second, row=0, shard="c.parquet")
+    finally:
+        kept.with_suffix(".away").rename(kept)
+    assert explanation.row.content == "a prize from a line"
+
+
+def test_reasoning_of_a_confirmed_verdict_is_exported(nights: Nights, tmp_path: Path) -> None:
+    review = _review("one more prize", "SP4", row=0)
+    ReviewStore(Layout(str(nights.second))).add(review)
+    moderay.export_sft(nights.second, out=tmp_path / "sft", split="1/0/0")
+    rows = pq.read_table(tmp_path / "sft/train.parquet").to_pylist()
+    [row] = [row for row in rows if row["content_hash"] == review.content_hash]
+    assert (
+        row["has_reasoning"]
+        and row["whole"]
+        and all(row["completion_mask"][len(row["prompt_ids"]) :])
+    )
+    assert row["text"].endswith(
+        "<|start|>assistant<|channel|>analysis<|message|>A prize.<|end|><|start|>assistant"
+        '<|channel|>final<|message|>{"label": "SP4", "rationale": "A prize."}<|return|>'
+    )
+
+
 def test_content_that_changed_since_is_not_taken_for_the_judged_one(
     nights: Nights, tmp_path: Path
 ) -> None:
@@ -375,7 +410,7 @@ def test_what_a_terminal_would_obey_is_shown_as_symbols(nights: Nights, cli: Cli
     [
         ({}, "either --row N or --hash HASH"),
         ({"row": 0}, "--shard is missing"),
-        ({"row": 0, "shard": "c.parquet"}, "--shard c.parquet: no published label file"),
+        ({"row": 0, "shard": "d.parquet"}, "--shard d.parquet: no published label file"),
         ({"row": 99, "shard": "a.parquet"}, "--row 99: a.parquet has no such label row"),
         ({"row": 0, "shard": "a.parquet", "policy": "spma"}, "did you mean 'spam'"),
         ({"content_hash": "ab"}, "--hash ab: no label row"),
