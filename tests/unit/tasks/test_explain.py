@@ -434,6 +434,9 @@ def test_page_escapes_what_is_hostile_and_holds_every_section(
     for section in sections(explanation):
         for entry in section.entries:
             assert entry.is_long or f"<bdi>{entry.name}</bdi>" in text
+    # The content, and the golden cases that are like it.
+    shown = len(explanation.verdicts["spam"].golden.nearest)
+    assert text.count('<div class="veil"') == 1 + shown
 
 
 @pytest.mark.slow
