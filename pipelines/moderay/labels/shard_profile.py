@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.verdicts import CONTENT_HASH, RETRYABLE, ROW, structs, trace
-from moderay.labels.records import ChosenRow, ChosenRows, Histogram
+from moderay.labels.records import ChosenRow, ChosenRows, Histogram, ShardMarker
 
 # Bins of P(violates), of equal width.
 BINS = 1000
@@ -120,22 +120,22 @@ class ChosenTotal:
     def __init__(self, most: int) -> None:
         """Of nothing yet; `most` are kept of each kind."""
         self._most = most
-        self._kinds: dict[str, dict[str, tuple[str, ChosenRow]]] = {}
+        self._kinds: dict[str, dict[str, tuple[ShardMarker, ChosenRow]]] = {}
 
-    def add(self, shard: str, chosen: ChosenRows) -> None:
-        """See what a shard has chosen."""
+    def add(self, marker: ShardMarker, chosen: ChosenRows) -> None:
+        """See what a shard has chosen under this policy."""
         for kind in ChosenRows.model_fields:
             rows: tuple[ChosenRow, ...] = getattr(chosen, kind)
             if not rows:
                 continue
             kept = self._kinds.setdefault(kind, {})
             for row in rows:
-                kept.setdefault(row.content_hash, (shard, row))
+                kept.setdefault(row.content_hash, (marker, row))
             for content_hash in sorted(kept)[self._most :]:
                 del kept[content_hash]
 
-    def rows(self) -> dict[str, list[tuple[str, ChosenRow]]]:
-        """By kind: (shard, row), by hash."""
+    def rows(self) -> dict[str, list[tuple[ShardMarker, ChosenRow]]]:
+        """By kind: (the shard's marker, row), by hash."""
         return {kind: [kept[key] for key in sorted(kept)] for kind, kept in self._kinds.items()}
 
 

@@ -206,7 +206,7 @@ class OutputTotal:
             known = without_p is not None and before is not None
             self._without_p[name] = (without_p or 0) + (before or 0) if known else None
         for name, chosen in marker.chosen.items():
-            self.chosen.setdefault(name, ChosenTotal(SAMPLES)).add(marker.shard, chosen)
+            self.chosen.setdefault(name, ChosenTotal(SAMPLES)).add(marker, chosen)
         self._runs.setdefault(marker.run, _NewTotal()).add(marker)
 
     def manifest_fields(self) -> dict[str, object]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import ROW, structs
-from moderay.labels.layout import list_state, read_markers
 from moderay.labels.records import ChosenRow, ShardMarker
 from moderay.tasks.output_contents import OutputContents, row_groups
 from moderay.tasks.report.source import ReportSource
@@ -24,6 +23,8 @@ TEXTS, TEXT = 400_000, 6_000
 FILE_BYTES = 256 * 2**20
 # Seconds after which no further file is opened.
 PATIENCE_S = 20.0
+NOT_WANTED = "this report was made without contents"
+LATE = f"reading those before it took {PATIENCE_S:g} s"
 _KINDS = ("flagged", "borderline", "safe", "failed")
 
 
@@ -33,7 +34,7 @@ class Sample:
 
     Attributes:
         policy: Its id.
-        shard: Path of the label file below the output.
+        marker: Of its shard.
         chosen: As the marker has it.
         kinds: Why it was chosen: flagged, borderline, safe, failed.
         content: What was judged, or its beginning; None where it is not shown.
@@ -43,7 +44,7 @@ class Sample:
     """
 
     policy: str
-    shard: str
+    marker: ShardMarker
     chosen: ChosenRow
     kinds: tuple[str, ...]
     content: str | None = None
@@ -75,18 +76,11 @@ def _chosen(source: ReportSource) -> Iterator[Sample]:
         by_kind = source.total.chosen[policy].rows()
         rows: dict[tuple[str, int], Sample] = {}
         for kind in _KINDS:
-            for shard, row in by_kind.get(kind, ()):
-                known = rows.get((shard, row.row))
+            for marker, row in by_kind.get(kind, ()):
+                known = rows.get((marker.shard, row.row))
                 kinds = (*known.kinds, kind) if known else (kind,)
-                rows[shard, row.row] = Sample(policy, shard, row, kinds)
+                rows[marker.shard, row.row] = Sample(policy, marker, row, kinds)
         yield from rows.values()
-
-
-@dataclass
-class _Shard:
-    """The samples of one shard."""
-
-    samples: list[int] = field(default_factory=list)
 
 
 def _read(source: ReportSource, found: list[Sample], with_contents: bool) -> list[Sample]:
@@ -94,50 +88,31 @@ def _read(source: ReportSource, found: list[Sample], with_contents: bool) -> lis
     read = list(found)
     by_shard: dict[str, list[int]] = {}
     for number, sample in enumerate(found):
-        by_shard.setdefault(sample.shard, []).append(number)
-    reader = OutputContents(source.layout, source.manifest.selection.content, source.storage)
+        by_shard.setdefault(sample.marker.shard, []).append(number)
+    reader = OutputContents(
+        source.layout, source.manifest.selection.content, source.storage, FILE_BYTES
+    )
     ends = time.monotonic() + PATIENCE_S
-    for marker in _markers(source, list(by_shard)):
-        numbers = by_shard[marker.shard]
-        if time.monotonic() > ends:
-            late = f"reading the others took {PATIENCE_S:g} s"
-            for number in numbers:
-                read[number] = replace(found[number], missing=late)
-            continue
+    for numbers in by_shard.values():
         of_shard = [found[number] for number in numbers]
-        of_shard = _with_reasoning(source, of_shard)
-        if with_contents:
-            of_shard = _with_contents(reader, marker, of_shard)
+        if time.monotonic() > ends:
+            of_shard = [replace(sample, missing=LATE) for sample in of_shard]
         else:
-            of_shard = [replace(sample, missing=NOT_WANTED) for sample in of_shard]
+            of_shard = _with_reasoning(source, of_shard)
+            if with_contents:
+                of_shard = _with_contents(reader, of_shard)
+            else:
+                of_shard = [replace(sample, missing=NOT_WANTED) for sample in of_shard]
         for number, sample in zip(numbers, of_shard, strict=True):
             read[number] = sample
     return read
 
 
-NOT_WANTED = "this report was made without contents"
-
-
-def _markers(source: ReportSource, shards: Sequence[str]) -> Iterator[ShardMarker]:
-    layout = source.layout
-    if not shards:
-        return
-    state = list_state(layout)
-    paths = [
-        layout.marker(shard, name)
-        for shard in sorted(shards)
-        if (name := state.published(shard)) is not None
-    ]
-    yield from read_markers(layout, paths)
-
-
-def _with_contents(
-    reader: OutputContents, marker: ShardMarker, found: list[Sample]
-) -> list[Sample]:
+def _with_contents(reader: OutputContents, found: list[Sample]) -> list[Sample]:
     hashes = {sample.chosen.row: sample.chosen.content_hash for sample in found}
     rows = sorted(hashes)
     contents = reader.read(
-        marker, np.array(rows, np.int64), [hashes[row] for row in rows], most_bytes=FILE_BYTES
+        found[0].marker, np.array(rows, np.int64), [hashes[row] for row in rows]
     )
     by_row = dict(zip(rows, contents, strict=True))
     return [
@@ -152,7 +127,7 @@ def _with_contents(
 
 def _with_reasoning(source: ReportSource, found: list[Sample]) -> list[Sample]:
     """The samples of one shard with the reasoning that its label file holds."""
-    shard = found[0].shard
+    shard = found[0].marker.shard
     rows = np.unique([sample.chosen.row for sample in found])
     policies = sorted({sample.policy for sample in found})
     columns = [f"{policy}.reasoning" for policy in policies]
