@@ -22,7 +22,7 @@ from moderay.core.storage import (
     plain_errors,
     size_and_version,
 )
-from moderay.core.verdicts import CONTENT_HASH, ROW
+from moderay.core.verdicts import ROW
 from moderay.corpus.content import contents, template_columns
 from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Footers
@@ -93,9 +93,7 @@ class OutputContents:
             if not len(left):
                 break
             try:
-                found |= {
-                    row: text for row, text, key in read(marker, left) if key == wanted[row]
-                }
+                found |= {row: text for row, text, key in read(marker, left) if key == wanted[row]}
             except (ModerayError, pa.ArrowException) as error:
                 reason = first_line(error)
         reason = reason or "another content stands there now"
@@ -182,8 +180,10 @@ def row_groups(file: pq.ParquetFile, rows: np.ndarray) -> list[int]:
     chosen = []
     for number in range(file.num_row_groups):
         known = file.metadata.row_group(number).column(column).statistics
-        if known is None or not known.has_min_max:
-            chosen.append(number)
-        elif np.searchsorted(rows, known.min) < np.searchsorted(rows, known.max, side="right"):
+        if (
+            known is None
+            or not known.has_min_max
+            or np.searchsorted(rows, known.min) < np.searchsorted(rows, known.max, side="right")
+        ):
             chosen.append(number)
     return chosen

@@ -85,7 +85,9 @@ def histogram(bars: Sequence[float], threshold: float) -> Histogram:
         if rows > 0:
             low, high = across(number / len(bars)), across((number + 1) / len(bars))
             # A row alone is seen as well.
-            path.append(f"M{low} {up(0)}V{up((math.log10(max(rows, 1)) + 1) / top)}H{high}V{up(0)}Z")
+            path.append(
+                f"M{low} {up(0)}V{up((math.log10(max(rows, 1)) + 1) / top)}H{high}V{up(0)}Z"
+            )
     powers = range(math.floor(math.log10(most)) + 1)
     return Histogram(
         "".join(path),

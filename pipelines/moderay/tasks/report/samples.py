@@ -111,9 +111,7 @@ def _read(source: ReportSource, found: list[Sample], with_contents: bool) -> lis
 def _with_contents(reader: OutputContents, found: list[Sample]) -> list[Sample]:
     hashes = {sample.chosen.row: sample.chosen.content_hash for sample in found}
     rows = sorted(hashes)
-    contents = reader.read(
-        found[0].marker, np.array(rows, np.int64), [hashes[row] for row in rows]
-    )
+    contents = reader.read(found[0].marker, np.array(rows, np.int64), [hashes[row] for row in rows])
     by_row = dict(zip(rows, contents, strict=True))
     return [
         replace(
