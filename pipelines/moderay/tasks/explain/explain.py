@@ -133,7 +133,9 @@ class Explainer:
         manifest = self.output.manifest
         policy = manifest.policies[name]
         hashes = table.column(CONTENT_HASH.name).to_pylist()
-        decisions = [DecisionPart.model_validate(each) for each in table.column(name).to_pylist()]
+        decisions = [
+            DecisionPart.model_validate(each) for each in table.column(name).to_pylist()
+        ]
         origins = Origins(self.output).of(
             name, [_reused(marker, *pair) for pair in zip(hashes, decisions, strict=True)]
         )

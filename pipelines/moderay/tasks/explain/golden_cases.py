@@ -32,7 +32,9 @@ class GoldenSet:
     policy: Policy
     cases: Sequence[GoldenCase] | None
 
-    def said_of(self, record: PolicyRecord, contents: Sequence[str | None]) -> list[GoldenSetPart]:
+    def said_of(
+        self, record: PolicyRecord, contents: Sequence[str | None]
+    ) -> list[GoldenSetPart]:
         """What it says of each content.
 
         Args:
