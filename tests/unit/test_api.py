@@ -44,6 +44,7 @@ OF_LABELS = [
     moderay.filter,
     moderay.trend,
     moderay.output_status,
+    moderay.report,
     moderay.verify,
     moderay.calibrate,
     moderay.tune,

@@ -177,13 +177,12 @@ def row_groups(file: pq.ParquetFile, rows: np.ndarray) -> list[int]:
     """
     schema = file.metadata.schema
     column = next(at for at in range(len(schema)) if schema.column(at).path == ROW.name)
-    chosen = []
-    for number in range(file.num_row_groups):
-        known = file.metadata.row_group(number).column(column).statistics
-        if (
-            known is None
-            or not known.has_min_max
-            or np.searchsorted(rows, known.min) < np.searchsorted(rows, known.max, side="right")
-        ):
-            chosen.append(number)
-    return chosen
+
+    def may_hold(group: int) -> bool:
+        known = file.metadata.row_group(group).column(column).statistics
+        if known is None or not known.has_min_max:
+            return True
+        first, behind = np.searchsorted(rows, known.min), np.searchsorted(rows, known.max, "right")
+        return bool(first < behind)
+
+    return list(filter(may_hold, range(file.num_row_groups)))

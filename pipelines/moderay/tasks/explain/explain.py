@@ -21,11 +21,11 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, Origin
 from moderay.corpus.content import template_columns
 from moderay.labels.manifest_record import JudgeRecord, PolicyRecord
 from moderay.labels.records import ShardMarker
-from moderay.tasks.explain.golden_cases import GoldenSet
+from moderay.tasks.explain.golden_cases import PolicyFolder
 from moderay.tasks.explain.labels import deciding_judge, label_parts
 from moderay.tasks.explain.origin import Origins, ReusedRow
 from moderay.tasks.explain.output import OpenOutput
-from moderay.tasks.explain.plain import plain
+from moderay.tasks.explain.plain import plain_values
 from moderay.tasks.explain.records import (
     DecisionPart,
     Explanation,
@@ -47,11 +47,11 @@ class Explainer:
 
     Attributes:
         output: The output.
-        golden: By policy, what lies in its folder, where that is known.
+        folders: Of policies, by id, where they are known.
     """
 
     output: OpenOutput
-    golden: Mapping[str, GoldenSet] = field(default_factory=dict)
+    folders: Mapping[str, PolicyFolder] = field(default_factory=dict)
 
     def policies(self, asked: str | None) -> list[str]:
         """The policies to tell of: one, or all.
@@ -101,7 +101,7 @@ class Explainer:
         names = table.column_names
         hidden = set(template_columns(self.output.manifest.selection.content))
         carried = [name for name in names[: names.index(ROW.name)] if name not in hidden]
-        columns = {name: table.column(name).to_pylist() for name in carried}
+        columns = {name: plain_values(table.column(name)) for name in carried}
         own = {
             field.name: table.column(field.name).to_pylist()
             for field in (ROW, CONTENT_HASH, FLAGGED)
@@ -112,7 +112,7 @@ class Explainer:
                 **{name: values[number] for name, values in own.items()},
                 content=content.text,
                 content_missing=content.missing,
-                carried={name: plain(values[number]) for name, values in columns.items()},
+                carried={name: values[number] for name, values in columns.items()},
                 source=marker.source,
                 identity=marker.identity,
                 input_rows=marker.input_rows,
@@ -133,15 +133,13 @@ class Explainer:
         manifest = self.output.manifest
         policy = manifest.policies[name]
         hashes = table.column(CONTENT_HASH.name).to_pylist()
-        decisions = [
-            DecisionPart.model_validate(each) for each in table.column(name).to_pylist()
-        ]
+        decisions = [DecisionPart.model_validate(each) for each in table.column(name).to_pylist()]
         origins = Origins(self.output).of(
             name, [_reused(marker, *pair) for pair in zip(hashes, decisions, strict=True)]
         )
         golden = self._golden(name, policy, contents)
-        said = SaidByPeople.of(self.output, name, self.golden.get(name))
-        of_policy = {
+        said = SaidByPeople.of(self.output, name, self.folders.get(name))
+        of_policy: dict[str, Any] = {
             "threshold": marker.thresholds.get(name),
             "policy": policy,
             "labels": label_parts(policy),
@@ -167,9 +165,9 @@ class Explainer:
     def _golden(
         self, name: str, policy: PolicyRecord, contents: Sequence[FoundContent]
     ) -> list[GoldenSetPart]:
-        if name not in self.golden:
+        if name not in self.folders:
             return [GoldenSetPart(searched=False, why_not=NO_FOLDER)] * len(contents)
-        return self.golden[name].said_of(policy, [content.text for content in contents])
+        return self.folders[name].said_of(policy, [content.text for content in contents])
 
     def _run(self, decision: DecisionPart, marker: ShardMarker) -> Any:
         """The run that wrote a verdict; of one that says none, the one that published it."""
@@ -201,3 +199,53 @@ def _rule(judge: JudgeRecord | None, decision: DecisionPart) -> Any:
         return None
     rules = (judge.model_extra or {}).get("rules", [])
     return next((rule for rule in rules if rule.get("id") == decision.rationale), None)
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """Which verdict is to be explained.
+
+    Attributes:
+        row: Position in the input file; None where a hash is given.
+        shard: Label file; None: the only one, or of a hash any.
+        content_hash: Of a content; the first row that has it is explained.
+        policy: Id; None: all.
+    """
+
+    row: int | None
+    shard: str | None
+    content_hash: str | None
+    policy: str | None
+
+
+def explain_row(explainer: Explainer, request: ExplainRequest) -> Explanation:
+    """Explain one row.
+
+    Raises:
+        UserError: There is no such row, shard or policy.
+    """
+    output = explainer.output
+    policies = explainer.policies(request.policy)
+    if (request.row is None) == (request.content_hash is None):
+        raise UserError("explain takes either --row N or --hash HASH")
+    if request.row is not None:
+        shard, row = output.shard(request.shard), request.row
+    else:
+        shard, row = _row_of_hash(output, request.content_hash or "", request.shard)
+    found = list(explainer.explanations(shard, np.array([row]), policies))
+    if not found:
+        raise UserError(
+            f"--row {row}: {shard} has no such label row: it was not selected, or the input file "
+            f"has only {output.marker(shard).input_rows:,} rows"
+        )
+    return found[0]
+
+
+def _row_of_hash(output: OpenOutput, content_hash: str, named: str | None) -> tuple[str, int]:
+    shards = output.shards if named is None else [output.shard(named)]
+    if (found := output.row_of_hash(content_hash, shards)) is None:
+        raise UserError(
+            f"--hash {content_hash}: no label row of {shown(output.layout.url)} has this content "
+            "hash"
+        )
+    return found

@@ -21,7 +21,7 @@ COMPARED, SHOWN = 20_000, 500
 
 
 @dataclass(frozen=True)
-class GoldenSet:
+class PolicyFolder:
     """A policy's folder.
 
     Attributes:
@@ -32,18 +32,19 @@ class GoldenSet:
     policy: Policy
     cases: Sequence[GoldenCase] | None
 
-    def said_of(
-        self, record: PolicyRecord, contents: Sequence[str | None]
-    ) -> list[GoldenSetPart]:
+    def is_of(self, record: PolicyRecord) -> bool:
+        """Whether the folder holds the text and the labels that this policy was judged by."""
+        sides = {name: label.violates for name, label in self.policy.labels.items()}
+        return policy_text(record) == instructions(self.policy) and label_sides(record) == sides
+
+    def said_of(self, record: PolicyRecord, contents: Sequence[str | None]) -> list[GoldenSetPart]:
         """What it says of each content.
 
         Args:
             record: The policy as the contents were judged by it.
             contents: Their texts; None where a text is not to be had.
         """
-        same = policy_text(record) == instructions(self.policy) and label_sides(record) == {
-            name: label.violates for name, label in self.policy.labels.items()
-        }
+        same = self.is_of(record)
         if self.cases is None:
             none = GoldenSetPart(searched=False, why_not="the policy has none", same_policy=same)
             return [none] * len(contents)
@@ -87,10 +88,10 @@ class GoldenSet:
         )
 
 
-def golden_sets(folders: Sequence[str | Path]) -> dict[str, GoldenSet]:
-    """The golden sets of policy folders, by policy. Raises `Problems`."""
+def policy_folders(folders: Sequence[str | Path]) -> dict[str, PolicyFolder]:
+    """Policy folders, by policy. Raises `Problems`."""
     found = {}
     for folder in folders:
         policy = load_policy(folder)
-        found[policy.id] = GoldenSet(policy, golden_cases(folder, policy))
+        found[policy.id] = PolicyFolder(policy, golden_cases(folder, policy))
     return found

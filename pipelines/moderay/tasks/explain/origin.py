@@ -125,9 +125,7 @@ def run_origin(run: RunRecord) -> RunOrigin:
     return RunOrigin(**{name: getattr(run, name) for name in RunOrigin.model_fields})
 
 
-def _known(
-    source: ReusedOutput, policy: str, decision: DecisionPart, certain: bool
-) -> OriginPart:
+def _known(source: ReusedOutput, policy: str, decision: DecisionPart, certain: bool) -> OriginPart:
     number = decision.trace.run
     runs = tuple(run for run in source.runs if run.run == number)
     return OriginPart(

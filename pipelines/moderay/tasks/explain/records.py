@@ -118,22 +118,35 @@ class ReviewPart(RecordPart):
 
     id: str
     """Of the answer."""
+    session: str
+    """Of the sitting that it was given in."""
     reviewer: str
     """Who."""
     time: str
     """When, UTC."""
+    policy_hash: str
+    """Of the text and labels that it was given under."""
+    shard: str
+    """Label file in which the content was shown."""
+    row: int
+    """Row there."""
     label: str | None
-    """What they said; null where they could not say."""
+    """What they said; null where they could not say, or took an answer back."""
     note: str | None
     """Why, in their words."""
     queue: str
-    """From which queue it came to them."""
+    """Why they were shown the content."""
+    plan: str | None
+    """Of a prevalence plan that drew the row: its id."""
     assisted: bool
     """Whether they saw the model's verdict before they answered."""
+    withdraws: str | None
+    """The answer that is taken back by this one."""
     standing: bool
-    """Whether it counts: neither withdrawn nor replaced by a later one of theirs, and no skip."""
-    same_policy: bool
-    """Whether it was given under the text and labels that the row was judged by."""
+    """Whether it counts: neither taken back nor replaced by a later one of theirs, and no skip."""
+    same_policy: bool | None
+    """Whether it was given under the text and labels that the row was judged by, which else void
+    it; null where that is not known."""
 
 
 class GoldenPart(RecordPart):
@@ -166,7 +179,7 @@ class GoldenSetPart(RecordPart):
     """Why there was none."""
     cases: int = 0
     """Labelled examples in it."""
-    same_policy: bool = False
+    same_policy: bool | None = None
     """Whether the policy's folder holds the text and labels that the row was judged by."""
     nearest: tuple[GoldenPart, ...] = ()
     """The examples most like this content, the most alike first."""

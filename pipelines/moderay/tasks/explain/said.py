@@ -5,9 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moderay.core.storage import plain_errors
 from moderay.labels.corrections import ReviewedPolicy
-from moderay.labels.reviews import ReviewStore, standing
 from moderay.labels.review_records import Review
-from moderay.tasks.explain.golden_cases import GoldenSet
+from moderay.labels.reviews import ReviewStore, standing
+from moderay.tasks.explain.golden_cases import PolicyFolder
 from moderay.tasks.explain.output import OpenOutput
 from moderay.tasks.explain.records import ReviewPart
+
+
+@dataclass(frozen=True)
+class SaidByPeople:
+    """The reviews of one policy.
+
+    Attributes:
+        by_content: In order of time, answers that were taken back included.
+        standing: Ids of those that count, as far as the policy's text is not looked at.
+        policy_hash: Of the policy that the rows were judged by; None where nobody named a folder
+            with this policy in it.
+    """
+
+    by_content: Mapping[str, Sequence[Review]]
+    standing: frozenset[str]
+    policy_hash: str | None
+
+    @classmethod
+    def of(cls, output: OpenOutput, policy: str, folder: PolicyFolder | None) -> SaidByPeople:
+        """Read an output's reviews.
+
+        Args:
+            output: The output.
+            policy: Id.
+            folder: The policy's folder, where that is known.
+        """
+        with plain_errors(output.layout.url):
+            given = [each for each in ReviewStore(output.layout).read() if each.policy == policy]
+        by_content: dict[str, list[Review]] = {}
+        for review in given:
+            by_content.setdefault(review.content_hash, []).append(review)
+        is_known = folder is not None and folder.is_of(output.manifest.policies[policy])
+        reviewed = ReviewedPolicy.of(folder.policy).hash if folder and is_known else None
+        return cls(by_content, frozenset(each.id for each in standing(given)), reviewed)
+
+    def about(self, content_hash: str | None) -> tuple[ReviewPart, ...]:
+        """What was said of a content, in order of time."""
+        given = self.by_content.get(content_hash or "", ())
+        return tuple(map(self._part, given))
+
+    def _part(self, review: Review) -> ReviewPart:
+        known = self.policy_hash is not None
+        return ReviewPart(
+            **{
+                name: getattr(review, name)
+                for name in ReviewPart.model_fields
+                if name not in ("standing", "same_policy")
+            },
+            standing=review.id in self.standing,
+            same_policy=None
+            if self.policy_hash is None
+            else review.policy_hash == self.policy_hash,
+        )

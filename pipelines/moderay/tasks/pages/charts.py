@@ -85,9 +85,8 @@ def histogram(bars: Sequence[float], threshold: float) -> Histogram:
         if rows > 0:
             low, high = across(number / len(bars)), across((number + 1) / len(bars))
             # A row alone is seen as well.
-            path.append(
-                f"M{low} {up(0)}V{up((math.log10(max(rows, 1)) + 1) / top)}H{high}V{up(0)}Z"
-            )
+            tip = up((math.log10(max(rows, 1)) + 1) / top)
+            path.append(f"M{low} {up(0)}V{tip}H{high}V{up(0)}Z")
     powers = range(math.floor(math.log10(most)) + 1)
     return Histogram(
         "".join(path),
@@ -135,5 +134,5 @@ def line(
 def _round_up(share: float) -> float:
     """The next of 1, 2 and 5 times a power of ten, in percent: what an axis ends with."""
     percent = 100 * share
-    power = 10 ** math.floor(math.log10(percent))
+    power = 10.0 ** math.floor(math.log10(percent))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= percent) / 100

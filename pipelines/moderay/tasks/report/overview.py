@@ -179,11 +179,11 @@ def _savings(
 
     yield saving("equal contents, judged once", duplicates)
     yield saving("taken from an earlier run", reused)
-    for judge, number in by_judge.items():
-        if judge == "glance":
+    for name, number in by_judge.items():
+        if name == "glance":
             yield saving("settled by glance, without reasoning", number, spared=False)
         else:
-            yield saving(f"settled by {judge}, without a model", number)
+            yield saving(f"settled by {name}, without a model", number)
 
 
 def nights_of(manifest: Manifest) -> tuple[list[Night], list[NightsOfPolicy]]:

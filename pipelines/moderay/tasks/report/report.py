@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moderay.core.errors import UserError
+from moderay.core.errors import UserError, first_line
+from moderay.core.events import event
 from moderay.core.storage import plain_errors, shown
 from moderay.corpus.content import template_columns
 from moderay.labels.layout import Layout
@@ -68,6 +70,18 @@ def report_of_run(checked: Checked, outcome: Outcome) -> Report:
     assert outcome.total is not None, "a run that has worked knows what its output adds up to"
     source = ReportSource(layout, outcome.manifest, outcome.total, job.storage)
     return _write(source, None, _carries_content(checked))
+
+
+def with_report(checked: Checked, outcome: Outcome) -> Outcome:
+    """A run's outcome with the place of its report.
+
+    The labels are published by then: whatever goes wrong here is told, and ends nothing.
+    """
+    try:
+        return replace(outcome, report=report_of_run(checked, outcome).place)
+    except Exception as error:
+        event("report failed", logging.WARNING, error=repr(error))
+        return replace(outcome, report_failed=first_line(error))
 
 
 def _carries_content(checked: Checked) -> bool:
@@ -138,7 +152,7 @@ def _population(source: ReportSource) -> str:
     selection = source.manifest.selection
     if selection.sample is not None:
         of = "all rows that the job's `where` selects" if selection.where else "the whole input"
-        return f"The judged rows are a sample of the input, chosen by hash: the intervals are for {of}."
+        return f"The judged rows are a sample, chosen by hash: the intervals are for {of}."
     return (
         "All selected rows were judged, and of these the shares are exact. The intervals are for a "
         "source of which these rows would be a random draw, such as the same feed on other days."
@@ -148,7 +162,7 @@ def _population(source: ReportSource) -> str:
 def _filters(chosen: list[Sample]) -> dict[str, list[str]]:
     """By what the samples are filtered, and the values that occur."""
     rows = [sample.chosen for sample in chosen]
-    values = {
+    values: dict[str, list[str | None]] = {
         "policy": [sample.policy for sample in chosen],
         "kind": [kind for sample in chosen for kind in sample.kinds],
         "label": [row.label for row in rows],
