@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moderay.config.policy import Policy
+from moderay.engines.harmony.prompt import instructions
+from moderay.labels.manifest_record import Manifest
 from moderay.labels.review_records import Review, policy_hash
 from moderay.labels.reviews import standing
 
@@ -29,9 +31,20 @@ class ReviewedPolicy:
 
     @staticmethod
     def of(policy: Policy) -> ReviewedPolicy:
-        """What reviews under this policy are held against."""
+        """What reviews under this policy are held against: its text as the model reads it."""
         labels = {name: label.violates for name, label in policy.labels.items()}
-        return ReviewedPolicy(policy_hash(policy.text, labels), labels)
+        return ReviewedPolicy(policy_hash(instructions(policy), labels), labels)
+
+
+def reviewed_policies(manifest: Manifest) -> dict[str, ReviewedPolicy]:
+    """The policies of an output, by id; one that no model was asked about is left out."""
+    found = {}
+    for name, policy in manifest.policies.items():
+        asked = [judge for judge in policy.cascade if judge.policy is not None and judge.labels]
+        if asked:
+            labels = dict(asked[-1].labels or {})
+            found[name] = ReviewedPolicy(policy_hash(asked[-1].policy or "", labels), labels)
+    return found
 
 
 @dataclass(frozen=True)

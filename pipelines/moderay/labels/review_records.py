@@ -93,7 +93,7 @@ def policy_hash(text: str, labels: Mapping[str, bool]) -> str:
     """Hash of what a person is asked under a policy.
 
     Args:
-        text: What the policy's author wrote.
+        text: The policy's text as the model reads it, and as the manifest has it.
         labels: Whether each label violates, by name, mildest first.
     """
     return digest({"text": text, "labels": list(labels.items())})
