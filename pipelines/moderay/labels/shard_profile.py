@@ -42,7 +42,7 @@ class PolicyProfile:
         """Rows of a label file."""
         decisions = structs(labels.column(self._policy))
         probability = decisions.field("probability")
-        self._bins += np.bincount(_bins(probability), minlength=BINS)
+        self._bins += np.bincount(bins_of(probability), minlength=BINS)
         certain = pc.and_(decisions.field("violates"), probability.is_null())
         self.flagged_without_p += pc.sum(certain).as_py() or 0
         rows = pa.table(
@@ -84,7 +84,7 @@ class PolicyProfile:
         self._chosen[kind] = _bounded(_smallest(together))
 
 
-def _bins(probability: pa.Array) -> npt.NDArray[np.int64]:
+def bins_of(probability: pa.Array) -> npt.NDArray[np.int64]:
     """The bin of each P that is there.
 
     Edges are float32 as P is: a threshold at an edge then cuts where the bins do.

@@ -12,9 +12,10 @@ from moderay.labels.analysis.audit import report as judge_reports
 from moderay.labels.analysis.intervals import interval
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.manifest_record import JudgeReport, PolicyRecord
-from moderay.labels.records import Histogram
 from moderay.labels.shard_profile import BINS
+from moderay.pipeline.manifest import OutputTotal
 from moderay.tasks.pages import charts
+from moderay.tasks.report.known import KnownRows
 
 CONFIDENCE = 0.95
 # Bars of the histogram; each is several bins wide, or a few rows would not be seen.
@@ -64,6 +65,7 @@ class PolicySection:
         deciles: (from, to, rows) by tenths of P.
         slider: For the page's script, see report.js; None where no threshold can be moved.
         why_fixed: Why none can.
+        known: Contents of which people said whether they violate; None without any.
     """
 
     id: str
@@ -81,28 +83,27 @@ class PolicySection:
     deciles: tuple[tuple[float, float, int], ...]
     slider: dict[str, Any] | None
     why_fixed: str
+    known: KnownRows | None
 
 
 def policy_section(
-    name: str,
-    record: PolicyRecord,
-    counts: PolicyCounts,
-    histogram: Histogram,
-    without_p: int | None,
+    name: str, record: PolicyRecord, total: OutputTotal, known: KnownRows | None
 ) -> PolicySection:
     """A policy's part of the page.
 
     Args:
         name: Its id.
         record: As the manifest has it.
-        counts: Of all rows.
-        histogram: Rows by bin of P.
-        without_p: Flagged rows that have no P; None where that is not known.
+        total: Of the output.
+        known: What people said under it.
     """
+    counts, histogram = total.counts(name), total.histogram(name)
     bins = np.zeros(BINS, np.int64)
     bins[list(histogram)] = list(histogram.values())
     low, high = interval(counts.flagged, counts.ok, CONFIDENCE)
-    slider, why_fixed = _slider(name, record, counts, bins, without_p)
+    slider, why_fixed = _slider(name, record, counts, bins, total.flagged_without_p(name))
+    if slider is not None and known is not None and known.contents:
+        slider["known"] = known.for_page()
     return PolicySection(
         id=name,
         record=record,
@@ -126,6 +127,7 @@ def policy_section(
         ),
         slider=slider,
         why_fixed=why_fixed,
+        known=known,
     )
 
 

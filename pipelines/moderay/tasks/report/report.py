@@ -18,6 +18,7 @@ from moderay.pipeline.check import Checked
 from moderay.pipeline.outcome import Outcome
 from moderay.tasks.pages.page import SCRIPTS, render
 from moderay.tasks.report import overview
+from moderay.tasks.report.known import known_rows
 from moderay.tasks.report.policies import PolicySection, policy_section
 from moderay.tasks.report.samples import Sample, samples
 from moderay.tasks.report.source import ReportSource, read_source
@@ -111,10 +112,9 @@ def report_page(source: ReportSource, chosen: list[Sample]) -> str:
         chosen: The rows that it shows.
     """
     manifest, total = source.manifest, source.total
+    known = known_rows(source)
     policies = [
-        policy_section(
-            name, record, total.counts(name), total.histogram(name), total.flagged_without_p(name)
-        )
+        policy_section(name, record, total, known.get(name))
         for name, record in manifest.policies.items()
     ]
     counts = {policy.id: policy.counts for policy in policies}

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moderay.core.errors import ModerayError, first_line
-from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import ROW, structs
 from moderay.labels.records import ChosenRow, ShardMarker
-from moderay.tasks.output_contents import OutputContents, row_groups
+from moderay.tasks.output_contents import OutputContents
+from moderay.tasks.report.label_rows import rows_of
 from moderay.tasks.report.source import ReportSource
 
 # Characters of all contents and of all reasoning together, and of one at most.
@@ -129,27 +128,19 @@ def _with_reasoning(source: ReportSource, found: list[Sample]) -> list[Sample]:
     rows = np.unique([sample.chosen.row for sample in found])
     policies = sorted({sample.policy for sample in found})
     columns = [f"{policy}.reasoning" for policy in policies]
-    reasoning: dict[tuple[str, int], str | None] = {}
     try:
-        with (
-            plain_errors(source.layout.url),
-            pq.ParquetFile(
-                RemoteFile(source.layout.fs, source.layout.label(shard)), pre_buffer=True
-            ) as file,
-        ):
-            groups = row_groups(file, rows)
-            for batch in file.iter_batches(row_groups=groups, columns=[ROW.name, *columns]):
-                there = np.isin(batch.column(ROW.name).to_numpy(), rows)
-                table = pa.Table.from_batches([batch]).filter(pa.array(there))
-                positions = table.column(ROW.name).to_pylist()
-                for policy in policies:
-                    texts = structs(table.column(policy)).field("reasoning").to_pylist()
-                    reasoning |= {
-                        (policy, row): text for row, text in zip(positions, texts, strict=True)
-                    }
+        table = rows_of(source.layout, shard, rows, columns)
     except (ModerayError, pa.ArrowException, OSError) as error:
         why = f"its label file cannot be read: {first_line(error)}"
         return [replace(sample, missing=why) for sample in found]
+    positions = table.column(ROW.name).to_pylist()
+    reasoning = {
+        (policy, row): text
+        for policy in policies
+        for row, text in zip(
+            positions, structs(table.column(policy)).field("reasoning").to_pylist(), strict=True
+        )
+    }
     return [
         replace(sample, reasoning=reasoning.get((sample.policy, sample.chosen.row)))
         for sample in found

@@ -14,7 +14,18 @@ for (const box of document.querySelectorAll("[data-slider]")) {
   for (const [bin, rows] of policy.bins) over[bin] += rows;
   for (let edge = 999; edge >= 0; edge -= 1) over[edge] += over[edge + 1];
 
+  // Of contents that people judged: [found and violating, found]; with the shares of it.
+  const above = (bins, edge) => bins.reduce((sum, [bin, rows]) => sum + (bin >= edge ? rows : 0), 0);
+  const known = box.querySelector("[data-known]");
+  const tell = (edge) => {
+    if (!known) return;
+    const hit = above(policy.known.violating, edge), wrong = above(policy.known.safe, edge);
+    const all = above(policy.known.violating, 0);
+    known.textContent = "Of what people judged it finds " + hit + " of " + all + " violations (recall " + page.percent(hit / all) + "); of " + (hit + wrong) + " that it flags, " + hit + " violate (precision " + page.percent(hit / (hit + wrong)) + ").";
+  };
+
   const show = (text, value, flagged) => {
+    tell(Math.ceil(value * 1000 - 1e-9));
     threshold.textContent = text;
     const more = flagged - policy.flagged;
     const change = more === 0 ? "as in the labels" : page.number(Math.abs(more)) + (more > 0 ? " more" : " fewer") + " than in the labels";
