@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from moderay.core.errors import ModerayError
-from moderay.core.verdicts import ROW, structs
+from moderay.core.verdicts import CONTENT_HASH, ROW
 from moderay.labels.corrections import corrections, reviewed_policies
 from moderay.labels.reviews import ReviewStore
 from moderay.labels.shard_profile import bins_of
@@ -61,51 +61,59 @@ def known_rows(source: ReportSource) -> dict[str, KnownRows]:
         return {}
     decided = corrections(reviews, reviewed_policies(source.manifest)).by_policy
     where = {(review.policy, review.content_hash): (review.shard, review.row) for review in reviews}
-    by_shard: dict[str, list[tuple[str, int, bool]]] = {}
+    by_shard: dict[str, list[_Said]] = {}
     for policy, contents in decided.items():
         for content_hash, correction in contents.items():
             shard, row = where[policy, content_hash]
-            by_shard.setdefault(shard, []).append((policy, row, correction.violates))
+            said = _Said(policy, row, content_hash, correction.violates)
+            by_shard.setdefault(shard, []).append(said)
     found = {policy: KnownRows() for policy, contents in decided.items() if contents}
     ends = time.monotonic() + PATIENCE_S
-    for shard, said in sorted(by_shard.items()):
-        read = _probabilities(source, shard, said) if time.monotonic() < ends else {}
-        for policy, row, violates in said:
-            number = read.get((policy, row))
+    for shard, of_shard in sorted(by_shard.items()):
+        read = _bins(source, shard, of_shard) if time.monotonic() < ends else {}
+        for said in of_shard:
+            known, number = found[said.policy], read.get(said)
             if number is None:
-                found[policy].left_out += 1
+                known.left_out += 1
             else:
-                (found[policy].violating if violates else found[policy].safe)[number] += 1
+                (known.violating if said.violates else known.safe)[number] += 1
     return found
 
 
-def _probabilities(
-    source: ReportSource, shard: str, said: Iterable[tuple[str, int, bool]]
-) -> dict[tuple[str, int], int]:
-    """The bins of the model's P, by policy and row; where it has none, or the file none, nothing.
+class _Said(NamedTuple):
+    """What people decided of a content, and where they saw it."""
+
+    policy: str
+    row: int
+    content_hash: str
+    violates: bool
+
+
+def _bins(source: ReportSource, shard: str, of_shard: Sequence[_Said]) -> dict[_Said, int]:
+    """The bins of the model's P; of contents that have none, or are no longer there, nothing.
 
     Where a person overruled the model, the model's P stands beside what the person said.
     """
-    policies = sorted({policy for policy, _, _ in said})
-    rows = np.unique([row for _, row, _ in said])
+    policies = sorted({said.policy for said in of_shard})
+    rows = np.unique([said.row for said in of_shard])
     columns = [
         f"{policy}.{name}"
         for policy in policies
         for name in ("probability", "trace.overruled.probability")
     ]
     try:
-        table = rows_of(source.layout, shard, rows, columns)
+        table = rows_of(source.layout, shard, rows, [CONTENT_HASH.name, *columns])
     except (ModerayError, pa.ArrowException, OSError):
         # Counted as left out, which the page says.
         return {}
-    positions = table.column(ROW.name).to_pylist()
+    by_row = {row[ROW.name]: row for row in table.to_pylist()}
     found = {}
-    for policy in policies:
-        of_policy = structs(table.column(policy)).to_pylist()
-        for row, decision in zip(positions, of_policy, strict=True):
-            overruled = (decision.get("trace") or {}).get("overruled") or {}
-            p = overruled.get("probability")
-            p = decision["probability"] if p is None else p
-            if p is not None:
-                found[policy, row] = int(bins_of(pa.array([p], pa.float32()))[0])
+    for said in of_shard:
+        row = by_row.get(said.row)
+        if row is None or row[CONTENT_HASH.name] != said.content_hash:
+            continue
+        overruled = (row[said.policy].get("trace") or {}).get("overruled") or {}
+        p = overruled.get("probability", row[said.policy]["probability"])
+        if p is not None:
+            found[said] = int(bins_of(pa.array([p], pa.float32()))[0])
     return found

@@ -156,13 +156,20 @@ def _slider(
     if not bins.any():
         return None, "No row has a P, so that no threshold changes what is flagged."
     fixed = without_p if without_p is not None else _fixed(record.threshold, counts, bins)
+    screened = counts.settled.get("screen", 0) > 0
+    # What a screen settled, it settled for this threshold, and promises nothing for a lower one.
+    lowest = int(np.ceil(record.threshold * BINS - 1e-9)) if screened else 1
+    if lowest >= BINS:
+        return None, (
+            f"A screen settled rows for the threshold {record.threshold:g}, and promises nothing "
+            "for a lower one."
+        )
     if fixed is None:
         return None, (
             "The markers of this output are of an earlier version, and do not say how many rows "
             "are flagged without a P: what another threshold would flag is not known from them."
         )
     there = np.flatnonzero(bins)
-    screened = counts.settled.get("screen", 0) > 0
     return {
         "policy": name,
         "threshold": record.threshold,
@@ -170,14 +177,14 @@ def _slider(
         "ok": counts.ok,
         "fixed": fixed,
         "bins": [[int(number), int(bins[number])] for number in there],
-        # What a screen settled, it settled for this threshold, and promises nothing for a lower.
-        "lowest": int(np.ceil(record.threshold * BINS - 1e-9)) if screened else 1,
+        "lowest": lowest,
     }, ""
 
 
 def _fixed(threshold: float, counts: PolicyCounts, bins: np.ndarray) -> int | None:
     """Flagged rows without a P, from markers that do not say it; None where it cannot be told."""
     edge = round(threshold * BINS)
-    if abs(edge - threshold * BINS) < 1e-9:
+    # The last bin holds P = 1 with what is just below it.
+    if edge < BINS and abs(edge - threshold * BINS) < 1e-9:
         return counts.flagged - int(bins[edge:].sum())
     return 0 if int(bins.sum()) == counts.ok else None
