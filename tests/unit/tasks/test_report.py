@@ -18,7 +18,13 @@ from moderay.core.verdicts import structs
 from moderay.labels.decisions import redecide
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_store import read_manifest
-from moderay.labels.review_records import Review, policy_hash, review_id, review_time, session_id
+from moderay.labels.review_records import (
+    Review,
+    policy_hash,
+    review_id,
+    review_time,
+    session_id,
+)
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.report.known import known_rows
 from moderay.tasks.report.policies import policy_section
@@ -125,6 +131,57 @@ def test_samples_are_of_every_kind_with_content_and_reasoning(output: Path) -> N
     tables = labels(output)
     shown = {(sample.policy, sample.marker.shard, sample.chosen.row) for sample in found}
     assert len(shown) == len(found)
+    for sample in found:
+        row = tables[sample.marker.shard].slice(sample.chosen.row, 1).to_pylist()[0]
+        assert sample.content == row["text"] and not sample.missing
+        assert sample.reasoning == row[sample.policy]["reasoning"]
+        assert sample.chosen.decided_by == row[sample.policy]["trace"]["decided_by"]
+
+
+def test_content_that_is_not_to_be_had_is_said_to_be_missing(tmp_path: Path) -> None:
+    folder = hostile_output(tmp_path / "labels")
+    source = read_source(str(folder), {})
+    without = samples(source, with_contents=False)
+    assert {sample.content for sample in without} == {None}
+    page = write_report(str(folder), {}, tmp_path / "report.html", contents=False)
+    text = (tmp_path / "report.html").read_text()
+    assert page.samples == len(without) and 'class="veil"' not in text
+    assert "this report was made without contents" in text
+    for file in folder.rglob("*.parquet"):
+        table = pq.read_table(file, partitioning=None)
+        pq.write_table(table.set_column(0, "text", [["another"] * len(table)]), file)
+    for sample in samples(source):
+        assert sample.content is None and sample.missing
+
+
+def test_reviews_say_how_much_a_threshold_finds(tmp_path: Path) -> None:
+    folder = hostile_output(tmp_path / "labels")
+    layout = Layout(str(folder))
+    manifest = read_manifest(layout)
+    assert manifest is not None
+    judge = manifest.policies["spam"].cascade[-1]
+    known = policy_hash(judge.policy or "", dict(judge.labels or {}))
+    table = labels(folder)["a.parquet"]
+
+    def review(row: int, label: str, hash_of_policy: str) -> Review:
+        return Review(
+            id=review_id(), session=session_id(), reviewer="ann", time=review_time(),
+            policy="spam", policy_hash=hash_of_policy, shard="a.parquet", row=row, label=label,
+            content_hash=table["content_hash"][row].as_py(), queue="flagged",
+        )  # fmt: skip
+
+    store = ReviewStore(layout)
+    for row, label in {1: "SP4", 2: "SP0", 3: "SP4", 39: "SP4"}.items():
+        store.add(review(row, label, known))
+    store.add(review(4, "SP4", "of another text"))
+    [(policy, found)] = known_rows(read_source(str(folder), {})).items()
+    p = {row: table["spam"][row]["probability"].as_py() for row in (1, 2, 3)}
+    assert policy == "spam" and found.left_out == 1  # the row that failed has no P
+    assert sorted(found.violating) == sorted(round(p[row] * 1000) for row in (1, 3))
+    assert list(found.safe) == [round(p[2] * 1000)]
+    write_report(str(folder), {}, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "3 contents that people judged (1 more have no P)" in text
 
 
 def test_folder_without_labels_is_refused(tmp_path: Path) -> None:
