@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.explain.records import Explanation
+    from moderay.tasks.export.sft import Exported
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
     from moderay.tasks.report.report import Report
@@ -934,6 +935,71 @@ def explain(
 
         write_page(explanation, Path(page))
     return explanation
+
+
+def export_sft(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    out: str | os.PathLike[str],
+    policies: Sequence[str] = (),
+    split: str = "0.9/0.05/0.05",
+    balance: Literal["weights", "sample", "none"] = "weights",
+    golden: Literal["test", "train", "none"] = "test",
+    effort: Literal["low", "medium", "high"] | None = None,
+    model: str | None = None,
+    job: JobSource | None = None,
+    sets: Sequence[str] = (),
+) -> Exported:
+    """Write what people decided as conversations to train a model on.
+
+    They are made of standing reviews and of golden cases, in harmony, exactly as the model is
+    prompted: token ids, text and messages, as Parquet with a card.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file. Default: the job's, where there is
+            one.
+        out: folder that is written.
+        policies: ids. Default: all that a model was asked about.
+        split: shares of train, validation and test. Which part a content is in depends on its text
+            alone.
+        balance: `weights` (a column), `sample` (the larger side loses cases) or `none`.
+        golden: `test`: golden cases are in that part alone, and what is like them in none; `train`:
+            they are split as the rest; `none`.
+        effort: `low`, `medium` or `high`. Default: the labels'.
+        model: whose token ids: `tiny` or a checkpoint's folder. Default: the labels'.
+        job: a job file's path, or a `Job`: its policies' folders hold the golden sets.
+        sets: `key=value`, as of `--set` on the command line.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: nobody decided anything, an argument is wrong, or a policy's text is another one
+            than the labels'.
+
+    Example:
+        >>> exported = moderay.export_sft("labels", out="sft", job="job.yaml", model="tiny")
+        >>> exported.record.rows["train"], exported.record.policies["spam"].parts["test"].golden
+        (0, 42)
+    """
+    from moderay.tasks.explain.golden_cases import policy_folders
+    from moderay.tasks.explain.output import open_output
+    from moderay.tasks.export.parts import shares_of
+    from moderay.tasks.export.sft import SftRequest, export_sft
+
+    request = SftRequest(
+        folder=Path(out),
+        policies=tuple(_listed(policies)),
+        shares=shares_of(split),
+        balance=balance,
+        golden=golden,
+        effort=effort,
+        vocabulary=model,
+    )
+    loaded = None if job is None else _loaded(job, sets)
+    known = storage if storage is not None else loaded.storage if loaded else {}
+    folders = policy_folders(loaded.policies) if loaded else {}
+    return export_sft(open_output(os.fspath(url), known), request, folders)
 
 
 def calibrate(

@@ -49,6 +49,8 @@ OF_LABELS = [
     moderay.calibrate,
     moderay.tune,
     moderay.voided,
+    moderay.explain,
+    moderay.export_sft,
     moderay.evaluate,
     moderay.evaluate_benchmarks,
     moderay.evaluate_policies,

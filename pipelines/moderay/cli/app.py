@@ -19,6 +19,7 @@ from moderay.cli import (
     diff,
     evaluate,
     explain,
+    export,
     flat,
     job,
     labels,
@@ -95,6 +96,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
+app.add_typer(export.export, name="export")
 
 
 @contextmanager

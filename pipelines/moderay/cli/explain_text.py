@@ -36,6 +36,8 @@ def _show(section: Section) -> None:
         _print(f"{entry.name}:", INDENT)
         for line in safe_text(entry.value).split("\n"):
             _print(line, 2 * INDENT)
+    if section.empty:
+        _print(f"not there, or not known: {', '.join(section.empty)}", INDENT)
 
 
 def _print(line: str, indent: int = 0, style: str = "") -> None:

@@ -138,7 +138,7 @@ class Explainer:
             name, [_reused(marker, *pair) for pair in zip(hashes, decisions, strict=True)]
         )
         golden = self._golden(name, policy, contents)
-        said = SaidByPeople.of(self.output, name, self.folders.get(name))
+        said = SaidByPeople.of(self.output, name)
         of_policy: dict[str, Any] = {
             "threshold": marker.thresholds.get(name),
             "policy": policy,

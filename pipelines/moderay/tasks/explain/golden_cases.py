@@ -9,6 +9,7 @@ from pathlib import Path
 from moderay.config.policy import GoldenCase, Policy, golden_cases, load_policy
 from moderay.corpus.golden import golden_content
 from moderay.engines.harmony.prompt import instructions
+from moderay.labels.corrections import ReviewedPolicy
 from moderay.labels.manifest_record import PolicyRecord
 from moderay.tasks.explain.labels import label_sides, policy_text
 from moderay.tasks.explain.records import GoldenPart, GoldenSetPart
@@ -34,8 +35,10 @@ class PolicyFolder:
 
     def is_of(self, record: PolicyRecord) -> bool:
         """Whether the folder holds the text and the labels that this policy was judged by."""
-        sides = {name: label.violates for name, label in self.policy.labels.items()}
-        return policy_text(record) == instructions(self.policy) and label_sides(record) == sides
+        now = ReviewedPolicy.of(self.policy)
+        return (
+            policy_text(record) == instructions(self.policy) and label_sides(record) == now.labels
+        )
 
     def said_of(self, record: PolicyRecord, contents: Sequence[str | None]) -> list[GoldenSetPart]:
         """What it says of each content.
@@ -83,6 +86,7 @@ class PolicyFolder:
             violates=self.policy.labels[case.label].violates,
             boundary=case.boundary,
             content=text[:SHOWN],
+            language=case.language,
             source=case.source,
             note=case.note,
         )

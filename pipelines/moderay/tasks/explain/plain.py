@@ -17,7 +17,9 @@ def plain_values(column: pa.ChunkedArray) -> list[JsonValue]:
     Texts are read from bytes, since one that is no UTF-8 fails a whole column.
     """
     kind = _bytes_type(plain_type(column.type))
-    return [_plain(value) for chunk in column.chunks for value in chunk.cast(kind, False).to_pylist()]
+    return [
+        _plain(value) for chunk in column.chunks for value in chunk.cast(kind, False).to_pylist()
+    ]
 
 
 def _bytes_type(kind: pa.DataType) -> pa.DataType:

@@ -164,6 +164,8 @@ class GoldenPart(RecordPart):
     """Whether the case is meant to be hard."""
     content: str
     """The example, its beginning."""
+    language: str | None = None
+    """Its language."""
     source: str | None = None
     """Where it is from."""
     note: str | None = None

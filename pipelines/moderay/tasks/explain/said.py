@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moderay.core.storage import plain_errors
-from moderay.labels.corrections import ReviewedPolicy
+from moderay.labels.corrections import reviewed_policies
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore, standing
-from moderay.tasks.explain.golden_cases import PolicyFolder
 from moderay.tasks.explain.output import OpenOutput
 from moderay.tasks.explain.records import ReviewPart
 
@@ -21,8 +20,7 @@ class SaidByPeople:
     Attributes:
         by_content: In order of time, answers that were taken back included.
         standing: Ids of those that count, as far as the policy's text is not looked at.
-        policy_hash: Of the policy that the rows were judged by; None where nobody named a folder
-            with this policy in it.
+        policy_hash: Of the policy that the rows were judged by; None where no model was asked.
     """
 
     by_content: Mapping[str, Sequence[Review]]
@@ -30,22 +28,16 @@ class SaidByPeople:
     policy_hash: str | None
 
     @classmethod
-    def of(cls, output: OpenOutput, policy: str, folder: PolicyFolder | None) -> SaidByPeople:
-        """Read an output's reviews.
-
-        Args:
-            output: The output.
-            policy: Id.
-            folder: The policy's folder, where that is known.
-        """
+    def of(cls, output: OpenOutput, policy: str) -> SaidByPeople:
+        """Read an output's reviews of a policy."""
         with plain_errors(output.layout.url):
             given = [each for each in ReviewStore(output.layout).read() if each.policy == policy]
         by_content: dict[str, list[Review]] = {}
         for review in given:
             by_content.setdefault(review.content_hash, []).append(review)
-        is_known = folder is not None and folder.is_of(output.manifest.policies[policy])
-        reviewed = ReviewedPolicy.of(folder.policy).hash if folder and is_known else None
-        return cls(by_content, frozenset(each.id for each in standing(given)), reviewed)
+        counted = frozenset(review.id for review in standing(given))
+        judged_by = reviewed_policies(output.manifest).get(policy)
+        return cls(by_content, counted, judged_by.hash if judged_by else None)
 
     def about(self, content_hash: str | None) -> tuple[ReviewPart, ...]:
         """What was said of a content, in order of time."""
@@ -53,15 +45,10 @@ class SaidByPeople:
         return tuple(map(self._part, given))
 
     def _part(self, review: Review) -> ReviewPart:
-        known = self.policy_hash is not None
-        return ReviewPart(
-            **{
-                name: getattr(review, name)
-                for name in ReviewPart.model_fields
-                if name not in ("standing", "same_policy")
-            },
-            standing=review.id in self.standing,
-            same_policy=None
-            if self.policy_hash is None
-            else review.policy_hash == self.policy_hash,
-        )
+        same = None if self.policy_hash is None else review.policy_hash == self.policy_hash
+        of_review = {
+            name: getattr(review, name)
+            for name in ReviewPart.model_fields
+            if name in Review.model_fields
+        }
+        return ReviewPart(**of_review, standing=review.id in self.standing, same_policy=same)

@@ -35,6 +35,11 @@ class Entry:
     meaning: str = ""
 
     @property
+    def is_hostile(self) -> bool:
+        """Whether it is a content, which nobody is to see unasked."""
+        return self.name.rpartition(".")[2] == "content"
+
+    @property
     def is_long(self) -> bool:
         """Whether it needs lines of its own."""
         return "\n" in self.value or len(self.value) > LINE
@@ -47,31 +52,36 @@ class Section:
     Attributes:
         title: What they are of.
         sentences: What matters most of it.
-        entries: All of it.
+        entries: All of it that is known, in order.
+        empty: Names of what is not known, or not there.
     """
 
     title: str
     sentences: tuple[str, ...]
     entries: tuple[Entry, ...]
+    empty: tuple[str, ...] = ()
+
+
+def _section(title: str, sentences: Iterator[str], found: Iterator[Entry]) -> Section:
+    told = list(_long_ones_once(found))
+    return Section(
+        title,
+        tuple(sentences),
+        tuple(entry for entry in told if entry.value != NONE),
+        tuple(entry.name for entry in told if entry.value == NONE),
+    )
 
 
 def sections(explanation: Explanation) -> Iterator[Section]:
     """What there is to read, in order."""
-    row = explanation.row
-    yield Section(
-        f"row {row.row:,} of {row.shard}", tuple(_row_sentences(explanation)), tuple(entries(row))
-    )
+    yield _section("The content", _row_sentences(explanation), entries(explanation.row))
     for name, judged in explanation.verdicts.items():
-        title = judged.policy.title
-        yield Section(
-            f"{name}: {title}" if title else name,
-            tuple(_sentences(judged)),
-            tuple(_long_ones_once(entries(judged))),
-        )
+        title = f"{name}: {judged.policy.title}" if judged.policy.title else name
+        yield _section(title, _sentences(judged), entries(judged))
     own = {
         name: getattr(explanation, name) for name in ("made", "moderay", "schema_version", "output")
     }
-    yield Section("the labels", (), tuple(_of_fields(Explanation, own, "")))
+    yield _section("The labels", iter(()), _of_fields(Explanation, own, ""))
 
 
 def entries(record: BaseModel, above: str = "") -> Iterator[Entry]:
@@ -121,7 +131,7 @@ def _is_nested(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    if value is None or value == "" or _is_nested(value) and not value:
+    if value is None or value == "" or (_is_nested(value) and not value):
         return NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -135,6 +145,7 @@ def _text(value: object) -> str:
 def _row_sentences(explanation: Explanation) -> Iterator[str]:
     row = explanation.row
     name = explanation.output.name
+    yield f"Row {row.row:,} of {row.shard}, as it was labelled by {name}."
     yield {
         True: f"It violates at least one policy of {name}.",
         False: f"It violates no policy of {name}.",
