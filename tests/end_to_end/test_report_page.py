@@ -13,7 +13,7 @@ from support.outputs import labels
 from support.reports import SPAM, hostile_output
 
 from moderay.core.verdicts import structs
-from moderay.labels.decisions import redecide
+from moderay.labels.overruling import redecide
 from moderay.tasks.report.report import write_report
 
 FORCED = {"reduced_motion": "reduce", "forced_colors": "active"}

@@ -15,9 +15,9 @@ from support.reports import HARASSMENT, ROWS, SPAM, hostile_output
 
 from moderay.core.errors import UserError
 from moderay.core.verdicts import structs
-from moderay.labels.decisions import redecide
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_store import read_manifest
+from moderay.labels.overruling import redecide
 from moderay.labels.review_records import (
     Review,
     policy_hash,
