@@ -206,6 +206,9 @@ def _marker(work: Publication, tally: ShardTally, written: WrittenFile) -> Shard
         policies=counts.policies,
         new=tally.new,
         histograms={name: profile.histogram() for name, profile in tally.profiles.items()},
+        flagged_without_p={
+            name: profile.flagged_without_p for name, profile in tally.profiles.items()
+        },
         chosen={name: profile.chosen() for name, profile in tally.profiles.items()},
         judges={name: dict(keys) for name, keys in work.judges.items()},
         thresholds={rule.policy: rule.threshold for rule in work.rules},

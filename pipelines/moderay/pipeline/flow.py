@@ -258,6 +258,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         frozenset(slot(shard.name) for shard in ended.left),
         missed,
         ended.end.gate,
+        ended.total,
     )
 
 
@@ -286,6 +287,7 @@ class _Ended:
         end: What it says of itself.
         failed: Input files of its shards that could not be published, and why.
         left: Shards that are left to other drivers.
+        total: What the markers add up to.
     """
 
     run: _Run
@@ -293,6 +295,7 @@ class _Ended:
     end: RunEnd
     failed: Mapping[str, str]
     left: Sequence[Shard] = ()
+    total: manifests.OutputTotal | None = None
 
     def manifest(self, before: Manifest | None) -> Manifest:
         """The manifest that follows another one, from all that is published now."""
@@ -310,9 +313,9 @@ class _Ended:
             tuple(now.gone),
             len(now.todo),
         )
-        total = run.publisher.total_of([path for _, path in now.done])
+        self.total = run.publisher.total_of([path for _, path in now.done])
         finish = manifests.RunFinish(run.lease.run, self.end, faults)
-        return manifests.ended(before, checked, finish, total)
+        return manifests.ended(before, checked, finish, self.total)
 
 
 def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
