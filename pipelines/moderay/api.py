@@ -916,8 +916,8 @@ def explain(
     Example:
         >>> explanation = moderay.explain("labels", row=0, job="job.yaml")
         >>> verdict = explanation.verdicts["spam"]
-        >>> verdict.decision.label, verdict.judge.judge, verdict.run.model.source
-        ('SP4', 'reason', 'scripted:script.yaml')
+        >>> verdict.decision.label, verdict.judge.judge, verdict.run.status
+        ('SP4', 'reason', 'finished')
         >>> verdict.golden.nearest[0].violates
         True
     """
