@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moderay.api import (
+        add_golden,
         calibrate,
         check,
         diff,
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
         evaluate,
         evaluate_benchmarks,
         evaluate_policies,
+        export_reviews,
         filter,
+        import_reviews,
         label,
         load_job,
         load_policy,
@@ -56,6 +59,7 @@ __all__ = [
     "TryAgainError",
     "UserError",
     "__version__",
+    "add_golden",
     "calibrate",
     "check",
     "diff",
@@ -64,7 +68,9 @@ __all__ = [
     "evaluate",
     "evaluate_benchmarks",
     "evaluate_policies",
+    "export_reviews",
     "filter",
+    "import_reviews",
     "label",
     "load_job",
     "load_policy",

@@ -23,6 +23,7 @@ from moderay.cli import (
     labels,
     policy,
     policy_folder,
+    review,
     start,
     trial,
     tune,
@@ -81,6 +82,7 @@ for command in (
     labels.trend,
     labels.calibrate,
     tune.tune,
+    review.review,
     labels.verify,
     trial.try_,
     policy.label,
@@ -92,6 +94,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
+app.add_typer(review.golden, name="golden")
 
 
 @contextmanager

@@ -69,7 +69,11 @@ def _file(name: str, kind: str) -> Callable[[], Response]:
 
 def _told(_: Request, error: Exception) -> JSONResponse:
     """What was not done, in words; all but what can never be done is worth another try."""
-    status = {UnknownItemError: 404, OtherAnswerError: 409}.get(type(error), 503)
+    status = 503
+    if isinstance(error, UnknownItemError):
+        status = 404
+    elif isinstance(error, OtherAnswerError):
+        status = 409
     return JSONResponse({"error": str(error)}, status)
 
 

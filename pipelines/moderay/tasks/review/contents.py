@@ -94,7 +94,9 @@ def _shown(row: pa.Table, content: str, text: str) -> ShownContent:
         value = json.loads(value)
     if not isinstance(value, list):
         return ShownContent(text)
-    return ShownContent(turns=tuple(ShownTurn(_text(t["role"]), _text(t["content"])) for t in value))
+    return ShownContent(
+        turns=tuple(ShownTurn(_text(t["role"]), _text(t["content"])) for t in value)
+    )
 
 
 def _text(value: str | bytes | None) -> str:
@@ -152,9 +154,7 @@ def _of_labels(output: ReviewedOutput, marker: ShardMarker, row: int) -> pa.Tabl
     return label_row(output, marker.shard, row, template_columns(output.content))
 
 
-def label_row(
-    output: ReviewedOutput, shard: str, row: int, columns: list[str]
-) -> pa.Table | None:
+def label_row(output: ReviewedOutput, shard: str, row: int, columns: list[str]) -> pa.Table | None:
     """Columns of the label row of an input row; None where there is no such row or column."""
     path = output.layout.label(shard)
     with pq.ParquetFile(RemoteFile(output.layout.fs, path), pre_buffer=True) as file:

@@ -127,5 +127,3 @@ def _written(text: str, labels: Mapping[str, Label], answer: str | None) -> str:
         )
     )
     return "\n\n".join(part.strip("\n") for part in text.split(form) if part.strip("\n"))
-
-

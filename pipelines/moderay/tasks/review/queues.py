@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -32,6 +33,23 @@ _ORDER: tuple[Queue, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which contents are wanted.
+
+    Attributes:
+        queues: Names.
+        most: Of each queue and policy; of a plan all are asked about.
+        checked: The job, for its gold.
+        plan: Id of the prevalence plan.
+    """
+
+    queues: tuple[Queue, ...] = DEFAULT
+    most: int = 20
+    checked: Checked | None = None
+    plan: str | None = None
+
+
 def checked_queues(names: Sequence[str]) -> tuple[Queue, ...]:
     """Queues by their names; the default ones where none is named.
 
@@ -46,12 +64,7 @@ def checked_queues(names: Sequence[str]) -> tuple[Queue, ...]:
 
 
 def queue_items(
-    output: ReviewedOutput,
-    policies: Sequence[ReviewPolicy],
-    queues: Sequence[Queue],
-    most: int,
-    checked: Checked | None = None,
-    plan: str | None = None,
+    output: ReviewedOutput, policies: Sequence[ReviewPolicy], wanted: Wanted
 ) -> list[Item]:
     """What is asked, in its order: policy after policy, and the queues mixed.
 
@@ -61,19 +74,17 @@ def queue_items(
     Args:
         output: That is reviewed.
         policies: Under which.
-        queues: Which ones.
-        most: Of each queue and policy; a plan's rows are asked about all.
-        checked: The job, for its gold.
-        plan: Id of the prevalence plan.
+        wanted: Which ones, and how many.
 
     Raises:
         UserError: A queue needs what is not given.
     """
-    found = _labelled(output, policies, [queue for queue in queues if queue in SCANNED], most)
-    if "gold" in queues:
-        found += _against_gold(output, policies, checked, most)
-    if "prevalence" in queues:
-        found += _planned(output, policies, plan)
+    told = [queue for queue in wanted.queues if queue in SCANNED]
+    found = _labelled(output, policies, told, wanted.most)
+    if "gold" in wanted.queues:
+        found += _against_gold(output, policies, wanted.checked, wanted.most)
+    if "prevalence" in wanted.queues:
+        found += _planned(output, policies, wanted.plan)
     by_key: dict[Key, Item] = {}
     for item in sorted(found, key=lambda item: _ORDER.index(item.queue)):
         by_key.setdefault(item.key, item)
@@ -102,7 +113,7 @@ def _named(output: ReviewedOutput, policy: str, queue: Queue) -> list[Item]:
         return []
     rows = {
         Key(policy, row.content_hash): (shard, row.row)
-        for shard, marker in reversed(output.markers.items())
+        for shard, marker in reversed(list(output.markers.items()))
         if (chosen := marker.chosen.get(policy)) is not None
         for row in reversed(getattr(chosen, queue))
     }

@@ -19,7 +19,7 @@ from moderay.core.hashing import digest
 from moderay.core.storage import shown
 from moderay.engines.checkpoint import CACHE
 from moderay.labels.reviews import ReviewStore
-from moderay.tasks.review.desk import Desk, Progress
+from moderay.tasks.review.desk import Desk
 from moderay.tasks.review.guard import Guard
 from moderay.tasks.review.items import Item
 from moderay.tasks.review.output import ReviewedOutput
@@ -70,9 +70,7 @@ class ReviewServer:
         self._request = request
         self._socket = _bound(request.host, request.port)
         self._port = self._socket.getsockname()[1]
-        self._tokens = {
-            name: _token(request.output.layout.url, name) for name in request.reviewers
-        }
+        self._tokens = {name: _token(request.output.layout.url, name) for name in request.reviewers}
         host = _link_host(request.host)
         self.links = {
             name: f"http://{host}:{self._port}/?token={token}"
@@ -113,13 +111,12 @@ class ReviewServer:
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[self._socket])
 
-    def close(self) -> dict[str, Progress]:
-        """End: put the answers together, and void the links; how far each person is."""
+    def close(self) -> None:
+        """End: put the answers together, and void the links."""
         self._socket.close()
         for name in self._tokens:
             _token_file(self._request.output.layout.url, name).unlink(missing_ok=True)
         self.desk.close()
-        return {name: self.desk.progress(name) for name in self._request.reviewers}
 
 
 @contextmanager
@@ -145,9 +142,7 @@ def _check_installed() -> None:
         import fastapi  # noqa: F401, PLC0415
         import uvicorn  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"review needs {error.name}: pip install 'moderay[review]'"
-        ) from None
+        raise UserError(f"review needs {error.name}: pip install 'moderay[review]'") from None
 
 
 def _bound(host: str, port: int) -> socket.socket:
