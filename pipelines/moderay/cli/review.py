@@ -121,9 +121,7 @@ def _serve(request: ReviewRequest) -> None:
     show_agreement(agreements(server.desk.answers(), server.desk.policies))
 
 
-def _import(
-    output: str, storage: Mapping[str, Any], file: Path, reviewers: Sequence[str]
-) -> None:
+def _import(output: str, storage: Mapping[str, Any], file: Path, reviewers: Sequence[str]) -> None:
     from moderay import api
 
     if len(reviewers) > 1:
