@@ -14,6 +14,7 @@ from moderay.core.records import Record, record_schema
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.records import LeaseRecord, ShardMarker
+from moderay.labels.review_records import Review
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
@@ -24,6 +25,7 @@ RECORDS: dict[str, type[Record]] = {
     "manifest": Manifest,
     "marker": ShardMarker,
     "lease": LeaseRecord,
+    "review": Review,
     "filter": FilterCard,
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,

@@ -33,6 +33,7 @@ from moderay.labels.records import (
     ShardMarker,
     WrittenFile,
 )
+from moderay.labels.review_records import Review
 from moderay.tasks.diff.records import (
     ContradictionRecord,
     DiffRecord,
@@ -306,6 +307,19 @@ FILES: dict[str, Record] = {
         looks=1,
         created=DAY,
         moderay="0",
+    ),
+    "review": Review(
+        id="0" * 32,
+        session="0" * 16,
+        reviewer="ann",
+        time="2026-11-20T08:00:00.000000+00:00",
+        policy="spam",
+        policy_hash="0",
+        content_hash="0",
+        shard="a.parquet",
+        row=0,
+        label="SP4",
+        queue="borderline",
     ),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
