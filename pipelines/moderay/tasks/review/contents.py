@@ -157,7 +157,7 @@ def _of_labels(output: ReviewedOutput, marker: ShardMarker, row: int) -> pa.Tabl
 def label_row(output: ReviewedOutput, shard: str, row: int, columns: list[str]) -> pa.Table | None:
     """Columns of the label row of an input row; None where there is no such row or column."""
     path = output.layout.label(shard)
-    with pq.ParquetFile(RemoteFile(output.layout.fs, path), pre_buffer=True) as file:
+    with pq.ParquetFile(RemoteFile(output.layout.fs, path)) as file:
         if not set(columns) <= set(file.schema_arrow.names):
             return None
         for group in _groups_with(file, row):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from moderay.config.policy import GoldenCase, Turn, golden_cases, load_policy
 from moderay.core.errors import UserError
-from moderay.labels.corrections import Correction, corrections
+from moderay.labels.corrections import Correction, ReviewedPolicy, corrections
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.review.contents import ShownContent, content_of
 from moderay.tasks.review.items import Item, Key
 from moderay.tasks.review.output import ReviewedOutput, ReviewPolicy
-from moderay.tasks.review.reviewed import reviewed_policy
 from moderay.tasks.workbench.policy import GOLDEN, add_golden
 
 
@@ -65,7 +64,7 @@ def _add(
     output: ReviewedOutput, policy: ReviewPolicy, folder: Path, reviews: Sequence[Review]
 ) -> GoldenAdded:
     written = load_policy(folder)
-    decided = corrections(reviews, {policy.id: reviewed_policy(written)})
+    decided = corrections(reviews, {policy.id: ReviewedPolicy.of(written)})
     by_id = {review.id: review for review in reviews}
     known = {case.content for case in golden_cases(folder, written) or ()}
     added, before, unreadable = 0, 0, []

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ class ReviewServer:
         return Guard(app, self._tokens, hosts, f"moderay_review_{self._port}")
 
     def serve(self) -> None:
-        """Answer until somebody presses Ctrl-C."""
+        """Answer until somebody presses Ctrl-C, or the process is asked to end."""
         import uvicorn  # noqa: PLC0415  an extra
 
         config = uvicorn.Config(
@@ -107,9 +108,11 @@ class ReviewServer:
             proxy_headers=False,
             timeout_graceful_shutdown=3,
         )
-        # The server raises what ended it again, once it has ended.
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[self._socket])
+        server = uvicorn.Server(config)
+        # The server sends a signal that ended it to this process again, for which there is still
+        # something to do.
+        with contextlib.suppress(KeyboardInterrupt), _ended_by_signals():
+            server.run(sockets=[self._socket])
 
     def close(self) -> None:
         """End: put the answers together, and void the links."""
@@ -127,6 +130,20 @@ def review_server(request: ReviewRequest) -> Iterator[ReviewServer]:
         yield server
     finally:
         server.close()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM in here ends what is done in good order, as Ctrl-C does."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_loopback(host: str) -> bool:

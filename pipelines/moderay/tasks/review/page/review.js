@@ -173,14 +173,22 @@ function drawPolicy() {
   let lines = [];
   const flush = () => {
     const text = lines.join("\n").trim();
-    if (text) parts.push(element("p", { text, class: "text", dir: "auto" }));
+    if (text) parts.push(element("p", { class: "text", dir: "auto" }, emphasised(text)));
     lines = [];
   };
   for (const line of policy.text.split("\n")) {
     const heading = /^#+\s+(.*)$/.exec(line);
+    const point = /^\s*[-*]\s+(.*)$/.exec(line);
     if (heading) {
       flush();
-      parts.push(element("h3", { text: heading[1], dir: "auto" }));
+      if (heading[1] !== policy.title) {
+        parts.push(element("h3", { text: heading[1], dir: "auto" }));
+      }
+    } else if (point) {
+      flush();
+      lines.push(`\u2022 ${point[1]}`);
+    } else if (line.trim() === "") {
+      flush();
     } else {
       lines.push(line);
     }
@@ -188,6 +196,12 @@ function drawPolicy() {
   flush();
   byId("policy-text").replaceChildren(...parts);
   byId("policy-text").scrollTop = 0;
+}
+
+// A policy's **emphasis**; the rest of its Markdown is read as it is written.
+function emphasised(text) {
+  return text.split(/\*\*([^*\n]+)\*\*/).map((part, number) =>
+    number % 2 ? element("strong", { text: part }) : part);
 }
 
 function drawContent(clear) {
