@@ -100,9 +100,9 @@ def start(output: Path, port: int, *reviewers: str, more: Sequence[str] = ()) ->
     links = {}
     for name in reviewers:
         line = process.stdout.readline()
-        assert (found := re.fullmatch(r"(\S+): (http://\S+)\n", line)), line
-        links[found[1]] = found[2]
-        assert found[1] == name
+        found = re.fullmatch(r"(\S+): (http://\S+)\n", line)
+        assert found is not None and found[1] == name, line
+        links[name] = found[2]
     return Served(process, links)
 
 

@@ -168,6 +168,7 @@ def _bound(host: str, port: int) -> socket.socket:
         made = socket.socket(family, kind)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen(128)
     except OSError as error:
         raise UserError(
             f"{host} port {port} cannot be listened on: {first_line(error)}; name another with "

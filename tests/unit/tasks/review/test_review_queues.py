@@ -81,7 +81,7 @@ def test_audited_rows_and_those_of_people_are_told_by_their_traces(
         row["trace"]["decided_by"] = "human" if number == 3 else "reason"
         row["violates"] = number == 1
     masks = _masks(pa.array(rows, table.column("spam").type), 0.5)
-    found = {kind: [mask for mask in masks[kind].to_pylist()] for kind in masks}
+    found = {kind: masks[kind].to_pylist() for kind in masks}
     assert found["audit"] == [False, True, True, False]
     assert found["disagreement"] == [False, False, False, False]
     rows[2]["violates"] = True
