@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderay.config.policy import load_policy
+from moderay.engines.harmony.prompt import instructions
 from moderay.labels.layout import Layout
+from moderay.labels.manifest_record import Manifest
+from moderay.labels.manifest_store import append_manifest
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.review.items import Item
@@ -45,7 +48,15 @@ def spam_rows(count: int, texts: Sequence[str] = ()) -> list[Row]:
 
 def spam_output(folder: Path, shards: Mapping[str, Sequence[Row]]) -> ReviewedOutput:
     """An output, labelled under the policy spam."""
-    label_folder(folder, [SPAM], shards)
+    label_folder(folder, [SPAM], shards, {"policy": instructions(SPAM), "answer": SPAM.answer})
+    titles = {name: label.title for name, label in SPAM.labels.items()}
+
+    def titled(manifest: Manifest | None) -> Manifest:
+        assert manifest is not None
+        policy = manifest.policies["spam"].model_copy(update={"label_titles": titles})
+        return manifest.model_copy(update={"policies": {"spam": policy}})
+
+    append_manifest(Layout(str(folder)), titled)
     return open_output(str(folder), {})
 
 

@@ -87,7 +87,8 @@ def review(
         from moderay import api
 
         checked = api.check(job, sets or ())
-    names = reviewers or [default_reviewer(os.environ)]
+    # Tasks that are exported are nobody's yet.
+    names = reviewers or ["nobody" if export is not None else default_reviewer(os.environ)]
     wanted = wanted_rows(queues or (), count, checked, plan)
     request = review_request(output, storage, names, policies or (), wanted)
     if export is not None:
@@ -130,7 +131,7 @@ def _import(output: str, storage: Mapping[str, Any], file: Path, reviewers: Sequ
     out.print(
         f"{counted(taken.added, 'answer')} taken"
         + (f", {taken.known:,} known before" if taken.known else "")
-        + (f", {taken.unanswered:,} tasks without one" if taken.unanswered else ""),
+        + (f", {counted(taken.unanswered, 'task')} without one" if taken.unanswered else ""),
         soft_wrap=True,
     )
 

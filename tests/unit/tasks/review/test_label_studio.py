@@ -140,12 +140,23 @@ def test_what_cannot_be_taken_is_told_task_by_task_and_nothing_is_taken(
     tasks[0]["data"]["text"] += " "
     tasks[1]["data"]["policy"] = "spa"
     tasks[2]["annotations"] = [annotation("SP5")]
-    tasks[3]["annotations"] = [annotation("SP0", completed_by=3)]
+    tasks[3]["annotations"] = [annotation("SP0", completed_by=None)]
     tasks[4]["annotations"] = [annotation("SP0", created_at=None, updated_at=None)]
     with pytest.raises(Problems) as error:
         import_answers(output, answered(tasks, tmp_path), None)
     golden("label-studio-problems", plain(str(error.value), tmp_path) + "\n")
     assert kept(tmp_path / "labels") == []
+
+
+def test_people_who_are_numbers_stay_apart(output: ReviewedOutput, tmp_path: Path) -> None:
+    tasks = exported(output, tmp_path)
+    tasks[0]["annotations"] = [annotation("SP0", completed_by=1), annotation("SP4", completed_by=2)]
+    file = answered(tasks, tmp_path)
+    with pytest.raises(UserError, match=r"--as ben names one person.*\(users 1, 2 of Label"):
+        import_answers(output, file, "ben")
+    assert import_answers(output, file, None).added == 2
+    people = {review.reviewer for review in kept(tmp_path / "labels")}
+    assert people == {"label-studio:1", "label-studio:2"}
 
 
 @pytest.mark.parametrize(
@@ -261,7 +272,7 @@ def test_the_commands_exchange_answers_and_add_golden_cases(
     read[0]["annotations"] = [annotation("SP0")]
     file = answered(read, tmp_path)
     done = cli("review", folder, "--import", str(file))
-    assert (done.returncode, done.stdout) == (0, "1 answer taken, 1 tasks without one\n")
+    assert (done.returncode, done.stdout) == (0, "1 answer taken, 1 task without one\n")
     done = cli("golden", "add", folder, "--folder", str(policies), "--policy", "spam")
     golden_set = policies / "spam/golden.jsonl"
     known = {"text number 4"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,13 +93,15 @@ def import_answers(output: ReviewedOutput, file: Path, reviewer: str | None) -> 
     Args:
         output: That they are about.
         file: Its export in the format JSON.
-        reviewer: Who gave those whose people are not named by an address.
+        reviewer: Who gave those whose person is a number or nobody; by default a number is its own
+            name, such as label-studio:1.
 
     Raises:
         Problems: Something in it cannot be taken; then nothing is.
         UserError: It cannot be read.
     """
     tasks = _read(file)
+    _check_one_person(tasks, reviewer)
     problems: list[Problem] = []
     reviews: dict[str, Review] = {}
     for number, task in enumerate(tasks, start=1):
@@ -203,17 +205,42 @@ def _value(annotation: _Annotation, name: str, field: str) -> str | None:
     return None
 
 
+def _check_one_person(tasks: Sequence[_Task], reviewer: str | None) -> None:
+    """Whether all answers that a name is given for are one person's.
+
+    Raises:
+        UserError: They are several people's, who would become one.
+    """
+    people = {
+        annotation.completed_by
+        for task in tasks
+        for annotation in task.annotations
+        if isinstance(annotation.completed_by, int)
+    }
+    if reviewer is not None and len(people) > 1:
+        numbers = ", ".join(map(str, sorted(people)))
+        raise UserError(
+            f"--as {reviewer} names one person, and the answers are of several (users {numbers} of "
+            "Label Studio): leave it out"
+        )
+
+
 def _person(annotation: _Annotation, reviewer: str | None) -> str:
-    """Who answered: by an address where the export has it.
+    """Who answered: by an address where the export has it, else as a name was given.
 
     Raises:
         UserError: Nobody is named.
     """
     by = annotation.completed_by
-    named = by.get("email") if isinstance(by, Mapping) else by if isinstance(by, str) else None
-    if who := named or reviewer:
-        return str(who)
-    raise UserError("it does not say who answered: name them with --as")
+    if isinstance(by, dict):
+        by = by.get("email") or by.get("id")
+    if isinstance(by, str) and by:
+        return by
+    if reviewer is not None:
+        return reviewer
+    if by is None:
+        raise UserError("it does not say who answered: name them with --as")
+    return f"label-studio:{by}"
 
 
 def _time(annotation: _Annotation) -> str:
