@@ -26,11 +26,15 @@ class Status(StrEnum):
     UNPARSED = "unparsed"
     TIMEOUT = "timeout"
     ENGINE_ERROR = "engine_error"
+    WITHDRAWN = "withdrawn"
+    """A person settled it before any judge was asked, and the answer no longer stands."""
 
 
-# What a wrong model or prompt, an engine or a deadline made, and not the content: another attempt
-# may end otherwise.
-RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR)
+# What a wrong model or prompt, an engine, a deadline or a person made, and not the content: another
+# attempt may end otherwise.
+RETRYABLE = (Status.UNPARSED, Status.TIMEOUT, Status.ENGINE_ERROR, Status.WITHDRAWN)
+# Who decided, where a person did and no judge.
+HUMAN = "human"
 
 
 class Origin(StrEnum):
@@ -120,28 +124,44 @@ def verdict_array(verdicts: Sequence[Verdict], run: int) -> pa.StructArray:
     )
 
 
-# How a decision came about, for those who ask: nested, apart from what people read.
-TRACE = pa.struct(
-    [
-        VERDICT.field(name)
-        for name in (
-            "decided_by",
-            "origin",
-            "forced",
-            "answer",
-            "audit",
-            "run",
-            "windows",
-            "prompt_tokens",
-            "output_tokens",
-            "detail",
-        )
-    ]
-)
 # What the threshold makes of a verdict.
 VIOLATES = pa.field("violates", pa.bool_())
 LABEL = pa.field("label", pa.string())
 PROBABILITY = pa.field("probability", pa.float32())
+
+# What the judges said of a row that a person decided otherwise, or for the second time: the fields
+# of a decision, with the scores in the order of the policy's labels.
+OVERRULED = pa.struct(
+    [
+        VERDICT.field("decided_by"),
+        ("status", pa.string()),
+        VIOLATES,
+        LABEL,
+        PROBABILITY,
+        VERDICT.field("scores"),
+        VERDICT.field("rationale"),
+    ]
+)
+_TRACED = [
+    VERDICT.field(name)
+    for name in (
+        "decided_by",
+        "origin",
+        "forced",
+        "answer",
+        "audit",
+        "run",
+        "windows",
+        "prompt_tokens",
+        "output_tokens",
+        "detail",
+    )
+]
+# How a decision came about, for those who ask: nested, apart from what people read. Null in
+# `overruled`: no person decided, or one did before any judge was asked.
+TRACE = pa.struct([*_TRACED, pa.field("overruled", OVERRULED)])
+# As label files had it before people's answers were applied to them.
+_FORMER_TRACE = pa.struct(_TRACED)
 
 
 def decision_type(labels: Sequence[str]) -> pa.StructType:
@@ -164,19 +184,64 @@ def decision_type(labels: Sequence[str]) -> pa.StructType:
     )
 
 
+def _former_type(kind: pa.StructType) -> pa.StructType:
+    """A policy's column as label files had it before `overruled`."""
+    return pa.struct([*list(kind)[:-1], pa.field("trace", _FORMER_TRACE, nullable=False)])
+
+
 def is_decision(kind: pa.DataType) -> bool:
-    """Whether a column of a label file holds decisions in today's form."""
+    """Whether a column of a label file holds decisions, in today's form or in that before."""
     if not pa.types.is_struct(kind) or kind.get_field_index("scores") < 0:
         return False
     scores = kind.field("scores").type
-    return pa.types.is_struct(scores) and bool(
-        kind == decision_type([label.name for label in scores])
-    )
+    if not pa.types.is_struct(scores):
+        return False
+    today = decision_type([label.name for label in scores])
+    return bool(kind == today or kind == _former_type(today))
+
+
+def todays_schema(schema: pa.Schema) -> pa.Schema:
+    """A label file's schema with its decisions in today's form."""
+    fields = [
+        field.with_type(decision_type([label.name for label in field.type.field("scores").type]))
+        if is_decision(field.type)
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)
+
+
+def todays_form(decisions: pa.StructArray) -> pa.StructArray:
+    """Decisions of a label file in today's form."""
+    today = decision_type([label.name for label in decisions.type.field("scores").type])
+    if decisions.type == today:
+        return decisions
+    columns = [decisions.field(field.name) for field in today if field.name != "trace"]
+    traced = [trace(decisions, field.name) for field in TRACE]
+    columns.append(pa.StructArray.from_arrays(traced, fields=list(TRACE)))
+    return pa.StructArray.from_arrays(columns, fields=list(today))
 
 
 def trace(decisions: pa.StructArray, name: str) -> pa.Array:
-    """A field of `TRACE`."""
-    return decisions.field("trace").field(name)
+    """A field of `TRACE`; null where the label file is of the form before it."""
+    traced = decisions.field("trace")
+    if traced.type.get_field_index(name) < 0:
+        return pa.nulls(len(decisions), TRACE.field(name).type)
+    return traced.field(name)
+
+
+def judged_field(decisions: pa.StructArray, name: str) -> pa.Array:
+    """A field of `OVERRULED` as the judges decided it, whatever a person said since.
+
+    Args:
+        decisions: With the fields `trace.overruled` and `name`; `scores` by label is none of these.
+        name: Of the field.
+    """
+    said = trace(decisions, name) if name == "decided_by" else decisions.field(name)
+    overruled = trace(decisions, "overruled")
+    if overruled.null_count == len(overruled):
+        return said
+    return pc.if_else(overruled.is_valid(), overruled.field(name), said)
 
 
 ROW = pa.field("row", pa.int64(), nullable=False)

@@ -10,9 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from moderay.config.policy import Policy
+from moderay.core.hashing import digest
 from moderay.engines.harmony.prompt import instructions
 from moderay.labels.manifest_record import Manifest
+from moderay.labels.overruling import ANSWER
 from moderay.labels.review_records import Review, policy_hash
 from moderay.labels.reviews import standing
 
@@ -90,6 +94,32 @@ class Corrections:
     def __len__(self) -> int:
         """Contents that are corrected, each policy for itself."""
         return sum(map(len, self.by_policy.values()))
+
+    def columns(self) -> dict[str, pa.Table]:
+        """By policy: rows of `ANSWER`, by content hash."""
+        return {
+            policy: pa.Table.from_pylist(
+                [
+                    {"content_hash": content, "label": made.label, "note": made.note}
+                    for content, made in sorted(answers.items())
+                ],
+                schema=ANSWER,
+            )
+            for policy, answers in self.by_policy.items()
+        }
+
+    @property
+    def digest(self) -> str:
+        """Hash of what it decides; of nothing, the empty string."""
+        if not len(self):
+            return ""
+        return digest(
+            [
+                [policy, content, made.label, made.note]
+                for policy, answers in sorted(self.by_policy.items())
+                for content, made in sorted(answers.items())
+            ]
+        )
 
 
 def corrections(reviews: Iterable[Review], policies: Mapping[str, ReviewedPolicy]) -> Corrections:

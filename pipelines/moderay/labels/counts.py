@@ -27,6 +27,8 @@ class PolicyCounts(RecordPart):
     """Rows that the engine did not answer in time."""
     engine_error: int = 0
     """Rows on which the engine failed."""
+    withdrawn: int = 0
+    """Rows that a person settled before any judge was asked, and whose answer no longer stands."""
     flagged: int = 0
     """Rows that violate."""
     forced: int = 0
@@ -42,7 +44,11 @@ class PolicyCounts(RecordPart):
     output_tokens: int = 0
     """Tokens of reasoning and answers."""
     settled: dict[str, int] = {}
-    """Rows by the judge that decided them."""
+    """Rows by the judge that decided them; `human` are those that people decided."""
+    corrected: dict[str, int] = {}
+    """Rows that people decided and a judge before them, by that judge."""
+    reversed: dict[str, int] = {}
+    """Of those, where the judge said the other side."""
     audited: dict[str, int] = {}
     """Distinct contents that a judge settled and the last one judged too, by that judge."""
     overruled: dict[str, int] = {}
@@ -93,6 +99,8 @@ class PolicyCounts(RecordPart):
 # Fields that hold a table, by the kind of a flat count's name.
 _TABLES = {
     "settled": "settled",
+    "corrected": "corrected",
+    "reversed": "reversed",
     "audited": "audited",
     "overruled": "overruled",
     "missed": "missed",

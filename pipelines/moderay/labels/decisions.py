@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.verdicts import (
     AUDIT,
+    OVERRULED,
     RETRYABLE,
     TRACE,
     VERDICT,
@@ -21,6 +22,7 @@ from moderay.core.verdicts import (
     Origin,
     Status,
     decision_type,
+    judged_field,
     trace,
 )
 
@@ -65,14 +67,16 @@ def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all")
         "scores": _named(scores, scored, kind.field("scores").type),
         "answer": _unless_same(column["answer"], label),
         "audit": _audit(column["audit"], rule),
+        "overruled": pa.nulls(len(verdicts), OVERRULED),
     }
     kept = _reasoning_kept(decided, reasoning)
     decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
-    decided["trace"] = _struct(TRACE, decided)
-    return _struct(kind, decided)
+    decided["trace"] = struct_of(TRACE, decided)
+    return struct_of(kind, decided)
 
 
-def _struct(kind: pa.StructType, columns: Mapping[str, pa.Array]) -> pa.StructArray:
+def struct_of(kind: pa.StructType, columns: Mapping[str, pa.Array]) -> pa.StructArray:
+    """Structs of these columns, by name."""
     return pa.StructArray.from_arrays([columns[field.name] for field in kind], fields=list(kind))
 
 
@@ -101,8 +105,8 @@ def _named(scores: np.ndarray, scored: np.ndarray, kind: pa.StructType) -> pa.St
     return pa.StructArray.from_arrays(columns, fields=list(kind), mask=pa.array(~scored))
 
 
-def _listed(scores: pa.StructArray) -> pa.ListArray:
-    """What `_named` was made of: P by label as a list, in the order of the labels."""
+def listed_scores(scores: pa.StructArray) -> pa.ListArray:
+    """P by label as a list, in the order of the labels: what the named ones were made of."""
     scored = scores.is_valid().to_numpy(zero_copy_only=False)
     columns = [scores.field(label.name).to_numpy(zero_copy_only=False) for label in scores.type]
     table = np.stack(columns, axis=1)[scored]
@@ -138,17 +142,29 @@ def _reasoning_kept(decided: Mapping[str, pa.Array], reasoning: str) -> pa.Array
 
 
 def verdicts(decisions: pa.StructArray) -> pa.StructArray:
-    """What was found out, without what a threshold made of it: structs of `verdicts.VERDICT`."""
-    columns = {field.name: trace(decisions, field.name) for field in TRACE}
-    columns |= {name: decisions.field(name) for name in ("status", "rationale", "reasoning")}
-    columns["scores"] = _listed(decisions.field("scores"))
-    columns["answer"] = pc.coalesce(columns["answer"], decisions.field("label"))
-    return _struct(VERDICTS, columns)
+    """What was found out, without what a threshold made of it: structs of `verdicts.VERDICT`.
+
+    Where a person decided, what the judges said before. Where nobody else had been asked, the
+    verdict is the person's: its label without a score.
+    """
+    columns = {field.name: trace(decisions, field.name) for field in VERDICT if _is_traced(field)}
+    columns |= {name: judged_field(decisions, name) for name in ("status", "decided_by")}
+    columns |= {"rationale": judged_field(decisions, "rationale")}
+    columns |= {"reasoning": decisions.field("reasoning"), "scores": _judged_scores(decisions)}
+    columns["answer"] = pc.coalesce(columns["answer"], judged_field(decisions, "label"))
+    return struct_of(VERDICTS, columns)
 
 
-def redecide(decisions: pa.StructArray, rule: DecisionRule) -> pa.StructArray:
-    """The same verdicts under the rule's threshold. Reasoning stays as it was stored."""
-    return decide(verdicts(decisions), rule)
+def _is_traced(field: pa.Field) -> bool:
+    return bool(TRACE.get_field_index(field.name) >= 0)
+
+
+def _judged_scores(decisions: pa.StructArray) -> pa.ListArray:
+    """P by label as the judges gave it, as a list."""
+    scores, overruled = listed_scores(decisions.field("scores")), trace(decisions, "overruled")
+    if overruled.null_count == len(overruled):
+        return scores
+    return pc.if_else(overruled.is_valid(), overruled.field("scores"), scores)
 
 
 def flagged(decisions: Sequence[pa.StructArray]) -> pa.Array:
@@ -167,7 +183,9 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
 
     Rows by status, flagged, forced, duplicates, reused, and tokens; and by judge:
 
-    - `settled.<judge>`: what it settled
+    - `settled.<judge>`: what it settled, and what people did (`human`)
+    - `corrected.<judge>`: what people decided after it
+    - `reversed.<judge>`: of that, where it had said the other side
     - `audited.<judge>`: what of that was audited
     - `overruled.<judge>`: what the audit decided otherwise
     - `missed.<judge>`: of these, the violations that it took for safe
@@ -184,7 +202,25 @@ def summary(decisions: pa.StructArray) -> dict[str, int]:
         "prompt_tokens": _total(trace(decisions, "prompt_tokens")),
         "output_tokens": _total(trace(decisions, "output_tokens")),
         **{f"settled.{judge}": count for judge, count in judges.items() if judge is not None},
+        **_corrections(decisions),
         **_audits(decisions),
+    }
+
+
+def _corrections(decisions: pa.StructArray) -> dict[str, int]:
+    overruled = trace(decisions, "overruled")
+    if overruled.null_count == len(overruled):
+        return {}
+    by_people = decisions.filter(overruled.is_valid())
+    before = trace(by_people, "overruled")
+    judge = before.field("decided_by")
+    other_side = pc.not_equal(before.field("violates"), by_people.field("violates"))
+    chosen = {"corrected": judge, "reversed": judge.filter(other_side)}
+    return {
+        f"{name}.{judge_name}": count
+        for name, column in chosen.items()
+        for judge_name, count in _counts(column).items()
+        if judge_name is not None
     }
 
 
@@ -241,7 +277,8 @@ def _audits(decisions: pa.StructArray) -> dict[str, int]:
     audited = decisions.filter(pc.and_(trace(decisions, "audit").is_valid(), once))
     earlier = trace(audited, "audit")
     judge = earlier.field("judge")
-    violates = audited.field("violates")
+    # What the last judge said: a person who overrules it says nothing of the earlier one's promise.
+    violates = judged_field(audited, "violates")
     overruled = pc.not_equal(earlier.field("violates"), violates)
     chosen = {
         "audited": judge,

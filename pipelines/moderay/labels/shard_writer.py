@@ -42,10 +42,11 @@ from moderay.corpus.formats import (
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
-from moderay.labels.decisions import decide, flagged, redecide
+from moderay.labels.decisions import decide, flagged
 from moderay.labels.label_file import local_digest, run_note
 from moderay.labels.layout import Layout, MarkerName, marker_name
 from moderay.labels.lease import assert_held
+from moderay.labels.overruling import redecide
 from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
 from moderay.labels.unit_file import BrokenUnitError, parse_unit

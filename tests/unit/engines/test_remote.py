@@ -30,7 +30,8 @@ from moderay.engines.host import EngineHost
 from moderay.engines.remote.access import KEY, is_private
 from moderay.engines.remote.responses_api import reply
 from moderay.judges.build import fitted
-from moderay.labels.decisions import decide, redecide
+from moderay.labels.decisions import decide
+from moderay.labels.overruling import redecide
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.judge_unit import judge_unit
 from moderay.pipeline.stages.prepare import POSITION, prepared

@@ -27,10 +27,10 @@ from moderay.labels.decisions import (
     decide,
     distribution,
     flagged,
-    redecide,
     summary,
     verdicts,
 )
+from moderay.labels.overruling import redecide
 
 SPAM = DecisionRule("spam", ("SP0", "SP2", "SP4"), (False, True, True), 0.5)
 CERTAIN = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 0.7], [0.0, 0.0, 1.0])

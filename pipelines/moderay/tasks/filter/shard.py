@@ -43,9 +43,10 @@ from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
 from moderay.corpus.where import where_columns
-from moderay.labels.decisions import flagged, redecide
+from moderay.labels.decisions import flagged
 from moderay.labels.layout import Layout, MarkerName, file_stamp
 from moderay.labels.lease import assert_held
+from moderay.labels.overruling import redecide
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
