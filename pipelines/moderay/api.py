@@ -1052,7 +1052,7 @@ def add_golden(
 
     Raises:
         Problems: a policy or its golden set does not load.
-        UserError: nobody has reviewed anything yet.
+        UserError: there are no labels.
 
     Example:
         >>> [spam] = moderay.add_golden("labels", policies=["spam"])

@@ -153,6 +153,8 @@ def add(
     from moderay import api
 
     added = api.add_golden(output, storage_of(job, sets), policies=policies or (), folder=folder)
+    if all(each.is_nothing for each in added):
+        raise UserError("nobody has reviewed anything of it yet: moderay review asks people")
     for each in added:
         notes = [
             f"{number:,} {what}"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderay.config.policy import GoldenCase, Turn, golden_cases, load_policy
-from moderay.core.errors import UserError
 from moderay.labels.corrections import Correction, ReviewedPolicy, corrections
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore
@@ -39,6 +38,11 @@ class GoldenAdded:
     void: int
     unreadable: tuple[str, ...]
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nobody has said anything under this policy."""
+        return not (self.added or self.known or self.disputed or self.void or self.unreadable)
+
 
 def add_golden_cases(
     output: ReviewedOutput, policies: Sequence[ReviewPolicy], folder: Path
@@ -52,11 +56,8 @@ def add_golden_cases(
 
     Raises:
         Problems: A policy or its golden set does not load.
-        UserError: Nobody has reviewed anything yet.
     """
     reviews = ReviewStore(output.layout).read()
-    if not reviews:
-        raise UserError("nobody has reviewed anything of it yet: moderay review asks people")
     return [_add(output, policy, folder / policy.id, reviews) for policy in policies]
 
 

@@ -109,13 +109,13 @@ def _labelled(
 
 def _named(output: ReviewedOutput, policy: str, queue: Queue) -> list[Item]:
     """The rows that markers name, of each content the first."""
-    if queue not in ("borderline", "flagged"):
+    if queue not in ("borderline", "flagged", "safe"):
         return []
     rows = {
         Key(policy, row.content_hash): (shard, row.row)
         for shard, marker in reversed(list(output.markers.items()))
         if (chosen := marker.chosen.get(policy)) is not None
-        for row in reversed(getattr(chosen, queue))
+        for row in reversed(getattr(chosen, queue, ()))
     }
     return [Item(key, shard, row, queue) for key, (shard, row) in rows.items()]
 
