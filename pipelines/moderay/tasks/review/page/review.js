@@ -3,6 +3,7 @@
 // never as markup, so that no script, image or link of theirs is one here.
 
 const FOLDED = 1500; // characters of a content that are shown before it is unfolded
+const LONG_RATIONALE = 250;
 const RETRY_MS = [300, 1000, 2000, 4000];
 const byId = (id) => document.getElementById(id);
 const local = { get: (k) => localStorage.getItem(k), set: (k, v) => localStorage.setItem(k, v) };
@@ -264,6 +265,14 @@ function labelText(name) {
   return found && found.title ? `${name}, ${found.title}` : name;
 }
 
+// A text that may be long, so that what follows it stays in sight.
+function foldable(text) {
+  const whole = element("span", { text: visible(text), class: "text", dir: "auto" });
+  if (text.length <= LONG_RATIONALE) return whole;
+  const start = `${visible(text.slice(0, LONG_RATIONALE))} …`;
+  return element("details", {}, [element("summary", { text: start, dir: "auto" }), whole]);
+}
+
 // What the model and others said; `said`: the person's own label, where it is given.
 function drawRevealed(shown, said) {
   const box = byId("revealed");
@@ -289,8 +298,7 @@ function drawRevealed(shown, said) {
     }
     pairs.push(["Decided by", [verdict.decided_by || "nobody"]]);
     if (verdict.rationale) {
-      pairs.push(["Rationale",
-        [element("span", { text: visible(verdict.rationale), class: "text", dir: "auto" })]]);
+      pairs.push(["Rationale", [foldable(verdict.rationale)]]);
     }
   }
   for (const other of others) {
@@ -359,7 +367,7 @@ async function finish() {
     element("td", { text: `${(100 * pair.same / pair.both).toFixed(0)}%`, class: "number" }),
     element("td", { text: pair.kappa === null ? "–" : pair.kappa.toFixed(2), class: "number" }),
   ]));
-  const head = ["Policy", "Reviewers", "Both", "Same label", "Cohen's kappa"].map((text, number) =>
+  const head = ["Policy", "Reviewers", "Both", "Same label", "Kappa"].map((text, number) =>
     element("th", { text, scope: "col", ...(number > 1 ? { class: "number" } : {}) }));
   byId("agreement").replaceChildren(...(rows.length ? [element("table", {}, [
     element("caption", { text: "How far you agree with others" }),
