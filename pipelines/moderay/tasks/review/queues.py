@@ -66,7 +66,7 @@ def checked_queues(names: Sequence[str]) -> tuple[Queue, ...]:
 def queue_items(
     output: ReviewedOutput, policies: Sequence[ReviewPolicy], wanted: Wanted
 ) -> list[Item]:
-    """What is asked, in its order: policy after policy, and the queues mixed.
+    """What is asked, in its order: policy after policy, a plan's rows first, and the rest mixed.
 
     A content stands once, in the first queue that has it: nobody sees from its place what the model
     said of it.
@@ -89,9 +89,14 @@ def queue_items(
     for item in sorted(found, key=lambda item: _ORDER.index(item.queue)):
         by_key.setdefault(item.key, item)
     place = {policy.id: index for index, policy in enumerate(policies)}
-    return sorted(
-        by_key.values(), key=lambda item: (place[item.key.policy], number("|".join(item.key)))
-    )
+    # A plan has an order of its own: any beginning of it is a sample of all that it drew from.
+    planned = [item.key for item in by_key.values() if item.queue == "prevalence"]
+    drawn = {key: index - len(planned) for index, key in enumerate(planned)}
+
+    def order(item: Item) -> tuple[int, int]:
+        return place[item.key.policy], drawn.get(item.key, number("|".join(item.key)))
+
+    return sorted(by_key.values(), key=order)
 
 
 def _labelled(

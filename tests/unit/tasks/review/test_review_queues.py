@@ -110,6 +110,25 @@ def test_a_plan_asks_about_its_rows_alone_and_says_so(output: ReviewedOutput) ->
     assert [each.queue for each in mixed if each.key == item.key] == ["prevalence"]
 
 
+def test_a_plans_rows_are_asked_in_its_own_order(tmp_path: Path) -> None:
+    rows = [
+        {
+            "policy": "spam",
+            "content_hash": content_hash([f"text number {row}"]),
+            "shard": "a.parquet",
+            "row": row,
+            "stratum": 0,
+        }
+        for row in (5, 1, 9, 0, 7, 3)
+    ]
+    planned = spam_output(tmp_path / "labels", {"a.parquet": spam_rows(12)})
+    write_plan(tmp_path / "labels", "p2", rows)
+    wanted = wanted_rows(["safe", "prevalence"], 20, plan="p2")
+    items = queue_items(planned, planned.chosen([]), wanted)
+    assert [item.row for item in items[:6]] == [5, 1, 9, 0, 7, 3]
+    assert {item.queue for item in items[6:]} == {"safe"}
+
+
 @pytest.mark.parametrize(
     ("queues", "plan", "message"),
     [
