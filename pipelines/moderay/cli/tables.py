@@ -92,6 +92,11 @@ def _show_done(checked: Any, outcome: Any) -> None:
             show_gate(outcome.gate)
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
+    if outcome.unapplied:
+        warn(
+            "note: people have answered what is not in all of these labels yet: "
+            f"moderay decide {printable(shown(checked.job.output.path))}"
+        )
     if outcome.left:
         warn(
             f"note: {counted(outcome.left, 'shard')} {are(outcome.left)} left to other runs, "

@@ -8,7 +8,7 @@ the units. A task that dies at any point is simply run again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ from moderay.core.storage import (
     scratch_folder,
     stamp,
 )
-from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    FLAGGED,
+    ROW,
+    label_fields,
+    structs,
+    todays_schema,
+)
 from moderay.corpus.content import content_hashes, template_columns
 from moderay.corpus.formats import (
     BATCH_ROWS,
@@ -42,11 +49,11 @@ from moderay.corpus.formats import (
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
-from moderay.labels.decisions import decide, flagged
+from moderay.labels.decisions import decide, flagged, verdicts
 from moderay.labels.label_file import local_digest, run_note
 from moderay.labels.layout import Layout, MarkerName, marker_name
 from moderay.labels.lease import assert_held
-from moderay.labels.overruling import redecide
+from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
 from moderay.labels.unit_file import BrokenUnitError, parse_unit
@@ -78,6 +85,7 @@ class Publication:
         storage: options of the input's storage.
         content: the job's `input.content`; where its columns are carried, each row's is held
             against what was judged.
+        answers: by policy, what people said of contents: rows of `overruling.ANSWER`.
     """
 
     layout: Layout
@@ -92,6 +100,7 @@ class Publication:
     run: int
     storage: Mapping[str, Any]
     content: str = ""
+    answers: Mapping[str, pa.Table] = field(default_factory=dict)
 
     @property
     def label_schema(self) -> pa.Schema:
@@ -137,11 +146,12 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]
 def republish(work: Publication, old: Sequence[MarkerName]) -> ShardMarker:
     """Write a published shard again from its own probabilities.
 
-    Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
+    Under other thresholds, with other columns carried, or with what people said since. Returns and
+    raises as `publish` does.
     """
     layout = work.layout
     with BoundedFile(layout.fs, layout.label(work.shard.name)) as file:
-        if file.schema_arrow.equals(work.schema):
+        if todays_schema(file.schema_arrow).equals(work.schema):
             return _write(work, _redecided(work, file, work.schema), (), old)
         assert_unchanged(work)
         try:
@@ -299,25 +309,41 @@ def _assert_judged(work: Publication, carried: pa.Table, labels: pa.Table) -> No
 
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
+    hashes = structs(unit.column(CONTENT_HASH.name))
     decisions = [
-        decide(structs(unit.column(rule.policy)), rule, work.reasoning) for rule in work.rules
+        _with_answers(
+            work, rule, decide(structs(unit.column(rule.policy)), rule, work.reasoning), hashes
+        )
+        for rule in work.rules
     ]
     columns = [
         unit.column(ROW.name),
-        unit.column(CONTENT_HASH.name),
+        hashes,
         flagged(decisions),
         *decisions,
     ]
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
+def _with_answers(
+    work: Publication, rule: DecisionRule, decisions: pa.StructArray, hashes: pa.StringArray
+) -> pa.StructArray:
+    """Judges' decisions with what people say today."""
+    answers = work.answers.get(rule.policy, ANSWER.empty_table())
+    return corrected(decisions, hashes, answers, rule)
+
+
 def _redecided(work: Publication, file: BoundedFile, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The columns of `schema` from a label file, with the rules' thresholds."""
+    """The columns of `schema` from a label file, under the rules and with people's answers."""
     for _, batch in bounded_batches(file, schema.names):
         table = batch.select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
+        hashes = structs(table.column(CONTENT_HASH.name))
         decisions = {
-            rule.policy: redecide(structs(table.column(rule.policy)), rule) for rule in work.rules
+            rule.policy: _with_answers(
+                work, rule, decide(verdicts(structs(table.column(rule.policy))), rule), hashes
+            )
+            for rule in work.rules
         }
         columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
         yield pa.Table.from_pydict(columns).cast(schema)

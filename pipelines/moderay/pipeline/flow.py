@@ -47,6 +47,7 @@ from moderay.labels.lease import (
 )
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
+from moderay.labels.reviews import ReviewStore
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState, start_board
@@ -139,6 +140,8 @@ def _round(
         told_with_logs(),
         ray_errors(),
     ):
+        for output in checked.reused:
+            ReviewStore(layout).adopt(ReviewStore(output.layout))
         # What another driver has done meanwhile need not be done again.
         plan = make_plan(checked, options.replace, options.retry_failed)
         plan = plan.of(lease.slots - worked)
@@ -152,6 +155,8 @@ def _round(
                 f"{plan.layout.label(shard)} is gone, or not the file that was published: its "
                 "rows are labelled again"
             )
+        for note in plan.people.notes:
+            progress.note(note)
         began = time.monotonic()
         gate = Gate(checked, layout, lease.run) if checked.gated and plan.todo else None
         run = _begun(checked, plan, lease, frozenset(worked), progress, gate)
@@ -257,6 +262,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         frozenset(slot(shard.name) for shard in ended.left),
         missed,
         ended.end.gate,
+        run.plan.people.digest != manifest.corrections,
     )
 
 
@@ -309,8 +315,12 @@ class _Ended:
             tuple(now.gone),
             len(now.todo),
         )
-        total = run.publisher.total_of([path for _, path in now.done])
-        finish = manifests.RunFinish(run.lease.run, self.end, faults)
+        paths = [path for _, path in now.done]
+        total = run.publisher.total_of(paths)
+        people = run.plan.people.digest
+        is_held = before.corrections == people or run.publisher.has_published(paths)
+        corrections = people if is_held else None
+        finish = manifests.RunFinish(run.lease.run, self.end, faults, corrections)
         return manifests.ended(before, checked, finish, total)
 
 
@@ -549,6 +559,7 @@ def _units(
             "run": ray.put(context),
             "spans": ray.put(span_table(readings)),
             "golden": ray.put(golden),
+            "answers": ray.put(run.publisher.answers),
         },
         batch_size=None,
         batch_format="pyarrow",

@@ -28,6 +28,7 @@ class Outcome:
         left_slots: These slots.
         missed: Whether of its own part something is missing.
         gate: What golden sets were held against before.
+        unapplied: Whether people have said what is not in all labels yet.
     """
 
     manifest: Manifest
@@ -40,6 +41,7 @@ class Outcome:
     left_slots: frozenset[int] = frozenset()
     missed: bool = False
     gate: Sequence[GateFigure] = ()
+    unapplied: bool = False
 
     @property
     def exit_status(self) -> int:
