@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,15 @@ def once_spam_is_judged(folder: Path, act: Callable[[], object]) -> Iterator[Non
         watcher.join()
 
 
+def judging() -> list[psutil.Process]:
+    raylet = psutil.Process(ray.get(ray.remote(lambda: os.getppid()).remote()))
+    found = []
+    for process in raylet.children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
+    return found
+
+
 @pytest.mark.slow
 def test_run_that_is_stopped_before_the_gate_opens_keeps_what_was_judged(
     stuck: tuple[Path, Path], tmp_path: Path
@@ -194,6 +203,8 @@ def test_run_that_is_stopped_before_the_gate_opens_keeps_what_was_judged(
         moderay.run(file, ["limits.grace_s=1"])
     assert stopped.value.exit_status == 3 and published(tmp_path / "out") == []
     assert manifest_of(tmp_path / "out")["runs"][0]["gate"] == []
+    # An actor that is still about would go on with what hung, on nobody's account.
+    assert psutil.wait_procs(judging(), timeout=60)[1] == []
     hold.unlink()
     outcome = moderay.run(file)
     assert outcome.manifest.complete and spent(tmp_path / "out")[1] == REQUESTS * (41 + 2 * 80)
@@ -204,12 +215,10 @@ def test_actor_that_dies_over_golden_cases_begins_them_again(
     stuck: tuple[Path, Path], tmp_path: Path
 ) -> None:
     file, hold = stuck
-    raylet = psutil.Process(ray.get(ray.remote(lambda: os.getppid()).remote()))
 
     def kill() -> None:
-        for process in raylet.children():
-            if "MapBatches(Judge)" in " ".join(process.cmdline()):
-                process.kill()
+        for process in judging():
+            process.kill()
         hold.unlink()
 
     with once_spam_is_judged(tmp_path, kill):

@@ -18,6 +18,8 @@ from moderay.cli import (
     cluster,
     diff,
     evaluate,
+    explain,
+    export,
     flat,
     job,
     labels,
@@ -75,12 +77,14 @@ for command in (
     job.plan,
     job.run,
     flat.labels,
+    explain.explain,
     evaluate.eval_,
     diff.diff,
     labels.filter,
     labels.trend,
     labels.calibrate,
     tune.tune,
+    labels.report,
     labels.verify,
     trial.try_,
     policy.label,
@@ -92,6 +96,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
+app.add_typer(export.export, name="export")
 
 
 @contextmanager

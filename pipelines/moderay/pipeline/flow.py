@@ -14,9 +14,10 @@ import warnings
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import ray
-from ray.data import DataContext, ExecutionResources
+from ray.data import DataContext, Dataset, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
 from moderay.config.job import Job
@@ -262,7 +263,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         frozenset(slot(shard.name) for shard in ended.left),
         missed,
         ended.end.gate,
-        run.plan.people.digest != manifest.corrections,
+        unapplied=run.plan.people.digest != manifest.corrections,
+        total=ended.total,
     )
 
 
@@ -291,6 +293,7 @@ class _Ended:
         end: What it says of itself.
         failed: Input files of its shards that could not be published, and why.
         left: Shards that are left to other drivers.
+        total: What the markers add up to.
     """
 
     run: _Run
@@ -298,6 +301,7 @@ class _Ended:
     end: RunEnd
     failed: Mapping[str, str]
     left: Sequence[Shard] = ()
+    total: manifests.OutputTotal | None = None
 
     def manifest(self, before: Manifest | None) -> Manifest:
         """The manifest that follows another one, from all that is published now."""
@@ -316,12 +320,12 @@ class _Ended:
             len(now.todo),
         )
         paths = [path for _, path in now.done]
-        total = run.publisher.total_of(paths)
+        self.total = run.publisher.total_of(paths)
         people = run.plan.people.digest
         is_held = before.corrections == people or run.publisher.has_published(paths)
         corrections = people if is_held else None
         finish = manifests.RunFinish(run.lease.run, self.end, faults, corrections)
-        return manifests.ended(before, checked, finish, total)
+        return manifests.ended(before, checked, finish, self.total)
 
 
 def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
@@ -422,7 +426,8 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     stopped: StoppedError | None = None
     try:
         with brakes.on_signals():
-            for unit in _watched(run, _units(context, loading, run, run.engines), brakes, context):
+            stream = _stream(context, loading, run, run.engines)
+            for unit in _watched(run, stream, brakes, context):
                 run.progress.add(unit)
                 if unit.gate is not None:
                     _judged_golden(run, unit, brakes, context)
@@ -466,9 +471,7 @@ def _judged_golden(run: _Run, unit: UnitDone, brakes: Brakes, context: RunContex
         _publish_saved(run)
 
 
-def _watched(
-    run: _Run, units: Generator[UnitDone, None, None], brakes: Brakes, context: RunContext
-) -> Iterator[UnitDone]:
+def _watched(run: _Run, stream: Dataset, brakes: Brakes, context: RunContext) -> Iterator[UnitDone]:
     """The units as they come in; a run in which none comes in can be stopped all the same.
 
     Raises:
@@ -479,7 +482,7 @@ def _watched(
     watch = Watch()
     seen = BoardState()
     board, gatekeeper = context.board, context.gate
-    with Incoming(units) as incoming:
+    with Incoming(_units(stream), partial(_abandon, stream)) as incoming:
         while True:
             run.lease.assert_held()
             ray_loss.assert_there()
@@ -527,10 +530,8 @@ def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
         remove(layout.fs, path)
 
 
-def _units(
-    context: RunContext, loading: Loading, run: _Run, engines: Engines
-) -> Generator[UnitDone, None, None]:
-    """Stream every missing unit through Ray Data; one `UnitDone` each, as they end.
+def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) -> Dataset:
+    """Every missing unit through Ray Data, which `_units` begins; one `UnitDone` each, as they end.
 
     Units of golden sets come first; until they have passed, `read_task` lets nothing else follow.
     """
@@ -567,7 +568,7 @@ def _units(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        judged = read.map_batches(
+        return read.map_batches(
             Judge,
             fn_constructor_args=(context, loading.for_workers(), _needs_engine(run)),
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
@@ -575,13 +576,25 @@ def _units(
             batch_format="pyarrow",
             **engines.options(len(golden) + sum(reading.span.units for reading in readings)),
         )
+
+
+def _units(stream: Dataset) -> Generator[UnitDone, None, None]:
     with closing(
-        iter(judged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+        iter(stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     ) as batches:
         for batch in batches:
             for unit in units_done(batch):
                 unit.raise_fatal()
                 yield unit
+
+
+def _abandon(stream: Dataset) -> None:
+    """End a stream from which nothing comes: else its actors live on, and what hangs in them.
+
+    Ray Data says which executor it is once a first unit has come; before, it cannot be ended.
+    """
+    if (executor := stream._current_executor) is not None:
+        executor.shutdown(force=True)
 
 
 def _needs_engine(run: _Run) -> bool:

@@ -18,6 +18,8 @@ from moderay.labels.review_records import Review
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
+from moderay.tasks.explain.records import Explanation
+from moderay.tasks.export.records import SftRecord
 from moderay.tasks.filter.records import FilterCard
 from moderay.tasks.tune.records import TuneRecord
 
@@ -32,6 +34,8 @@ RECORDS: dict[str, type[Record]] = {
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,
+    "explanation": Explanation,
+    "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

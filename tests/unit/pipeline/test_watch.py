@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moderay.pipeline.control import incoming as incoming_module
 from moderay.pipeline.control.incoming import Incoming, Quiet
 from moderay.pipeline.control.watch import LOOK_S, Action, Watch
 
@@ -88,8 +89,12 @@ def test_limits_are_checked_each_turn_and_nobody_is_told_twice(
     assert stops == any(outstanding for _, outstanding in turns[signal_at:])
 
 
+def unexpected() -> None:
+    raise AssertionError("the generator was abandoned, and it had ended")
+
+
 def test_items_come_in_order_and_then_no_more() -> None:
-    with Incoming(item for item in "abc") as incoming:
+    with Incoming((item for item in "abc"), unexpected) as incoming:
         items = [incoming.wait(5.0) for _ in range(4)]
     assert items == ["a", "b", "c", Quiet.NO_MORE]
 
@@ -99,7 +104,7 @@ def test_what_the_generator_raises_is_raised_where_it_is_waited_for() -> None:
         yield 1
         raise KeyError("lost")
 
-    with Incoming(items()) as incoming:
+    with Incoming(items(), unexpected) as incoming:
         assert incoming.wait(5.0) == 1
         with pytest.raises(KeyError, match="lost"):
             incoming.wait(5.0)
@@ -117,9 +122,22 @@ def test_one_who_leaves_waits_for_one_item_and_the_generator_is_closed_by_its_ow
         finally:
             closed.append(threading.current_thread().name)
 
-    with Incoming(items()) as incoming:
+    with Incoming(items(), unexpected) as incoming:
         began = time.monotonic()
         assert incoming.wait(0.01) is Quiet.NOTHING_YET
         assert time.monotonic() - began < 4
         threading.Timer(0.05, go_on.set).start()
     assert closed == ["units"]
+
+
+def test_generator_from_which_nothing_comes_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming_module, "END_S", 0.05)
+    abandoned = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        abandoned.wait(20.0)
+        yield 1
+
+    with Incoming(items(), abandoned.set) as incoming:
+        assert incoming.wait(0.01) is Quiet.NOTHING_YET
+    assert abandoned.is_set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from enum import Enum, auto
 from typing import Generic, Self, TypeVar
@@ -31,9 +31,15 @@ class Incoming(Generic[T]):
     else, such as stop.
     """
 
-    def __init__(self, items: Generator[T, None, None]) -> None:
-        """`items`: from now on of the thread, which closes it too."""
+    def __init__(self, items: Generator[T, None, None], abandon: Callable[[], None]) -> None:
+        """Of a generator.
+
+        Args:
+            items: From now on of the thread, which closes it too.
+            abandon: Called at the end if the thread still waits for an item.
+        """
         self._items = items
+        self._abandon = abandon
         self._arrived: queue.Queue[T | BaseException | Quiet] = queue.Queue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._take, name="units", daemon=True)
@@ -44,9 +50,11 @@ class Incoming(Generic[T]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take at most one item more: the generator is closed when that comes, or is left alone."""
+        """Take at most one item more: the generator is closed when that comes, or abandoned."""
         self._closing.set()
         self._thread.join(END_S)
+        if self._thread.is_alive():
+            self._abandon()
 
     def wait(self, seconds: float) -> T | Quiet:
         """The next item, or that there is none; raises what the generator raised."""
