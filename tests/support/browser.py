@@ -49,7 +49,9 @@ class Seen:
         """
         source = importlib.resources.files("axe_playwright_python") / "axe.min.js"
         self.page.evaluate(source.read_text("utf-8"))
-        found: dict[str, Any] = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        found: dict[str, Any] = self.page.evaluate(
+            "axe.run(document, {resultTypes: ['violations']})"
+        )
         return [
             f"{wrong['id']} ({wrong['impact']}): {wrong['help']}: {node['html'][:200]} "
             f"{[check['message'] for check in node['any'][:1]]}"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from moderay.core.errors import ModerayError, first_line
+from moderay.core.errors import ModerayError, UserError, first_line
 from moderay.core.storage import (
     FileState,
     RemoteFile,
@@ -53,18 +53,26 @@ class FoundContent:
 class OutputContents:
     """Reads the contents of an output's rows."""
 
-    def __init__(self, layout: Layout, content: str, storage: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        content: str,
+        storage: Mapping[str, Any],
+        most_bytes: int | None = None,
+    ) -> None:
         """Of one output.
 
         Args:
             layout: Of it.
             content: What was judged, as `input.content` of its job has it.
             storage: Options of the input's storage.
+            most_bytes: Of an input file; a larger one is not read through. By default any is.
         """
         self._layout = layout
         self._content = content
         self._columns = template_columns(content)
         self._storage = storage
+        self._most_bytes = most_bytes
         self._footers: Footers | None = None
 
     def read(
@@ -118,6 +126,8 @@ class OutputContents:
         self, marker: ShardMarker, rows: np.ndarray
     ) -> Iterator[tuple[int, str, str | None]]:
         """Row, text and hash, from the input file."""
+        if self._most_bytes is not None and marker.identity[1] > self._most_bytes:
+            raise UserError("the input file is too large to be read through for it")
         fs, path = listed_file(marker.source, self._storage)
         parts = dict(path_values(marker.shard))
         start = 0

@@ -16,7 +16,7 @@ def percent(share: float | None) -> str:
     """A share in percent, with as many digits as tell it from 0 and from all."""
     if share is None:
         return "–"
-    digits = 1 if 0.01 <= share <= 0.99 or share in (0, 1) else 2 if 1e-4 <= share else 4
+    digits = 1 if 0.01 <= share <= 0.99 or share in (0, 1) else 2 if share >= 1e-4 else 4
     return f"{share:.{digits}%}"
 
 

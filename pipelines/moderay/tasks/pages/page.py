@@ -44,12 +44,16 @@ def render(
         context: What the template names.
     """
     script, style = _joined(tuple(scripts)), _joined(tuple(styles))
-    return _environment().get_template(template).render(
-        csp=content_security_policy(scripts, styles, connect),
-        page_script=Markup(script),
-        page_style=Markup(style),
-        page_data=data,
-        **context,
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            csp=content_security_policy(scripts, styles, connect),
+            page_script=Markup(script),
+            page_style=Markup(style),
+            page_data=data,
+            **context,
+        )
     )
 
 
