@@ -102,7 +102,15 @@ def test_every_field_of_a_decision_has_its_place() -> None:
             _names(ShardMarker),
             _names(RowPart) | _names(JudgedPart),
             {"run": "published_by", "judges": "judge_keys", "thresholds": "threshold"},
-            {"rows", "policies", "new", "histograms", "chosen", "schema_version"},
+            {
+                "rows",
+                "policies",
+                "new",
+                "histograms",
+                "flagged_without_p",
+                "chosen",
+                "schema_version",
+            },
             id="marker",
         ),
         pytest.param(
