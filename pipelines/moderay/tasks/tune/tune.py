@@ -12,7 +12,7 @@ from typing import get_args
 
 import numpy as np
 
-from moderay.config.job import Effort, Job
+from moderay.config.job import Effort, Job, Step
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, nearest
 from moderay.core.wording import counted
@@ -154,7 +154,7 @@ def _cascade(checked: Checked, request: TuneRequest) -> Cascade:
 
 
 def _alone(checked: Checked, policy: Policy) -> Job:
-    """The job with this policy alone, and the steps that are for it."""
+    """The job with this policy alone, and the steps that are for it; P is as the model gives it."""
     job = checked.job
     folder = job.policies[checked.policies.index(policy)]
     steps = [
@@ -162,7 +162,16 @@ def _alone(checked: Checked, policy: Policy) -> Job:
         for step in job.cascade
         if step.screen is None or load_screen(step.screen.path).policy == policy.id
     ]
-    return job.model_copy(update={"policies": [folder], "cascade": steps, "audit": 0.0})
+    alone = [_without_map(step) for step in steps]
+    return job.model_copy(update={"policies": [folder], "cascade": alone, "audit": 0.0})
+
+
+def _without_map(step: Step) -> Step:
+    """Thresholds are looked for on P as it is: they do what a map would, and are certified."""
+    if step.reason is None:
+        return step
+    reason = step.reason.model_copy(update={"calibration": []})
+    return step.model_copy(update={"reason": reason})
 
 
 def _check_screen(screen: Screen) -> None:
