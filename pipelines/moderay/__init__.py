@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from moderay.api import (
         calibrate,
         check,
+        decide,
         diff,
         diff_policy,
         diff_repeats,
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "check",
+    "decide",
     "diff",
     "diff_policy",
     "diff_repeats",

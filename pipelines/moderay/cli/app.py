@@ -16,6 +16,7 @@ import typer
 
 from moderay.cli import (
     cluster,
+    decide,
     diff,
     evaluate,
     explain,
@@ -81,6 +82,7 @@ for command in (
     evaluate.eval_,
     diff.diff,
     labels.filter,
+    decide.decide,
     labels.trend,
     labels.calibrate,
     tune.tune,
