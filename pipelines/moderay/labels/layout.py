@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+
 from moderay.core.hashing import digest, number
 from moderay.core.storage import create, files_below, filesystem, get, put_bytes
 from moderay.corpus.ranges import Range
@@ -95,6 +97,16 @@ class Layout:
     def create(self, path: str, data: bytes) -> bool:
         """Write a file as a whole, unless there is one; whether it was written."""
         return create(self.fs, path, data)
+
+
+def decision_hash(thresholds: Mapping[str, float], columns: pa.Schema) -> str:
+    """Of what verdicts become.
+
+    Args:
+        thresholds: By policy.
+        columns: Those of the input that are carried over.
+    """
+    return digest([dict(thresholds), {field.name: str(field.type) for field in columns}])
 
 
 def slot(shard: str) -> int:

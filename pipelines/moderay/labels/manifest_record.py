@@ -189,6 +189,17 @@ class RunEnd(RecordPart):
     """
 
 
+class DecidedRecord(RecordPart):
+    """What `moderay decide` did, which judges nothing."""
+
+    thresholds: dict[str, float]
+    """By policy, the threshold that was set; empty where none was."""
+    corrections: str
+    """Hash of what people's answers decided."""
+    shards: int = 0
+    """Shards that were written again."""
+
+
 class RunRecord(RunEnd, RunOrigin):
     """One run. What it says of its end is there when it has ended."""
 
@@ -206,6 +217,8 @@ class RunRecord(RunEnd, RunOrigin):
     """Outputs it took verdicts from, and those that these took theirs from."""
     new: NewLabels | None = None
     """What it added to the labels."""
+    decided: DecidedRecord | None = None
+    """Of a run that only decided what was judged before."""
 
 
 class Selection(RecordPart):

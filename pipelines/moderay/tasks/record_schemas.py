@@ -15,6 +15,7 @@ from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.labels.review_records import Review
+from moderay.tasks.decide.records import DecideRecord
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
@@ -31,6 +32,7 @@ RECORDS: dict[str, type[Record]] = {
     "filter": FilterCard,
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,
+    "decide": DecideRecord,
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,

@@ -34,6 +34,7 @@ from moderay.labels.records import (
     WrittenFile,
 )
 from moderay.labels.review_records import Review
+from moderay.tasks.decide.records import DecideRecord, PolicyDecided
 from moderay.tasks.diff.records import (
     ContradictionRecord,
     DiffRecord,
@@ -318,6 +319,31 @@ FILES: dict[str, Record] = {
         looks=1,
         created=DAY,
         moderay="0",
+    ),
+    "decide": DecideRecord(
+        output="labels",
+        shards=2,
+        rewritten=1,
+        rows=9,
+        flagged=1,
+        flagged_before=2,
+        policies={
+            "spam": PolicyDecided(
+                threshold=0.7,
+                threshold_before=0.5,
+                flagged=1,
+                flagged_before=2,
+                by_people=1,
+                by_people_before=0,
+                reversed=1,
+                to_flagged=0,
+                to_safe=1,
+                withdrawn=0,
+                corrections=1,
+                void=0,
+                disputed=0,
+            )
+        },
     ),
     "review": Review(
         id="0" * 32,
