@@ -108,8 +108,8 @@ def _tables(name: str, policy: PolicyDiffRecord) -> Iterator[Table]:
 
 
 def _look(row: Mapping[str, Any], columns: Sequence[str]) -> Look:
-    content, *others = [_text(row[name]) for name in columns] or [None]
-    lines = [(name, text or "") for name, text in zip(columns[1:], others, strict=True)]
+    content = _text(row[columns[0]]) if columns else None
+    lines = [(name, _text(row[name])) for name in columns[1:]]
     lines += [
         (f"{side}, {row[f'decided_by_{side}'] or 'unknown'}", row[f"rationale_{side}"])
         for side in "ab"

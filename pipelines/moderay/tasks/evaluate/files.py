@@ -21,7 +21,7 @@ DISAGREEMENTS = "disagreements.parquet"
 
 
 def write_evaluation(evaluation: Evaluation, record: EvalRecord, folder: Path) -> None:
-    """Write `eval.json`, `eval.html`, `disagreements.parquet`, and pictures of policies with scores.
+    """Write `eval.json`, `eval.html`, `disagreements.parquet`, and pictures of scores.
 
     What an earlier evaluation left there is replaced.
     """

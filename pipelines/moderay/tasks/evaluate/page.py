@@ -137,7 +137,7 @@ def _curves(each: PolicyEvaluation) -> Iterator[tuple[str, charts.Curve]]:
             )
             marked = [(now.recall, now.precision, text)]
         yield (
-            f"Precision against recall, {policy.id}; the dot is the threshold {policy.threshold:g}.",
+            f"Precision against recall, {policy.id}; the dot: threshold {policy.threshold:g}.",
             charts.curve(points, "recall", "precision", marked=marked),
         )
     points = list(zip(scores.reliability.probability, scores.reliability.violating, strict=True))

@@ -13,7 +13,7 @@ PAGE = "tune.html"
 
 
 def write_search(found: Tuned, folder: Path) -> None:
-    """Write `tune.json`, `tune.html` and a picture; what an earlier search left there is replaced."""
+    """Write `tune.json`, `tune.html` and a picture, over what an earlier search left there."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "svg"):
         draw(found.tried, found.record, folder / f"{found.record.policy}.{suffix}")
