@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moderay.api import (
+        add_golden,
         calibrate,
         check,
         diff,
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
         evaluate_benchmarks,
         evaluate_policies,
         explain,
+        export_reviews,
         export_sft,
         filter,
+        import_reviews,
         label,
         load_job,
         load_policy,
@@ -59,6 +62,7 @@ __all__ = [
     "TryAgainError",
     "UserError",
     "__version__",
+    "add_golden",
     "calibrate",
     "check",
     "diff",
@@ -68,8 +72,10 @@ __all__ = [
     "evaluate_benchmarks",
     "evaluate_policies",
     "explain",
+    "export_reviews",
     "export_sft",
     "filter",
+    "import_reviews",
     "label",
     "load_job",
     "load_policy",

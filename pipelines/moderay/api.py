@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
     from moderay.tasks.report.report import Report
+    from moderay.tasks.review.golden import GoldenAdded
+    from moderay.tasks.review.label_studio.importing import Imported
     from moderay.tasks.tune.tune import Tuned
     from moderay.tasks.verify.verify import Verified
 
@@ -916,8 +918,8 @@ def explain(
     Example:
         >>> explanation = moderay.explain("labels", row=0, job="job.yaml")
         >>> verdict = explanation.verdicts["spam"]
-        >>> verdict.decision.label, verdict.judge.judge, verdict.run.model.source
-        ('SP4', 'reason', 'scripted:script.yaml')
+        >>> verdict.decision.label, verdict.judge.judge, verdict.run.status
+        ('SP4', 'reason', 'finished')
         >>> verdict.golden.nearest[0].violates
         True
     """
@@ -1107,6 +1109,120 @@ def label(
     from moderay.tasks.embed import embedded_job, label_dataset
 
     return label_dataset(ds, *embedded_job(content, policies, model, settings))
+
+
+def export_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str,
+    queues: Sequence[str] = (),
+    count: int = 20,
+) -> tuple[Path, Path]:
+    """Write contents to review as tasks for Label Studio, with its labeling configuration.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: for the tasks, ending in .json; the configuration lies beside it, ending in .xml.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id of the policy under which they are asked about.
+        queues: borderline, flagged, safe, disagreement, audit; all of them by default.
+        count: contents of each queue.
+
+    Returns:
+        The two files.
+
+    Raises:
+        UserError: there are no labels, or nothing is in these queues.
+
+    Example:
+        >>> tasks, config = moderay.export_reviews(
+        ...     "labels", "tasks.json", policy="spam", queues=["flagged"], count=3
+        ... )
+        >>> tasks.name, config.name
+        ('tasks.json', 'tasks.xml')
+    """
+    from moderay.tasks.review.label_studio.exporting import export_tasks
+    from moderay.tasks.review.opening import review_request, wanted_rows
+
+    wanted = wanted_rows(queues, count)
+    request = review_request(os.fspath(output), storage or {}, ["export"], [policy], wanted)
+    return export_tasks(request.output, request.items, Path(file))
+
+
+def import_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    reviewer: str | None = None,
+) -> Imported:
+    """Keep what people answered in Label Studio as reviews; what was taken before is not again.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: an export of Label Studio in the format JSON.
+        storage: fsspec options, as `storage:` of a job file.
+        reviewer: who gave the answers whose people the file does not name by an address.
+
+    Raises:
+        Problems: something in the file cannot be taken; then nothing is.
+        UserError: it cannot be read, or there are no labels.
+
+    Example:
+        >>> import json, pathlib
+        >>> tasks, _ = moderay.export_reviews("labels", "tasks.json", policy="spam", count=1)
+        >>> answered = json.loads(tasks.read_text())
+        >>> answered[0]["annotations"] = [{
+        ...     "completed_by": {"email": "anna@example.org"},
+        ...     "created_at": "2026-11-20T08:00:00Z",
+        ...     "result": [{"from_name": "label", "value": {"choices": ["SP0"]}}],
+        ... }]
+        >>> _ = pathlib.Path("answers.json").write_text(json.dumps(answered))
+        >>> moderay.import_reviews("labels", "answers.json").added
+        1
+        >>> moderay.import_reviews("labels", "answers.json").known
+        1
+    """
+    from moderay.tasks.review.label_studio.importing import import_answers
+    from moderay.tasks.review.output import open_output
+
+    return import_answers(open_output(os.fspath(output), storage or {}), Path(file), reviewer)
+
+
+def add_golden(
+    output: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policies: Sequence[str] = (),
+    folder: str | os.PathLike[str] = "policies",
+) -> list[GoldenAdded]:
+    """Make golden cases of what people answered in reviews of an output.
+
+    Args:
+        output: its folder; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policies: ids; all of the output by default.
+        folder: in which the policies' folders are, by id.
+
+    Returns:
+        For each policy, what was added and what was not.
+
+    Raises:
+        Problems: a policy or its golden set does not load.
+        UserError: there are no labels.
+
+    Example:
+        >>> [spam] = moderay.add_golden("labels", policies=["spam"])
+        >>> spam.file.name, spam.void
+        ('golden.jsonl', 0)
+    """
+    from moderay.tasks.review.golden import add_golden_cases
+    from moderay.tasks.review.output import open_output
+
+    opened = open_output(os.fspath(output), storage or {})
+    return add_golden_cases(opened, opened.chosen(policies), Path(folder))
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

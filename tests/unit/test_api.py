@@ -54,6 +54,9 @@ OF_LABELS = [
     moderay.evaluate,
     moderay.evaluate_benchmarks,
     moderay.evaluate_policies,
+    moderay.export_reviews,
+    moderay.import_reviews,
+    moderay.add_golden,
     moderay.label,
 ]
 

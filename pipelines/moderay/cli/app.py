@@ -25,6 +25,7 @@ from moderay.cli import (
     labels,
     policy,
     policy_folder,
+    review,
     start,
     trial,
     tune,
@@ -85,6 +86,7 @@ for command in (
     labels.calibrate,
     tune.tune,
     labels.report,
+    review.review,
     labels.verify,
     trial.try_,
     policy.label,
@@ -97,6 +99,7 @@ for command in (
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
 app.add_typer(export.export, name="export")
+app.add_typer(review.golden, name="golden")
 
 
 @contextmanager

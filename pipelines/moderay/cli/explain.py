@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moderay.cli.console import Sets, err
-from moderay.core.errors import UserError
+from moderay.core.errors import UserError, inert
 
 
 def explain(
@@ -57,7 +58,9 @@ def explain(
         page=page,
     )
     if as_json:
-        print(explanation.to_json().decode())
+        text = explanation.to_json().decode()
+        # A file gets texts as they are; a terminal, what it would not obey.
+        print("\n".join(map(inert, text.split("\n"))) if sys.stdout.isatty() else text)
     elif page is None:
         show_explanation(explanation)
     if page is not None:

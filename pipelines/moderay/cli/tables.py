@@ -99,6 +99,11 @@ def _show_done(checked: Any, outcome: Any) -> None:
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
         if outcome.report is not None:
             out.print(f"report: {printable(outcome.report)}", soft_wrap=True)
+    if outcome.unapplied:
+        warn(
+            "note: people have answered what is not in all of these labels yet: "
+            f"moderay decide {printable(shown(checked.job.output.path))}"
+        )
     if outcome.left:
         warn(
             f"note: {counted(outcome.left, 'shard')} {are(outcome.left)} left to other runs, "

@@ -304,11 +304,13 @@ class RunFinish:
         run: Its number.
         end: What it says of itself.
         faults: Where the labels are not what the input is.
+        corrections: Hash of what people said that all labels now hold; None: some do not.
     """
 
     run: int
     end: RunEnd
     faults: Faults
+    corrections: str | None = None
 
 
 def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTotal) -> Manifest:
@@ -329,6 +331,7 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
     nights = trend.nights(
         [*[run for output in checked.reused for run in output.manifest.runs], *runs]
     )
+    corrections = before.corrections if finish.corrections is None else finish.corrections
     is_whole = not faults.missing and not faults.unreadable and not faults.failed
     return Manifest.model_validate(
         {
@@ -343,6 +346,7 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
             "unreadable": faults.unreadable,
             "failed": faults.failed,
             "gone": faults.gone,
+            "corrections": corrections,
             "runs": runs,
         }
     )

@@ -32,6 +32,7 @@ class Outcome:
         left_slots: These slots.
         missed: Whether of its own part something is missing.
         gate: What golden sets were held against before.
+        unapplied: Whether people have said what is not in all labels yet.
         total: What the output's markers add up to; None where none was read.
         report: Where the report was written; None where none was.
         report_failed: Why it was not, where it should have been.
@@ -47,6 +48,7 @@ class Outcome:
     left_slots: frozenset[int] = frozenset()
     missed: bool = False
     gate: Sequence[GateFigure] = ()
+    unapplied: bool = False
     total: OutputTotal | None = None
     report: str | None = None
     report_failed: str = ""

@@ -153,10 +153,10 @@ class OutputContents:
         format_ = format_of(marker.source)
         if self._footers is None:
             self._footers = read_footers(self._layout, self._columns)
-        if (footer := self._footers.get(marker.identity)) is not None:
-            return footer.schema
-        size, version = size_and_version(fs, path) or (0, "")
-        footer = format_.footer(fs, path, FileState(size, version, None), self._columns)
+        footer = self._footers.get(marker.identity)
+        if footer is None:
+            size, version = size_and_version(fs, path) or (0, "")
+            footer = format_.footer(fs, path, FileState(size, version), self._columns)
         return format_.common([footer.schema])[0]
 
     def _texts(

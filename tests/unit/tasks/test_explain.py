@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import BaseModel
 from support.browser import chromium, opened
+from support.label_forms import in_former_form
 from support.outputs import labels
 from support.project import ROOT
 from support.scripted import SCRIPT, write_job
@@ -27,14 +28,17 @@ from support.scripted import SCRIPT, write_job
 import moderay
 from moderay.config.policy import GoldenCase, load_policy
 from moderay.core.errors import UserError
-from moderay.core.verdicts import decision_type
+from moderay.core.verdicts import Status, Verdict, decision_type, verdict_array
 from moderay.corpus.content import content_hash
 from moderay.labels.corrections import ReviewedPolicy
+from moderay.labels.decisions import decide
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest, ReusedOutput, RunOrigin
+from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.records import ShardMarker
 from moderay.labels.review_records import Review, review_id, review_time, session_id
 from moderay.labels.reviews import ReviewStore
+from moderay.tasks.explain.decisions import decision_parts, judged_by, judged_scores
 from moderay.tasks.explain.explain import Explainer
 from moderay.tasks.explain.golden_cases import policy_folders
 from moderay.tasks.explain.output import open_output
@@ -58,6 +62,12 @@ SPAM = load_policy(ROOT / "policies/spam")
 HOSTILE = "claim your prize \x1b[2J\x9b31m \u202eereh\u202c <script>alert(1)</script>"
 TEXTS = [HOSTILE, "visit my shop", "a quiet day", "a quiet day", None, "broken", "f4f anyone"]
 LATER = ["one more prize", *TEXTS]
+# What was judged of each shard; of a number, nothing.
+SHARDS = {
+    "a.parquet": LATER,
+    "b.parquet": TEXTS[:2],
+    "c.parquet": ["a prize from a line", None],
+}
 
 
 def _names(model: type[BaseModel]) -> set[str]:
@@ -72,10 +82,9 @@ def test_every_field_of_a_decision_has_its_place() -> None:
     decision = decision_type(SPAM.label_names)
     trace = decision.field("trace").type
     assert _names(DecisionPart) == _fields(decision)
-    assert _names(TracePart) == _fields(trace) | {"overruled"}
+    assert _names(TracePart) == _fields(trace)
     assert _names(AuditPart) == _fields(trace.field("audit").type)
-    if "overruled" in _fields(trace):
-        assert _names(OverruledPart) == _fields(trace.field("overruled").type)
+    assert _names(OverruledPart) == _fields(trace.field("overruled").type)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +202,24 @@ def test_a_field_that_is_not_known_here_is_told_too() -> None:
     assert ("decision.trace.newer", "as well") in told
 
 
+def test_what_a_person_overruled_stands_beside_what_the_person_said() -> None:
+    verdict = Verdict(Status.OK, [0.1, 0.2, 0.7], rationale="A prize.", decided_by="reason")
+    judged = decide(verdict_array([verdict, verdict], 0), SPAM.rule)
+    people = pa.table({"content_hash": ["a"], "label": ["SP0"], "note": ["I asked."]}, ANSWER)
+    column = corrected(judged, pa.array(["a", "b"]), people, SPAM.rule)
+    by_person, by_judge = decision_parts(pa.chunked_array([column]))
+    assert (by_person.label, by_person.rationale, by_person.scores) == ("SP0", "I asked.", None)
+    assert by_person.trace.decided_by == "human" and judged_by(by_person) == "reason"
+    overruled = by_person.trace.overruled
+    assert overruled is not None and overruled.scores == by_judge.scores
+    assert (overruled.label, overruled.probability) == ("SP4", by_judge.probability)
+    assert judged_scores(by_person) == judged_scores(by_judge)
+    assert by_judge.trace.overruled is None and judged_by(by_judge) == "reason"
+    # A file of the form before.
+    [former] = decision_parts(pa.chunked_array([in_former_form(judged[:1])]))
+    assert former == decision_parts(pa.chunked_array([judged[:1]]))[0]
+
+
 @dataclass(frozen=True)
 class Nights:
     """Two outputs, the second of which takes verdicts from the first, and the job of that."""
@@ -212,6 +239,8 @@ def nights(tmp_path_factory: pytest.TempPathFactory, joined_ray: None) -> Nights
     for name, texts in (("a.parquet", LATER), ("b.parquet", TEXTS[:2])):
         table = pa.table({"id": [f"{name} {i}" for i in range(len(texts))], "text": texts})
         pq.write_table(table, folder / "in" / name)
+    lines = [{"id": "c 0", "text": "a prize from a line"}, {"id": "c 1", "text": 5}]
+    (folder / "in/c.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     shared = {"cascade": [{"rules": {}}, {"reason": {"budget": 64}}]}
     first = {"output": {"path": "first"}, "input": {"path": "in/b.parquet", "content": "text"}}
     second = {"output": {"path": "second", "columns": ["id"]}, "reuse": [str(folder / "first")]}
@@ -230,14 +259,10 @@ def test_every_verdict_of_an_output_is_explained(nights: Nights) -> None:
         assert len(explained) == len(rows)
         for row, each in zip(rows, explained, strict=True):
             [judged] = each.verdicts.values()
-            assert judged.decision.model_dump(exclude={"trace": {"overruled"}}) == {
-                **row["spam"],
-                "trace": {k: v for k, v in row["spam"]["trace"].items() if k != "overruled"},
-            }
+            assert judged.decision.model_dump() == row["spam"]
             assert (each.row.row, each.row.content_hash) == (row["row"], row["content_hash"])
-            assert each.row.content == (LATER if shard == "a.parquet" else TEXTS)[row["row"]] or (
-                each.row.content == "" and row["content_hash"] is None
-            )
+            expected = SHARDS[shard][row["row"]]
+            assert each.row.content == (expected or "") and not each.row.content_missing
             assert judged.run is not None and judged.run.libraries["moderay"]
             assert (judged.judge is None) == (row["spam"]["trace"]["decided_by"] is None)
             assert judged.judge_keys["reason"] and judged.policy.cascade[-1].policy
@@ -330,6 +355,34 @@ def test_content_is_found_by_its_hash_and_read_from_the_input(nights: Nights, cl
     assert explanation.row.carried == {"id": "a.parquet 0"}
 
 
+def test_content_of_a_line_is_found_where_nothing_is_known_of_its_file(nights: Nights) -> None:
+    kept = nights.second / "_moderay" / "footers.json"
+    assert kept.exists()
+    kept.rename(kept.with_suffix(".away"))
+    try:
+        explanation = nights.explained(nights.second, row=0, shard="c.parquet")
+    finally:
+        kept.with_suffix(".away").rename(kept)
+    assert explanation.row.content == "a prize from a line"
+
+
+def test_reasoning_of_a_confirmed_verdict_is_exported(nights: Nights, tmp_path: Path) -> None:
+    review = _review("one more prize", "SP4", row=0)
+    ReviewStore(Layout(str(nights.second))).add(review)
+    moderay.export_sft(nights.second, out=tmp_path / "sft", split="1/0/0")
+    rows = pq.read_table(tmp_path / "sft/train.parquet").to_pylist()
+    [row] = [row for row in rows if row["content_hash"] == review.content_hash]
+    assert (
+        row["has_reasoning"]
+        and row["whole"]
+        and all(row["completion_mask"][len(row["prompt_ids"]) :])
+    )
+    assert row["text"].endswith(
+        "<|start|>assistant<|channel|>analysis<|message|>A prize.<|end|><|start|>assistant"
+        '<|channel|>final<|message|>{"label": "SP4", "rationale": "A prize."}<|return|>'
+    )
+
+
 def test_content_that_changed_since_is_not_taken_for_the_judged_one(
     nights: Nights, tmp_path: Path
 ) -> None:
@@ -357,7 +410,7 @@ def test_what_a_terminal_would_obey_is_shown_as_symbols(nights: Nights, cli: Cli
     [
         ({}, "either --row N or --hash HASH"),
         ({"row": 0}, "--shard is missing"),
-        ({"row": 0, "shard": "c.parquet"}, "--shard c.parquet: no published label file"),
+        ({"row": 0, "shard": "d.parquet"}, "--shard d.parquet: no published label file"),
         ({"row": 99, "shard": "a.parquet"}, "--row 99: a.parquet has no such label row"),
         ({"row": 0, "shard": "a.parquet", "policy": "spma"}, "did you mean 'spam'"),
         ({"content_hash": "ab"}, "--hash ab: no label row"),

@@ -21,8 +21,9 @@ from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, Origin
 from moderay.corpus.content import template_columns
 from moderay.labels.manifest_record import JudgeRecord, PolicyRecord
 from moderay.labels.records import ShardMarker
+from moderay.tasks.explain.decisions import decision_parts, judged_by
 from moderay.tasks.explain.golden_cases import PolicyFolder
-from moderay.tasks.explain.labels import deciding_judge, label_parts
+from moderay.tasks.explain.labels import judge_named, label_parts
 from moderay.tasks.explain.origin import Origins, ReusedRow
 from moderay.tasks.explain.output import OpenOutput
 from moderay.tasks.explain.plain import plain_values
@@ -133,7 +134,7 @@ class Explainer:
         manifest = self.output.manifest
         policy = manifest.policies[name]
         hashes = table.column(CONTENT_HASH.name).to_pylist()
-        decisions = [DecisionPart.model_validate(each) for each in table.column(name).to_pylist()]
+        decisions = decision_parts(table.column(name))
         origins = Origins(self.output).of(
             name, [_reused(marker, *pair) for pair in zip(hashes, decisions, strict=True)]
         )
@@ -151,7 +152,7 @@ class Explainer:
             JudgedPart(
                 **of_policy,
                 decision=decision,
-                judge=(judge := deciding_judge(policy, decision.trace.decided_by)),
+                judge=(judge := judge_named(policy, judged_by(decision))),
                 rule=_rule(judge, decision),
                 run=self._run(decision, marker),
                 origin=origins[number],
@@ -197,8 +198,10 @@ def _rule(judge: JudgeRecord | None, decision: DecisionPart) -> Any:
     """The rule that decided: its id is the rationale."""
     if judge is None or judge.judge != "rules":
         return None
+    overruled = decision.trace.overruled
+    rule_id = decision.rationale if overruled is None else overruled.rationale
     rules = (judge.model_extra or {}).get("rules", [])
-    return next((rule for rule in rules if rule.get("id") == decision.rationale), None)
+    return next((rule for rule in rules if rule.get("id") == rule_id), None)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,6 @@ def label_parts(policy: PolicyRecord) -> tuple[LabelPart, ...]:
     )
 
 
-def deciding_judge(policy: PolicyRecord, name: str | None) -> JudgeRecord | None:
-    """The judge of this name; None where no judge of the cascade decided."""
+def judge_named(policy: PolicyRecord, name: str | None) -> JudgeRecord | None:
+    """The judge of this name; None where there is none in the cascade."""
     return next((judge for judge in policy.cascade if judge.judge == name), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow.dataset as pads
 
@@ -12,6 +11,7 @@ from moderay.core.errors import ModerayError
 from moderay.core.storage import plain_errors
 from moderay.core.verdicts import CONTENT_HASH, Origin, Status
 from moderay.labels.manifest_record import ReusedOutput, RunOrigin, RunRecord
+from moderay.tasks.explain.decisions import decision_parts, judged_scores
 from moderay.tasks.explain.output import OpenOutput, open_output
 from moderay.tasks.explain.records import DecisionPart, OriginPart
 
@@ -78,7 +78,7 @@ class Origins:
             (source, decision)
             for source in sources
             if (decision := there[source.output].get(row.content_hash)) is not None
-            and decision.scores == row.decision.scores
+            and judged_scores(decision) == judged_scores(row.decision)
         ]
         # One that took it itself is not where it was judged.
         judged = [pair for pair in found if pair[1].trace.origin != Origin.REUSED]
@@ -104,10 +104,10 @@ class Origins:
             return found
         own = rows[0].shard
         others = [shard for shard in output.shards if shard != own][:MOST_FILES]
-        for shards in ([own] if own in output.shards else [], others):
-            left = [row.content_hash for row in rows if row.content_hash not in found]
-            if shards and left:
-                found |= _decisions(output, shards, policy, left)
+        for shard in [*([own] if own in output.shards else []), *others]:
+            if not (left := [row.content_hash for row in rows if row.content_hash not in found]):
+                break
+            found |= _decisions(output, shard, policy, left)
         return found
 
     def _open(self, url: str) -> OpenOutput | None:
@@ -138,22 +138,21 @@ def _known(source: ReusedOutput, policy: str, decision: DecisionPart, certain: b
 
 
 def _decisions(
-    output: OpenOutput, shards: Sequence[str], policy: str, hashes: Sequence[str]
-) -> dict[str, Any]:
-    """Its verdicts on these contents, by content."""
-    files = [output.layout.label(shard) for shard in shards]
+    output: OpenOutput, shard: str, policy: str, hashes: Sequence[str]
+) -> dict[str, DecisionPart]:
+    """The verdicts of a shard on these contents, by content."""
     with plain_errors(output.layout.url):
-        labels = pads.dataset(files, filesystem=output.layout.fs, format="parquet")
+        labels = pads.dataset(
+            output.layout.label(shard), filesystem=output.layout.fs, format="parquet"
+        )
         if policy not in labels.schema.names:
             return {}
         rows = labels.to_table(
             [CONTENT_HASH.name, policy], pads.field(CONTENT_HASH.name).isin(list(hashes))
         )
-    decisions = map(DecisionPart.model_validate, rows.column(policy).to_pylist())
+    contents = rows.column(CONTENT_HASH.name).to_pylist()
     return {
         content: decision
-        for content, decision in zip(
-            rows.column(CONTENT_HASH.name).to_pylist(), decisions, strict=True
-        )
+        for content, decision in zip(contents, decision_parts(rows.column(policy)), strict=True)
         if decision.status == Status.OK
     }

@@ -36,7 +36,7 @@ class AuditPart(RecordPart):
 
 
 class OverruledPart(RecordPart):
-    """The verdict of the judges where a person decided otherwise, or the same."""
+    """The verdict of the judges where a person decided, whether otherwise or the same."""
 
     decided_by: str | None = None
     """The judge whose verdict it was."""
@@ -214,7 +214,8 @@ class JudgedPart(RecordPart):
     labels: tuple[LabelPart, ...]
     """The policy's labels, mildest first."""
     judge: JudgeRecord | None
-    """The judge that decided, with all that can change what it says; null where none did."""
+    """The judge that decided, or that a person overruled, with all that can change what it says;
+    null where none did."""
     rule: dict[str, JsonValue] | None = None
     """The rule that decided, where rules did."""
     judge_keys: dict[str, str] = {}

@@ -164,8 +164,9 @@ def _sentences(judged: JudgedPart) -> Iterator[str]:
         who = {"rules": "The rule that holds", "human": "The person's note"}
         yield f"{who.get(trace.decided_by or '', 'The reason given')}: {decision.rationale}"
     if (overruled := trace.overruled) is not None:
+        same = "the same" if overruled.label == decision.label else "otherwise"
         said = titled(overruled.label or "no label", _title(judged, overruled.label))
-        yield f"A person decided. {(overruled.decided_by or 'No judge').capitalize()} said {said}."
+        yield f"A person decided; {overruled.decided_by or 'no judge'} had said {same}: {said}."
     if trace.audit is not None:
         before = {True: "violates", False: "safe", None: "not known"}[trace.audit.violates]
         yield f"It was audited: {trace.audit.judge} had said {before}."
