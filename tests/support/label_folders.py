@@ -18,6 +18,7 @@ from moderay.labels.layout import Layout, marker_name
 from moderay.labels.manifest_record import JudgeRecord, Manifest, PolicyRecord, RunRecord, Selection
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.records import ShardMarker, WrittenFile
+from moderay.labels.shard_tally import ShardTally
 
 # A row's text, and by policy P of each label; None where it has no verdict.
 Row = tuple[str, Mapping[str, Sequence[float] | None]]
@@ -63,6 +64,7 @@ def _record(policy: Policy, judge: Mapping[str, Any]) -> PolicyRecord:
         title=policy.title,
         version=policy.version,
         threshold=policy.threshold,
+        label_titles={name: label.title for name, label in policy.labels.items()},
         cascade_key="",
         cascade=(JudgeRecord.model_validate(asked),),
         promises={},
@@ -96,6 +98,9 @@ def _write_shard(
     stamp = size_and_version(layout.fs, str(path))
     assert stamp is not None
     size, version = stamp
+    tally = ShardTally([each.rule for each in policies], None)
+    tally.add(table)
+    counts = tally.counts
     marker = ShardMarker(
         shard=name,
         identity=(name, 1, "v"),
@@ -103,10 +108,12 @@ def _write_shard(
         input_rows=len(rows),
         rows=len(rows),
         label_file=WrittenFile(size=size, version=version, digest="0" * 32),
-        flagged=0,
-        policies={},
+        flagged=counts.flagged,
+        policies=counts.policies,
+        histograms={each: profile.histogram() for each, profile in tally.profiles.items()},
+        chosen={each: profile.chosen() for each, profile in tally.profiles.items()},
         judges={policy: {"reason": key} for policy, key in keys.items()},
-        thresholds={},
+        thresholds={each.id: each.threshold for each in policies},
         run=0,
     )
     layout.write(layout.marker(name, marker_name(marker, "0" * 16, "0" * 16)), marker.to_json())
@@ -125,6 +132,7 @@ def _decided(policy: Policy, rows: Sequence[Row]) -> pa.StructArray:
                 Status.OK,
                 [*of_labels],
                 rationale=f"why {text}",
+                reasoning=f"Thought about {text}",
                 decided_by="reason",
                 origin="duplicate" if text in seen else "judged",
             )
