@@ -34,8 +34,13 @@ if TYPE_CHECKING:
     from moderay.pipeline.plan import Plan
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
+    from moderay.tasks.explain.records import Explanation
+    from moderay.tasks.export.sft import Exported
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
+    from moderay.tasks.report.report import Report
+    from moderay.tasks.review.golden import GoldenAdded
+    from moderay.tasks.review.label_studio.importing import Imported
     from moderay.tasks.tune.tune import Tuned
     from moderay.tasks.verify.verify import Verified
 
@@ -240,7 +245,13 @@ def run(
     from moderay.pipeline import outcome, run
 
     options = outcome.RunOptions(replace, retry_failed, prune, outcome.part(part))
-    return run.run(check(job, sets), options, progress)
+    checked = check(job, sets)
+    ended = run.run(checked, options, progress)
+    if checked.job.report == "none" or not ended.worked:
+        return ended
+    from moderay.tasks.report.report import with_report
+
+    return with_report(checked, ended)
 
 
 @overload
@@ -887,6 +898,36 @@ def output_status(
     return output_status(os.fspath(url), storage or {})
 
 
+def report(
+    output: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    contents: bool = True,
+) -> Report:
+    """Show an output on one self-contained HTML page, from its markers and its manifest.
+
+    Args:
+        output: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        out: the file to write. Default: `_moderay/report.html` in the output.
+        contents: whether the contents of the few rows that it shows are in it, blurred.
+
+    Raises:
+        UserError: there are no labels, or a file cannot be read or written.
+        TryAgainError: the storage does not answer.
+
+    Example:
+        >>> made = moderay.report("labels", out="report.html")
+        >>> made.place, made.size < 200_000
+        ('report.html', True)
+    """
+    from moderay.tasks.report.report import write_report
+
+    file = None if out is None else Path(out)
+    return write_report(os.fspath(output), storage or {}, file, contents)
+
+
 def verify(
     url: str | os.PathLike[str],
     storage: Mapping[str, Any] | None = None,
@@ -912,6 +953,126 @@ def verify(
     from moderay.tasks.verify.verify import verify
 
     return verify(os.fspath(url), storage or {}, repair)
+
+
+def explain(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    row: int | None = None,
+    shard: str | None = None,
+    content_hash: str | None = None,
+    policy: str | None = None,
+    job: JobSource | None = None,
+    sets: Sequence[str] = (),
+    page: str | os.PathLike[str] | None = None,
+) -> Explanation:
+    """Why a row has the verdicts that it has: a statement of reasons.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file. Default: the job's, where there is
+            one.
+        row: position in the input file, from 0.
+        shard: label file, where there are several.
+        content_hash: instead of a row, the hash of a content; its first row is explained.
+        policy: id of the only policy to tell of. Default: all.
+        job: a job file's path, or a `Job`: the folders of its policies say what their golden sets
+            hold of such cases.
+        sets: `key=value`, as of `--set` on the command line.
+        page: file for the same as a page to print, HTML.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: there is no such output, row or policy.
+
+    Example:
+        >>> explanation = moderay.explain("labels", row=0, job="job.yaml")
+        >>> verdict = explanation.verdicts["spam"]
+        >>> verdict.decision.label, verdict.judge.judge, verdict.run.status
+        ('SP4', 'reason', 'finished')
+        >>> verdict.golden.nearest[0].violates
+        True
+    """
+    from moderay.tasks.explain.explain import Explainer, ExplainRequest, explain_row
+    from moderay.tasks.explain.golden_cases import policy_folders
+    from moderay.tasks.explain.output import open_output
+
+    loaded = None if job is None else _loaded(job, sets)
+    known = storage if storage is not None else loaded.storage if loaded else {}
+    folders = policy_folders(loaded.policies) if loaded else {}
+    explainer = Explainer(open_output(os.fspath(url), known), folders)
+    explanation = explain_row(explainer, ExplainRequest(row, shard, content_hash, policy))
+    if page is not None:
+        from moderay.tasks.explain.page import write_page
+
+        write_page(explanation, Path(page))
+    return explanation
+
+
+def export_sft(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    out: str | os.PathLike[str],
+    policies: Sequence[str] = (),
+    split: str = "0.9/0.05/0.05",
+    balance: Literal["weights", "sample", "none"] = "weights",
+    golden: Literal["test", "train", "none"] = "test",
+    effort: Literal["low", "medium", "high"] | None = None,
+    model: str | None = None,
+    job: JobSource | None = None,
+    sets: Sequence[str] = (),
+) -> Exported:
+    """Write what people decided as conversations to train a model on.
+
+    They are made of standing reviews and of golden cases, in harmony, exactly as the model is
+    prompted: token ids, text and messages, as Parquet with a card.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file. Default: the job's, where there is
+            one.
+        out: folder that is written.
+        policies: ids. Default: all that a model was asked about.
+        split: shares of train, validation and test. Which part a content is in depends on its text
+            alone.
+        balance: `weights` (a column), `sample` (the larger side loses cases) or `none`.
+        golden: `test`: golden cases are in that part alone, and what is like them in none; `train`:
+            they are split as the rest; `none`.
+        effort: `low`, `medium` or `high`. Default: the labels'.
+        model: whose token ids: `tiny` or a checkpoint's folder. Default: the labels'.
+        job: a job file's path, or a `Job`: its policies' folders hold the golden sets.
+        sets: `key=value`, as of `--set` on the command line.
+
+    Raises:
+        Problems: the job is wrong.
+        UserError: nobody decided anything, an argument is wrong, or a policy's text is another one
+            than the labels'.
+
+    Example:
+        >>> exported = moderay.export_sft("labels", out="sft", job="job.yaml", model="tiny")
+        >>> exported.record.rows["train"], exported.record.policies["spam"].parts["test"].golden
+        (0, 42)
+    """
+    from moderay.tasks.explain.golden_cases import policy_folders
+    from moderay.tasks.explain.output import open_output
+    from moderay.tasks.export.parts import shares_of
+    from moderay.tasks.export.sft import SftRequest, export_sft
+
+    request = SftRequest(
+        folder=Path(out),
+        policies=tuple(_listed(policies)),
+        shares=shares_of(split),
+        balance=balance,
+        golden=golden,
+        effort=effort,
+        vocabulary=model,
+    )
+    loaded = None if job is None else _loaded(job, sets)
+    known = storage if storage is not None else loaded.storage if loaded else {}
+    folders = policy_folders(loaded.policies) if loaded else {}
+    return export_sft(open_output(os.fspath(url), known), request, folders)
 
 
 def calibrate(
@@ -1019,6 +1180,120 @@ def label(
     from moderay.tasks.embed import embedded_job, label_dataset
 
     return label_dataset(ds, *embedded_job(content, policies, model, settings))
+
+
+def export_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str,
+    queues: Sequence[str] = (),
+    count: int = 20,
+) -> tuple[Path, Path]:
+    """Write contents to review as tasks for Label Studio, with its labeling configuration.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: for the tasks, ending in .json; the configuration lies beside it, ending in .xml.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id of the policy under which they are asked about.
+        queues: borderline, flagged, safe, disagreement, audit; all of them by default.
+        count: contents of each queue.
+
+    Returns:
+        The two files.
+
+    Raises:
+        UserError: there are no labels, or nothing is in these queues.
+
+    Example:
+        >>> tasks, config = moderay.export_reviews(
+        ...     "labels", "tasks.json", policy="spam", queues=["flagged"], count=3
+        ... )
+        >>> tasks.name, config.name
+        ('tasks.json', 'tasks.xml')
+    """
+    from moderay.tasks.review.label_studio.exporting import export_tasks
+    from moderay.tasks.review.opening import review_request, wanted_rows
+
+    wanted = wanted_rows(queues, count)
+    request = review_request(os.fspath(output), storage or {}, ["export"], [policy], wanted)
+    return export_tasks(request.output, request.items, Path(file))
+
+
+def import_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    reviewer: str | None = None,
+) -> Imported:
+    """Keep what people answered in Label Studio as reviews; what was taken before is not again.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: an export of Label Studio in the format JSON.
+        storage: fsspec options, as `storage:` of a job file.
+        reviewer: who gave the answers whose people the file does not name by an address.
+
+    Raises:
+        Problems: something in the file cannot be taken; then nothing is.
+        UserError: it cannot be read, or there are no labels.
+
+    Example:
+        >>> import json, pathlib
+        >>> tasks, _ = moderay.export_reviews("labels", "tasks.json", policy="spam", count=1)
+        >>> answered = json.loads(tasks.read_text())
+        >>> answered[0]["annotations"] = [{
+        ...     "completed_by": {"email": "anna@example.org"},
+        ...     "created_at": "2026-11-20T08:00:00Z",
+        ...     "result": [{"from_name": "label", "value": {"choices": ["SP0"]}}],
+        ... }]
+        >>> _ = pathlib.Path("answers.json").write_text(json.dumps(answered))
+        >>> moderay.import_reviews("labels", "answers.json").added
+        1
+        >>> moderay.import_reviews("labels", "answers.json").known
+        1
+    """
+    from moderay.tasks.review.label_studio.importing import import_answers
+    from moderay.tasks.review.output import open_output
+
+    return import_answers(open_output(os.fspath(output), storage or {}), Path(file), reviewer)
+
+
+def add_golden(
+    output: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policies: Sequence[str] = (),
+    folder: str | os.PathLike[str] = "policies",
+) -> list[GoldenAdded]:
+    """Make golden cases of what people answered in reviews of an output.
+
+    Args:
+        output: its folder; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policies: ids; all of the output by default.
+        folder: in which the policies' folders are, by id.
+
+    Returns:
+        For each policy, what was added and what was not.
+
+    Raises:
+        Problems: a policy or its golden set does not load.
+        UserError: there are no labels.
+
+    Example:
+        >>> [spam] = moderay.add_golden("labels", policies=["spam"])
+        >>> spam.file.name, spam.void
+        ('golden.jsonl', 0)
+    """
+    from moderay.tasks.review.golden import add_golden_cases
+    from moderay.tasks.review.output import open_output
+
+    opened = open_output(os.fspath(output), storage or {})
+    return add_golden_cases(opened, opened.chosen(policies), Path(folder))
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

@@ -111,6 +111,9 @@ def _write_shard(
         flagged=counts.flagged,
         policies=counts.policies,
         histograms={each: profile.histogram() for each, profile in tally.profiles.items()},
+        flagged_without_p={
+            each: profile.flagged_without_p for each, profile in tally.profiles.items()
+        },
         chosen={each: profile.chosen() for each, profile in tally.profiles.items()},
         judges={policy: {"reason": key} for policy, key in keys.items()},
         thresholds={each.id: each.threshold for each in policies},

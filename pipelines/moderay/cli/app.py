@@ -18,12 +18,15 @@ from moderay.cli import (
     cluster,
     diff,
     evaluate,
+    explain,
+    export,
     flat,
     job,
     labels,
     policy,
     policy_folder,
     prevalence,
+    review,
     start,
     trial,
     tune,
@@ -76,13 +79,16 @@ for command in (
     job.plan,
     job.run,
     flat.labels,
+    explain.explain,
     evaluate.eval_,
     diff.diff,
     labels.filter,
     labels.trend,
-    prevalence.prevalence,
     labels.calibrate,
     tune.tune,
+    labels.report,
+    review.review,
+    prevalence.prevalence,
     labels.verify,
     trial.try_,
     policy.label,
@@ -94,6 +100,8 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
+app.add_typer(export.export, name="export")
+app.add_typer(review.golden, name="golden")
 
 
 @contextmanager

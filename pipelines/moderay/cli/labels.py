@@ -176,6 +176,37 @@ def trend(
     raise typer.Exit(int(strict and bool(compared.alarms)))
 
 
+def report(
+    output: Annotated[str, typer.Argument(help="Folder of labels.", show_default=False)],
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write it here. Default: _moderay/report.html in it."
+        ),
+    ] = None,
+    contents: Annotated[
+        bool,
+        typer.Option(
+            "--contents/--no-contents", help="Whether contents of the rows that it shows are in it."
+        ),
+    ] = True,
+    job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
+    sets: Sets = None,
+) -> None:
+    """Show labels on one page to open in a browser: counts, charts, costs, a few rows.
+
+    Example: moderay report labels --out report.html
+    """
+    from moderay import api
+
+    made = api.report(output, storage_of(job, sets), out=file, contents=contents)
+    out.print(
+        f"report: {printable(made.place)} ({made.size / 1e6:.2f} MB, "
+        f"{counted(made.samples, 'sample')})",
+        soft_wrap=True,
+    )
+
+
 def verify(
     output: Annotated[str, typer.Argument(help="Folder of labels.", show_default=False)],
     repair: Annotated[

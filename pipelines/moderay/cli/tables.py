@@ -29,6 +29,11 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
     """What a person should hear of a run that has ended; `quiet`: only what may be wrong."""
     if not quiet:
         _show_done(checked, outcome)
+    if outcome.report_failed:
+        warn(
+            f"note: the report could not be written ({outcome.report_failed}); the labels are "
+            "whole, and moderay report writes it again"
+        )
     if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
         warn(
             f"note: {counted(failed, 'verdict')} {are(failed)} missing (timeout, unparsed or "
@@ -92,6 +97,13 @@ def _show_done(checked: Any, outcome: Any) -> None:
             show_gate(outcome.gate)
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
+        if outcome.report is not None:
+            out.print(f"report: {printable(outcome.report)}", soft_wrap=True)
+    if outcome.unapplied:
+        warn(
+            "note: people have answered what is not in all of these labels yet: "
+            f"moderay decide {printable(shown(checked.job.output.path))}"
+        )
     if outcome.left:
         warn(
             f"note: {counted(outcome.left, 'shard')} {are(outcome.left)} left to other runs, "

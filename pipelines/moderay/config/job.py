@@ -9,7 +9,7 @@ import datetime
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
@@ -112,6 +112,10 @@ class Job(Section):
     """
     benchmark: Benchmark | None = None
     """Where the input is a public set: what others measured on it, shown beside what `eval` finds.
+    """
+    report: Literal["html", "none"] = "html"
+    """Whether a run that has labelled something ends by writing `_moderay/report.html` into the
+    output: what it found on one page, with a few rows to look at.
     """
     alarms: Alarms = Alarms()
     """What `trend` and the end of a run ring at."""

@@ -197,14 +197,14 @@ def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any]) -> Shar
         name=label_file(name),
         size=UNKNOWN if info.get("size") is None else int(info["size"]),
         version=version(info),
-        partitions=_partitions(name),
+        partitions=path_values(name),
         store=named.url,
         path=path,
         ctime_ns=info.get("ctime_ns"),
     )
 
 
-def _partitions(name: str) -> tuple[tuple[str, str], ...]:
+def path_values(name: str) -> tuple[tuple[str, str], ...]:
     """Hive keys of the folders in a name, with their values.
 
     A key that has two values has none: which of them counts, nobody says.

@@ -7,18 +7,20 @@ the standing answers of all who were asked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from moderay.config.policy import Policy
 from moderay.core.hashing import digest
+from moderay.core.wording import are, counted
 from moderay.engines.harmony.prompt import instructions
+from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.overruling import ANSWER
 from moderay.labels.review_records import Review, policy_hash
-from moderay.labels.reviews import standing
+from moderay.labels.reviews import ReviewStore, standing
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,20 @@ class Corrections:
         }
 
     @property
+    def notes(self) -> Iterator[str]:
+        """What a person should know of it, a sentence each."""
+        for policy, count in Counter(review.policy for review in self.void).items():
+            yield (
+                f"{policy}: {counted(count, 'answer')} of people {are(count)} void: the policy's "
+                "text has changed since; they count for nothing until they are given again"
+            )
+        for policy, count in Counter(policy for policy, _ in self.disputed).items():
+            yield (
+                f"{policy}: on {counted(count, 'content')} as many people say one side as the "
+                "other; the judges' verdict stands there"
+            )
+
+    @property
     def digest(self) -> str:
         """Hash of what it decides; of nothing, the empty string."""
         if not len(self):
@@ -154,6 +170,16 @@ def corrections(reviews: Iterable[Review], policies: Mapping[str, ReviewedPolicy
     again = {_asked(review) for said in by_content.values() for review in said}
     void = [review for review in standing([*others, *withdrawals]) if _asked(review) not in again]
     return Corrections(by_policy, tuple(void), tuple(disputed))
+
+
+def read_corrections(layout: Layout, policies: Mapping[str, ReviewedPolicy]) -> Corrections:
+    """What people decided of an output's contents, under these policies.
+
+    Raises:
+        RecordRefusedError: An answer is damaged, or of another version.
+        OSError: The storage keeps failing.
+    """
+    return corrections(ReviewStore(layout).read(), policies)
 
 
 def _is_valid(review: Review, policy: ReviewedPolicy) -> bool:

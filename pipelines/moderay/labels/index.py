@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status
+from moderay.core.verdicts import CONTENT_HASH, HUMAN, ROW, Status
 from moderay.corpus.ranges import Range
 from moderay.labels.partition import (
     MOST_POLICIES,
@@ -52,11 +52,12 @@ _SILENT = (
 def _by_content(verdicts: pa.ChunkedArray) -> Numbers:
     """Bool: which of a unit's verdicts another row of the same content may take.
 
-    What rules say may hang on other columns.
+    What rules say may hang on other columns, and what people say is asked of them each time.
     """
     ok = pc.equal(pc.struct_field(verdicts, "status"), Status.OK.value)
-    by_rules = pc.fill_null(pc.equal(pc.struct_field(verdicts, "decided_by"), "rules"), False)
-    return np.asarray(pc.and_not(ok, by_rules).to_numpy())
+    judge = pc.struct_field(verdicts, "decided_by")
+    not_by_it = pc.is_in(judge, pa.array(["rules", HUMAN]))
+    return np.asarray(pc.and_not(ok, not_by_it).to_numpy())
 
 
 class Index:

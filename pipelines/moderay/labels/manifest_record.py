@@ -296,6 +296,9 @@ class Manifest(Record):
     """Input files whose shards could not be judged or published, and why."""
     gone: tuple[str, ...] = ()
     """Shards whose labels are here, but which the input no longer has."""
+    corrections: str = ""
+    """Hash of what people's answers decided when all labels were last made to hold it; empty where
+    nobody has answered."""
     runs: tuple[RunRecord, ...]
     """All runs, by number."""
 

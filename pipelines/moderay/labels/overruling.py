@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.decision_rule import DecisionRule
-from moderay.core.verdicts import HUMAN, OVERRULED, TRACE, Status, trace
+from moderay.core.verdicts import HUMAN, OVERRULED, TRACE, VERDICT, Status, trace
 from moderay.labels.decisions import decide, listed_scores, struct_of, verdicts
 
 # People's answers under one policy: what workers are given of corrections.
@@ -58,6 +58,26 @@ def corrected(
         decisions = _withdrawn(decisions, withdrawn)
     label, note = (people.column(name).take(answer).combine_chunks() for name in ("label", "note"))
     return _by_people(decisions, by_person, label, note, rule)
+
+
+def given_by_people(answers: pa.Table) -> pa.StructArray:
+    """Structs of `verdicts.VERDICT` for rows that people settle before any judge is asked.
+
+    Args:
+        answers: Rows of `ANSWER`, one for each; a null label gives a null.
+    """
+    rows = len(answers)
+    columns = {field.name: pa.nulls(rows, field.type) for field in VERDICT} | {
+        "status": pa.repeat(pa.scalar(Status.OK.value), rows),
+        "answer": answers.column("label").combine_chunks(),
+        "rationale": answers.column("note").combine_chunks(),
+        "decided_by": pa.repeat(pa.scalar(HUMAN), rows),
+    }
+    return pa.StructArray.from_arrays(
+        [columns[field.name] for field in VERDICT],
+        fields=list(VERDICT),
+        mask=columns["answer"].is_null(),
+    )
 
 
 def only_by_person(decisions: pa.StructArray) -> pa.BooleanArray:

@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 from moderay.core.records import Record, RecordPart
 from moderay.labels.counts import PolicyCounts
 
-# Rows by bin of P(violates): bin i holds i/1000 <= P < (i+1)/1000, and the last one P = 1 too.
+# Rows by bin of P(violates): bin i holds i/1000 <= P < (i+1)/1000, and the last one P = 1 too. The
+# edges are rounded to float32, as thresholds are where they are held against P.
 Histogram = dict[int, int]
 
 
@@ -36,6 +37,8 @@ class ChosenRow(RecordPart):
     """As in the label file, its beginning."""
     detail: str | None = None
     """As in the label file, its beginning."""
+    decided_by: str | None = None
+    """The judge that settled it, as in the label file."""
 
 
 class ChosenRows(RecordPart):
@@ -52,6 +55,8 @@ class ChosenRows(RecordPart):
     """Rows whose P(violates) is near the threshold."""
     failed: tuple[ChosenRow, ...] = ()
     """Rows without a verdict that another attempt may judge."""
+    safe: tuple[ChosenRow, ...] = ()
+    """Rows that do not violate. Markers of earlier versions show none."""
 
 
 class LabelCounts(RecordPart):
@@ -116,6 +121,9 @@ class ShardMarker(Record):
     histograms: dict[str, Histogram] = {}
     """By policy: rows by bin of P(violates), 1,000 equal ones; bins without rows are left out. They
     add up to the rows with a P."""
+    flagged_without_p: dict[str, int] = {}
+    """By policy: rows that violate and have no P, so that no threshold changes that. Markers of
+    earlier versions do not say it."""
     chosen: dict[str, ChosenRows] = {}
     """By policy: a few rows to look at."""
     judges: dict[str, dict[str, str]]

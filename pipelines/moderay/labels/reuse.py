@@ -17,13 +17,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.core.storage import ChangedError, RemoteFile
-from moderay.core.verdicts import CONTENT_HASH, ROW, Status, structs, trace
+from moderay.core.verdicts import CONTENT_HASH, ROW, Status, judged_field, structs
 from moderay.judges.glance import Band
 from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.label_file import file_version
 from moderay.labels.layout import Layout
 from moderay.labels.lookup import Payloads, ReplacedError, given_up, judged
 from moderay.labels.partition import File, Numbers, Partition, Source, hash_keys, hits, policy_masks
+
+# What `takable` looks at. Of a row that people decided, what the judges said may be taken; files of
+# an earlier form have no such field, and none of that name is read there.
+_TAKABLE = (
+    *("status", "trace.decided_by", "probability"),
+    *(f"trace.overruled.{name}" for name in ("status", "decided_by", "probability")),
+)
 
 
 class ReadAlong:
@@ -91,11 +98,7 @@ def entries(
         taken = judged(
             labels.schema_arrow, [policy for policy in policies if policy in file.usable]
         )
-        fields = [
-            f"{policy}.{name}"
-            for policy in taken
-            for name in ("status", "trace.decided_by", "probability")
-        ]
+        fields = [f"{policy}.{name}" for policy in taken for name in _TAKABLE]
         for group in range(labels.num_row_groups):
             table = labels.read_row_group(group, columns=[ROW.name, CONTENT_HASH.name, *fields])
             none = np.zeros(len(table), bool)
@@ -116,15 +119,14 @@ def entries(
 def takable(decisions: pa.StructArray, judges: Mapping[str, Band | None]) -> Numbers:
     """Bool: which of a label file's decisions may be taken.
 
-    Those of status ok, by one of these judges, and outside its band. Needs the fields status,
-    trace.decided_by and probability.
+    Those of status ok, by one of these judges, and outside its band, whatever people said since.
+    Needs the fields status, trace.decided_by and probability, and of trace.overruled the same.
     """
     settled = np.zeros(len(decisions), bool)
-    probability = decisions.field("probability").to_numpy(zero_copy_only=False)
+    probability = judged_field(decisions, "probability").to_numpy(zero_copy_only=False)
+    decided_by = judged_field(decisions, "decided_by")
     for judge, band in judges.items():
-        mine = pc.fill_null(pc.equal(trace(decisions, "decided_by"), judge), False).to_numpy(
-            zero_copy_only=False
-        )
+        mine = pc.fill_null(pc.equal(decided_by, judge), False).to_numpy(zero_copy_only=False)
         settled |= mine if band is None else mine & band.settles(probability)
-    ok = pc.equal(decisions.field("status"), Status.OK.value).to_numpy(zero_copy_only=False)
+    ok = pc.equal(judged_field(decisions, "status"), Status.OK.value).to_numpy(zero_copy_only=False)
     return np.asarray(settled & ok)

@@ -80,6 +80,28 @@ class ReviewStore:
         for review in own:
             remove(self._layout.fs, self._path(f"{review.id}.json"))
 
+    def adopt(self, other: ReviewStore) -> None:
+        """Take over the answers of another output, as far as they are not here yet.
+
+        Its files, as they are: an output then holds all that its labels are made of.
+
+        Raises:
+            RecordRefusedError: One of them is damaged, or of another version.
+            OSError: The storage keeps failing.
+        """
+        names = set(self._names())
+        while missing := [name for name in other._names() if name not in names]:
+            paths = [other._path(name) for name in missing]
+            try:
+                for name, (path, data) in zip(
+                    missing, read_files(other._layout, paths), strict=True
+                ):
+                    _parsed(name, data, path)
+                    self._layout.create(self._path(name), data)
+                    names.add(name)
+            except FileNotFoundError:  # merged since they were listed
+                continue
+
     def read(self) -> list[Review]:
         """All of them, each once, in the order of time.
 
@@ -103,7 +125,7 @@ class ReviewStore:
         """The reviews in these files, by their names."""
         contents = read_files(self._layout, [self._path(name) for name in names])
         return {
-            name: _lines(data, path) if _MERGED.fullmatch(name) else [Review.from_json(data, path)]
+            name: _parsed(name, data, path)
             for name, (path, data) in zip(names, contents, strict=True)
         }
 
@@ -120,8 +142,10 @@ class ReviewStore:
         return self._layout.private(f"{FOLDER}/{name}")
 
 
-def _lines(data: bytes, path: str) -> list[Review]:
-    """The reviews in a file of several."""
+def _parsed(name: str, data: bytes, path: str) -> list[Review]:
+    """The reviews in a file."""
+    if _SINGLE.fullmatch(name):
+        return [Review.from_json(data, path)]
     lines = enumerate(data.rstrip(b"\n").split(b"\n"), start=1)
     return [Review.from_json(line, f"{path}, line {number},") for number, line in lines]
 

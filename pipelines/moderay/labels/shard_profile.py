@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.verdicts import CONTENT_HASH, RETRYABLE, ROW, structs, trace
-from moderay.labels.records import ChosenRow, ChosenRows, Histogram
+from moderay.labels.records import ChosenRow, ChosenRows, Histogram, ShardMarker
 
 # Bins of P(violates), of equal width.
 BINS = 1000
@@ -22,6 +22,8 @@ NEAR = 0.1
 # Characters of a rationale, or of a failed row's detail, that are kept of a chosen row.
 TEXT_CHARS = 200
 
+# The last bin has no upper edge.
+_EDGES = np.append(np.arange(BINS) / BINS, np.inf).astype(np.float32)
 _FIELDS = ("status", "label", "probability", "rationale")
 
 
@@ -34,22 +36,26 @@ class PolicyProfile:
         self._threshold = threshold
         self._bins = np.zeros(BINS, np.int64)
         self._chosen: dict[str, pa.Table] = {}
+        self.flagged_without_p = 0
 
     def add(self, labels: pa.Table) -> None:
         """Rows of a label file."""
         decisions = structs(labels.column(self._policy))
         probability = decisions.field("probability")
-        self._bins += np.bincount(_bins(probability), minlength=BINS)
+        self._bins += np.bincount(bins_of(probability), minlength=BINS)
+        certain = pc.and_(decisions.field("violates"), probability.is_null())
+        self.flagged_without_p += pc.sum(certain).as_py() or 0
         rows = pa.table(
             {name: labels.column(name) for name in (ROW.name, CONTENT_HASH.name)}
             | {name: decisions.field(name) for name in _FIELDS}
-            | {"detail": trace(decisions, "detail")}
+            | {name: trace(decisions, name) for name in ("detail", "decided_by")}
         )
         distance = pc.abs(pc.subtract(probability.cast(pa.float64()), self._threshold))
         kinds = {
             "flagged": decisions.field("violates"),
             "borderline": pc.less_equal(distance, NEAR),
             "failed": pc.is_in(decisions.field("status"), pa.array(RETRYABLE)),
+            "safe": pc.invert(decisions.field("violates")),
         }
         for kind, mask in kinds.items():
             # A null in the mask is no; a content without a hash cannot be compared.
@@ -78,10 +84,16 @@ class PolicyProfile:
         self._chosen[kind] = _bounded(_smallest(together))
 
 
-def _bins(probability: pa.Array) -> npt.NDArray[np.int64]:
-    """The bin of each P that is there."""
-    values = probability.drop_null().to_numpy().astype(np.float64)
-    return np.asarray(np.minimum((values * BINS).astype(np.int64), BINS - 1))
+def bins_of(probability: pa.Array) -> npt.NDArray[np.int64]:
+    """The bin of each P that is there.
+
+    Edges are float32 as P is: a threshold at an edge then cuts where the bins do.
+    """
+    values = probability.drop_null().to_numpy()
+    bins = np.minimum((values.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
+    # Which rounding may have put one too low or too high.
+    bins -= values < _EDGES[bins]
+    return np.asarray(bins + (values >= _EDGES[bins + 1]))
 
 
 def _smallest(rows: pa.Table) -> pa.Table:
@@ -100,6 +112,31 @@ def _bounded(rows: pa.Table) -> pa.Table:
         cut = pc.utf8_slice_codeunits(rows.column(name), 0, TEXT_CHARS)
         rows = rows.set_column(index, name, cut)
     return rows
+
+
+class ChosenTotal:
+    """The rows of one policy with the smallest hashes among those that many shards have chosen."""
+
+    def __init__(self, most: int) -> None:
+        """Of nothing yet; `most` are kept of each kind."""
+        self._most = most
+        self._kinds: dict[str, dict[str, tuple[ShardMarker, ChosenRow]]] = {}
+
+    def add(self, marker: ShardMarker, chosen: ChosenRows) -> None:
+        """See what a shard has chosen under this policy."""
+        for kind in ChosenRows.model_fields:
+            rows: tuple[ChosenRow, ...] = getattr(chosen, kind)
+            if not rows:
+                continue
+            kept = self._kinds.setdefault(kind, {})
+            for row in rows:
+                kept.setdefault(row.content_hash, (marker, row))
+            for content_hash in sorted(kept)[self._most :]:
+                del kept[content_hash]
+
+    def rows(self) -> dict[str, list[tuple[ShardMarker, ChosenRow]]]:
+        """By kind: (the shard's marker, row), by hash."""
+        return {kind: [kept[key] for key in sorted(kept)] for kind, kept in self._kinds.items()}
 
 
 class HistogramTotal:

@@ -7,13 +7,14 @@ the units. A task that dies at any point is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
@@ -28,7 +29,17 @@ from moderay.core.storage import (
     scratch_folder,
     stamp,
 )
-from moderay.core.verdicts import CONTENT_HASH, FLAGGED, ROW, label_fields, structs
+from moderay.core.verdicts import (
+    CONTENT_HASH,
+    FLAGGED,
+    HUMAN,
+    ROW,
+    label_fields,
+    structs,
+    todays_form,
+    todays_schema,
+    trace,
+)
 from moderay.corpus.content import content_hashes, template_columns
 from moderay.corpus.formats import (
     BATCH_ROWS,
@@ -42,11 +53,11 @@ from moderay.corpus.formats import (
 from moderay.corpus.ranges import Range, gaps
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
-from moderay.labels.decisions import decide, flagged
+from moderay.labels.decisions import decide, flagged, verdicts
 from moderay.labels.label_file import local_digest, run_note
 from moderay.labels.layout import Layout, MarkerName, marker_name
 from moderay.labels.lease import assert_held
-from moderay.labels.overruling import redecide
+from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.records import ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
 from moderay.labels.unit_file import BrokenUnitError, parse_unit
@@ -78,6 +89,9 @@ class Publication:
         storage: options of the input's storage.
         content: the job's `input.content`; where its columns are carried, each row's is held
             against what was judged.
+        answers: by policy, what people said of contents: rows of `overruling.ANSWER`.
+        decided: by policy, the threshold under which a published shard is decided; of those that
+            are not named, nobody knows.
     """
 
     layout: Layout
@@ -92,6 +106,8 @@ class Publication:
     run: int
     storage: Mapping[str, Any]
     content: str = ""
+    answers: Mapping[str, pa.Table] = field(default_factory=dict)
+    decided: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label_schema(self) -> pa.Schema:
@@ -134,18 +150,32 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]
         raise ShardFailedError(f"{error}: run the same command again") from error
 
 
-def republish(work: Publication, old: Sequence[MarkerName]) -> ShardMarker:
+# Is called with a policy, its decisions as they were, and as they are now.
+Redecided = Callable[[str, pa.StructArray, pa.StructArray], None]
+
+
+def republish(
+    work: Publication,
+    old: Sequence[MarkerName],
+    watch: Redecided = lambda policy, before, after: None,
+) -> ShardMarker:
     """Write a published shard again from its own probabilities.
 
-    Under other thresholds, or with other columns carried. Returns and raises as `publish` does.
+    Under other thresholds, with other columns carried, or with what people said since. Returns and
+    raises as `publish` does.
+
+    Args:
+        work: the shard.
+        old: the markers it has; the new one takes their place.
+        watch: is called for every batch of decisions that changes.
     """
     layout = work.layout
     with BoundedFile(layout.fs, layout.label(work.shard.name)) as file:
-        if file.schema_arrow.equals(work.schema):
-            return _write(work, _redecided(work, file, work.schema), (), old)
+        if todays_schema(file.schema_arrow).equals(work.schema):
+            return _write(work, _redecided(work, file, work.schema, watch), (), old)
         assert_unchanged(work)
         try:
-            decided = _redecided(work, file, work.label_schema)
+            decided = _redecided(work, file, work.label_schema, watch)
             return _write(work, _beside_input(work, decided), (), old)
         except OtherContentsError as error:
             raise ShardFailedError(f"{error}: touch it, and it is judged again") from error
@@ -182,15 +212,28 @@ def _write(
         _verify(file, work, tally.counts.rows)
         digest = local_digest(file)
         assert_held(layout, work.run)
+        written = WrittenFile(size=file.stat().st_size, version="", digest=digest)
+        # Of a file in the place of another there are no units: who dies between the file and its
+        # marker must leave one that knows the file by its bytes.
+        announced = _mark(work, _marker(work, tally, written)) if old and not units else None
         size, version = put_file(
             fs, str(file), layout.label(work.shard.name), layout.private("tmp")
         )
     marker = _marker(work, tally, WrittenFile(size=size, version=version, digest=digest))
-    name = marker_name(marker, work.key, work.decision)
-    # One of this very name speaks of the same file: an earlier attempt of this task wrote it.
-    layout.create(layout.marker(work.shard.name, name), marker.to_json())
-    drop(work, units, [other for other in old if other != name])
+    name = _mark(work, marker)
+    before = [*old, *([] if announced is None else [announced])]
+    drop(work, units, [other for other in before if other != name])
     return marker
+
+
+def _mark(work: Publication, marker: ShardMarker) -> MarkerName:
+    """Write a marker.
+
+    One of this very name speaks of the same file: an earlier attempt of this task wrote it.
+    """
+    name = marker_name(marker, work.key, work.decision)
+    work.layout.create(work.layout.marker(work.shard.name, name), marker.to_json())
+    return name
 
 
 def _marker(work: Publication, tally: ShardTally, written: WrittenFile) -> ShardMarker:
@@ -206,6 +249,9 @@ def _marker(work: Publication, tally: ShardTally, written: WrittenFile) -> Shard
         policies=counts.policies,
         new=tally.new,
         histograms={name: profile.histogram() for name, profile in tally.profiles.items()},
+        flagged_without_p={
+            name: profile.flagged_without_p for name, profile in tally.profiles.items()
+        },
         chosen={name: profile.chosen() for name, profile in tally.profiles.items()},
         judges={name: dict(keys) for name, keys in work.judges.items()},
         thresholds={rule.policy: rule.threshold for rule in work.rules},
@@ -299,28 +345,59 @@ def _assert_judged(work: Publication, carried: pa.Table, labels: pa.Table) -> No
 
 
 def _decided(work: Publication, unit: pa.Table) -> pa.Table:
+    hashes = structs(unit.column(CONTENT_HASH.name))
     decisions = [
-        decide(structs(unit.column(rule.policy)), rule, work.reasoning) for rule in work.rules
+        _with_answers(
+            work, rule, decide(structs(unit.column(rule.policy)), rule, work.reasoning), hashes
+        )
+        for rule in work.rules
     ]
     columns = [
         unit.column(ROW.name),
-        unit.column(CONTENT_HASH.name),
+        hashes,
         flagged(decisions),
         *decisions,
     ]
     return pa.Table.from_arrays(columns, schema=work.label_schema)
 
 
-def _redecided(work: Publication, file: BoundedFile, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The columns of `schema` from a label file, with the rules' thresholds."""
+def _with_answers(
+    work: Publication, rule: DecisionRule, decisions: pa.StructArray, hashes: pa.StringArray
+) -> pa.StructArray:
+    """Judges' decisions with what people say today."""
+    answers = work.answers.get(rule.policy, ANSWER.empty_table())
+    return corrected(decisions, hashes, answers, rule)
+
+
+def _redecided(
+    work: Publication, file: BoundedFile, schema: pa.Schema, watch: Redecided
+) -> Iterator[pa.Table]:
+    """The columns of `schema` from a label file, under the rules and with people's answers."""
     for _, batch in bounded_batches(file, schema.names):
         table = batch.select(schema.names)
         columns = dict(zip(table.column_names, table.columns, strict=True))
-        decisions = {
-            rule.policy: redecide(structs(table.column(rule.policy)), rule) for rule in work.rules
-        }
+        hashes = structs(table.column(CONTENT_HASH.name))
+        decisions = {}
+        for rule in work.rules:
+            before = todays_form(structs(table.column(rule.policy)))
+            decisions[rule.policy] = _redecided_column(work, rule, before, hashes)
+            if decisions[rule.policy] is not before:
+                watch(rule.policy, before, decisions[rule.policy])
         columns |= {FLAGGED.name: flagged(list(decisions.values())), **decisions}
         yield pa.Table.from_pydict(columns).cast(schema)
+
+
+def _redecided_column(
+    work: Publication, rule: DecisionRule, before: pa.StructArray, hashes: pa.StringArray
+) -> pa.StructArray:
+    """A policy's decisions today; the very same, where nothing can have changed."""
+    if work.decided.get(rule.policy) == rule.threshold:
+        answers = work.answers.get(rule.policy, ANSWER.empty_table())
+        said = pc.index_in(hashes, answers.column("content_hash"))
+        by_people = pc.equal(trace(before, "decided_by"), HUMAN)
+        if said.null_count == len(said) and not pc.any(by_people).as_py():
+            return before
+    return _with_answers(work, rule, decide(verdicts(before), rule), hashes)
 
 
 def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:

@@ -48,6 +48,7 @@ from moderay.labels.lease import (
 )
 from moderay.labels.manifest_record import Manifest, RateRecord, RunEnd
 from moderay.labels.manifest_store import append_manifest
+from moderay.labels.reviews import ReviewStore
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.board import BoardState, start_board
@@ -140,6 +141,8 @@ def _round(
         told_with_logs(),
         ray_errors(),
     ):
+        for output in checked.reused:
+            ReviewStore(layout).adopt(ReviewStore(output.layout))
         # What another driver has done meanwhile need not be done again.
         plan = make_plan(checked, options.replace, options.retry_failed)
         plan = plan.of(lease.slots - worked)
@@ -153,6 +156,8 @@ def _round(
                 f"{plan.layout.label(shard)} is gone, or not the file that was published: its "
                 "rows are labelled again"
             )
+        for note in plan.people.notes:
+            progress.note(note)
         began = time.monotonic()
         gate = Gate(checked, layout, lease.run) if checked.gated and plan.todo else None
         run = _begun(checked, plan, lease, frozenset(worked), progress, gate)
@@ -258,6 +263,8 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
         frozenset(slot(shard.name) for shard in ended.left),
         missed,
         ended.end.gate,
+        unapplied=run.plan.people.digest != manifest.corrections,
+        total=ended.total,
     )
 
 
@@ -286,6 +293,7 @@ class _Ended:
         end: What it says of itself.
         failed: Input files of its shards that could not be published, and why.
         left: Shards that are left to other drivers.
+        total: What the markers add up to.
     """
 
     run: _Run
@@ -293,6 +301,7 @@ class _Ended:
     end: RunEnd
     failed: Mapping[str, str]
     left: Sequence[Shard] = ()
+    total: manifests.OutputTotal | None = None
 
     def manifest(self, before: Manifest | None) -> Manifest:
         """The manifest that follows another one, from all that is published now."""
@@ -310,9 +319,13 @@ class _Ended:
             tuple(now.gone),
             len(now.todo),
         )
-        total = run.publisher.total_of([path for _, path in now.done])
-        finish = manifests.RunFinish(run.lease.run, self.end, faults)
-        return manifests.ended(before, checked, finish, total)
+        paths = [path for _, path in now.done]
+        self.total = run.publisher.total_of(paths)
+        people = run.plan.people.digest
+        is_held = before.corrections == people or run.publisher.has_published(paths)
+        corrections = people if is_held else None
+        finish = manifests.RunFinish(run.lease.run, self.end, faults, corrections)
+        return manifests.ended(before, checked, finish, self.total)
 
 
 def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
@@ -547,6 +560,7 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
             "run": ray.put(context),
             "spans": ray.put(span_table(readings)),
             "golden": ray.put(golden),
+            "answers": ray.put(run.publisher.answers),
         },
         batch_size=None,
         batch_format="pyarrow",

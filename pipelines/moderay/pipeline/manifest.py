@@ -30,10 +30,12 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
-from moderay.labels.records import ShardMarker
-from moderay.labels.shard_profile import HistogramTotal
+from moderay.labels.records import Histogram, ShardMarker
+from moderay.labels.shard_profile import ChosenTotal, HistogramTotal
 from moderay.pipeline.check import Checked
 
+# Of each kind of chosen rows, how many an output shows.
+SAMPLES = 6
 _LIBRARIES = (
     "moderay",
     "ray",
@@ -188,6 +190,8 @@ class OutputTotal:
         self._counts: dict[str, CountsTotal] = {}
         self._histograms: dict[str, HistogramTotal] = {}
         self._runs: dict[int, _NewTotal] = {}
+        self._without_p: dict[str, int | None] = {}
+        self.chosen: dict[str, ChosenTotal] = {}
 
     def add(self, marker: ShardMarker) -> None:
         """Count this shard too."""
@@ -198,6 +202,11 @@ class OutputTotal:
         _add_counts(self._counts, marker.policies)
         for name, histogram in marker.histograms.items():
             self._histograms.setdefault(name, HistogramTotal()).add(histogram)
+            without_p, before = marker.flagged_without_p.get(name), self._without_p.get(name, 0)
+            known = without_p is not None and before is not None
+            self._without_p[name] = (without_p or 0) + (before or 0) if known else None
+        for name, chosen in marker.chosen.items():
+            self.chosen.setdefault(name, ChosenTotal(SAMPLES)).add(marker, chosen)
         self._runs.setdefault(marker.run, _NewTotal()).add(marker)
 
     def manifest_fields(self) -> dict[str, object]:
@@ -223,6 +232,14 @@ class OutputTotal:
     def counts(self, policy: str) -> PolicyCounts:
         """Of one policy."""
         return self._counts.get(policy, CountsTotal()).counts()
+
+    def histogram(self, policy: str) -> Histogram:
+        """Rows of one policy by bin of P(violates)."""
+        return self._histograms.get(policy, HistogramTotal()).histogram()
+
+    def flagged_without_p(self, policy: str) -> int | None:
+        """Rows of one policy that violate and have no P; None where a marker does not say it."""
+        return self._without_p.get(policy, 0)
 
     def new(self, run: int) -> NewLabels:
         """What a run added to the labels."""
@@ -287,11 +304,13 @@ class RunFinish:
         run: Its number.
         end: What it says of itself.
         faults: Where the labels are not what the input is.
+        corrections: Hash of what people said that all labels now hold; None: some do not.
     """
 
     run: int
     end: RunEnd
     faults: Faults
+    corrections: str | None = None
 
 
 def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTotal) -> Manifest:
@@ -312,6 +331,7 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
     nights = trend.nights(
         [*[run for output in checked.reused for run in output.manifest.runs], *runs]
     )
+    corrections = before.corrections if finish.corrections is None else finish.corrections
     is_whole = not faults.missing and not faults.unreadable and not faults.failed
     return Manifest.model_validate(
         {
@@ -326,6 +346,7 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
             "unreadable": faults.unreadable,
             "failed": faults.failed,
             "gone": faults.gone,
+            "corrections": corrections,
             "runs": runs,
         }
     )

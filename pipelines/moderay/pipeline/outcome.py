@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from moderay.core.errors import UserError
 from moderay.labels.layout import SLOTS
 from moderay.labels.lease import WHOLE, Part
 from moderay.labels.manifest_record import GateFigure, Manifest
 from moderay.pipeline.control.progress import Rate
+
+if TYPE_CHECKING:
+    from moderay.pipeline.manifest import OutputTotal
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Outcome:
         left_slots: These slots.
         missed: Whether of its own part something is missing.
         gate: What golden sets were held against before.
+        unapplied: Whether people have said what is not in all labels yet.
+        total: What the output's markers add up to; None where none was read.
+        report: Where the report was written; None where none was.
+        report_failed: Why it was not, where it should have been.
     """
 
     manifest: Manifest
@@ -40,6 +48,10 @@ class Outcome:
     left_slots: frozenset[int] = frozenset()
     missed: bool = False
     gate: Sequence[GateFigure] = ()
+    unapplied: bool = False
+    total: OutputTotal | None = None
+    report: str | None = None
+    report_failed: str = ""
 
     @property
     def exit_status(self) -> int:

@@ -24,6 +24,7 @@ from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.cascade_differences import cascade_differences
+from moderay.labels.corrections import Corrections, ReviewedPolicy, read_corrections
 from moderay.labels.earlier_outputs import EarlierOutput, LabelFile, usable_verdicts
 from moderay.labels.label_file import stored_digest
 from moderay.labels.layout import (
@@ -126,6 +127,7 @@ class Plan:
         scratch: files on their way, of drivers that live or died.
         next_run: a number that is higher than any run's that left something here.
         manifest: the last one; None where there is none.
+        people: what people decided of contents, which is laid over the judges' verdicts.
     """
 
     layout: Layout
@@ -141,6 +143,7 @@ class Plan:
     scratch: tuple[str, ...]
     next_run: int
     manifest: Manifest | None
+    people: Corrections
 
     @property
     def rows_left(self) -> int:
@@ -188,6 +191,9 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         state = list_state(layout)
+        people = read_corrections(
+            layout, {policy.id: ReviewedPolicy.of(policy) for policy in checked.policies}
+        )
         if not replace:
             assert_same_cascade(checked, manifest, state)
         left = _Subtraction(layout, state, checked.cascades, decision, checked.reused)
@@ -210,6 +216,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         state.scratch,
         max([len(manifest.runs) if manifest else 0, *[1 + name.run for name in left.names]]),
         manifest,
+        people,
     )
 
 

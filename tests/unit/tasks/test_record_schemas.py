@@ -64,6 +64,17 @@ from moderay.tasks.evaluate.records import (
 from moderay.tasks.evaluate.records import (
     JudgeRecord as EvalJudgeRecord,
 )
+from moderay.tasks.explain.records import (
+    DecisionPart,
+    Explanation,
+    GoldenSetPart,
+    JudgedPart,
+    LabelPart,
+    OutputPart,
+    RowPart,
+    TracePart,
+)
+from moderay.tasks.export.records import ExportedPolicy, SftRecord, SideCounts
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 from moderay.tasks.tune.records import (
@@ -323,6 +334,85 @@ FILES: dict[str, Record] = {
     ),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
+    ),
+    "explanation": Explanation(
+        made="2026-11-26T00:00:00+00:00",
+        moderay="0",
+        row=RowPart(
+            shard="a.parquet",
+            row=4,
+            content_hash="ab",
+            content="claim your prize",
+            flagged=True,
+            source="/in/a.parquet",
+            identity=("a.parquet", 9, "v"),
+            input_rows=5,
+            label_file=WrittenFile(size=9, version="v", digest="0" * 32),
+            published_by=0,
+        ),
+        verdicts={
+            "spam": JudgedPart(
+                decision=DecisionPart(
+                    status="ok",
+                    violates=True,
+                    label="SP4",
+                    probability=0.75,
+                    scores={"SP0": 0.25, "SP4": 0.75},
+                    rationale=None,
+                    reasoning=None,
+                    trace=TracePart(**dict.fromkeys(TracePart.model_fields)),
+                ),
+                threshold=0.5,
+                policy=POLICY,
+                labels=(LabelPart(label="SP4", title=None, violates=True),),
+                judge=POLICY.cascade[-1],
+                run=RunRecord(run=1, status="finished"),
+                golden=GoldenSetPart(searched=False, why_not="no folder"),
+            )
+        },
+        output=OutputPart(
+            url="labels",
+            name="demo",
+            manifest="0",
+            status="finished",
+            complete=True,
+            selection=SELECTION,
+            cascade_key="0",
+            input_shards=1,
+            shards=1,
+            input_rows=5,
+            rows=5,
+            flagged=1,
+        ),
+    ),
+    "sft": SftRecord(
+        made="2026-11-26T00:00:00+00:00",
+        moderay="0",
+        output="labels",
+        name="demo",
+        model=ModelRecord(source="tiny"),
+        vocabulary="tiny",
+        effort="low",
+        prompt_format=1,
+        shares={"train": 0.9, "validation": 0.05, "test": 0.05},
+        balance="weights",
+        golden="test",
+        rows={"train": 1},
+        left_out={"void": 1},
+        policies={
+            "spam": ExportedPolicy(
+                title="Spam",
+                version=1,
+                instructions="# Spam",
+                labels={"SP0": False, "SP4": True},
+                golden_cases=None,
+                parts={
+                    "train": SideCounts(
+                        violating=1, safe=0, reviews=1, golden=0, with_reasoning=0, whole=1
+                    )
+                },
+            )
+        },
     ),
     "screen-card": Card(
         teacher=TEACHER,

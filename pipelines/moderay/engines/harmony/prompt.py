@@ -50,6 +50,11 @@ class Prompt:
 
 def prompt(policy: Policy, effort: Effort, vocab: Vocabulary) -> Prompt:
     """Render what stands before and after the content."""
+    return instructed_prompt(instructions(policy), effort, vocab)
+
+
+def instructed_prompt(instructed: str, effort: Effort, vocab: Vocabulary) -> Prompt:
+    """The same, from a policy as `instructions` gives it and a manifest holds it."""
 
     def message(role: str, text: str) -> list[int]:
         return [*_opened(role), *vocab.encode(text), vocab.control[END]]
@@ -58,7 +63,7 @@ def prompt(policy: Policy, effort: Effort, vocab: Vocabulary) -> Prompt:
         return [vocab.control[START], *vocab.encode(role), vocab.control[MESSAGE]]
 
     system = message("system", SYSTEM.format(effort=effort))
-    developer = message("developer", f"# Instructions\n\n{instructions(policy)}")
+    developer = message("developer", f"# Instructions\n\n{instructed}")
     prefix = (*system, *developer, *_opened("user"))
     suffix = (vocab.control[END], vocab.control[START], *vocab.encode("assistant"))
     return Prompt(prefix, suffix)

@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from moderay.config.job import Job
-from moderay.core.verdicts import VERDICTS, Status, filled, structs, valid
+from moderay.core.verdicts import CONTENT_HASH, VERDICTS, Status, filled, structs, valid
 from moderay.corpus.content import Content
 from moderay.engines.harmony.vocabulary import Vocabulary
 from moderay.judges.cascade import Cascade
 from moderay.judges.safeguard import content_ids
 from moderay.judges.settle import Settled, settle_columns
+from moderay.labels.overruling import ANSWER, given_by_people
 from moderay.labels.reuse import ReadAlong
 from moderay.pipeline.messages.units import audited_column, known_column, prepared_schema
 
@@ -75,6 +77,32 @@ def under_all(table: pa.Table, policies: Sequence[str]) -> pa.Table:
         table.column(name) if name in table.column_names else missing[name] for name in schema.names
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def with_answers(
+    table: pa.Table, answers: Mapping[str, pa.Table], policies: Sequence[str]
+) -> pa.Table:
+    """A prepared unit in which people settle what no judge has settled and they have answered.
+
+    Args:
+        table: The unit.
+        answers: By policy, rows of `overruling.ANSWER`.
+        policies: All of the unit's.
+    """
+    hashes = structs(table.column(CONTENT_HASH.name))
+    is_open = np.zeros(len(table), bool)
+    for policy in policies:
+        said = answers.get(policy, ANSWER.empty_table())
+        answer = pc.index_in(hashes, said.column("content_hash"))
+        if answer.null_count < len(answer):
+            table = with_known(table, {policy: given_by_people(said.take(answer))})
+            asked = audited(table, policy) & ~valid(answer)
+            column = table.schema.get_field_index(audited_column(policy))
+            table = table.set_column(column, table.field(column), pa.array(asked))
+        is_open |= ~valid(known(table, policy)) | audited(table, policy)
+    column = table.schema.get_field_index("ids")
+    ids = pc.if_else(pa.array(is_open), structs(table.column("ids")), None)
+    return table.set_column(column, table.field(column), ids)
 
 
 def known(table: pa.Table, policy: str) -> pa.StructArray:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import ray
 
 from moderay.core import events, ray_loss
@@ -24,9 +26,16 @@ from moderay.pipeline.control import metrics
 from moderay.pipeline.manifest import OutputTotal
 from moderay.pipeline.plan import Plan, Work
 
+# By policy, what people said of contents: rows of `overruling.ANSWER`.
+Answers = Mapping[str, pa.Table]
+
 
 class Publisher:
-    """Publishing tasks, a few at a time."""
+    """Publishing tasks, a few at a time.
+
+    Attributes:
+        answers: By policy, what people said of contents: rows of `overruling.ANSWER`.
+    """
 
     def __init__(self, checked: Checked, plan: Plan, run: int, most: int) -> None:
         """Of a run, by its number; `most`: tasks at once."""
@@ -40,18 +49,24 @@ class Publisher:
         self._failed: dict[str, str] = {}
         self._publish = _task(publish, checked.job.name)
         self._republish = _task(republish, checked.job.name)
+        self._put: Any = None
         self._total = OutputTotal()
         self._published: set[str] = set()
+        self.answers: Answers = plan.people.columns() if len(plan.people) else {}
 
     def start(self, work: Work, units: Sequence[Range]) -> None:
         """Publish a shard from its saved units; wait while there are too many tasks."""
         while len(self._pending) >= self._most:
             self.collect(wait=True)
         publication = self.publication(work)
+        if self._put is None:
+            # Put once, not sent with each task: there may be a hundred thousand.
+            self._put = ray.put(publication.answers)
+        bare = dataclasses.replace(publication, answers={})
         task = (
-            self._republish.remote(publication, work.old)
+            self._republish.remote(bare, self._put, work.old)
             if work.redecide
-            else self._publish.remote(publication, units, work.old)
+            else self._publish.remote(bare, self._put, units, work.old)
         )
         self._pending[task] = work.shard.name
 
@@ -71,6 +86,7 @@ class Publisher:
             self._run,
             job.storage,
             job.input.content,
+            self.answers,
         )
 
     def collect(self, wait: bool = False) -> None:
@@ -102,6 +118,10 @@ class Publisher:
     def _path(self, marker: ShardMarker) -> str:
         name = marker_name(marker, self._keys[marker.shard], self._plan.decision)
         return self._plan.layout.marker(marker.shard, name)
+
+    def has_published(self, paths: Iterable[str]) -> bool:
+        """Whether all of these markers are of shards that it published."""
+        return self._published.issuperset(paths)
 
     def total_of(self, paths: Sequence[str]) -> OutputTotal:
         """What an output's published shards add up to; those of this run need not be read again.
@@ -149,10 +169,10 @@ def _of_the_shard(error: ray.exceptions.RayError) -> Exception:
 def _task(work: Callable[..., ShardMarker], job: str) -> Any:
     """A publishing task: it waits for storage more than it computes."""
 
-    def task(publication: Publication, *args: Any) -> ShardMarker:
+    def task(publication: Publication, answers: Answers, *args: Any) -> ShardMarker:
         end_with_raylet()
         events.in_worker(job, publication.run, shard=publication.shard.name)
         with plain_errors(publication.layout.url):
-            return work(publication, *args)
+            return work(dataclasses.replace(publication, answers=answers), *args)
 
     return ray.remote(num_cpus=0)(task)

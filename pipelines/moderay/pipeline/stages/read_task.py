@@ -7,7 +7,7 @@ neighbours of them are saved here as one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import ray
@@ -24,7 +24,7 @@ from moderay.pipeline.control.gatekeeper import is_open
 from moderay.pipeline.messages.spans import Reading, readings
 from moderay.pipeline.messages.units import UnitDone, UnitRead, unit_table
 from moderay.pipeline.stages.judge_unit import settled_unit
-from moderay.pipeline.stages.prepare import open_rows
+from moderay.pipeline.stages.prepare import open_rows, with_answers
 from moderay.pipeline.stages.save import RunContext, save_unit, unit_event
 from moderay.pipeline.stages.spans import read_span
 
@@ -37,7 +37,11 @@ MOST_DEATHS = 3
 
 
 def read_task(
-    batch: pa.Table, run: ray.ObjectRef, spans: ray.ObjectRef, golden: ray.ObjectRef
+    batch: pa.Table,
+    run: ray.ObjectRef,
+    spans: ray.ObjectRef,
+    golden: ray.ObjectRef,
+    answers: ray.ObjectRef,
 ) -> Iterator[pa.Table]:
     """Read the spans of these numbers, as blocks of one unit each for `judge_actor.Judge`.
 
@@ -52,6 +56,7 @@ def read_task(
         run: The `RunContext`.
         spans: The run's table of `spans.SPAN`, which is not copied.
         golden: The run's units of golden sets, the one of number -1 first.
+        answers: By policy, what people said of contents: rows of `overruling.ANSWER`.
     """
     end_with_raylet()
     context: RunContext = ray.get(run)
@@ -72,7 +77,7 @@ def read_task(
             yield unit_table(_ended(reading, skipped), policies)
             continue
         try:
-            for unit in _units(reading, context):
+            for unit in _units(reading, context, ray.get(answers)):
                 yield unit_table(unit, policies)
                 left = _behind(left, unit.rows[1])
         except (pa.ArrowException, OSError) as error:
@@ -107,13 +112,16 @@ def _behind(ranges: Sequence[Range], row: int) -> list[Range]:
     return [(max(start, row), end) for start, end in ranges if end > row]
 
 
-def _units(reading: Reading, run: RunContext) -> Iterator[UnitRead]:
+def _units(
+    reading: Reading, run: RunContext, answers: Mapping[str, pa.Table]
+) -> Iterator[UnitRead]:
     """Units that an engine is needed for, and those that are saved here."""
     vocab = vocabulary(run.spec.vocabulary_source)
     policies = [cascade.policy.id for cascade in run.cascades]
     earlier = ReadAlong(run.outputs, reading.earlier, policies) if reading.earlier else None
     settled = _Settled(run.job.unit.bytes)
-    for rows, table in read_span(reading.span, run.job, run.cascades, vocab, earlier):
+    for rows, read in read_span(reading.span, run.job, run.cascades, vocab, earlier):
+        table = with_answers(read, answers, policies) if answers else read
         needs_engine = open_rows(table) > 0
         if settled.tables and (needs_engine or not settled.takes(rows)):
             yield _ended(reading, _saved(reading, run, settled))

@@ -1,0 +1,1 @@
+"""`moderay explain`: a statement of reasons for one verdict."""

@@ -1,0 +1,1 @@
+"""`moderay export`: what people taught, for a trainer."""
