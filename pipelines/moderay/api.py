@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -407,7 +407,7 @@ def trend(
     """
     from moderay.config.job import Alarms
     from moderay.core.errors import UserError
-    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import read_nights, read_prevalence
     from moderay.labels.analysis.trend import trend as compare_nights
 
     _check_positive("nights", nights)
@@ -420,7 +420,8 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
-    return compare_nights(by_date[-nights:], alarms, titles)
+    compared = compare_nights(by_date[-nights:], alarms, titles)
+    return replace(compared, prevalence=read_prevalence(urls, storage))
 
 
 def plan_prevalence(

@@ -26,6 +26,7 @@ from moderay.labels.layout import Layout
 from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
 from moderay.labels.prevalence_store import latest_estimates, read_estimates, read_plans
+from moderay.labels.review_plan import queue_of_plan
 from moderay.labels.review_records import Review, review_id
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.prevalence import draw as drawing
@@ -112,6 +113,15 @@ def test_plan_counts_every_row_and_draws_each_once(output: Path, plan: Prevalenc
         assert verdict["content_hash"] == row.content_hash
         assert verdict[SPAM.id]["violates"] == stratum.removed
         assert stratum.low <= verdict[SPAM.id]["probability"] <= stratum.high
+
+
+def test_review_asks_about_the_rows_of_a_plan_in_its_order(
+    output: Path, plan: PrevalencePlan
+) -> None:
+    asked = queue_of_plan(Layout(str(output)), plan.id)
+    assert [(each.shard, each.row, each.content_hash, each.policy) for each in asked] == [
+        (row.shard, row.row, row.content_hash, plan.policy) for row in plan.rows
+    ]
 
 
 def test_plan_is_the_same_each_time_and_another_seed_draws_others(
@@ -210,9 +220,11 @@ def test_width_is_planned_from_the_markers_and_met(output: Path) -> None:
 
 
 def test_estimate_is_that_of_the_counted_answers(plan: PrevalencePlan) -> None:
-    found = estimate(plan, answers(plan, lambda number: number % 3 == 0))
+    # By content, since one may be in several rows.
+    violates = [int(row.content_hash[:8], 16) % 3 == 0 for row in plan.rows]
+    found = estimate(plan, answers(plan, violates.__getitem__))
     strata = np.array([row.stratum for row in plan.rows])
-    hits = np.bincount(strata[::3], minlength=len(plan.strata))
+    hits = np.bincount(strata[np.array(violates)], minlength=len(plan.strata))
     assert [each.hits for each in found.strata] == hits.tolist()
     rows = np.array([each.rows for each in plan.strata])
     reviews = np.array([each.reviews for each in plan.strata])
