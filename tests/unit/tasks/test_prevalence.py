@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 from support.label_folders import label_folder
 from support.label_forms import table_in_former_form
+from support.outputs import plain
 from support.project import ROOT
 
+from moderay.cli.trend_table import show_trend
+from moderay.config.job import Alarms
 from moderay.config.policy import load_policy
 from moderay.core.errors import UserError
 from moderay.core.records import record_schema
 from moderay.core.verdicts import structs
 from moderay.labels.analysis.prevalence.interval import StratumHits, stratified_interval
 from moderay.labels.analysis.prevalence.strata import Strata
-from moderay.labels.corrections import ReviewedPolicy
+from moderay.labels.analysis.trend import read_prevalence, trend, trend_json
 from moderay.labels.layout import Layout
 from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
@@ -29,6 +34,7 @@ from moderay.labels.prevalence_store import latest_estimates, read_estimates, re
 from moderay.labels.review_plan import queue_of_plan
 from moderay.labels.review_records import Review, review_id
 from moderay.labels.reviews import ReviewStore
+from moderay.tasks.filter.dataset_card import _prevalence
 from moderay.tasks.prevalence import draw as drawing
 from moderay.tasks.prevalence.draw import DrawRequest, draw, places
 from moderay.tasks.prevalence.estimate import estimate, estimate_prevalence
@@ -106,9 +112,9 @@ def test_plan_counts_every_row_and_draws_each_once(output: Path, plan: Prevalenc
     drawn = np.bincount([row.stratum for row in plan.rows])
     assert drawn.tolist() == [each.reviews for each in plan.strata]
     assert [each.removed for each in plan.strata] == [False] * 4 + [True] * 2
+    labels = {name: pq.read_table(output / name).to_pylist() for name in SHARDS}
     for row in plan.rows:
-        table = pq.read_table(output / row.shard, columns=["content_hash", SPAM.id])
-        verdict = table.slice(row.row, 1).to_pylist()[0]
+        verdict = labels[row.shard][row.row]
         stratum = plan.strata[row.stratum]
         assert verdict["content_hash"] == row.content_hash
         assert verdict[SPAM.id]["violates"] == stratum.removed
@@ -333,6 +339,52 @@ def test_estimates_are_kept_once_each_and_the_last_is_read(output: Path, tmp_pat
         assert set(content) == set(record_schema(model)["properties"])
 
 
+def test_what_was_planned_and_found_is_shown(
+    output: Path,
+    cli: Callable[..., subprocess.CompletedProcess[str]],
+    golden: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "130")
+    first = cli("prevalence", output, "--plan", "--reviews", 100, "--seed", 7)
+    plan = PrevalencePlan.from_json(
+        cli(
+            "prevalence", output, "--plan", "--reviews", 100, "--seed", 7, "--json"
+        ).stdout.encode(),
+        "stdout",
+    )
+    nothing = cli("prevalence", output, "--id", plan.id)
+    store = ReviewStore(Layout(str(output)))
+    removed = [plan.strata[row.stratum].removed for row in plan.rows]
+    store.add_all("ab" * 8, answers(plan, removed.__getitem__))
+    store.add_all("cd" * 8, answers(plan, removed.__getitem__, plan=None, session="cd" * 8))
+    found = cli("prevalence", output, "--id", plan.id)
+    assert (first.returncode, nothing.returncode, found.returncode) == (0, 1, 0)
+    told = "\n".join([first.stdout, nothing.stdout, nothing.stderr, found.stdout])
+    told = told.replace(plan.id, "<plan>").replace(plan.created[:10], "<day>")
+    golden("prevalence", plain(told, output))
+    [estimate] = json.loads(cli("prevalence", output, "--id", plan.id, "--json").stdout)
+    assert PrevalenceEstimate.model_validate(estimate).corpus is not None
+    _shown_elsewhere(output, capsys)
+
+
+def _shown_elsewhere(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By `trend`, and on the card of a filter."""
+    [estimate] = read_prevalence([str(output)], {})
+    compared = replace(trend([], Alarms()), prevalence=(estimate,))
+    assert json.loads(trend_json(compared))["prevalence"] == [estimate.model_dump(mode="json")]
+    show_trend(compared, None)
+    kept, corpus = estimate.kept, estimate.corpus
+    assert kept is not None and corpus is not None
+    assert f"{corpus.share:.2%}" in (line := capsys.readouterr().out) and "truly violate" in line
+    card = "\n".join(_prevalence([estimate]))
+    assert (
+        f"| spam | 0.5 | kept | {kept.reviews} | 0.00% | 0.00% to {kept.high:.2%} (95%) |" in card
+    )
+    assert not list(_prevalence([]))
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -361,7 +413,6 @@ def test_estimate_without_a_plan_is_one_sentence(
         estimate_prevalence(str(tmp_path), {}, *arguments)
 
 
-def test_policy_without_a_model_is_no_policy_to_review(tmp_path: Path) -> None:
+def test_output_without_labels_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no labels of moderay"):
         plan_reviews(str(tmp_path), {}, PlanRequest(reviews=9))
-    assert ReviewedPolicy("h", {"a": True}).hash == "h"
