@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moderay.config.policy import Policy
     from moderay.core.errors import Problem, Problems
     from moderay.labels.analysis.trend import Trend
+    from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
     from moderay.pipeline.estimate import Forecast
@@ -407,7 +408,7 @@ def trend(
     """
     from moderay.config.job import Alarms
     from moderay.core.errors import UserError
-    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import read_nights, read_prevalence
     from moderay.labels.analysis.trend import trend as compare_nights
 
     _check_positive("nights", nights)
@@ -420,7 +421,78 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
-    return compare_nights(by_date[-nights:], alarms, titles)
+    compared = compare_nights(by_date[-nights:], alarms, titles)
+    return replace(compared, prevalence=read_prevalence(urls, storage))
+
+
+def plan_prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str | None = None,
+    width: float | None = None,
+    reviews: int | None = None,
+    seed: int = 0,
+) -> PrevalencePlan:
+    """Draw rows of an output for people to review, so that `prevalence` can say how much violates.
+
+    They are drawn by hash in strata of P, and kept in the output; the same call on the same labels
+    gives the same plan.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id; needed where the labels are of several.
+        width: of the 95% interval of the share in all rows, from end to end.
+        reviews: how many, instead of a width.
+        seed: another one draws other rows.
+
+    Raises:
+        UserError: there are no labels, or the width takes too many reviews.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> len(plan.rows), [(stratum.rows, stratum.reviews) for stratum in plan.strata]
+        (50, [(300, 25), (300, 25)])
+    """
+    from moderay.tasks.prevalence.plan import PlanRequest, plan_reviews
+
+    request = PlanRequest(policy, width, reviews, seed)
+    return plan_reviews(os.fspath(url), storage or {}, request)
+
+
+def prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    plan: str | None = None,
+    policy: str | None = None,
+) -> list[PrevalenceEstimate]:
+    """How much truly violates of all rows, of the kept and of the removed, with 95% intervals.
+
+    Reviews of rows that a plan drew count, and no others.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        plan: id of a plan. Default: of each policy the newest one with an answer.
+        policy: id, for that policy alone.
+
+    Returns:
+        One for each policy; its figures are None where too little is reviewed.
+
+    Raises:
+        UserError: there is no such plan.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> found = moderay.prevalence("labels", plan=plan.id)[0]
+        >>> found.unanswered, found.corpus
+        (50, None)
+    """
+    from moderay.tasks.prevalence.estimate import estimate_prevalence
+
+    return estimate_prevalence(os.fspath(url), storage or {}, plan, policy)
 
 
 def evaluate(

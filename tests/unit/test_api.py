@@ -43,6 +43,8 @@ OF_LABELS = [
     moderay.diff,
     moderay.filter,
     moderay.trend,
+    moderay.plan_prevalence,
+    moderay.prevalence,
     moderay.output_status,
     moderay.report,
     moderay.verify,
