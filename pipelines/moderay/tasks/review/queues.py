@@ -11,7 +11,7 @@ import numpy as np
 from moderay.core.errors import UserError, nearest
 from moderay.core.hashing import number
 from moderay.core.verdicts import CONTENT_HASH, ROW, structs, valid
-from moderay.labels.review_plan import queue_of_plan
+from moderay.labels.prevalence_store import read_plan
 from moderay.labels.review_records import Queue
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import UNKNOWN, gold_answers
@@ -192,7 +192,7 @@ def _planned(
             "--queue prevalence needs a plan: name it with --plan; moderay prevalence --plan "
             "makes one"
         )
-    drawn = queue_of_plan(output.layout, plan)
+    drawn = read_plan(output.layout, plan).rows
     known = {policy.id for policy in policies}
     items = [
         Item(Key(row.policy, row.content_hash), row.shard, row.row, "prevalence", plan)
