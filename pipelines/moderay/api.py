@@ -1123,7 +1123,7 @@ def calibrate(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     gold: str | None = None,
-    judge: Literal["screen", "glance"] = "screen",
+    judge: Literal["screen", "glance", "reason"] = "screen",
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
@@ -1131,6 +1131,8 @@ def calibrate(
     cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    Or fit P of reason to what people said.
 
     What it says of a screen holds a line about 1,000 more labels: what they would let it settle
     beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
@@ -1142,8 +1144,10 @@ def calibrate(
         out: folder to write, which the job's cascade then names.
         labels: an output of the same input, judged by the job's last judge.
         gold: instead of labels, an input column in which people said, or a condition (Polars SQL)
-            over input columns; null is unknown.
-        judge: `screen` or `glance`.
+            over input columns; null is unknown. Or `reviews`.
+        judge: `screen`, `glance` or `reason`: of the last a map of its P to what people said, for
+            which `labels` (default: the job's own) give P, and `gold` (default: the job's) what is
+            right.
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.

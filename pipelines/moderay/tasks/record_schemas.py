@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.records import Record, record_schema
+from moderay.judges.calibration import CalibrationCard
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
@@ -43,6 +44,7 @@ RECORDS: dict[str, type[Record]] = {
     "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
+    "calibration-card": CalibrationCard,
 }
 
 
