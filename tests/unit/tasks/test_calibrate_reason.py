@@ -21,7 +21,7 @@ from moderay.pipeline.manifest import policy_record
 from moderay.pipeline.plan import make_plan
 from moderay.tasks.evaluate.figures import eval_record
 from moderay.tasks.evaluate.output import evaluate_output
-from moderay.tasks.filter.request import manifest_rule, read_labels
+from moderay.tasks.filter.request import read_labels
 
 SPAM = load_policy(ROOT / "policies/spam")
 ROWS = 400
