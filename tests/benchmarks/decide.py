@@ -52,9 +52,7 @@ def verdicts(rng: np.random.Generator, rows: int, labels: int) -> pa.StructArray
         "status": pa.repeat("ok", rows),
         "scores": pa.ListArray.from_arrays(offsets, pa.array(table.ravel())),
         "rationale": sentences(rng, rows, RATIONALE_WORDS),
-        "reasoning": pa.compute.if_else(
-            pa.array(bad), sentences(rng, rows, REASONING_WORDS), None
-        ),
+        "reasoning": pa.compute.if_else(pa.array(bad), sentences(rng, rows, REASONING_WORDS), None),
         "decided_by": pa.repeat("reason", rows),
         "origin": pa.repeat("judged", rows),
         "run": pa.array(np.zeros(rows), pa.int16()),
@@ -122,12 +120,25 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def turn(layout: Layout, folder: Path, decided: Callable[[], moderay.api.DecideRecord]) -> str:
-    """One beside the other; how they compare."""
+def beside(
+    layout: Layout,
+    folder: Path,
+    decided: Callable[[int], object],
+    first: Callable[[], None] = lambda: None,
+) -> str:
+    """One beside the other, in turn; how they compare.
+
+    Args:
+        layout: Of the labels.
+        folder: Where Polars writes.
+        decided: What is timed, by the number of the turn.
+        first: What comes before, each time, and is not timed.
+    """
     ours, theirs = [], []
-    for _ in range(TURNS):
+    for number in range(TURNS):
+        first()
         theirs.append(seconds(lambda: in_polars(layout, folder)))
-        ours.append(seconds(decided))
+        ours.append(seconds(lambda: decided(number)))  # noqa: B023  # called at once
     a, b = statistics.median(ours), statistics.median(theirs)
     return f"decide {a:.2f} s, Polars {b:.2f} s, ratio {a / b:.2f}"
 
@@ -143,27 +154,17 @@ def main() -> None:
         size = sum(file.stat().st_size for file in (folder / "out").glob("*.parquet"))
         print(f"{rows:,} rows in {SHARDS} shards, {size / 2**20:,.0f} MiB")
 
-        def answered() -> None:
-            answer(layout, rng)
-            assert (begun := time.monotonic())
-            done = moderay.decide(layout.url)
-            assert done.rewritten == SHARDS, done
-            took.append(time.monotonic() - begun)
+        def with_answers(_: int) -> None:
+            assert moderay.decide(layout.url).rewritten == SHARDS
 
-        took: list[float] = []
-        theirs = []
-        for _ in range(TURNS):
-            theirs.append(seconds(lambda: in_polars(layout, folder)))
-            answered()
-        a, b = statistics.median(took), statistics.median(theirs)
-        print(f"{ANSWERS:,} answers: decide {a:.2f} s, Polars {b:.2f} s, ratio {a / b:.2f}")
-        took.clear()
-        theirs.clear()
-        for threshold in np.linspace(0.6, 0.8, TURNS).tolist():
-            theirs.append(seconds(lambda: in_polars(layout, folder)))
-            took.append(seconds(lambda t=threshold: moderay.decide(layout.url, {"spam": t})))
-        a, b = statistics.median(took), statistics.median(theirs)
-        print(f"another threshold: decide {a:.2f} s, Polars {b:.2f} s, ratio {a / b:.2f}")
+        def under_threshold(number: int) -> None:
+            assert moderay.decide(layout.url, {"spam": 0.6 + number / 10}).rewritten == SHARDS
+
+        print(
+            f"{ANSWERS:,} answers: "
+            f"{beside(layout, folder, with_answers, lambda: answer(layout, rng))}"
+        )
+        print(f"another threshold: {beside(layout, folder, under_threshold)}")
         print(f"nothing to do: {seconds(lambda: moderay.decide(layout.url)):.2f} s")
 
 
