@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from moderay.config.policy import Policy
     from moderay.core.errors import Problem, Problems
     from moderay.labels.analysis.trend import Trend
+    from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.outcome import Outcome
     from moderay.pipeline.plan import Plan
+    from moderay.tasks.decide.records import DecideRecord
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.explain.records import Explanation
@@ -406,7 +408,7 @@ def trend(
     """
     from moderay.config.job import Alarms
     from moderay.core.errors import UserError
-    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import read_nights, read_prevalence
     from moderay.labels.analysis.trend import trend as compare_nights
 
     _check_positive("nights", nights)
@@ -419,7 +421,78 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
-    return compare_nights(by_date[-nights:], alarms, titles)
+    compared = compare_nights(by_date[-nights:], alarms, titles)
+    return replace(compared, prevalence=read_prevalence(urls, storage))
+
+
+def plan_prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str | None = None,
+    width: float | None = None,
+    reviews: int | None = None,
+    seed: int = 0,
+) -> PrevalencePlan:
+    """Draw rows of an output for people to review, so that `prevalence` can say how much violates.
+
+    They are drawn by hash in strata of P, and kept in the output; the same call on the same labels
+    gives the same plan.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id; needed where the labels are of several.
+        width: of the 95% interval of the share in all rows, from end to end.
+        reviews: how many, instead of a width.
+        seed: another one draws other rows.
+
+    Raises:
+        UserError: there are no labels, or the width takes too many reviews.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> len(plan.rows), [(stratum.rows, stratum.reviews) for stratum in plan.strata]
+        (50, [(300, 25), (300, 25)])
+    """
+    from moderay.tasks.prevalence.plan import PlanRequest, plan_reviews
+
+    request = PlanRequest(policy, width, reviews, seed)
+    return plan_reviews(os.fspath(url), storage or {}, request)
+
+
+def prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    plan: str | None = None,
+    policy: str | None = None,
+) -> list[PrevalenceEstimate]:
+    """How much truly violates of all rows, of the kept and of the removed, with 95% intervals.
+
+    Reviews of rows that a plan drew count, and no others.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        plan: id of a plan. Default: of each policy the newest one with an answer.
+        policy: id, for that policy alone.
+
+    Returns:
+        One for each policy; its figures are None where too little is reviewed.
+
+    Raises:
+        UserError: there is no such plan.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> found = moderay.prevalence("labels", plan=plan.id)[0]
+        >>> found.unanswered, found.corpus
+        (50, None)
+    """
+    from moderay.tasks.prevalence.estimate import estimate_prevalence
+
+    return estimate_prevalence(os.fspath(url), storage or {}, plan, policy)
 
 
 def evaluate(
@@ -884,6 +957,44 @@ def verify(
     return verify(os.fspath(url), storage or {}, repair)
 
 
+def decide(
+    url: str | os.PathLike[str],
+    thresholds: Mapping[str, float] | Sequence[str] = (),
+    storage: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DecideRecord:
+    """Apply what people said, and other thresholds, to finished labels, without a model.
+
+    Shards in which nothing changes are left as they are.
+
+    Args:
+        url: the output; any fsspec URL.
+        thresholds: by policy id, where not those of the labels; or `policy=number`, as of
+            `--threshold` on the command line.
+        storage: fsspec options, as `storage:` of a job file.
+        progress: is called with the number of shards done, and of all.
+
+    Raises:
+        Problems: a threshold cannot be set.
+        UserError: there are no labels, or their run has not ended.
+        TryAgainError: somebody is writing them.
+        StoppedError: on Ctrl-C.
+
+    Example:
+        >>> decided = moderay.decide("labels", {"spam": 0.99})
+        >>> spam = decided.policies["spam"]
+        >>> spam.flagged_before, spam.flagged, spam.by_people
+        (300, 0, 0)
+        >>> decided = moderay.decide("labels", {"spam": 0.5})
+    """
+    from moderay.core.decision_rule import thresholds_of
+    from moderay.tasks.decide.decide import decide
+
+    chosen = thresholds_of(_assignments(thresholds))
+    return decide(os.fspath(url), storage or {}, chosen, progress)
+
+
 def explain(
     url: str | os.PathLike[str],
     storage: Mapping[str, Any] | None = None,
@@ -1012,7 +1123,7 @@ def calibrate(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     gold: str | None = None,
-    judge: Literal["screen", "glance"] = "screen",
+    judge: Literal["screen", "glance", "reason"] = "screen",
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
@@ -1020,6 +1131,8 @@ def calibrate(
     cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    Or fit P of reason to what people said.
 
     What it says of a screen holds a line about 1,000 more labels: what they would let it settle
     beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
@@ -1031,8 +1144,10 @@ def calibrate(
         out: folder to write, which the job's cascade then names.
         labels: an output of the same input, judged by the job's last judge.
         gold: instead of labels, an input column in which people said, or a condition (Polars SQL)
-            over input columns; null is unknown.
-        judge: `screen` or `glance`.
+            over input columns; null is unknown. Or `reviews`.
+        judge: `screen`, `glance` or `reason`: of the last a map of its P to what people said, for
+            which `labels` (default: the job's own) give P, and `gold` (default: the job's) what is
+            right.
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.

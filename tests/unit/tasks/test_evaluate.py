@@ -32,7 +32,7 @@ from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.gold import UNKNOWN, gold_answers
+from moderay.tasks.gold import UNKNOWN, GoldAnswers, gold_answers
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")
@@ -73,8 +73,7 @@ def judged(draw: Any) -> tuple[JudgedRows, list[dict[str, Any]]]:
         pa.array(decisions, decision_type(LABELS)),
         pa.array([row["hash"] for row in rows], pa.string()),
         LABELS,
-        np.array(gold, np.int8),
-        np.array(names, np.int16),
+        GoldAnswers(np.array(gold, np.int8), np.array(names, np.int16)),
     )
     return made, rows
 

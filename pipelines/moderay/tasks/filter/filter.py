@@ -28,6 +28,7 @@ from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, MarkerName, State, list_state, read_files
 from moderay.labels.lease import Lease
+from moderay.labels.prevalence_store import latest_estimates
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.earlier import card_path, read_card
@@ -113,6 +114,7 @@ def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard)
         not _left(labels, rule, layout).any
         and card.rule == _rule_record(rule)
         and card.missing == labels.missing
+        and card.prevalence == latest_estimates(labels.layout)
     )
 
 
@@ -355,6 +357,7 @@ def _card(
         },
         selection=manifest.selection,
         run=manifest.last_run,
+        prevalence=latest_estimates(labels.layout),
     )
 
 
