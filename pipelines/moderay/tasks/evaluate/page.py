@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from moderay.core.wording import titled
+from moderay.core.wording import counted, titled
 from moderay.labels.shard_profile import BINS
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
 from moderay.tasks.evaluate.records import EstimateRecord, EvalRecord, FiguresRecord
@@ -30,7 +30,7 @@ def evaluation_page(evaluation: Evaluation, record: EvalRecord) -> str:
         "disagreements",
         "Where they differ",
         [
-            f"{len(looks):,} rows in which labels and people differ, the worst first."
+            f"{counted(len(looks), 'row')} in which labels and people differ, the worst first."
             if looks
             else "Labels and people nowhere differ in the rows that were kept to look at."
         ],
