@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.outcome import Outcome
     from moderay.pipeline.plan import Plan
+    from moderay.tasks.decide.records import DecideRecord
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.explain.records import Explanation
@@ -956,6 +957,44 @@ def verify(
     return verify(os.fspath(url), storage or {}, repair)
 
 
+def decide(
+    url: str | os.PathLike[str],
+    thresholds: Mapping[str, float] | Sequence[str] = (),
+    storage: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DecideRecord:
+    """Apply what people said, and other thresholds, to finished labels, without a model.
+
+    Shards in which nothing changes are left as they are.
+
+    Args:
+        url: the output; any fsspec URL.
+        thresholds: by policy id, where not those of the labels; or `policy=number`, as of
+            `--threshold` on the command line.
+        storage: fsspec options, as `storage:` of a job file.
+        progress: is called with the number of shards done, and of all.
+
+    Raises:
+        Problems: a threshold cannot be set.
+        UserError: there are no labels, or their run has not ended.
+        TryAgainError: somebody is writing them.
+        StoppedError: on Ctrl-C.
+
+    Example:
+        >>> decided = moderay.decide("labels", {"spam": 0.99})
+        >>> spam = decided.policies["spam"]
+        >>> spam.flagged_before, spam.flagged, spam.by_people
+        (300, 0, 0)
+        >>> decided = moderay.decide("labels", {"spam": 0.5})
+    """
+    from moderay.core.decision_rule import thresholds_of
+    from moderay.tasks.decide.decide import decide
+
+    chosen = thresholds_of(_assignments(thresholds))
+    return decide(os.fspath(url), storage or {}, chosen, progress)
+
+
 def explain(
     url: str | os.PathLike[str],
     storage: Mapping[str, Any] | None = None,
@@ -1084,7 +1123,7 @@ def calibrate(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     gold: str | None = None,
-    judge: Literal["screen", "glance"] = "screen",
+    judge: Literal["screen", "glance", "reason"] = "screen",
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
@@ -1092,6 +1131,8 @@ def calibrate(
     cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    Or fit P of reason to what people said.
 
     What it says of a screen holds a line about 1,000 more labels: what they would let it settle
     beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
@@ -1103,8 +1144,10 @@ def calibrate(
         out: folder to write, which the job's cascade then names.
         labels: an output of the same input, judged by the job's last judge.
         gold: instead of labels, an input column in which people said, or a condition (Polars SQL)
-            over input columns; null is unknown.
-        judge: `screen` or `glance`.
+            over input columns; null is unknown. Or `reviews`.
+        judge: `screen`, `glance` or `reason`: of the last a map of its P to what people said, for
+            which `labels` (default: the job's own) give P, and `gold` (default: the job's) what is
+            right.
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.

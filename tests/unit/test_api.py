@@ -48,6 +48,7 @@ OF_LABELS = [
     moderay.output_status,
     moderay.report,
     moderay.verify,
+    moderay.decide,
     moderay.calibrate,
     moderay.tune,
     moderay.voided,

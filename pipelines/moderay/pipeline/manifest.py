@@ -17,6 +17,7 @@ from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.earlier_outputs import EarlierOutput
 from moderay.labels.lease import WHOLE, Part
 from moderay.labels.manifest_record import (
+    CalibrationRecord,
     HardwareRecord,
     JudgeRecord,
     JudgeReport,
@@ -135,7 +136,21 @@ def policy_record(cascade: Cascade) -> PolicyRecord:
         cascade=cascade_record(cascade),
         promises=cascade.promises,
         estimated=cascade.estimated,
+        calibration=_calibration_record(cascade),
         label_titles={name: label.title for name, label in cascade.policy.labels.items()},
+    )
+
+
+def _calibration_record(cascade: Cascade) -> CalibrationRecord | None:
+    card = cascade.calibration
+    if card is None:
+        return None
+    return CalibrationRecord(
+        judge=card.judge,
+        method=card.method,
+        numbers=card.numbers,
+        rows=card.rows,
+        violations=card.violations,
     )
 
 
@@ -348,6 +363,39 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
             "gone": faults.gone,
             "corrections": corrections,
             "runs": runs,
+        }
+    )
+
+
+def decided(before: Manifest, run: RunRecord, living: Collection[int] = ()) -> Manifest:
+    """The manifest as a run that judges nothing begins, or ends without a change.
+
+    Args:
+        before: The last one.
+        run: The run.
+        living: Other runs whose drivers live.
+    """
+    return before.model_copy(update={"runs": _with_run(before.runs, run, living)})
+
+
+def recounted(before: Manifest, total: OutputTotal, thresholds: Mapping[str, float]) -> Manifest:
+    """The manifest with what the labels add up to since they were decided again.
+
+    Args:
+        before: The last one.
+        total: Of every published shard's marker.
+        thresholds: By policy, those of today.
+    """
+    policies = {
+        name: policy.model_copy(update={"threshold": thresholds.get(name, policy.threshold)})
+        for name, policy in before.policies.items()
+    }
+    return Manifest.model_validate(
+        {
+            **dict(before),
+            **total.manifest_fields(),
+            "judges": _judges(before, total),
+            "policies": policies,
         }
     )
 

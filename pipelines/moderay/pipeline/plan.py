@@ -31,6 +31,7 @@ from moderay.labels.layout import (
     Layout,
     MarkerName,
     State,
+    decision_hash,
     file_stamp,
     list_state,
     read_markers,
@@ -186,8 +187,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     layout = Layout(job.output.path, job.storage)
     cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
     selection = digest([job.input.content, job.input.where, job.input.sample])
-    columns = {field.name: str(field.type) for field in checked.scan.columns}
-    decision = digest([{policy.id: policy.threshold for policy in checked.policies}, columns])
+    decision = decision_hash([cascade.rule for cascade in checked.cascades], checked.scan.columns)
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         state = list_state(layout)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.records import Record, record_schema
+from moderay.judges.calibration import CalibrationCard
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
 from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.labels.review_records import Review
+from moderay.tasks.decide.records import DecideRecord
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
@@ -32,6 +34,7 @@ RECORDS: dict[str, type[Record]] = {
     "filter": FilterCard,
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,
+    "decide": DecideRecord,
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,
@@ -41,6 +44,7 @@ RECORDS: dict[str, type[Record]] = {
     "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
+    "calibration-card": CalibrationCard,
 }
 
 

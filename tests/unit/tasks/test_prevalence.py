@@ -30,8 +30,7 @@ from moderay.labels.analysis.trend import read_prevalence, trend, trend_json
 from moderay.labels.layout import Layout
 from moderay.labels.overruling import ANSWER, corrected
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
-from moderay.labels.prevalence_store import latest_estimates, read_estimates, read_plans
-from moderay.labels.review_plan import queue_of_plan
+from moderay.labels.prevalence_store import latest_estimates, read_estimates, read_plan, read_plans
 from moderay.labels.review_records import Review, review_id
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.filter.dataset_card import _prevalence
@@ -124,7 +123,7 @@ def test_plan_counts_every_row_and_draws_each_once(output: Path, plan: Prevalenc
 def test_review_asks_about_the_rows_of_a_plan_in_its_order(
     output: Path, plan: PrevalencePlan
 ) -> None:
-    asked = queue_of_plan(Layout(str(output)), plan.id)
+    asked = read_plan(Layout(str(output)), plan.id).rows
     assert [(each.shard, each.row, each.content_hash, each.policy) for each in asked] == [
         (row.shard, row.row, row.content_hash, plan.policy) for row in plan.rows
     ]

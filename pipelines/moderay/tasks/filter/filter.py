@@ -32,6 +32,7 @@ from moderay.labels.prevalence_store import latest_estimates
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.earlier import card_path, read_card
+from moderay.tasks.filter.page import filter_page
 from moderay.tasks.filter.records import (
     FATES,
     FilterCard,
@@ -65,6 +66,7 @@ class Filtered:
         return 0 if self.card.complete else 1
 
 
+PAGE = "filter.html"
 # Is called with the number of shards done, and of all.
 Progress = Callable[[int, int], None]
 
@@ -102,6 +104,7 @@ def filter_labels(
             filtered = _markers(layout, _left(labels, rule, layout))
             card = _card(labels, rule, filtered, failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
+            layout.write(f"{layout.root}/{PAGE}", filter_page(card).encode())
             layout.write(card_path(layout), card.to_json())
     return Filtered(card, True)
 

@@ -8,10 +8,11 @@ from typing import get_args
 
 import numpy as np
 
+from moderay.config.job import Gold, Job
 from moderay.core.errors import UserError, nearest
 from moderay.core.hashing import number
 from moderay.core.verdicts import CONTENT_HASH, ROW, structs, valid
-from moderay.labels.review_plan import queue_of_plan
+from moderay.labels.prevalence_store import read_plan
 from moderay.labels.review_records import Queue
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import UNKNOWN, gold_answers
@@ -140,7 +141,7 @@ def _against_gold(
     Raises:
         UserError: There is no job, or it has no gold of these policies.
     """
-    gold = {} if checked is None else checked.job.gold
+    gold = {} if checked is None else _in_input(checked.job)
     asked = [policy.id for policy in policies if policy.id in gold]
     if checked is None or not asked:
         raise UserError(
@@ -155,25 +156,28 @@ def _against_gold(
     return [item for items in found.values() for item in _smallest(items, most)]
 
 
+def _in_input(job: Job) -> dict[str, Gold]:
+    """Gold of the job's input, by policy: reviews cannot differ from themselves."""
+    return {name: gold for name, gold in job.gold.items() if isinstance(gold, Gold)}
+
+
 def _differing(
     output: ReviewedOutput, checked: Checked, shard: str, asked: Collection[str]
 ) -> Iterator[Item]:
     [file] = [each for each in checked.scan.shards if each.name == shard]
     truth = {
-        policy.id: gold_answers(
-            checked, file, policy, checked.job.gold[policy.id], f"gold.{policy.id}"
-        ).violates
+        policy.id: gold_answers(checked, file, policy, own, f"gold.{policy.id}").violates
         for policy in checked.policies
-        if policy.id in asked
+        if policy.id in asked and (own := _in_input(checked.job).get(policy.id)) is not None
     }
     for rows in label_columns(output.layout, shard, list(truth), ["violates"]):
         positions = rows.column(ROW.name).to_numpy()
         hashes = rows.column(CONTENT_HASH.name)
-        for name, gold in truth.items():
+        for name, right in truth.items():
             violates = structs(rows.column(name)).field("violates")
             said = violates.fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
-            known = gold[positions] != UNKNOWN
-            wrong = known & valid(violates) & (said != gold[positions])
+            known = right[positions] != UNKNOWN
+            wrong = known & valid(violates) & (said != right[positions])
             for index in np.flatnonzero(wrong):
                 if (content := hashes[int(index)].as_py()) is not None:
                     yield Item(Key(name, content), shard, int(positions[index]), "gold")
@@ -192,7 +196,7 @@ def _planned(
             "--queue prevalence needs a plan: name it with --plan; moderay prevalence --plan "
             "makes one"
         )
-    drawn = queue_of_plan(output.layout, plan)
+    drawn = read_plan(output.layout, plan).rows
     known = {policy.id for policy in policies}
     items = [
         Item(Key(row.policy, row.content_hash), row.shard, row.row, "prevalence", plan)
