@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moderay.config.policy import Policy
     from moderay.core.errors import Problem, Problems
     from moderay.labels.analysis.trend import Trend
+    from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
     from moderay.pipeline.check import Checked
     from moderay.pipeline.control.progress import Progress
     from moderay.pipeline.estimate import Forecast
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from moderay.tasks.filter.filter import Filtered
     from moderay.tasks.output_status import OutputStatus
     from moderay.tasks.report.report import Report
+    from moderay.tasks.review.golden import GoldenAdded
+    from moderay.tasks.review.label_studio.importing import Imported
     from moderay.tasks.tune.tune import Tuned
     from moderay.tasks.verify.verify import Verified
 
@@ -405,7 +408,7 @@ def trend(
     """
     from moderay.config.job import Alarms
     from moderay.core.errors import UserError
-    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import read_nights, read_prevalence
     from moderay.labels.analysis.trend import trend as compare_nights
 
     _check_positive("nights", nights)
@@ -418,7 +421,78 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
-    return compare_nights(by_date[-nights:], alarms, titles)
+    compared = compare_nights(by_date[-nights:], alarms, titles)
+    return replace(compared, prevalence=read_prevalence(urls, storage))
+
+
+def plan_prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str | None = None,
+    width: float | None = None,
+    reviews: int | None = None,
+    seed: int = 0,
+) -> PrevalencePlan:
+    """Draw rows of an output for people to review, so that `prevalence` can say how much violates.
+
+    They are drawn by hash in strata of P, and kept in the output; the same call on the same labels
+    gives the same plan.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id; needed where the labels are of several.
+        width: of the 95% interval of the share in all rows, from end to end.
+        reviews: how many, instead of a width.
+        seed: another one draws other rows.
+
+    Raises:
+        UserError: there are no labels, or the width takes too many reviews.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> len(plan.rows), [(stratum.rows, stratum.reviews) for stratum in plan.strata]
+        (50, [(300, 25), (300, 25)])
+    """
+    from moderay.tasks.prevalence.plan import PlanRequest, plan_reviews
+
+    request = PlanRequest(policy, width, reviews, seed)
+    return plan_reviews(os.fspath(url), storage or {}, request)
+
+
+def prevalence(
+    url: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    plan: str | None = None,
+    policy: str | None = None,
+) -> list[PrevalenceEstimate]:
+    """How much truly violates of all rows, of the kept and of the removed, with 95% intervals.
+
+    Reviews of rows that a plan drew count, and no others.
+
+    Args:
+        url: the output; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        plan: id of a plan. Default: of each policy the newest one with an answer.
+        policy: id, for that policy alone.
+
+    Returns:
+        One for each policy; its figures are None where too little is reviewed.
+
+    Raises:
+        UserError: there is no such plan.
+
+    Example:
+        >>> plan = moderay.plan_prevalence("labels", reviews=50)
+        >>> found = moderay.prevalence("labels", plan=plan.id)[0]
+        >>> found.unanswered, found.corpus
+        (50, None)
+    """
+    from moderay.tasks.prevalence.estimate import estimate_prevalence
+
+    return estimate_prevalence(os.fspath(url), storage or {}, plan, policy)
 
 
 def evaluate(
@@ -1049,7 +1123,7 @@ def calibrate(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
     gold: str | None = None,
-    judge: Literal["screen", "glance"] = "screen",
+    judge: Literal["screen", "glance", "reason"] = "screen",
     max_miss: float = 0.05,
     confidence: float = 0.95,
     rows: int = 200_000,
@@ -1057,6 +1131,8 @@ def calibrate(
     cross_fit: bool = False,
 ) -> Mapping[str, str]:
     """Make a screen, or a band for glance, that misses at most a stated share of violations.
+
+    Or fit P of reason to what people said.
 
     What it says of a screen holds a line about 1,000 more labels: what they would let it settle
     beyond, extrapolated from a learning curve over the labels at hand, or why that is not known.
@@ -1068,8 +1144,10 @@ def calibrate(
         out: folder to write, which the job's cascade then names.
         labels: an output of the same input, judged by the job's last judge.
         gold: instead of labels, an input column in which people said, or a condition (Polars SQL)
-            over input columns; null is unknown.
-        judge: `screen` or `glance`.
+            over input columns; null is unknown. Or `reviews`.
+        judge: `screen`, `glance` or `reason`: of the last a map of its P to what people said, for
+            which `labels` (default: the job's own) give P, and `gold` (default: the job's) what is
+            right.
         max_miss: share of violations that may be missed, between 0 and 1.
         confidence: how sure that is, between 0 and 1.
         rows: contents to calibrate on at most, chosen by hash.
@@ -1146,6 +1224,120 @@ def label(
     from moderay.tasks.embed import embedded_job, label_dataset
 
     return label_dataset(ds, *embedded_job(content, policies, model, settings))
+
+
+def export_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policy: str,
+    queues: Sequence[str] = (),
+    count: int = 20,
+) -> tuple[Path, Path]:
+    """Write contents to review as tasks for Label Studio, with its labeling configuration.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: for the tasks, ending in .json; the configuration lies beside it, ending in .xml.
+        storage: fsspec options, as `storage:` of a job file.
+        policy: id of the policy under which they are asked about.
+        queues: borderline, flagged, safe, disagreement, audit; all of them by default.
+        count: contents of each queue.
+
+    Returns:
+        The two files.
+
+    Raises:
+        UserError: there are no labels, or nothing is in these queues.
+
+    Example:
+        >>> tasks, config = moderay.export_reviews(
+        ...     "labels", "tasks.json", policy="spam", queues=["flagged"], count=3
+        ... )
+        >>> tasks.name, config.name
+        ('tasks.json', 'tasks.xml')
+    """
+    from moderay.tasks.review.label_studio.exporting import export_tasks
+    from moderay.tasks.review.opening import review_request, wanted_rows
+
+    wanted = wanted_rows(queues, count)
+    request = review_request(os.fspath(output), storage or {}, ["export"], [policy], wanted)
+    return export_tasks(request.output, request.items, Path(file))
+
+
+def import_reviews(
+    output: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    reviewer: str | None = None,
+) -> Imported:
+    """Keep what people answered in Label Studio as reviews; what was taken before is not again.
+
+    Args:
+        output: its folder; any fsspec URL.
+        file: an export of Label Studio in the format JSON.
+        storage: fsspec options, as `storage:` of a job file.
+        reviewer: who gave the answers whose people the file does not name by an address.
+
+    Raises:
+        Problems: something in the file cannot be taken; then nothing is.
+        UserError: it cannot be read, or there are no labels.
+
+    Example:
+        >>> import json, pathlib
+        >>> tasks, _ = moderay.export_reviews("labels", "tasks.json", policy="spam", count=1)
+        >>> answered = json.loads(tasks.read_text())
+        >>> answered[0]["annotations"] = [{
+        ...     "completed_by": {"email": "anna@example.org"},
+        ...     "created_at": "2026-11-20T08:00:00Z",
+        ...     "result": [{"from_name": "label", "value": {"choices": ["SP0"]}}],
+        ... }]
+        >>> _ = pathlib.Path("answers.json").write_text(json.dumps(answered))
+        >>> moderay.import_reviews("labels", "answers.json").added
+        1
+        >>> moderay.import_reviews("labels", "answers.json").known
+        1
+    """
+    from moderay.tasks.review.label_studio.importing import import_answers
+    from moderay.tasks.review.output import open_output
+
+    return import_answers(open_output(os.fspath(output), storage or {}), Path(file), reviewer)
+
+
+def add_golden(
+    output: str | os.PathLike[str],
+    storage: Mapping[str, Any] | None = None,
+    *,
+    policies: Sequence[str] = (),
+    folder: str | os.PathLike[str] = "policies",
+) -> list[GoldenAdded]:
+    """Make golden cases of what people answered in reviews of an output.
+
+    Args:
+        output: its folder; any fsspec URL.
+        storage: fsspec options, as `storage:` of a job file.
+        policies: ids; all of the output by default.
+        folder: in which the policies' folders are, by id.
+
+    Returns:
+        For each policy, what was added and what was not.
+
+    Raises:
+        Problems: a policy or its golden set does not load.
+        UserError: there are no labels.
+
+    Example:
+        >>> [spam] = moderay.add_golden("labels", policies=["spam"])
+        >>> spam.file.name, spam.void
+        ('golden.jsonl', 0)
+    """
+    from moderay.tasks.review.golden import add_golden_cases
+    from moderay.tasks.review.output import open_output
+
+    opened = open_output(os.fspath(output), storage or {})
+    return add_golden_cases(opened, opened.chosen(policies), Path(folder))
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

@@ -49,7 +49,7 @@ def published_output(
     layout, source = Layout(str(folder / "out")), folder / "in"
     rules = tuple(policy.rule for policy in policies)
     columns = pa.schema([("text", pa.string())])
-    decision = decision_hash({policy.id: policy.threshold for policy in policies}, columns)
+    decision = decision_hash(rules, columns)
     judges = {policy.id: {judge: KEY} for policy in policies}
     total = OutputTotal()
     with Lease(layout) as lease:

@@ -43,6 +43,8 @@ OF_LABELS = [
     moderay.diff,
     moderay.filter,
     moderay.trend,
+    moderay.plan_prevalence,
+    moderay.prevalence,
     moderay.output_status,
     moderay.report,
     moderay.verify,
@@ -55,6 +57,9 @@ OF_LABELS = [
     moderay.evaluate,
     moderay.evaluate_benchmarks,
     moderay.evaluate_policies,
+    moderay.export_reviews,
+    moderay.import_reviews,
+    moderay.add_golden,
     moderay.label,
 ]
 

@@ -26,6 +26,8 @@ from moderay.cli import (
     labels,
     policy,
     policy_folder,
+    prevalence,
+    review,
     start,
     trial,
     tune,
@@ -87,6 +89,8 @@ for command in (
     labels.calibrate,
     tune.tune,
     labels.report,
+    review.review,
+    prevalence.prevalence,
     labels.verify,
     trial.try_,
     policy.label,
@@ -99,6 +103,7 @@ for command in (
     app.command(command.__name__.removesuffix("_"))(command)
 app.add_typer(policy_folder.policy, name="policy")
 app.add_typer(export.export, name="export")
+app.add_typer(review.golden, name="golden")
 
 
 @contextmanager

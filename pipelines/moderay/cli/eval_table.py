@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from moderay.tasks.evaluate.evaluation import Evaluation
     from moderay.tasks.evaluate.records import (
         AgreementRecord,
+        CalibrationEffect,
         EstimateRecord,
         EvalRecord,
         FiguresRecord,
@@ -45,7 +46,11 @@ def show_evaluation(evaluation: Evaluation, record: EvalRecord, show: int) -> No
         policy = each.policy
         figures = record.policies[policy.id]
         out.print(f"[bold]{policy.id}[/]: {_rows(figures)}", soft_wrap=True)
+        if figures.note is not None:
+            out.print(printable(figures.note), soft_wrap=True)
         show_table(_figures(figures.whole))
+        if figures.calibration is not None:
+            _show_calibration(figures.calibration)
         show_table(_confusion(figures))
         if figures.at_or_above:
             show_table(_sliced("at or above", figures.at_or_above))
@@ -93,6 +98,24 @@ def _figures(whole: FiguresRecord) -> Table:
                 title, *map(_number, (figure.value, figure.low, figure.high)), figure.method
             )
     return table
+
+
+def _show_calibration(effect: CalibrationEffect) -> None:
+    """What reading P by a map changed, where it was not fitted."""
+    table = table_of(["P is read by a map"], ["before", "after"])
+    for title, figure in (("Brier", effect.brier), ("calibration error", effect.calibration_error)):
+        ends = (
+            (figure.before, figure.before_low, figure.before_high),
+            (figure.after, figure.after_low, figure.after_high),
+        )
+        table.add_row(title, *[f"{at:.3f} ({low:.3f} to {high:.3f})" for at, low, high in ends])
+    show_table(table)
+    out.print(
+        f"{effect.method}, fitted to {counted(effect.rows, 'content')} "
+        f"({printable(effect.source)}), held out in turn here; the figures of P above are too good "
+        "where these are the rows",
+        soft_wrap=True,
+    )
 
 
 def _number(value: float) -> str:

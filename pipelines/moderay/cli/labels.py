@@ -261,11 +261,12 @@ def calibrate(
             "--gold",
             metavar="COLUMN",
             help="An input column in which people said, or a condition, such as "
-            "\"class = 'ad'\"; null is unknown.",
+            "\"class = 'ad'\"; null is unknown. Or reviews: what they said in moderay review.",
         ),
     ] = None,
     judge: Annotated[
-        Literal["screen", "glance"], typer.Option("--judge", help="What to make.")
+        Literal["screen", "glance", "reason"],
+        typer.Option("--judge", help="What to make; of reason a map of its P to what people said."),
     ] = "screen",
     max_miss: Annotated[
         float, typer.Option("--max-miss", help="Share of violations that may be missed.")
@@ -290,6 +291,8 @@ def calibrate(
 ) -> None:
     """Make a screen, or a band, that misses at most a stated share of violations.
 
+    Of reason: fit P to what people said, without a model and without touching its weights.
+
     Example: moderay calibrate job.yaml --policy spam --from labels --out screen
     """
     from moderay import api
@@ -313,7 +316,10 @@ def calibrate(
     for title, text in made.items():
         table.add_row(title, printable(text))
     show_table(table)
+    in_job = printable(str(folder))
+    if judge == "reason":
+        in_job = f"{{calibration: {in_job}}}"
     out.print(
-        f"written: {printable(str(folder))}; in the job: - {judge}: {printable(str(folder))}",
+        f"written: {printable(str(folder))}; in the job: - {judge}: {in_job}",
         soft_wrap=True,
     )

@@ -28,7 +28,7 @@ from moderay.config.sections.cascade import (
 )
 from moderay.config.sections.data import Input, Output
 from moderay.config.sections.gate import Floors
-from moderay.config.sections.gold import Gold, GoldColumn
+from moderay.config.sections.gold import Gold, GoldSource
 from moderay.config.sections.limits import Limits, UnitSize, Windows
 from moderay.config.sections.model import Effort, Model, Replicas, Sampling
 from moderay.config.validation import validation_problems
@@ -104,8 +104,10 @@ class Job(Section):
     """
     filter: Filter | None = None
     """What `moderay filter` makes of the labels."""
-    gold: dict[str, GoldColumn] = Field(default_factory=dict)
-    """By policy, what people said of the input's rows: what `eval` compares with."""
+    gold: dict[str, GoldSource] = Field(default_factory=dict)
+    """By policy, what people said of the input's rows: what `eval` compares with. Or `reviews`:
+    what they said in `moderay review`.
+    """
     gate: dict[str, Floors] = Field(default_factory=dict)
     """Floors that policies must pass on their golden sets, which are judged first: `golden` is for
     every policy, and a policy's id for that one, whose own floors win.

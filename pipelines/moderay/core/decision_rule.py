@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from moderay.core.calibration import Calibration
 from moderay.core.errors import Problem, UserError, nearest
 
 
@@ -24,12 +25,14 @@ class DecisionRule:
         labels: names of its labels, mildest first: the order of a verdict's scores.
         violating: whether each label violates, parallel to `labels`; some do and some do not.
         threshold: on P(violates), above 0 and at most 1.
+        calibration: how P of one judge is read before it is held against the threshold.
     """
 
     policy: str
     labels: tuple[str, ...]
     violating: tuple[bool, ...]
     threshold: float
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for labels that cannot be decided between."""

@@ -22,6 +22,11 @@ def are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
+def was(count: int) -> str:
+    """The same of what is past."""
+    return "was" if count == 1 else "were"
+
+
 def duration(seconds: float) -> str:
     """A time in the unit in which it is a number of a few digits."""
     if seconds < 10:

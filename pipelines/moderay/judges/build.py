@@ -12,6 +12,7 @@ from moderay.core.errors import Problem, Problems, UserError
 from moderay.engines.base import EngineSpec
 from moderay.engines.remote.spec import RemoteSpec
 from moderay.engines.vllm.engine import VllmSpec
+from moderay.judges.calibration import CalibrationCard, load_calibration
 from moderay.judges.cards import BandCard, Teacher
 from moderay.judges.cascade import Cascade, ColumnJudge, EngineJudge, policy_key
 from moderay.judges.glance import Band, Glance, load_band
@@ -88,6 +89,8 @@ def cascades(
 ) -> tuple[tuple[Cascade, ...], list[Problem]]:
     """The job's cascade for each policy, and everything wrong with its rules, screens and bands."""
     calibrated, problems = _calibrated(job, policies)
+    read, wrong = calibrations(job, policies)
+    problems += wrong
     problems += _without_probabilities(job)
     made = []
     for policy, folder in zip(policies, job.policies, strict=True):
@@ -102,11 +105,13 @@ def cascades(
             tuple(judge for judge in steps if isinstance(judge, Rules | Screen)),
             tuple(judge for judge in steps if isinstance(judge, Glance | Reason)),
             job.audit,
+            read.get(policy.id),
         )
         for step in calibrated.values():
             if step.teacher.policy == policy.id:
                 problems += _broken_promises(job, step, cascade)
         problems += _wrong_bands(job, cascade)
+        problems += _wrong_calibration(job, cascade)
         made.append(cascade)
     return tuple(made), list(dict.fromkeys(problems))
 
@@ -275,6 +280,57 @@ def _broken_promises(job: Job, step: _CalibratedStep, cascade: Cascade) -> Itera
     ):
         message = f"{step.name} was calibrated for another model, effort or windows"
         yield job.problem(step.key, message, again)
+
+
+def calibrations(
+    job: Job, policies: Sequence[Policy]
+) -> tuple[dict[str, CalibrationCard], list[Problem]]:
+    """How P of reason is read, by policy, and what is wrong with it."""
+    found: dict[str, CalibrationCard] = {}
+    problems: list[Problem] = []
+    for key, folder in _calibration_folders(job):
+        try:
+            card = load_calibration(folder)
+        except Problems as error:
+            problems += [
+                job.problem(key, f"calibration {folder}: {problem.message}", problem.hint)
+                for problem in error.problems
+            ]
+            continue
+        name = card.teacher.policy
+        if name not in {policy.id for policy in policies}:
+            message = f"calibration {folder} is for policy {name!r}, which this job has not"
+            problems.append(job.problem(key, message, "leave it out, or name the policy"))
+        elif name in found:
+            message = f"two calibrations are for policy {name!r}"
+            problems.append(job.problem(key, message, "leave one of them out"))
+        found[name] = card
+    return found, problems
+
+
+def _calibration_folders(job: Job) -> Iterator[tuple[str, str]]:
+    """The key of the step, and a folder that it names."""
+    for number, step in enumerate(job.cascade):
+        for folder in step.reason.calibration if step.reason is not None else ():
+            yield f"cascade.{number}", folder
+
+
+def _wrong_calibration(job: Job, cascade: Cascade) -> Iterator[Problem]:
+    """A map of another policy's text, or of another model's P."""
+    card, policy = cascade.calibration, cascade.policy
+    if card is None:
+        return
+    number = len(job.cascade) - 1
+    again = "calibrate again, or leave it out"
+    if card.teacher.policy_key != policy_key(policy):
+        message = f"the calibration of {policy.id!r} was fitted under another text of it"
+        yield job.problem(f"cascade.{number}", message, again)
+    elif card.teacher.judge_key != cascade.keys[card.judge]:
+        message = (
+            f"the calibration of {policy.id!r} was fitted to P of another {card.judge} judge "
+            "(model, effort, sampling, budget or windows)"
+        )
+        yield job.problem(f"cascade.{number}", message, again)
 
 
 def _wrong_bands(job: Job, cascade: Cascade) -> Iterator[Problem]:

@@ -10,11 +10,13 @@ from typing import Protocol
 import pyarrow as pa
 
 from moderay.config.policy import Policy
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.hashing import digest
 from moderay.core.hashing import number as number_of
 from moderay.core.verdicts import Verdict
 from moderay.engines.harmony.prompt import instructions
 from moderay.engines.host import EngineHost
+from moderay.judges.calibration import CalibrationCard
 from moderay.judges.glance import Band, Glance
 from moderay.judges.reason import Reason
 from moderay.judges.rules import Rules
@@ -101,12 +103,21 @@ class Cascade:
         on_columns: Judges on the CPU, the cheapest first.
         on_engine: Judges on an engine, the cheapest first; at least one.
         audit: Share, 0 to 1, of what all but the last settle that the last judges too.
+        calibration: How P of reason is read when it is decided. In no key: verdicts do not depend
+            on it.
     """
 
     policy: Policy
     on_columns: tuple[ColumnJudge, ...]
     on_engine: tuple[EngineJudge, ...]
     audit: float = 0.0
+    calibration: CalibrationCard | None = None
+
+    @property
+    def rule(self) -> DecisionRule:
+        """How its verdicts are decided."""
+        card = self.calibration
+        return replace(self.policy.rule, calibration=None if card is None else card.calibration)
 
     @property
     def judges(self) -> tuple[ColumnJudge | EngineJudge, ...]:

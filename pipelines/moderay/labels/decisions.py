@@ -48,15 +48,17 @@ def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all")
         reasoning: whose reasoning is kept: all | flagged (and audited) | none.
 
     Returns:
-        Structs of `verdicts.decision_type`. `violates` is P(violates) >= threshold, `label` the
-        likeliest label on that side, and `answer` is kept only where the model wrote another one.
+        Structs of `verdicts.decision_type`. P(violates) of a judge that the rule has a calibration
+        of is read by it; `scores` stay as they were. `violates` is P(violates) >= threshold,
+        `label` the likeliest label on that side, and `answer` is kept only where the model wrote
+        another one.
     """
     column = {name: verdicts.field(name) for name in VERDICT.names}
     scored = column["scores"].is_valid().to_numpy(zero_copy_only=False)
     written = _written(column, rule)
     kind = decision_type(rule.labels)
     scores = _scores(column["scores"], scored, written, len(rule.labels))
-    probability = rule.probabilities(scores)
+    probability = _calibrated(rule.probabilities(scores), column["decided_by"], rule)
     violates = rule.violates(probability)
     unknown = ~scored & (written < 0)
     label = pa.array(rule.likeliest(scores, violates), pa.string(), mask=unknown)
@@ -73,6 +75,17 @@ def decide(verdicts: pa.StructArray, rule: DecisionRule, reasoning: str = "all")
     decided["reasoning"] = pc.if_else(kept, decided["reasoning"], None)
     decided["trace"] = struct_of(TRACE, decided)
     return struct_of(kind, decided)
+
+
+def _calibrated(
+    probability: np.ndarray, decided_by: pa.StringArray, rule: DecisionRule
+) -> np.ndarray:
+    """P(violates), that of the judge whose it is as the rule's calibration reads it."""
+    if rule.calibration is None:
+        return probability
+    own = pc.fill_null(pc.equal(decided_by, rule.calibration.judge), False)
+    is_own = own.to_numpy(zero_copy_only=False)
+    return np.where(is_own, rule.calibration.of(probability), probability)
 
 
 def struct_of(kind: pa.StructType, columns: Mapping[str, pa.Array]) -> pa.StructArray:

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from pydantic import JsonValue
 
+from moderay.core.calibration import Calibration, Method
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.records import Record, RecordPart
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.records import Histogram, LabelCounts
@@ -32,6 +34,26 @@ class JudgeRecord(RecordPart):
     """The form of the model's answer: label or rationale."""
 
 
+class CalibrationRecord(RecordPart):
+    """How P of one judge was read when it was decided."""
+
+    judge: str
+    """Whose P."""
+    method: Method
+    """platt: a line in log-odds. isotonic: straight between points that never fall."""
+    numbers: tuple[tuple[float, float], ...]
+    """Of platt, slope and intercept; of isotonic, points: P before and after."""
+    rows: int
+    """Contents of which people had said what violates, to which it was fitted."""
+    violations: int
+    """Of these, those that violate."""
+
+    @property
+    def calibration(self) -> Calibration:
+        """The map."""
+        return Calibration(self.judge, self.method, self.numbers)
+
+
 class PolicyRecord(RecordPart):
     """A policy as it was judged."""
 
@@ -49,8 +71,20 @@ class PolicyRecord(RecordPart):
     """By calibrated judge: the share of violations that it may miss."""
     estimated: tuple[str, ...] = ()
     """Of these judges, those whose promise is an estimate: no theorem says that it holds."""
+    calibration: CalibrationRecord | None = None
+    """How P of reason was read when it was decided; null: as the model gave it."""
     label_titles: dict[str, str] = {}
     """For people, by label; empty where nothing says what a label means."""
+
+    def rule(self, policy: str) -> DecisionRule:
+        """How its verdicts were decided.
+
+        Args:
+            policy: Its id.
+        """
+        labels = dict(self.cascade[-1].labels or {})
+        made = None if self.calibration is None else self.calibration.calibration
+        return DecisionRule(policy, tuple(labels), tuple(labels.values()), self.threshold, made)
 
 
 class ModelRecord(RecordPart):

@@ -148,7 +148,7 @@ def check_job(
         input_,
         reused,
         gated,
-        (*report.notes, *_estimated(judges)),
+        (*report.notes, *_estimated(judges), *_read_by_maps(judges)),
         (*report.elsewhere, *unhosted(job, judges)),
     )
 
@@ -166,6 +166,17 @@ def _estimated(cascades: Sequence[Cascade]) -> Iterator[str]:
                 f"{cascade.policy.id}: the {judge}'s promise to miss at most "
                 f"{cascade.promises[judge]:.1%} of violations is estimated, since it is "
                 f"cross-fitted; {watch}"
+            )
+
+
+def _read_by_maps(cascades: Sequence[Cascade]) -> Iterator[str]:
+    """Policies whose P is not decided as the model gives it."""
+    for cascade in cascades:
+        if (card := cascade.calibration) is not None:
+            yield (
+                f"{cascade.policy.id}: P of {card.judge} is read by a calibration ({card.method}, "
+                f"{card.rows:,} contents, {card.created}); its Brier score fell from "
+                f"{card.brier.before:.3f} to {card.brier.after:.3f} on held-out contents"
             )
 
 

@@ -156,7 +156,7 @@ class Gate:
         """int8, of each case what the judges say, as `gate_figures` takes it."""
         said: dict[str | None, int] = {}
         for hashes, verdicts in self._verdicts(golden):
-            decisions = decide(structs(verdicts), golden.cascade.policy.rule)
+            decisions = decide(structs(verdicts), golden.cascade.rule)
             violates = decisions.field("violates").cast(pa.int8()).fill_null(NOT_JUDGED)
             for content, side in zip(hashes.to_pylist(), violates.to_pylist(), strict=True):
                 said.setdefault(content, side)

@@ -17,6 +17,7 @@ from moderay.labels.counts import CountsTotal, PolicyCounts
 from moderay.labels.earlier_outputs import EarlierOutput
 from moderay.labels.lease import WHOLE, Part
 from moderay.labels.manifest_record import (
+    CalibrationRecord,
     HardwareRecord,
     JudgeRecord,
     JudgeReport,
@@ -135,7 +136,21 @@ def policy_record(cascade: Cascade) -> PolicyRecord:
         cascade=cascade_record(cascade),
         promises=cascade.promises,
         estimated=cascade.estimated,
+        calibration=_calibration_record(cascade),
         label_titles={name: label.title for name, label in cascade.policy.labels.items()},
+    )
+
+
+def _calibration_record(cascade: Cascade) -> CalibrationRecord | None:
+    card = cascade.calibration
+    if card is None:
+        return None
+    return CalibrationRecord(
+        judge=card.judge,
+        method=card.method,
+        numbers=card.numbers,
+        rows=card.rows,
+        violations=card.violations,
     )
 
 

@@ -187,8 +187,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     layout = Layout(job.output.path, job.storage)
     cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
     selection = digest([job.input.content, job.input.where, job.input.sample])
-    thresholds = {policy.id: policy.threshold for policy in checked.policies}
-    decision = decision_hash(thresholds, checked.scan.columns)
+    decision = decision_hash([cascade.rule for cascade in checked.cascades], checked.scan.columns)
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         state = list_state(layout)

@@ -191,7 +191,7 @@ class _Labeller:
 def add_verdicts(table: pa.Table, unit: pa.Table, cascades: Sequence[Cascade]) -> pa.Table:
     """A table with the decisions of a judged unit beside its rows."""
     decisions = [
-        decide(structs(unit.column(cascade.policy.id)), cascade.policy.rule) for cascade in cascades
+        decide(structs(unit.column(cascade.policy.id)), cascade.rule) for cascade in cascades
     ]
     table = table.append_column(CONTENT_HASH, unit.column(CONTENT_HASH.name))
     table = table.append_column(FLAGGED, flagged(decisions))

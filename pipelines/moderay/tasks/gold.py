@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from moderay.config.job import Gold, Job
 from moderay.config.policy import Policy
-from moderay.config.sections.gold import SIDES
+from moderay.config.sections.gold import REVIEWS, SIDES
 from moderay.core.errors import Problem, UserError, first_line, nearest
 from moderay.core.sql.refusal import EACH_ROW, SqlRefusedError
 from moderay.core.sql.row_expression import POLARS_ERRORS, RowExpression
@@ -42,11 +42,28 @@ class GoldAnswers:
             there is none.
         label: int16: position among the policy's labels, or `UNKNOWN`.
         votes: int8, rows x people, as `violates`; None where a row has one answer.
+        weights: float64: for how many rows each one stands; None: for itself alone.
     """
 
     violates: np.ndarray
     label: np.ndarray
     votes: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def at(self, rows: np.ndarray) -> GoldAnswers:
+        """Of those rows alone, in their order."""
+        return GoldAnswers(
+            self.violates[rows],
+            self.label[rows],
+            None if self.votes is None else self.votes[rows],
+            None if self.weights is None else self.weights[rows],
+        )
+
+    @property
+    def truth(self) -> Truth:
+        """The rows of which people said something."""
+        rows = np.flatnonzero(self.violates != UNKNOWN)
+        return rows, self.violates[rows] == 1
 
 
 def gold_problems(
@@ -58,6 +75,9 @@ def gold_problems(
         key = f"gold.{name}"
         if (policy := by_id.get(name)) is None:
             yield job.problem(key, f"{key}: the job has no policy {name!r}", nearest(name, by_id))
+            continue
+        if isinstance(gold, str):
+            yield from _hidden_column(job, key, input_)
             continue
         try:
             meanings(labels_of(policy), gold, key)
@@ -73,21 +93,17 @@ def gold_problems(
                 break
 
 
-def gold_truth(checked: Checked, shard: Shard, policy: Policy, gold: str) -> Truth:
-    """The rows of a shard of which people said whether they violate.
-
-    Args:
-        checked: The job and its input.
-        shard: A shard of it.
-        policy: The policy it is about.
-        gold: As `Gold.column` has it.
-
-    Raises:
-        UserError: It is neither, or the column says anything else.
-    """
-    answers = gold_answers(checked, shard, policy, Gold(column=gold), f"--gold {gold}")
-    rows = np.flatnonzero(answers.violates != UNKNOWN)
-    return rows, answers.violates[rows] == 1
+def _hidden_column(job: Job, key: str, input_: Scan) -> Iterator[Problem]:
+    """That reviews may not be what is meant, where a column has their name."""
+    for shard, schema in input_.files:
+        if REVIEWS in [*schema.names, *[part for part, _ in shard.partitions]]:
+            yield job.problem(
+                key,
+                f"{key}: {REVIEWS} are what people said with moderay review, and {shard.file} has "
+                "a column of this name",
+                f"{{column: {REVIEWS}}} is the column",
+            )
+            return
 
 
 def gold_answers(

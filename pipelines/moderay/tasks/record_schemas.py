@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.records import Record, record_schema
+from moderay.judges.calibration import CalibrationCard
 from moderay.judges.cards import BandCard, Card
 from moderay.labels.manifest_record import Manifest
+from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
 from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.labels.review_records import Review
 from moderay.tasks.decide.records import DecideRecord
@@ -36,10 +38,13 @@ RECORDS: dict[str, type[Record]] = {
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,
+    "prevalence-plan": PrevalencePlan,
+    "prevalence": PrevalenceEstimate,
     "explanation": Explanation,
     "sft": SftRecord,
     "screen-card": Card,
     "band-card": BandCard,
+    "calibration-card": CalibrationCard,
 }
 
 

@@ -32,7 +32,7 @@ from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.gold import UNKNOWN, gold_answers
+from moderay.tasks.gold import UNKNOWN, GoldAnswers, gold_answers
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 SPAM = load_policy(ROOT / "policies/spam")
@@ -73,8 +73,7 @@ def judged(draw: Any) -> tuple[JudgedRows, list[dict[str, Any]]]:
         pa.array(decisions, decision_type(LABELS)),
         pa.array([row["hash"] for row in rows], pa.string()),
         LABELS,
-        np.array(gold, np.int8),
-        np.array(names, np.int16),
+        GoldAnswers(np.array(gold, np.int8), np.array(names, np.int16)),
     )
     return made, rows
 
@@ -276,10 +275,13 @@ def test_job_is_labelled_and_compared_with_its_gold(
     assert all(row["rationale"] == "A shop." for row in wrong if not row["gold_violates"])
     assert {file.name for file in (tmp_path / "eval").iterdir()} == {
         "eval.json",
+        "eval.html",
         "disagreements.parquet",
         "spam.png",
         "spam.svg",
     }
+    page = (tmp_path / "eval/eval.html").read_text("utf-8")
+    assert "<bdi>claim your prize</bdi>" in page and "6 rows in which labels and people" in page
     # Nothing is labelled again.
     again = cli("eval", file, "--json", "--quiet")
     assert again.returncode == 0 and json.loads(again.stdout)["policies"]["spam"]["unknown"] == 4

@@ -102,7 +102,15 @@ def test_every_field_of_a_decision_has_its_place() -> None:
             _names(ShardMarker),
             _names(RowPart) | _names(JudgedPart),
             {"run": "published_by", "judges": "judge_keys", "thresholds": "threshold"},
-            {"rows", "policies", "new", "histograms", "chosen", "schema_version"},
+            {
+                "rows",
+                "policies",
+                "new",
+                "histograms",
+                "flagged_without_p",
+                "chosen",
+                "schema_version",
+            },
             id="marker",
         ),
         pytest.param(
@@ -434,6 +442,9 @@ def test_page_escapes_what_is_hostile_and_holds_every_section(
     for section in sections(explanation):
         for entry in section.entries:
             assert entry.is_long or f"<bdi>{entry.name}</bdi>" in text
+    # The content, and the golden cases that are like it.
+    shown = len(explanation.verdicts["spam"].golden.nearest)
+    assert text.count('<div class="veil"') == 1 + shown
 
 
 @pytest.mark.slow

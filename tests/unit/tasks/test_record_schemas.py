@@ -11,6 +11,7 @@ from support.project import ROOT
 
 from moderay.core.errors import Problem
 from moderay.core.records import Record
+from moderay.judges.calibration import CalibratedFigure, CalibrationCard
 from moderay.judges.cards import FEATURES, BandCard, Card, Point, Teacher
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.manifest_record import (
@@ -107,6 +108,9 @@ POLICY = PolicyRecord(
     cascade_key="0",
     cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
     promises={},
+)
+CALIBRATED = CalibratedFigure(
+    before=0.2, before_low=0.1, before_high=0.3, after=0.1, after_low=0.0, after_high=0.2
 )
 COUNTED = CountsRecord(violations=100, flagged=101, hits=99, tokens=60.5)
 CASCADE = CascadeRecord(
@@ -458,6 +462,18 @@ FILES: dict[str, Record] = {
         moderay="0",
         sklearn="1",
         **PROMISE,
+    ),
+    "calibration-card": CalibrationCard(
+        teacher=TEACHER,
+        method="platt",
+        numbers=((0.5, -1.0),),
+        rows=90,
+        violations=30,
+        folds=5,
+        log_loss={"raw": 0.7, "platt": 0.4, "isotonic": 0.5},
+        brier=CALIBRATED,
+        calibration_error=CALIBRATED,
+        created=DAY,
     ),
     "band-card": BandCard(
         teacher=TEACHER,

@@ -61,12 +61,23 @@ class GlanceArgs(Section):
         return not self.model_dump(exclude_defaults=True)
 
 
+def _listed(value: object) -> object:
+    """One folder for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
 class ReasonArgs(Section):
     """The safeguard with its reasoning."""
 
     budget: int = Field(default=512, ge=1)
     """Tokens of reasoning before the verdict is asked for. OpenAI's guide advises a lower effort
     before a cap.
+    """
+    calibration: Annotated[
+        list[JobPath], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = Field(default_factory=list)
+    """Folders made by `moderay calibrate --judge reason`, each for the policy that its card names:
+    how P is read when it is decided. Another one decides anew, and judges nothing.
     """
 
 

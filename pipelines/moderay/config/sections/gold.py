@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from moderay.config.sections.base import Section
 
@@ -33,8 +33,22 @@ class Gold(Section):
     """What other values of the column stand for: violates, safe, or a label of the policy."""
 
 
-def _column(value: object) -> object:
-    return {"column": value} if isinstance(value, str) else value
+# In place of a column: what people said in reviews of the output. A column of this name is
+# `{column: reviews}`.
+REVIEWS: Literal["reviews"] = "reviews"
 
 
-GoldColumn = Annotated[Gold, BeforeValidator(_column, json_schema_input_type=str | Gold)]
+def _column(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) and value != REVIEWS else value
+
+
+def _kind(value: Any) -> str:
+    return REVIEWS if value == REVIEWS else "in the input"
+
+
+# Of a job: a column of the input, a condition, or reviews of the output.
+GoldSource = Annotated[
+    Annotated[Gold, Tag("in the input")] | Annotated[Literal["reviews"], Tag(REVIEWS)],
+    Discriminator(_kind),
+    BeforeValidator(_column, json_schema_input_type=str | Gold),
+]

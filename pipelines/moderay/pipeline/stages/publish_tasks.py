@@ -80,7 +80,7 @@ class Publisher:
             work.units,
             self._plan.decision,
             self._judge_keys,
-            tuple(policy.rule for policy in self._checked.policies),
+            tuple(cascade.rule for cascade in self._checked.cascades),
             self._checked.scan.columns,
             job.output.reasoning,
             self._run,

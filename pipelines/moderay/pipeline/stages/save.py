@@ -102,7 +102,7 @@ def save_cases(run: RunContext, policy: str, cases: Range, judged: pa.Table) -> 
 
 def _counted(done: UnitDone, judged: pa.Table, cascades: Sequence[Cascade]) -> UnitDone:
     decisions = {
-        cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.policy.rule)
+        cascade.policy.id: decide(structs(judged.column(cascade.policy.id)), cascade.rule)
         for cascade in cascades
     }
     new = {name: decision.filter(_is_new(decision)) for name, decision in decisions.items()}

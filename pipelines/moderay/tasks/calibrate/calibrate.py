@@ -1,6 +1,6 @@
-"""`moderay calibrate`: labelled contents in, a screen or a band for glance out.
+"""`moderay calibrate`: labelled contents in, a screen, a band for glance or a map of P out.
 
-Either has a card that says what it promises.
+Each has a card that says what it promises.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from moderay.core.ray_loss import ray_errors
 from moderay.core.ray_runtime import start_ray
 from moderay.core.verdicts import structs
 from moderay.core.wording import counted
+from moderay.judges.calibration import save_calibration
 from moderay.judges.cards import BandCard, Teacher
 from moderay.judges.cascade import Cascade, policy_key
 from moderay.judges.glance import save_band
 from moderay.judges.screen import save_screen
 from moderay.pipeline.check import Checked
 from moderay.tasks.calibrate.learning_curve import MORE, gain_of_more
+from moderay.tasks.calibrate.reason import REASON, calibrate_reason
 from moderay.tasks.calibrate.screen_training import (
     calibrate_cut,
     calibrate_screen,
@@ -50,10 +52,11 @@ class CalibrationRequest:
 
     Attributes:
         policy: Id of a policy of the job.
-        judge: screen or glance.
+        judge: screen, glance or reason.
         out: Folder to write.
         labels: URL of an output of the same input, judged by the job's last judge; or
-        gold: an input column in which people said, or a condition over such columns.
+        gold: an input column in which people said, a condition over such columns, or reviews. For
+            reason both may be given: P comes from the one, what is right from the other.
         max_miss: Share of violations that may be missed.
         confidence: How sure that is.
         rows: Contents to calibrate on at most, chosen by hash.
@@ -84,6 +87,10 @@ def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, 
     """
     cascade = _cascade(checked, request.policy)
     _check_request(checked.job, request)
+    if request.judge == REASON:
+        made = calibrate_reason(checked, cascade, request.labels, request.gold)
+        save_calibration(made.card, request.out)
+        return made.told
     if request.labels is not None:
         truth = from_labels(checked, cascade, request.labels, request.rows, request.train_part)
     else:
@@ -103,8 +110,16 @@ def calibrate_judge(checked: Checked, request: CalibrationRequest) -> dict[str, 
 
 
 def _check_request(job: Job, request: CalibrationRequest) -> None:
-    if request.judge not in ("screen", "glance"):
-        raise UserError(f"--judge {request.judge!r}: valid are screen, glance")
+    if request.judge not in ("screen", "glance", REASON):
+        raise UserError(f"--judge {request.judge!r}: valid are screen, glance, reason")
+    has_probabilities = job.model.endpoint is None or job.model.logprobs
+    if request.judge == REASON:
+        if not has_probabilities:
+            raise UserError(
+                "a calibration of reason needs probabilities: say model.logprobs: true where the "
+                "endpoint gives them"
+            )
+        return
     if (request.labels is None) == (request.gold is None):
         raise UserError(
             "say where the truth comes from: --from OUTPUT (verdicts already paid for) or --gold "
@@ -116,7 +131,6 @@ def _check_request(job: Job, request: CalibrationRequest) -> None:
         raise UserError(
             "--cross-fit is for screens: a band is not trained, and all violations set it already"
         )
-    has_probabilities = job.model.endpoint is None or job.model.logprobs
     if request.judge == "glance" and not has_probabilities:
         raise UserError(
             "a band of glance needs probabilities: say model.logprobs: true where the endpoint "

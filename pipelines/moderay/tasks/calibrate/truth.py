@@ -21,11 +21,13 @@ from moderay.core.verdicts import CONTENT_HASH, ROW, Status, trace
 from moderay.corpus.content import Content
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
+from moderay.labels.cascade_verdicts import columns_of_cascade, of_cascade
 from moderay.labels.layout import Layout, published_markers
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
-from moderay.tasks.gold import Truth, gold_truth
+from moderay.tasks.gold import Truth
 from moderay.tasks.gold_parts import TRAIN_ALONE, part_of
+from moderay.tasks.gold_source import gold_option, gold_reader_for_promises
 from moderay.tasks.input_rows import contents_at
 
 
@@ -130,26 +132,27 @@ def _published(layout: Layout) -> dict[str, ShardMarker]:
 def from_people(
     checked: Checked, policy: Policy, gold: str, most: int, train_part: bool = False
 ) -> Labelled:
-    """What people said in the input.
+    """What people said in the input, or in reviews of the output.
 
     Args:
         checked: The job and its input.
         policy: The policy it is about.
-        gold: As `gold.gold_truth` takes it.
+        gold: As `gold_source.gold_option` takes it.
         most: Contents, roughly; they are chosen by hash.
         train_part: Whether only those of the part to train on are taken.
 
     Raises:
-        UserError: `gold` cannot be read off a shard.
+        UserError: `gold` cannot be read off a shard, or there are no reviews.
     """
     shards = checked.scan.shards
+    people = gold_reader_for_promises(checked, policy, gold_option(checked, gold), f"--gold {gold}")
     choice = _Choice(_share(shards, most), train_part)
     parts = [
         part
         for shard in shards
-        for part in _of_shard(checked, shard, gold_truth(checked, shard, policy, gold), choice)
+        for part in _of_shard(checked, shard, people.of(shard).truth, choice)
     ]
-    return _together(parts, None, choice.told(f"{gold} in the input"))
+    return _together(parts, None, choice.told(people.source))
 
 
 @dataclass(frozen=True)
@@ -193,14 +196,9 @@ def last_verdicts(judged: JudgedShards, shard: Shard) -> Truth:
         plain_errors(layout.url),
         pq.ParquetFile(RemoteFile(layout.fs, layout.label(shard.name)), pre_buffer=True) as file,
     ):
-        table = file.read(
-            columns=[
-                ROW.name,
-                CONTENT_HASH.name,
-                *[f"{policy.id}.{field}" for field in ("status", "violates", "trace.decided_by")],
-            ]
-        )
-    decisions = table.column(policy.id).combine_chunks()
+        fields = columns_of_cascade(file, policy.id, ("status", "violates"))
+        table = file.read(columns=[ROW.name, CONTENT_HASH.name, *fields])
+    decisions = of_cascade(table.column(policy.id).combine_chunks())
     decided_by = trace(decisions, "decided_by")
     judges = pc.unique(decided_by.drop_null()).to_pylist()
     if earlier := [name for name in judges if name not in (judge, "rules")]:
@@ -210,7 +208,7 @@ def last_verdicts(judged: JudgedShards, shard: Shard) -> Truth:
             "sample of the input (input.sample)"
         )
     known = pc.and_(
-        pc.equal(decisions.field("status"), Status.OK.value),
+        pc.fill_null(pc.equal(decisions.field("status"), Status.OK.value), False),
         pc.fill_null(pc.equal(decided_by, judge), False),
     )
     rows = table.column(ROW.name).filter(known)

@@ -30,7 +30,7 @@ from moderay.labels.layout import (
     read_markers,
 )
 from moderay.labels.lease import Lease, assert_held
-from moderay.labels.manifest_record import DecidedRecord, Manifest, PolicyRecord, RunRecord
+from moderay.labels.manifest_record import DecidedRecord, Manifest, RunRecord
 from moderay.labels.manifest_store import append_manifest, read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.pipeline import manifest as manifests
@@ -160,7 +160,7 @@ def _rules(manifest: Manifest, thresholds: Mapping[str, float]) -> tuple[Decisio
     Raises:
         Problems: Of thresholds.
     """
-    rules = [_rule(name, policy) for name, policy in manifest.policies.items()]
+    rules = [policy.rule(name) for name, policy in manifest.policies.items()]
     screened = {
         name
         for name, policy in manifest.policies.items()
@@ -170,11 +170,6 @@ def _rules(manifest: Manifest, thresholds: Mapping[str, float]) -> tuple[Decisio
     if problems:
         raise Problems(problems)
     return decided
-
-
-def _rule(name: str, policy: PolicyRecord) -> DecisionRule:
-    labels = dict(policy.cascade[-1].labels or {})
-    return DecisionRule(name, tuple(labels), tuple(labels.values()), policy.threshold)
 
 
 def _run_record(run: int, thresholds: Mapping[str, float], people: Corrections) -> RunRecord:

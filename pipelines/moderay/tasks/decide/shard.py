@@ -105,7 +105,7 @@ def decide_shard(
         _shard_of(marker),
         name.key,
         name.key,
-        name.decision if same else decision_hash(thresholds, columns),
+        name.decision if same else decision_hash(decision.rules, columns),
         marker.judges,
         tuple(sorted(decision.rules, key=lambda rule: names.index(rule.policy))),
         columns,

@@ -15,6 +15,7 @@ from moderay.config.policy import Policy
 from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import ROW
 from moderay.corpus.shard import Shard
+from moderay.labels.cascade_verdicts import decision_of_cascade
 from moderay.labels.layout import Layout
 from moderay.pipeline.check import Checked
 from moderay.tasks.evaluate.judged import JudgedRows
@@ -142,7 +143,7 @@ def explained(checked: Checked, worst: Mapping[str, Sequence[WrongRow]]) -> pa.T
         labels = _labels(checked, shard, positions, list(here))
         for name, rows in here.items():
             for row in rows:
-                decision = labels[row.row][name]
+                decision = decision_of_cascade(labels[row.row][name])
                 records[name, row] = wrong_record(policies[name], row, decision, texts[row.row])
     ordered = [records[name, row] for name, rows in worst.items() for row in rows]
     return pa.Table.from_pylist(ordered, schema=SCHEMA)

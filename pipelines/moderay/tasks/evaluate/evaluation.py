@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from moderay.config.policy import Policy
+from moderay.judges.calibration import CalibrationCard
 from moderay.tasks.evaluate.judged import JudgedRows
 from moderay.tasks.evaluate.tally import Tally, counts, or_last
 from moderay.tasks.gold import UNKNOWN
@@ -36,12 +37,16 @@ class PolicyEvaluation:
         whole: Of all rows.
         slices: By column and its value.
         votes: Of several people, where the gold has them.
+        note: What figures speak of, where it is not plain; a sentence.
+        calibration: How P of reason was read, where it was.
     """
 
     policy: Policy
     whole: Tally
     slices: Mapping[str, Mapping[str, Tally]]
     votes: Votes | None = None
+    note: str | None = None
+    calibration: CalibrationCard | None = None
 
 
 @dataclass(frozen=True)

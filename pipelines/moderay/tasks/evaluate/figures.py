@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from moderay.config.policy import Policy
+from moderay.judges.calibration import CalibrationCard
 from moderay.labels.analysis.intervals import interval
 from moderay.labels.analysis.metrics.agreement import agreement
 from moderay.labels.analysis.metrics.confusion import Binary, Confusion
 from moderay.labels.analysis.metrics.estimate import Estimate, estimates
 from moderay.labels.analysis.metrics.score_estimates import score_estimates
 from moderay.labels.analysis.metrics.scores import BINS
+from moderay.labels.analysis.metrics.weighted import weighted_estimates
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation, Votes
 from moderay.tasks.evaluate.goal import Goal
 from moderay.tasks.evaluate.judged import JUDGES
 from moderay.tasks.evaluate.records import (
     AgreementRecord,
+    CalibrationEffect,
     EstimateRecord,
     EvalRecord,
     FiguresRecord,
@@ -46,7 +49,9 @@ def eval_record(evaluation: Evaluation, name: str, model: str, goal: Goal | None
         model=model,
         confidence=CONFIDENCE,
         policies={each.policy.id: _policy(each, goal) for each in evaluation.policies},
-        flagged=_of_sides(evaluation.flagged),
+        flagged=_of_sides(
+            evaluation.flagged, all(each.whole.weighted is None for each in evaluation.policies)
+        ),
         exact_right=right,
         exact_rows=rows,
         score_bins=BINS,
@@ -60,6 +65,7 @@ def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
         threshold=policy.threshold,
         labels=list(policy.labels),
         unknown=whole.unknown,
+        note=each.note,
         whole=figures_record(whole),
         confusion=whole.labels.tolist(),
         at_or_above=_at_or_above(whole, policy),
@@ -70,19 +76,36 @@ def _policy(each: PolicyEvaluation, goal: Goal | None) -> PolicyEvalRecord:
         },
         agreement=None if each.votes is None else _agreement(each.votes),
         goal=None if goal is None else _goal(whole, goal),
+        calibration=None if each.calibration is None else _effect(each.calibration),
+    )
+
+
+def _effect(card: CalibrationCard) -> CalibrationEffect:
+    return CalibrationEffect(
+        method=card.method,
+        rows=card.rows,
+        source=card.teacher.source,
+        brier=card.brier,
+        calibration_error=card.calibration_error,
     )
 
 
 def figures_record(tally: Tally) -> FiguresRecord:
     """The figures of a tally; those of P(violates) where it has histograms."""
     of_scores = score_estimates(tally.scores, CONFIDENCE)
-    found = _known(estimates(tally.binary, CONFIDENCE)) | _known(of_scores)
+    of_table = (
+        estimates(tally.binary, CONFIDENCE)
+        if tally.weighted is None
+        else weighted_estimates(tally.weighted, CONFIDENCE)
+    )
+    found = _known(of_table) | _known(of_scores)
     return _figures(tally.binary, tally.not_judged, found)
 
 
-def _of_sides(sides: np.ndarray) -> FiguresRecord:
+def _of_sides(sides: np.ndarray, each_counts_once: bool) -> FiguresRecord:
+    """Without figures where rows stand for others, under each policy for as many as they do."""
     binary = binary_of(sides)
-    found = _known(estimates(binary, CONFIDENCE))
+    found = _known(estimates(binary, CONFIDENCE)) if each_counts_once else {}
     return _figures(binary, (int(sides[0, 2]), int(sides[1, 2])), found)
 
 
@@ -106,9 +129,12 @@ def _estimate(found: Estimate) -> EstimateRecord:
 
 
 def _at_or_above(whole: Tally, policy: Policy) -> dict[str, FiguresRecord]:
-    """Figures of graded labels at each cut; none where a policy has two, or people named none."""
+    """Figures of graded labels at each cut.
+
+    None where a policy has two, where people named none, and where rows stand for others.
+    """
     names = policy.label_names
-    if len(names) < 3 or not whole.labels.sum():
+    if len(names) < 3 or not whole.labels.sum() or whole.weighted is not None:
         return {}
     judged = Confusion(names, whole.labels[:, :-1])
     not_judged = whole.labels[:, -1]
@@ -124,7 +150,8 @@ def _at_or_above(whole: Tally, policy: Policy) -> dict[str, FiguresRecord]:
 
 
 def _judges(whole: Tally) -> dict[str, JudgeRecord]:
-    violations = int(whole.judges[:, 1, :].sum())
+    # What each one costs in recall is known where every row counts once.
+    violations = int(whole.judges[:, 1, :].sum()) if whole.weighted is None else 0
     return {
         name: _judge(whole.of_judge(number), violations)
         for number, name in enumerate(JUDGES)
@@ -164,7 +191,8 @@ def _known(found: Mapping[Any, Estimate | None]) -> dict[str, EstimateRecord]:
 def _goal(whole: Tally, goal: Goal) -> GoalRecord:
     chosen, tried = whole.halves
     threshold = chosen.best_threshold(goal.figure, goal.floor)
-    found = {} if threshold is None else estimates(tried.at(threshold), CONFIDENCE)
+    known = threshold is not None and whole.weighted is None
+    found = estimates(tried.at(threshold or 0.0), CONFIDENCE) if known else {}
     shown = {"recall": found.get("recall"), "precision": found.get("precision")}
     return GoalRecord(
         goal=goal.figure,

@@ -22,6 +22,7 @@ from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import NOTHING, Slices, length_bands
 from moderay.tasks.evaluate.tally import tally
+from moderay.tasks.gold import GoldAnswers
 from moderay.tasks.workbench.policy import GOLDEN, TrialPolicy, read_policy
 from moderay.tasks.workbench.workbench import Decision, Workbench, opened, together
 
@@ -51,7 +52,7 @@ class JudgedGolden:
         hashes = pa.array([golden_content(case).hash for case in self.cases], pa.string())
         decisions = pa.array(self.decisions, decision_type(policy.label_names))
         gold = np.array(policy.violating, np.int8)[labels]
-        return judged_rows(decisions, hashes, policy.label_names, gold, labels)
+        return judged_rows(decisions, hashes, policy.label_names, GoldAnswers(gold, labels))
 
     @property
     def columns(self) -> pa.Table:

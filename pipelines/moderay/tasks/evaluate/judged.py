@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from moderay.core.verdicts import trace
-from moderay.tasks.gold import UNKNOWN
+from moderay.tasks.gold import UNKNOWN, GoldAnswers
 
 # Who decides, in order of cost.
 JUDGES = ("rules", "screen", "glance", "reason", "human")
@@ -29,6 +29,7 @@ class JudgedRows:
             one in which it is tried.
         gold: int8: what people said, as `violates`.
         gold_label: int16: the same, as `label`.
+        weight: float64: for how many rows each one stands.
     """
 
     violates: np.ndarray
@@ -38,6 +39,7 @@ class JudgedRows:
     half: np.ndarray
     gold: np.ndarray
     gold_label: np.ndarray
+    weight: np.ndarray
 
     def __len__(self) -> int:
         """Rows."""
@@ -58,15 +60,14 @@ class JudgedRows:
         return np.asarray(self.gold != UNKNOWN)
 
 
-_DTYPES = (np.int8, np.int16, np.float32, np.int8, np.bool_, np.int8, np.int16)
+_DTYPES = (np.int8, np.int16, np.float32, np.int8, np.bool_, np.int8, np.int16, np.float64)
 
 
 def judged_rows(
     decisions: pa.StructArray,
     hashes: pa.Array,
     labels: Sequence[str],
-    gold: np.ndarray,
-    gold_label: np.ndarray,
+    gold: GoldAnswers,
 ) -> JudgedRows:
     """Decisions beside what people said.
 
@@ -75,8 +76,7 @@ def judged_rows(
             `trace.decided_by` of it at least.
         hashes: Of the contents.
         labels: The policy's.
-        gold: As `JudgedRows.gold`.
-        gold_label: As `JudgedRows.gold_label`.
+        gold: What people said of these rows.
     """
     violates = decisions.field("violates").cast(pa.int8()).fill_null(UNKNOWN)
     return JudgedRows(
@@ -85,8 +85,9 @@ def judged_rows(
         decisions.field("probability").to_numpy(zero_copy_only=False),
         _positions(trace(decisions, "decided_by"), JUDGES).astype(np.int8),
         _halves(hashes),
-        gold,
-        gold_label,
+        gold.violates,
+        gold.label,
+        np.ones(len(decisions)) if gold.weights is None else gold.weights,
     )
 
 

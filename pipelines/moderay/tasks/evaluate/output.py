@@ -15,6 +15,7 @@ from moderay.core.storage import RemoteFile, plain_errors
 from moderay.core.verdicts import CONTENT_HASH, ROW, structs
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
+from moderay.labels.cascade_verdicts import columns_of_cascade, of_cascade
 from moderay.labels.layout import Layout, list_state
 from moderay.pipeline.check import Checked
 from moderay.tasks.evaluate.disagreements import Worst, explained
@@ -28,11 +29,12 @@ from moderay.tasks.evaluate.evaluation import (
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows
 from moderay.tasks.evaluate.slices import Slices
 from moderay.tasks.evaluate.tally import tally
-from moderay.tasks.gold import GoldAnswers, gold_answers
+from moderay.tasks.gold import UNKNOWN, GoldAnswers
+from moderay.tasks.gold_source import GoldReader, gold_reader
 from moderay.tasks.input_rows import input_columns
 
 # What is read of a policy's column, beside its rationales.
-_FIELDS = ("violates", "label", "probability", "trace.decided_by")
+_FIELDS = ("violates", "label", "probability")
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,17 @@ def evaluate_output(checked: Checked, by: Sequence[str], disagreements: int) -> 
     shards = [shard for shard in checked.scan.shards if state.published(shard.name)]
     if not shards:
         raise UserError(f"{checked.job.output.path}: no shard of the job is labelled yet")
+    readers = {
+        policy.id: gold_reader(checked, policy, checked.job.gold[policy.id], f"gold.{policy.id}")
+        for policy in policies
+    }
+    read_by = {cascade.policy.id: cascade.calibration for cascade in checked.cascades}
     tallies = {policy.id: tally(JudgedRows.empty(), len(policy.labels)) for policy in policies}
     slices = {policy.id: Slices(policy, tuple(by)) for policy in policies}
     worst = {policy.id: Worst(disagreements) for policy in policies}
     votes: dict[str, list[Votes]] = {policy.id: [] for policy in policies}
     exact, flagged = np.zeros(2, np.int64), np.zeros((2, 3), np.int64)
-    for part in shard_labels(checked, shards, policies, by):
+    for part in shard_labels(checked, shards, readers, by):
         for policy in policies:
             rows = part.judged[policy.id]
             tallies[policy.id] += tally(rows, len(policy.labels))
@@ -94,6 +101,8 @@ def evaluate_output(checked: Checked, by: Sequence[str], disagreements: int) -> 
                 tallies[policy.id],
                 slices[policy.id].tallies,
                 _together(policy, votes[policy.id]),
+                readers[policy.id].note,
+                read_by.get(policy.id),
             )
             for policy in policies
         ),
@@ -134,10 +143,21 @@ def gold_policies(checked: Checked) -> list[Policy]:
 
 
 def shard_labels(
-    checked: Checked, shards: Sequence[Shard], policies: Sequence[Policy], by: Sequence[str]
+    checked: Checked,
+    shards: Sequence[Shard],
+    readers: Mapping[str, GoldReader],
+    by: Sequence[str],
 ) -> Iterator[ShardLabels]:
-    """Labels and gold of published shards, one after the other."""
+    """Labels and gold of published shards, one after the other.
+
+    Args:
+        checked: The job.
+        shards: That are published.
+        readers: Of the gold, by policy.
+        by: Columns of the input.
+    """
     layout = Layout(checked.job.output.path, checked.job.storage)
+    policies = [policy for policy in checked.policies if policy.id in readers]
     for shard in shards:
         with plain_errors(layout.url):
             labels = _read(layout.label(shard.name), layout, policies)
@@ -145,27 +165,29 @@ def shard_labels(
         judged: dict[str, JudgedRows] = {}
         votes: dict[str, Votes] = {}
         for policy in policies:
-            name, gold = policy.id, checked.job.gold[policy.id]
-            answers = gold_answers(checked, shard, policy, gold, f"gold.{name}")
-            judged[name] = _judged(policy, labels, answers, rows)
+            name = policy.id
+            answers = readers[name].of(shard).at(rows)
+            judged[name] = _judged(policy, labels, answers)
             if answers.votes is not None:
-                votes[name] = Votes(answers.votes[rows], judged[name].violates)
+                voted = (answers.votes != UNKNOWN).any(axis=1)
+                votes[name] = Votes(answers.votes[voted], judged[name].violates[voted])
         yield ShardLabels(shard, rows, judged, votes, _slice_columns(checked, shard, by, rows))
 
 
 def _read(path: str, layout: Layout, policies: Sequence[Policy]) -> pa.Table:
-    inner = [f"{policy.id}.{field}" for policy in policies for field in _FIELDS]
     with pq.ParquetFile(RemoteFile(layout.fs, path), pre_buffer=True) as file:
+        inner = [
+            name for policy in policies for name in columns_of_cascade(file, policy.id, _FIELDS)
+        ]
         return file.read(columns=[ROW.name, CONTENT_HASH.name, *inner])
 
 
-def _judged(policy: Policy, labels: pa.Table, answers: GoldAnswers, rows: np.ndarray) -> JudgedRows:
+def _judged(policy: Policy, labels: pa.Table, answers: GoldAnswers) -> JudgedRows:
     return judged_rows(
-        structs(labels.column(policy.id)),
+        of_cascade(structs(labels.column(policy.id))),
         labels.column(CONTENT_HASH.name).combine_chunks(),
         policy.label_names,
-        answers.violates[rows],
-        answers.label[rows],
+        answers,
     )
 
 

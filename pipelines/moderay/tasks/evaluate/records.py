@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from moderay.core.calibration import Method
 from moderay.core.records import Record, RecordPart
+from moderay.judges.calibration import CalibratedFigure
 
 
 class EstimateRecord(RecordPart):
@@ -84,6 +86,21 @@ class GoalRecord(RecordPart):
     """Of the other half at this threshold."""
 
 
+class CalibrationEffect(RecordPart):
+    """What a map of P does, as its card says."""
+
+    method: Method
+    """platt or isotonic."""
+    rows: int
+    """Contents that it was fitted to."""
+    source: str
+    """Where these came from."""
+    brier: CalibratedFigure
+    """Before and after, on held-out contents."""
+    calibration_error: CalibratedFigure
+    """The same."""
+
+
 class PolicyEvalRecord(RecordPart):
     """One policy's labels beside what people said."""
 
@@ -95,6 +112,10 @@ class PolicyEvalRecord(RecordPart):
     """In the policy's order, mildest first."""
     unknown: int
     """Rows of which people said nothing."""
+    note: str | None = None
+    """What figures speak of, where gold is reviews: of the rows that these were drawn from, or of
+    those that were picked alone. Null where gold stands in the input.
+    """
     whole: FiguresRecord
     """Of all rows of which people said something."""
     confusion: list[list[int]]
@@ -111,6 +132,10 @@ class PolicyEvalRecord(RecordPart):
     """Where several people said something of each row."""
     goal: GoalRecord | None = None
     """Where one was asked for."""
+    calibration: CalibrationEffect | None = None
+    """Where P of reason is read by a map: what that changed on contents that it was not fitted to.
+    The figures of P above are too good where gold is what it was fitted to.
+    """
 
 
 class EvalRecord(Record):

@@ -8,6 +8,7 @@ import numpy as np
 
 from moderay.labels.analysis.metrics.confusion import Binary
 from moderay.labels.analysis.metrics.scores import ScoreHistogram
+from moderay.labels.analysis.metrics.weighted import WeightedTable
 from moderay.tasks.evaluate.judged import JUDGES, JudgedRows
 from moderay.tasks.gold import UNKNOWN
 
@@ -26,6 +27,8 @@ class Tally:
         halves: Histograms of P(violates), of the half in which a threshold is chosen and of the
             one in which it is tried.
         unknown: Rows of which people said nothing.
+        sums: float64, 2 x 2 x 2: of the rows with a verdict, by what people said and how they were
+            judged, the weights and the squares of these.
     """
 
     sides: np.ndarray
@@ -33,6 +36,7 @@ class Tally:
     judges: np.ndarray
     halves: tuple[ScoreHistogram, ScoreHistogram]
     unknown: int
+    sums: np.ndarray
 
     def __add__(self, other: Tally) -> Tally:
         """Of both parts."""
@@ -42,6 +46,7 @@ class Tally:
             self.judges + other.judges,
             (self.halves[0] + other.halves[0], self.halves[1] + other.halves[1]),
             self.unknown + other.unknown,
+            self.sums + other.sums,
         )
 
     @property
@@ -58,6 +63,14 @@ class Tally:
     def binary(self) -> Binary:
         """Of the rows with a verdict."""
         return binary_of(self.sides)
+
+    @property
+    def weighted(self) -> WeightedTable | None:
+        """The same, where rows stand for others; None where each stands for itself."""
+        rows = self.sides[:, :2].astype(np.float64)
+        if np.array_equal(self.sums[0], rows):
+            return None
+        return WeightedTable(rows, *self.sums)
 
     @property
     def scores(self) -> ScoreHistogram:
@@ -81,14 +94,29 @@ def tally(rows: JudgedRows, labels: int) -> Tally:
     judged = known.at((known.violates != UNKNOWN) & (known.judge != UNKNOWN))
     scored = known.at((known.violates != UNKNOWN) & ~np.isnan(known.probability))
     halves = [scored.at(scored.half == half) for half in (False, True)]
-    chosen, tried = (ScoreHistogram.of(half.probability, half.gold == 1) for half in halves)
+    chosen, tried = (
+        ScoreHistogram.of(half.probability, half.gold == 1, _weights(half)) for half in halves
+    )
     return Tally(
         counts((2, 3), known.gold, or_last(known.violates, 2)),
         counts((labels, labels + 1), named.gold_label, or_last(named.label, labels)),
         counts((len(JUDGES), 2, 2), judged.judge, judged.gold, judged.violates),
         (chosen, tried),
         len(rows) - len(known),
+        _sums(known.at(known.violates != UNKNOWN)),
     )
+
+
+def _weights(rows: JudgedRows) -> np.ndarray | None:
+    """None where each row stands for itself."""
+    return None if (rows.weight == 1).all() else rows.weight
+
+
+def _sums(judged: JudgedRows) -> np.ndarray:
+    """As `Tally.sums`."""
+    cells = judged.gold.astype(np.intp) * 2 + judged.violates
+    sums = [np.bincount(cells, of, 4) for of in (judged.weight, judged.weight**2)]
+    return np.stack(sums).astype(np.float64).reshape(2, 2, 2)
 
 
 def or_last(positions: np.ndarray, last: int) -> np.ndarray:

@@ -292,6 +292,9 @@ class OutputPart(RecordPart):
     """Of these, rows that violate some policy."""
     alarms: tuple[str, ...] = ()
     """What somebody should look at."""
+    corrections: str = ""
+    """Hash of what people's answers decided when all labels were last made to hold it; empty where
+    nobody has answered."""
 
 
 class Explanation(Record):

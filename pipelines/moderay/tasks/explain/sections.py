@@ -36,8 +36,10 @@ class Entry:
 
     @property
     def is_hostile(self) -> bool:
-        """Whether it is a content, which nobody is to see unasked."""
-        return self.name.rpartition(".")[2] == "content"
+        """Whether it is somebody's content, which nobody is to see unasked."""
+        of_case = self.name.startswith("golden.nearest.") and self.name.endswith(".content")
+        of_row = self.name == "content" or (self.name.startswith("carried.") and self.is_long)
+        return of_case or of_row
 
     @property
     def is_long(self) -> bool:

@@ -12,18 +12,17 @@ from typing import get_args
 
 import numpy as np
 
-from moderay.config.job import Effort, Job
+from moderay.config.job import Effort, Job, Step
 from moderay.config.policy import Policy
 from moderay.core.errors import UserError, nearest
 from moderay.core.wording import counted
-from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.judges.screen import Screen, load_screen
 from moderay.labels.analysis import intervals
 from moderay.pipeline.check import Checked
 from moderay.tasks.calibrate.truth import judged_shards, last_verdicts
-from moderay.tasks.gold import UNKNOWN, Truth, gold_answers
 from moderay.tasks.gold_parts import PARTS, SHARES, TRAIN_ALONE
+from moderay.tasks.gold_source import gold_reader_for_promises
 from moderay.tasks.tune.certificate import Goal
 from moderay.tasks.tune.choice import choose
 from moderay.tasks.tune.columns import Shape
@@ -155,7 +154,7 @@ def _cascade(checked: Checked, request: TuneRequest) -> Cascade:
 
 
 def _alone(checked: Checked, policy: Policy) -> Job:
-    """The job with this policy alone, and the steps that are for it."""
+    """The job with this policy alone, and the steps that are for it; P is as the model gives it."""
     job = checked.job
     folder = job.policies[checked.policies.index(policy)]
     steps = [
@@ -163,7 +162,16 @@ def _alone(checked: Checked, policy: Policy) -> Job:
         for step in job.cascade
         if step.screen is None or load_screen(step.screen.path).policy == policy.id
     ]
-    return job.model_copy(update={"policies": [folder], "cascade": steps, "audit": 0.0})
+    alone = [_without_map(step) for step in steps]
+    return job.model_copy(update={"policies": [folder], "cascade": alone, "audit": 0.0})
+
+
+def _without_map(step: Step) -> Step:
+    """Thresholds are looked for on P as it is: they do what a map would, and are certified."""
+    if step.reason is None:
+        return step
+    reason = step.reason.model_copy(update={"calibration": []})
+    return step.model_copy(update={"reason": reason})
 
 
 def _check_screen(screen: Screen) -> None:
@@ -193,14 +201,10 @@ def _gold(checked: Checked, cascade: Cascade, request: TuneRequest) -> tuple[Gol
             judged.source,
         )
     gold = checked.job.gold[policy.id]
-
-    def truth(shard: Shard) -> Truth:
-        answers = gold_answers(checked, shard, policy, gold, f"gold.{policy.id}")
-        rows = (answers.violates != UNKNOWN).nonzero()[0]
-        return rows, answers.violates[rows] == 1
-
-    found = gold_rows(checked, cascade, checked.scan.shards, truth, request.rows)
-    return found, f"{gold.column} in the input"
+    people = gold_reader_for_promises(checked, policy, gold, f"gold.{policy.id}")
+    shards = checked.scan.shards
+    found = gold_rows(checked, cascade, shards, lambda each: people.of(each).truth, request.rows)
+    return found, people.source
 
 
 def _check_enough(gold: GoldRows, part: np.ndarray, goal: Goal) -> None:

@@ -123,7 +123,7 @@ class Workbench:
         numbers = pa.table({POSITION: pa.array(range(len(contents)), pa.int64())})
         unit = prepared(numbers, contents, self.job, [cascade], self.vocab)
         judged = await self._asked(cascade, unit)
-        return decide(structs(judged.column(cascade.policy.id)), cascade.policy.rule)
+        return decide(structs(judged.column(cascade.policy.id)), cascade.rule)
 
     async def _asked(self, cascade: Cascade, unit: pa.Table) -> pa.Table:
         while True:

@@ -1,0 +1,1 @@
+"""`moderay prevalence`: rows are drawn for review, and the answers say how much truly violates."""

@@ -1,0 +1,1 @@
+"""`moderay review OUTPUT`: people answer for labels, one content at a time."""
