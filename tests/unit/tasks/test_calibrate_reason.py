@@ -79,7 +79,7 @@ def test_filter_decides_as_the_manifest_says(labelled: Callable[..., Path], tmp_
     manifest = labels.manifest.model_copy(
         update={"policies": {"spam": policy_record(after.cascades[0])}}
     )
-    assert manifest_rule("spam", manifest.policies["spam"]) == after.cascades[0].rule
+    assert manifest.policies["spam"].rule("spam") == after.cascades[0].rule
 
 
 def test_evaluation_tells_what_the_map_did_where_it_was_not_fitted(
