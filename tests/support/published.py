@@ -16,7 +16,14 @@ from moderay.corpus.content import content_hashes
 from moderay.corpus.shard import Shard
 from moderay.labels.layout import Layout, decision_hash
 from moderay.labels.lease import Lease
-from moderay.labels.manifest_record import JudgeRecord, Manifest, PolicyRecord, RunRecord, Selection
+from moderay.labels.manifest_record import (
+    JudgeRecord,
+    Manifest,
+    ModelRecord,
+    PolicyRecord,
+    RunRecord,
+    Selection,
+)
 from moderay.labels.manifest_store import append_manifest
 from moderay.labels.shard_writer import Publication, publish
 from moderay.labels.unit_file import unit_bytes
@@ -40,7 +47,6 @@ def published_output(
         judge: Whose they are, as the manifest says.
     """
     layout, source = Layout(str(folder / "out")), folder / "in"
-    source.mkdir()
     rules = tuple(policy.rule for policy in policies)
     columns = pa.schema([("text", pa.string())])
     decision = decision_hash(rules, columns)
@@ -48,7 +54,7 @@ def published_output(
     total = OutputTotal()
     with Lease(layout) as lease:
         for name, (texts, verdicts) in shards.items():
-            shard = _input_file(source / name, texts, columns)
+            shard = _input_file(source, name, texts, columns)
             _unit(layout, shard, texts, policies, verdicts)
             work = Publication(
                 layout, shard, KEY, KEY, decision, judges, rules, columns, "all", lease.run, {}
@@ -61,7 +67,11 @@ def published_output(
         cascade_key=KEY,
         selection=Selection(content="text", where=None, sample=None),
         policies={policy.id: policy_record(policy, judge) for policy in policies},
-        runs=(RunRecord(run=0, status="finished"),),
+        runs=(
+            RunRecord(
+                run=0, status="finished", started="2026-11-20", model=ModelRecord(source="tiny")
+            ),
+        ),
     )
     append_manifest(layout, lambda _: recounted(manifest, total, {}))
     return layout
@@ -81,11 +91,13 @@ def policy_record(policy: Policy, judge: str = "reason") -> PolicyRecord:
     )
 
 
-def _input_file(path: Path, texts: pa.Array, schema: pa.Schema) -> Shard:
+def _input_file(source: Path, name: str, texts: pa.Array, schema: pa.Schema) -> Shard:
+    path = source / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_arrays([texts], schema=schema), path)
     stamp = size_and_version(Layout(str(path)).fs, str(path))
     assert stamp is not None
-    return Shard(str(path), path.name, *stamp, row_groups=(len(texts),))
+    return Shard(str(path), name, *stamp, row_groups=(len(texts),))
 
 
 def _unit(

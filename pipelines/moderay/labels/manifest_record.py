@@ -351,8 +351,9 @@ class Manifest(Record):
 
     @property
     def last_run(self) -> RunRecord:
-        """The run that began last."""
-        return self.runs[-1]
+        """The run that began last, of those that judge."""
+        judging = [run for run in self.runs if run.decided is None]
+        return (judging or self.runs)[-1]
 
     @property
     def status(self) -> RunStatus:

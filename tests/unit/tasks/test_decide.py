@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from support.label_forms import table_in_former_form
+from support.label_forms import as_before
 from support.outputs import labels, manifest_of
 from support.project import ROOT
 from support.published import published_output
@@ -98,7 +98,7 @@ def decide(layout: Layout, *thresholds: str) -> Any:
 
 
 def test_answers_hold_in_every_shard_and_only_those_that_change_are_written(
-    output: Layout,
+    output: Layout, tmp_path: Path
 ) -> None:
     keep_alone(output)
     say(output, "SP4", hash_of(output, "a.parquet", 0), note="a scam")
@@ -129,6 +129,9 @@ def test_answers_hold_in_every_shard_and_only_those_that_change_are_written(
     assert counts["settled"]["human"] == 8
     flagged = pl.concat(pl.from_arrow(table) for table in labels(Path(output.url)).values())
     assert counts["flagged"] == flagged["spam"].struct["violates"].sum()
+    # Who filters takes what people said, and is told of the run that judged.
+    clean = moderay.filter(labels=output.url, keep="NOT spam.violates", out=tmp_path / "clean")
+    assert clean.card.rows.removed == counts["flagged"] and clean.card.run.run == 0
 
 
 def test_answer_taken_back_gives_the_judges_verdict_back(output: Layout) -> None:
@@ -192,39 +195,14 @@ def test_void_and_disputed_answers_count_for_nothing_and_are_told(output: Layout
     assert (done.rewritten, done.policies["spam"].void, done.policies["spam"].disputed) == (0, 1, 1)
 
 
-def test_label_files_of_the_form_before_are_decided(output: Layout, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
+def test_label_files_of_the_form_before_are_decided(output: Layout) -> None:
     keep_alone(output)
     say(output, "SP4", hash_of(output, "a.parquet", 0))
-    path = tmp_path / "out" / "a.parquet"
-    pq.write_table(table_in_former_form(pq.read_table(path)), path)
-    (name,) = list_state(output).markers["a.parquet"]
-    marker = published_markers_by_hand(output, "a.parquet", path)
-    Path(output.marker("a.parquet", name)).unlink()
-    assert marker is not None
+    as_before(output, "a.parquet")
     done = decide(output)
     assert (done.lost, done.rewritten) == ((), 3)
-    first = labels(tmp_path / "out")["a.parquet"].column("spam")[0].as_py()
+    first = labels(Path(output.url))["a.parquet"].column("spam")[0].as_py()
     assert first["trace"]["overruled"]["decided_by"] == "reason"
-
-
-def published_markers_by_hand(layout: Layout, shard: str, path: Path) -> Any:
-    """A marker of a label file that another version wrote."""
-    from moderay.core.storage import size_and_version
-    from moderay.labels.label_file import local_digest
-    from moderay.labels.layout import marker_name, read_markers
-    from moderay.labels.records import WrittenFile
-
-    (name,) = list_state(layout).markers[shard]
-    (marker,) = read_markers(layout, [layout.marker(shard, name)])
-    stamp = size_and_version(layout.fs, str(path))
-    assert stamp is not None
-    file = WrittenFile(size=stamp[0], version=stamp[1], digest=local_digest(path))
-    moved = marker.model_copy(update={"label_file": file})
-    new = marker_name(moved, name.key, name.decision)
-    layout.create(layout.marker(shard, new), moved.to_json())
-    return moved
 
 
 class KilledError(BaseException):

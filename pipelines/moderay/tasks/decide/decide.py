@@ -141,9 +141,7 @@ def finished_manifest(layout: Layout) -> Manifest:
         raise UserError(
             f"{shown(layout.url)} holds no labels of moderay: it has no _moderay/manifest-N.json"
         )
-    judged = [run for run in manifest.runs if run.decided is None]
-    if not judged or judged[-1].status != "finished":
-        status = judged[-1].status if judged else "none"
+    if (status := manifest.last_run.status) != "finished":
         raise UserError(
             f"the labels in {shown(layout.url)} are not finished (the last run: {status}): run "
             "their job to its end first"
