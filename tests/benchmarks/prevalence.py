@@ -201,6 +201,28 @@ def measured(
         }
 
 
+def hardest(corpora: Mapping[str, Corpus], interval: Interval) -> float:
+    """The lowest coverage where all violations lie in one stratum, at any of many rates; exact.
+
+    There a model is wrong in the way that its strata show least.
+    """
+    lowest = 1.0
+    for of in cells(corpora):
+        dealt = allocate(of.strata, of.reviews)
+        for number, reviews in enumerate(dealt):
+            k = np.arange(reviews + 1)
+            hits = np.zeros((len(k), len(dealt)))
+            hits[:, number] = k
+            sample = StratumHits.of(of.strata.rows, dealt, hits, drawn=True)
+            low, high = interval(sample)
+            rates = np.unique(np.clip(np.geomspace(0.1, reviews, 60) / reviews, 0, 1))
+            true = sample.weights[number] * rates[:, None]
+            chance = binom.pmf(k, reviews, rates[:, None])
+            covered = (chance * ((low <= true + 1e-12) & (true <= high + 1e-12))).sum(axis=1)
+            lowest = min(lowest, float(covered.min()))
+    return lowest
+
+
 def classical_width(reviews: int, share: float) -> float:
     """Mean width of the interval of Clopper and Pearson."""
     k = np.arange(reviews + 1)
@@ -276,6 +298,7 @@ def main() -> int:
             if name == "taken":
                 print(summary(found.filter(pl.col("of") == "all"), ["corpus"], options.repeats))
                 print(summary(found.filter(pl.col("of") == "all"), ["share"], options.repeats))
+            print(f"all in one stratum, exactly: at least {hardest(corpora, interval):.4f}")
             print(
                 f"cells that cover less than {CONFIDENCE:.0%}: {len(under(found, options.repeats))}"
             )

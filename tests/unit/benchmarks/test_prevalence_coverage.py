@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from benchmarks import prevalence
-from benchmarks.prevalence import Interval, simulated, table, under
+from benchmarks.prevalence import Interval, capped, hardest, simulated, table, under
 from scipy.special import ndtri
 
 from moderay.labels.analysis.prevalence.interval import (
@@ -35,6 +37,12 @@ def test_intervals_hold_where_the_model_is_good_and_where_it_is_blind() -> None:
 
 def test_intervals_that_do_not_hold_are_caught() -> None:
     assert found(wald, ["good"], 300) > 10
+
+
+def test_intervals_hold_exactly_where_all_violations_lie_in_one_stratum() -> None:
+    corpora = simulated()
+    assert hardest(corpora, stratified_interval) >= 0.95
+    assert hardest({"one": corpora["simulated: useless"]}, partial(capped, 2.0)) < 0.93
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
+from moderay.labels.prevalence_records import PlannedRow, PlannedStratum, PrevalencePlan
 from moderay.labels.records import (
     ChosenRow,
     ChosenRows,
@@ -78,6 +79,7 @@ from moderay.tasks.explain.records import (
 )
 from moderay.tasks.export.records import ExportedPolicy, SftRecord, SideCounts
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
+from moderay.tasks.prevalence.estimate import estimate
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 from moderay.tasks.tune.records import (
     CascadeRecord,
@@ -174,6 +176,21 @@ EVAL = EvalRecord(
     score_bins=10_000,
 )
 
+PLAN = PrevalencePlan(
+    id="0" * 16,
+    created="2026-11-20T08:00:00+00:00",
+    policy="spam",
+    policy_hash="0",
+    labels={"SP0": False, "SP4": True},
+    threshold=0.5,
+    judged=90,
+    unjudged=10,
+    width=None,
+    expected_width=0.9,
+    confidence=0.95,
+    strata=(PlannedStratum(removed=True, low=0.5, high=1.0, rows=90, probability=0.7, reviews=1),),
+    rows=(PlannedRow(policy="spam", content_hash="0", shard="a.parquet", row=0, stratum=0),),
+)
 FILES: dict[str, Record] = {
     "manifest": Manifest(
         name="demo",
@@ -362,6 +379,8 @@ FILES: dict[str, Record] = {
         label="SP4",
         queue="borderline",
     ),
+    "prevalence-plan": PLAN,
+    "prevalence": estimate(PLAN, []),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
     ),

@@ -166,9 +166,9 @@ def _differing(
 ) -> Iterator[Item]:
     [file] = [each for each in checked.scan.shards if each.name == shard]
     truth = {
-        policy.id: gold_answers(checked, file, policy, gold, f"gold.{policy.id}").violates
+        policy.id: gold_answers(checked, file, policy, own, f"gold.{policy.id}").violates
         for policy in checked.policies
-        if policy.id in asked and (gold := _in_input(checked.job).get(policy.id)) is not None
+        if policy.id in asked and (own := _in_input(checked.job).get(policy.id)) is not None
     }
     for rows in label_columns(output.layout, shard, list(truth), ["violates"]):
         positions = rows.column(ROW.name).to_numpy()
