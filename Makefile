@@ -18,14 +18,19 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo test test-all coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo browser test test-all coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
 	$(RUN) -m moderay.engines.tiny.demo --out demo/corpus
 	.venv/bin/moderay run jobs/demo.yaml --agreement truth_
 	.venv/bin/moderay run jobs/demo.yaml --limit 6 --show
-	@echo "Open demo/labels with what reads Parquet, as docs/output.md shows, or: .venv/bin/moderay labels demo/labels"
+	@echo "Open demo/labels/_moderay/report.html in a browser; and demo/labels with what reads Parquet, as docs/output.md shows"
+
+# Pages are tested in Debian's Chromium; where it is not installed, and may be, this does. Without it these tests are
+# skipped, and say so.
+browser:
+	@.ci/browser
 
 # Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
 PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder

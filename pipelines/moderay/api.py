@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from moderay.pipeline.estimate import Forecast
     from moderay.pipeline.outcome import Outcome
     from moderay.pipeline.plan import Plan
+    from moderay.tasks.decide.records import DecideRecord
     from moderay.tasks.diff.result import Comparison, Repeated
     from moderay.tasks.evaluate.result import Evaluated, Summarised
     from moderay.tasks.explain.records import Explanation
@@ -407,7 +408,7 @@ def trend(
     """
     from moderay.config.job import Alarms
     from moderay.core.errors import UserError
-    from moderay.labels.analysis.trend import read_nights
+    from moderay.labels.analysis.trend import read_nights, read_prevalence
     from moderay.labels.analysis.trend import trend as compare_nights
 
     _check_positive("nights", nights)
@@ -420,7 +421,8 @@ def trend(
     storage = loaded.storage if loaded else {}
     alarms = loaded.alarms if loaded else Alarms()
     by_date, titles = read_nights(urls, storage)
-    return compare_nights(by_date[-nights:], alarms, titles)
+    compared = compare_nights(by_date[-nights:], alarms, titles)
+    return replace(compared, prevalence=read_prevalence(urls, storage))
 
 
 def plan_prevalence(
@@ -953,6 +955,44 @@ def verify(
     from moderay.tasks.verify.verify import verify
 
     return verify(os.fspath(url), storage or {}, repair)
+
+
+def decide(
+    url: str | os.PathLike[str],
+    thresholds: Mapping[str, float] | Sequence[str] = (),
+    storage: Mapping[str, Any] | None = None,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DecideRecord:
+    """Apply what people said, and other thresholds, to finished labels, without a model.
+
+    Shards in which nothing changes are left as they are.
+
+    Args:
+        url: the output; any fsspec URL.
+        thresholds: by policy id, where not those of the labels; or `policy=number`, as of
+            `--threshold` on the command line.
+        storage: fsspec options, as `storage:` of a job file.
+        progress: is called with the number of shards done, and of all.
+
+    Raises:
+        Problems: a threshold cannot be set.
+        UserError: there are no labels, or their run has not ended.
+        TryAgainError: somebody is writing them.
+        StoppedError: on Ctrl-C.
+
+    Example:
+        >>> decided = moderay.decide("labels", {"spam": 0.99})
+        >>> spam = decided.policies["spam"]
+        >>> spam.flagged_before, spam.flagged, spam.by_people
+        (300, 0, 0)
+        >>> decided = moderay.decide("labels", {"spam": 0.5})
+    """
+    from moderay.core.decision_rule import thresholds_of
+    from moderay.tasks.decide.decide import decide
+
+    chosen = thresholds_of(_assignments(thresholds))
+    return decide(os.fspath(url), storage or {}, chosen, progress)
 
 
 def explain(

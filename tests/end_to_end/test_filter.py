@@ -98,6 +98,8 @@ def test_job_is_labelled_and_filtered_at_once_and_another_threshold_asks_no_mode
         and front["configs"][0]["data_files"][0]["path"] == "kept/**/*.parquet"
     )
     assert KEEP in card and SPAM.text.splitlines()[2] in card and "| spam | SP4 | 18 |" in card
+    page = (out / "filter.html").read_text("utf-8")
+    assert KEEP in page and f"<bdi>{counts['kept']}</bdi>" in page
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     result = cli("filter", file)
     assert (

@@ -50,14 +50,15 @@ def label_folder(
         complete=True,
         cascade_key="",
         selection=Selection(content="text", where=None, sample=None),
-        policies={policy.id: _record(policy, judge or {}) for policy in policies},
+        policies={policy.id: policy_record(policy, judge or {}) for policy in policies},
         runs=(RunRecord(run=0, status="finished"),),
     )
     append_manifest(layout, lambda _: manifest)
     return folder
 
 
-def _record(policy: Policy, judge: Mapping[str, Any]) -> PolicyRecord:
+def policy_record(policy: Policy, judge: Mapping[str, Any]) -> PolicyRecord:
+    """A policy as a manifest has it, with one judge."""
     labels = {name: label.violates for name, label in policy.labels.items()}
     asked = {"judge": "reason", "policy": policy.text, "labels": labels, "effort": "low", **judge}
     return PolicyRecord(

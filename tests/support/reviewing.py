@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import subprocess
@@ -13,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moderay.config.policy import load_policy
+from moderay.corpus.content import content_hash
 from moderay.engines.harmony.prompt import instructions
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.manifest_store import append_manifest
+from moderay.labels.prevalence_records import PlannedRow, PrevalencePlan
+from moderay.labels.prevalence_store import add_plan
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore
 from moderay.tasks.review.items import Item
@@ -131,8 +133,38 @@ def served(output: Path, port: int, *reviewers: str, more: Sequence[str] = ()) -
         made.process.stdout.close()
 
 
-def write_plan(folder: Path, plan: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """A prevalence plan's rows."""
-    file = folder / f"_moderay/prevalence/{plan}.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps({"schema_version": 1, "rows": rows}))
+def write_plan(output: ReviewedOutput, plan: str, rows: Sequence[int]) -> None:
+    """A prevalence plan that drew these rows of `a.parquet` under spam.
+
+    Args:
+        output: Of `spam_rows`.
+        plan: The plan's id.
+        rows: In the order in which they are to be reviewed.
+    """
+    policy = output.policies["spam"]
+    drawn = tuple(
+        PlannedRow(
+            policy=policy.id,
+            content_hash=content_hash([f"text number {row}"]),
+            shard="a.parquet",
+            row=row,
+            stratum=0,
+        )
+        for row in rows
+    )
+    made = PrevalencePlan(
+        id=plan,
+        created="2026-11-20T00:00:00+00:00",
+        policy=policy.id,
+        policy_hash=policy.hash,
+        labels={name: label.violates for name, label in policy.labels.items()},
+        threshold=policy.threshold,
+        judged=len(rows),
+        unjudged=0,
+        width=None,
+        expected_width=1.0,
+        confidence=0.95,
+        strata=(),
+        rows=drawn,
+    )
+    assert add_plan(output.layout, made)

@@ -16,6 +16,7 @@ import typer
 
 from moderay.cli import (
     cluster,
+    decide,
     diff,
     evaluate,
     explain,
@@ -83,6 +84,7 @@ for command in (
     evaluate.eval_,
     diff.diff,
     labels.filter,
+    decide.decide,
     labels.trend,
     labels.calibrate,
     tune.tune,

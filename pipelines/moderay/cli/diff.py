@@ -86,6 +86,9 @@ def diff(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 where a policy has more flips.")
     ] = False,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page to look at.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     job: Annotated[Path | None, typer.Option("--job", help="Job file: its storage.")] = None,
     sets: Sets = None,
@@ -127,6 +130,10 @@ def diff(
             parquet=parquet,
             gold=gold or (),
         )
+    if page is not None:
+        from moderay.tasks.diff.page import comparison_page
+
+        page.write_text(comparison_page(found, shown), "utf-8")
     if as_json:
         print(found.record.to_json().decode())
     elif not quiet:

@@ -45,7 +45,9 @@ def prevalence(
 ) -> None:
     """Estimate how much truly violates: of all, of what is kept, of what is removed.
 
-    Example: moderay prevalence labels --plan --width 0.02, review the rows, moderay prevalence labels
+    Draw rows with --plan, have people review them, then call it without.
+
+    Example: moderay prevalence labels --plan --width 0.02
     """
     import json
 

@@ -62,9 +62,10 @@ def show_estimate(found: PrevalenceEstimate, output: str) -> None:
     _notes(found)
     if found.corpus is None:
         empty = [_stratum(each) for each in found.strata if not each.reviewed]
+        of = f" of: {'; '.join(empty)}" if reviewed else ""
         warn(
-            f"{found.policy}: no figure for all rows yet, since no row is reviewed of: "
-            f"{', '.join(empty)}; go on with moderay review {output} --plan {found.plan}"
+            f"{found.policy}: no figure for all rows yet, since no row is reviewed{of}: "
+            f"moderay review {output} --plan {found.plan}"
         )
 
 

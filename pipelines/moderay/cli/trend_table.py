@@ -19,6 +19,8 @@ def show_trend(trend: Any, price: float | None) -> None:
     """
     show_table(_shares(trend))
     show_table(_nights(trend, price))
+    if trend.prevalence:
+        show_table(_prevalence(trend.prevalence))
     for policy, series in trend.policies.items():
         for reason in series.reasons:
             out.print(f"new on {series.dates[-1]}: {policy}: {printable(reason)}", soft_wrap=True)
@@ -53,6 +55,23 @@ def _shares(trend: Any) -> Table:
                 f"{100 * last.low:.2f}-{100 * last.high:.2f}",
                 "" if change is None else f"{change.before.value:.2%} before {change.since}",
             )
+    return table
+
+
+def _prevalence(estimates: Any) -> Table:
+    """How much truly violates, by the reviews of each plan."""
+    table = table_of(["truly violate", "planned"], ["reviews", "all", "95%", "kept", "95%"])
+    for each in estimates:
+        figures = [
+            text
+            for share in (each.corpus, each.kept)
+            for text in (
+                ("", "")
+                if share is None
+                else (f"{share.share:.2%}", f"{100 * share.low:.2f}-{100 * share.high:.2f}")
+            )
+        ]
+        table.add_row(each.policy, each.planned[:10], f"{each.corpus.reviews:,}", *figures)
     return table
 
 

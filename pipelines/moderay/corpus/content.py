@@ -60,7 +60,7 @@ def _readable(table: pa.Table, content: str) -> list[Content]:
     names = template_columns(content)
     if names == [content]:
         column = table.column(content)
-        return conversations(column) if _is_list(column.type) else _mixed(table, content)
+        return conversations(column) if is_list(column.type) else _mixed(table, content)
     columns = {name: _only_texts(table, name) for name in names}
     return [
         _filled(content, {name: columns[name][i] for name in names}) for i in range(table.num_rows)
@@ -80,9 +80,9 @@ def _mixed(table: pa.Table, name: str) -> list[Content]:
     rows = _only_texts(table, name)
     if kind_column(name) not in table.column_names:
         return rows
-    is_list = pc.equal(table.column(kind_column(name)), "a list").fill_null(False)
-    values = table.column(name).filter(is_list).to_pylist()
-    for row, value in zip(np.flatnonzero(is_list.to_numpy()), values, strict=True):
+    of_turns = pc.equal(table.column(kind_column(name)), "a list").fill_null(False)
+    values = table.column(name).filter(of_turns).to_pylist()
+    for row, value in zip(np.flatnonzero(of_turns.to_numpy()), values, strict=True):
         rows[row] = _written_conversation(value)
     return rows
 
@@ -176,7 +176,8 @@ def most_tokens(size: int, overlap: int, count: int) -> int:
     return size + (count - 1) * (size - overlap)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds conversations, and no texts."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.hashing import digest, number
 from moderay.core.storage import create, files_below, filesystem, get, put_bytes
 from moderay.corpus.ranges import Range
@@ -95,6 +98,25 @@ class Layout:
     def create(self, path: str, data: bytes) -> bool:
         """Write a file as a whole, unless there is one; whether it was written."""
         return create(self.fs, path, data)
+
+
+def decision_hash(rules: Iterable[DecisionRule], columns: pa.Schema) -> str:
+    """Of what verdicts become.
+
+    Args:
+        rules: Of the policies.
+        columns: Those of the input that are carried over.
+    """
+    rules = tuple(rules)
+    thresholds = {rule.policy: rule.threshold for rule in rules}
+    maps = {
+        rule.policy: [made.judge, made.method, [list(each) for each in made.numbers]]
+        for rule in rules
+        if (made := rule.calibration) is not None
+    }
+    carried = {field.name: str(field.type) for field in columns}
+    # Without calibrations as it was when there were none.
+    return digest([thresholds, maps, carried] if maps else [thresholds, carried])
 
 
 def slot(shard: str) -> int:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import JsonValue
 
 from moderay.core.calibration import Calibration, Method
+from moderay.core.decision_rule import DecisionRule
 from moderay.core.records import Record, RecordPart
 from moderay.labels.counts import PolicyCounts
 from moderay.labels.records import Histogram, LabelCounts
@@ -74,6 +75,16 @@ class PolicyRecord(RecordPart):
     """How P of reason was read when it was decided; null: as the model gave it."""
     label_titles: dict[str, str] = {}
     """For people, by label; empty where nothing says what a label means."""
+
+    def rule(self, policy: str) -> DecisionRule:
+        """How its verdicts were decided.
+
+        Args:
+            policy: Its id.
+        """
+        labels = dict(self.cascade[-1].labels or {})
+        made = None if self.calibration is None else self.calibration.calibration
+        return DecisionRule(policy, tuple(labels), tuple(labels.values()), self.threshold, made)
 
 
 class ModelRecord(RecordPart):
@@ -212,6 +223,17 @@ class RunEnd(RecordPart):
     """
 
 
+class DecidedRecord(RecordPart):
+    """What `moderay decide` did, which judges nothing."""
+
+    thresholds: dict[str, float]
+    """By policy, the threshold that was set; empty where none was."""
+    corrections: str
+    """Hash of what people's answers decided."""
+    shards: int = 0
+    """Shards that were written again."""
+
+
 class RunRecord(RunEnd, RunOrigin):
     """One run. What it says of its end is there when it has ended."""
 
@@ -229,6 +251,8 @@ class RunRecord(RunEnd, RunOrigin):
     """Outputs it took verdicts from, and those that these took theirs from."""
     new: NewLabels | None = None
     """What it added to the labels."""
+    decided: DecidedRecord | None = None
+    """Of a run that only decided what was judged before."""
 
 
 class Selection(RecordPart):
@@ -327,8 +351,9 @@ class Manifest(Record):
 
     @property
     def last_run(self) -> RunRecord:
-        """The run that began last."""
-        return self.runs[-1]
+        """The run that began last, of those that judge."""
+        judging = [run for run in self.runs if run.decided is None]
+        return (judging or self.runs)[-1]
 
     @property
     def status(self) -> RunStatus:

@@ -14,9 +14,11 @@ from urllib.parse import unquote
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 
 from moderay.core.errors import UserError
 from moderay.core.storage import is_local, plain_errors, shown
+from moderay.core.verdicts import todays_schema
 from moderay.labels.layout import Layout, list_state
 from moderay.labels.manifest_store import read_manifest
 
@@ -48,13 +50,35 @@ def scan_labels(url: str, storage: Mapping[str, Any]) -> pl.LazyFrame:
     for shard in shards:
         values = tuple(value for _, value in _hive_parts(shard)) if keys else ()
         folders.setdefault(values, []).append(layout.label(shard))
+    # Some files may be of the form before this one, without a field in which nothing would stand.
+    schema = _polars_schema(layout.label(shards[0]))
+    inserted = pl.ScanCastOptions(missing_struct_fields="insert")
     scans = [
-        pl.scan_parquet(files, glob=False, hive_partitioning=False).with_columns(
-            **{key: pl.lit(value) for key, value in zip(keys, values, strict=True)}
-        )
+        pl.scan_parquet(
+            files, glob=False, hive_partitioning=False, schema=schema, cast_options=inserted
+        ).with_columns(**{key: pl.lit(value) for key, value in zip(keys, values, strict=True)})
         for values, files in folders.items()
     ]
     return pl.concat(scans)
+
+
+def _polars_schema(path: str) -> dict[str, pl.DataType]:
+    """A label file's columns, with its decisions in today's form."""
+    schema = dict(pl.read_parquet_schema(path))
+    today = pl.Schema(todays_schema(pa.parquet.read_schema(path)))
+    return {
+        name: today[name] if isinstance(kind, pl.Struct) and _lacks_field(kind) else kind
+        for name, kind in schema.items()
+    }
+
+
+def _lacks_field(kind: pl.Struct) -> bool:
+    """Whether these are decisions as they were before people's answers were laid over them."""
+    traces = [field.dtype for field in kind.fields if field.name == "trace"]
+    return any(
+        isinstance(trace, pl.Struct) and "overruled" not in {field.name for field in trace.fields}
+        for trace in traces
+    )
 
 
 def _open(layout: Layout, shards: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
@@ -68,12 +92,14 @@ def _open(layout: Layout, shards: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
         )
 
     with plain_errors(layout.url):
-        plain = dataset()
-        if not keys or set(keys) & set(plain.schema.names):
-            return plain, ()
-        fields = pa.schema([(key, pa.string()) for key in keys])
-        hive = pyarrow.dataset.partitioning(fields, flavor="hive")
-        return dataset(partitioning=hive, partition_base_dir=layout.root), keys
+        # The first file may be of the form before this one, and others of today's.
+        schema = todays_schema(dataset().schema)
+        if not keys or set(keys) & set(schema.names):
+            return dataset(schema=schema), ()
+        fields = [pa.field(key, pa.string()) for key in keys]
+        hive = pyarrow.dataset.partitioning(pa.schema(fields), flavor="hive")
+        schema = pa.schema([*schema, *fields])
+        return dataset(schema=schema, partitioning=hive, partition_base_dir=layout.root), keys
 
 
 def published_shards(layout: Layout) -> list[str]:

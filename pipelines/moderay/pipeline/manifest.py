@@ -367,6 +367,39 @@ def ended(before: Manifest, checked: Checked, finish: RunFinish, total: OutputTo
     )
 
 
+def decided(before: Manifest, run: RunRecord, living: Collection[int] = ()) -> Manifest:
+    """The manifest as a run that judges nothing begins, or ends without a change.
+
+    Args:
+        before: The last one.
+        run: The run.
+        living: Other runs whose drivers live.
+    """
+    return before.model_copy(update={"runs": _with_run(before.runs, run, living)})
+
+
+def recounted(before: Manifest, total: OutputTotal, thresholds: Mapping[str, float]) -> Manifest:
+    """The manifest with what the labels add up to since they were decided again.
+
+    Args:
+        before: The last one.
+        total: Of every published shard's marker.
+        thresholds: By policy, those of today.
+    """
+    policies = {
+        name: policy.model_copy(update={"threshold": thresholds.get(name, policy.threshold)})
+        for name, policy in before.policies.items()
+    }
+    return Manifest.model_validate(
+        {
+            **dict(before),
+            **total.manifest_fields(),
+            "judges": _judges(before, total),
+            "policies": policies,
+        }
+    )
+
+
 def _judges(manifest: Manifest, total: OutputTotal) -> dict[str, dict[str, JudgeReport]]:
     return {
         name: audit.report(

@@ -31,6 +31,7 @@ from moderay.labels.layout import (
     Layout,
     MarkerName,
     State,
+    decision_hash,
     file_stamp,
     list_state,
     read_markers,
@@ -170,17 +171,6 @@ class Plan:
         )
 
 
-def _deciding(cascades: Sequence[Cascade]) -> list[dict[str, Any]]:
-    """What turns verdicts into decisions, for a hash that was one of thresholds alone before."""
-    maps = {
-        cascade.policy.id: [made.judge, made.method, [list(each) for each in made.numbers]]
-        for cascade in cascades
-        if (made := cascade.rule.calibration) is not None
-    }
-    thresholds = {cascade.policy.id: cascade.policy.threshold for cascade in cascades}
-    return [thresholds, maps] if maps else [thresholds]
-
-
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
     """List the output and subtract.
 
@@ -197,8 +187,7 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     layout = Layout(job.output.path, job.storage)
     cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
     selection = digest([job.input.content, job.input.where, job.input.sample])
-    columns = {field.name: str(field.type) for field in checked.scan.columns}
-    decision = digest([*_deciding(checked.cascades), columns])
+    decision = decision_hash([cascade.rule for cascade in checked.cascades], checked.scan.columns)
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)
         state = list_state(layout)

@@ -6,6 +6,7 @@ have changed since: a content counts only where its hash is the row's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,9 @@ from moderay.core.storage import (
     plain_errors,
     size_and_version,
 )
-from moderay.core.verdicts import ROW
-from moderay.corpus.content import contents, template_columns
-from moderay.corpus.formats import format_of
+from moderay.core.verdicts import ROW, Status
+from moderay.corpus.content import contents, is_list, template_columns
+from moderay.corpus.formats import Footer, format_of, kind_column
 from moderay.corpus.shard import Footers
 from moderay.corpus.sources import path_values
 from moderay.corpus.views import rows_at, without_views
@@ -37,6 +38,19 @@ STEP = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What somebody says in a conversation.
+
+    Attributes:
+        role: Who.
+        content: What.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class FoundContent:
     """What was judged of one row.
 
@@ -44,10 +58,16 @@ class FoundContent:
         text: As the model read it; empty where there was nothing to judge, and None where it is not
             to be had.
         missing: Why it is not to be had, as a clause; empty where it is.
+        turns: Of a conversation.
     """
 
     text: str | None
     missing: str = ""
+    turns: tuple[Turn, ...] = ()
+
+
+# A row's position, its content, and that content's hash.
+_Found = tuple[int, FoundContent, str | None]
 
 
 class OutputContents:
@@ -85,7 +105,7 @@ class OutputContents:
             rows: Positions in the input file, rising.
             hashes: The rows' content hashes, as the label file has them.
         """
-        found: dict[int, str] = {}
+        found: dict[int, FoundContent] = {}
         wanted = dict(zip(rows.tolist(), hashes, strict=True))
         reason = ""
         for read in (self._carried, self._of_input):
@@ -93,19 +113,14 @@ class OutputContents:
             if not len(left):
                 break
             try:
-                found |= {row: text for row, text, key in read(marker, left) if key == wanted[row]}
+                found |= {row: one for row, one, key in read(marker, left) if key == wanted[row]}
             except (ModerayError, pa.ArrowException) as error:
                 reason = first_line(error)
-        reason = reason or "another content stands there now"
-        return [
-            FoundContent(found[row]) if row in found else FoundContent(None, reason)
-            for row in rows.tolist()
-        ]
+        missing = FoundContent(None, reason or "another content stands there now")
+        return [found.get(row, missing) for row in rows.tolist()]
 
-    def _carried(
-        self, marker: ShardMarker, rows: np.ndarray
-    ) -> Iterator[tuple[int, str, str | None]]:
-        """Row, text and hash, from the columns that the label file carries."""
+    def _carried(self, marker: ShardMarker, rows: np.ndarray) -> Iterator[_Found]:
+        """From the columns that the label file carries."""
         path = self._layout.label(marker.shard)
         with (
             plain_errors(self._layout.url),
@@ -122,50 +137,70 @@ class OutputContents:
                 at = np.flatnonzero(np.isin(positions, rows))
                 yield from self._texts(table, at, positions[at])
 
-    def _of_input(
-        self, marker: ShardMarker, rows: np.ndarray
-    ) -> Iterator[tuple[int, str, str | None]]:
-        """Row, text and hash, from the input file."""
+    def _of_input(self, marker: ShardMarker, rows: np.ndarray) -> Iterator[_Found]:
+        """From the input file: of that, the row groups in which some of the rows lie."""
         if self._most_bytes is not None and marker.identity[1] > self._most_bytes:
             raise UserError("the input file is too large to be read through for it")
         fs, path = listed_file(marker.source, self._storage)
-        parts = dict(path_values(marker.shard))
-        start = 0
         with plain_errors(marker.source):
             format_ = format_of(marker.source)
-            schema = format_.explicit_schema(self._schema(marker, fs, path))
-            for batch in format_.tables(fs, path, self._columns, schema, rows=STEP):
-                low, high = np.searchsorted(rows, (start, start + len(batch)))
-                table = without_views(batch)
-                for name in self._columns:
-                    if name not in table.column_names and name in parts:
-                        value = pa.array([parts[name]] * len(table), pa.string())
-                        table = table.append_column(name, value)
-                if not set(self._columns) <= set(table.column_names):
-                    return
-                yield from self._texts(table, rows[low:high] - start, rows[low:high])
-                start += len(batch)
-                if start > rows[-1]:
-                    return
+            footer = self._footer(marker, fs, path)
+            schema = format_.explicit_schema(format_.common([footer.schema])[0])
+            starts = np.cumsum([0, *footer.row_groups])
+            groups = np.unique(np.searchsorted(starts, rows, "right") - 1)
+            for group in groups[groups < len(footer.row_groups)].tolist():
+                start = int(starts[group])
+                for batch in format_.tables(
+                    fs, path, self._columns, schema, rows=STEP, groups=(group, group + 1)
+                ):
+                    low, high = np.searchsorted(rows, (start, start + len(batch)))
+                    table = self._with_parts(without_views(batch), marker.shard)
+                    if not set(self._columns) <= set(table.column_names):
+                        return
+                    yield from self._texts(table, rows[low:high] - start, rows[low:high])
+                    start += len(batch)
 
-    def _schema(self, marker: ShardMarker, fs: Any, path: str) -> pa.Schema:
-        """What a file that says nothing of itself was read with."""
-        format_ = format_of(marker.source)
+    def _with_parts(self, table: pa.Table, shard: str) -> pa.Table:
+        """A table with those of the columns that stand in the folders' names."""
+        for name, value in path_values(shard):
+            if name in self._columns and name not in table.column_names:
+                table = table.append_column(name, pa.array([value] * len(table), pa.string()))
+        return table
+
+    def _footer(self, marker: ShardMarker, fs: Any, path: str) -> Footer:
+        """What is known of the input file; one that says nothing of itself was counted once."""
         if self._footers is None:
             self._footers = read_footers(self._layout, self._columns)
-        footer = self._footers.get(marker.identity)
-        if footer is None:
-            size, version = size_and_version(fs, path) or (0, "")
-            footer = format_.footer(fs, path, FileState(size, version), self._columns)
-        return format_.common([footer.schema])[0]
+        known = self._footers.get(marker.identity)
+        if known is not None:
+            return known
+        size, version = size_and_version(fs, path) or (0, "")
+        return format_of(marker.source).footer(fs, path, FileState(size, version), self._columns)
 
-    def _texts(
-        self, table: pa.Table, at: np.ndarray, rows: np.ndarray
-    ) -> Iterator[tuple[int, str, str | None]]:
-        for row, content in zip(
-            rows.tolist(), contents(rows_at(table, at), self._content), strict=True
-        ):
-            yield row, content.text, content.hash
+    def _texts(self, table: pa.Table, at: np.ndarray, rows: np.ndarray) -> Iterator[_Found]:
+        chosen = rows_at(table, at)
+        read = contents(chosen, self._content)
+        for number, (row, content) in enumerate(zip(rows.tolist(), read, strict=True)):
+            is_read = content.status is Status.OK
+            turns = _turns(chosen, self._content, number) if is_read else ()
+            yield row, FoundContent(content.text, turns=turns), content.hash
+
+
+def _turns(table: pa.Table, content: str, row: int) -> tuple[Turn, ...]:
+    """The turns of a row's content; none where it is a text."""
+    if content not in table.column_names:
+        return ()
+    kind = kind_column(content)
+    is_json = kind in table.column_names and table.column(kind)[row].as_py() == "a list"
+    if not is_json and not is_list(table.schema.field(content).type):
+        return ()
+    value = table.column(content)[row].as_py()
+    turns = json.loads(value) if is_json else value
+    return tuple(Turn(_text(turn["role"]), _text(turn["content"])) for turn in turns or ())
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
 
 
 def row_groups(file: pq.ParquetFile, rows: np.ndarray) -> list[int]:

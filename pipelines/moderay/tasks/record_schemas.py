@@ -17,6 +17,7 @@ from moderay.labels.manifest_record import Manifest
 from moderay.labels.prevalence_records import PrevalenceEstimate, PrevalencePlan
 from moderay.labels.records import LeaseRecord, ShardMarker
 from moderay.labels.review_records import Review
+from moderay.tasks.decide.records import DecideRecord
 from moderay.tasks.diff.records import DiffRecord, RepeatRecord
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.records import EvalRecord
@@ -33,6 +34,7 @@ RECORDS: dict[str, type[Record]] = {
     "filter": FilterCard,
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,
+    "decide": DecideRecord,
     "diff": DiffRecord,
     "repeat": RepeatRecord,
     "tune": TuneRecord,

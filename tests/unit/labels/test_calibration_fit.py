@@ -84,7 +84,7 @@ def test_map_never_falls_and_stays_a_share(seed: int, true: str) -> None:
     ],
 )
 def test_what_falls_is_no_map(method: str, numbers: tuple[tuple[float, float], ...]) -> None:
-    with pytest.raises(ValueError, match="must rise|needs numbers"):
+    with pytest.raises(ValueError, match=r"must rise|needs numbers"):
         Calibration("reason", method, numbers)  # type: ignore[arg-type]
 
 

@@ -134,7 +134,7 @@ def test_stratum_that_is_reviewed_in_whole_leaves_nothing_to_chance() -> None:
 def test_counts_that_cannot_be_are_refused(
     rows: list[int], reviews: list[int], hits: list[int]
 ) -> None:
-    with pytest.raises(ValueError, match="needs rows and reviews|are among the reviews"):
+    with pytest.raises(ValueError, match=r"needs rows and reviews|are among the reviews"):
         StratumHits.of(rows, reviews, hits)
 
 

@@ -21,7 +21,7 @@ from moderay.pipeline.manifest import policy_record
 from moderay.pipeline.plan import make_plan
 from moderay.tasks.evaluate.figures import eval_record
 from moderay.tasks.evaluate.output import evaluate_output
-from moderay.tasks.filter.request import manifest_rule, read_labels
+from moderay.tasks.filter.request import read_labels
 
 SPAM = load_policy(ROOT / "policies/spam")
 ROWS = 400
@@ -79,7 +79,7 @@ def test_filter_decides_as_the_manifest_says(labelled: Callable[..., Path], tmp_
     manifest = labels.manifest.model_copy(
         update={"policies": {"spam": policy_record(after.cascades[0])}}
     )
-    assert manifest_rule("spam", manifest.policies["spam"]) == after.cascades[0].rule
+    assert manifest.policies["spam"].rule("spam") == after.cascades[0].rule
 
 
 def test_evaluation_tells_what_the_map_did_where_it_was_not_fitted(

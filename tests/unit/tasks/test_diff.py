@@ -104,7 +104,8 @@ def test_what_changed_is_shown_with_why(
     tmp_path: Path, cli: Cli, golden: Callable[[str, str], None]
 ) -> None:
     a, b = outputs(tmp_path)
-    result = cli("diff", a, b, "--column", "text", "--parquet", tmp_path / "flips.parquet")
+    files = ["--parquet", tmp_path / "flips.parquet", "--html", tmp_path / "diff.html"]
+    result = cli("diff", a, b, "--column", "text", *files)
     assert (result.returncode, result.stderr) == (0, "")
     golden("diff", plain(result.stdout, tmp_path))
     flips = pq.read_table(tmp_path / "flips.parquet").to_pylist()
@@ -118,6 +119,8 @@ def test_what_changed_is_shown_with_why(
     assert flips[0]["rationale_b"] == "why text 17" and flips[0]["text"] == "text 17"
     record = DiffRecord.from_json(cli("diff", a, b, "--json").stdout.encode(), "diff")
     assert record.policies["spam"].to_violating == 3
+    page = (tmp_path / "diff.html").read_text("utf-8")
+    assert page.count("<article") == 5 and "text 17</pre>" in page
 
 
 def test_strict_ends_with_1_where_flips_are_more_than_allowed(tmp_path: Path, cli: Cli) -> None:

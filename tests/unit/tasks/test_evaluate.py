@@ -275,10 +275,13 @@ def test_job_is_labelled_and_compared_with_its_gold(
     assert all(row["rationale"] == "A shop." for row in wrong if not row["gold_violates"])
     assert {file.name for file in (tmp_path / "eval").iterdir()} == {
         "eval.json",
+        "eval.html",
         "disagreements.parquet",
         "spam.png",
         "spam.svg",
     }
+    page = (tmp_path / "eval/eval.html").read_text("utf-8")
+    assert "<bdi>claim your prize</bdi>" in page and "6 rows in which labels and people" in page
     # Nothing is labelled again.
     again = cli("eval", file, "--json", "--quiet")
     assert again.returncode == 0 and json.loads(again.stdout)["policies"]["spam"]["unknown"] == 4

@@ -26,6 +26,7 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
+from moderay.labels.prevalence_records import PlannedRow, PlannedStratum, PrevalencePlan
 from moderay.labels.records import (
     ChosenRow,
     ChosenRows,
@@ -35,6 +36,7 @@ from moderay.labels.records import (
     WrittenFile,
 )
 from moderay.labels.review_records import Review
+from moderay.tasks.decide.records import DecideRecord, PolicyDecided
 from moderay.tasks.diff.records import (
     ContradictionRecord,
     DiffRecord,
@@ -77,6 +79,7 @@ from moderay.tasks.explain.records import (
 )
 from moderay.tasks.export.records import ExportedPolicy, SftRecord, SideCounts
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
+from moderay.tasks.prevalence.estimate import estimate
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 from moderay.tasks.tune.records import (
     CascadeRecord,
@@ -173,6 +176,21 @@ EVAL = EvalRecord(
     score_bins=10_000,
 )
 
+PLAN = PrevalencePlan(
+    id="0" * 16,
+    created="2026-11-20T08:00:00+00:00",
+    policy="spam",
+    policy_hash="0",
+    labels={"SP0": False, "SP4": True},
+    threshold=0.5,
+    judged=90,
+    unjudged=10,
+    width=None,
+    expected_width=0.9,
+    confidence=0.95,
+    strata=(PlannedStratum(removed=True, low=0.5, high=1.0, rows=90, probability=0.7, reviews=1),),
+    rows=(PlannedRow(policy="spam", content_hash="0", shard="a.parquet", row=0, stratum=0),),
+)
 FILES: dict[str, Record] = {
     "manifest": Manifest(
         name="demo",
@@ -323,6 +341,31 @@ FILES: dict[str, Record] = {
         created=DAY,
         moderay="0",
     ),
+    "decide": DecideRecord(
+        output="labels",
+        shards=2,
+        rewritten=1,
+        rows=9,
+        flagged=1,
+        flagged_before=2,
+        policies={
+            "spam": PolicyDecided(
+                threshold=0.7,
+                threshold_before=0.5,
+                flagged=1,
+                flagged_before=2,
+                by_people=1,
+                by_people_before=0,
+                reversed=1,
+                to_flagged=0,
+                to_safe=1,
+                withdrawn=0,
+                corrections=1,
+                void=0,
+                disputed=0,
+            )
+        },
+    ),
     "review": Review(
         id="0" * 32,
         session="0" * 16,
@@ -336,6 +379,8 @@ FILES: dict[str, Record] = {
         label="SP4",
         queue="borderline",
     ),
+    "prevalence-plan": PLAN,
+    "prevalence": estimate(PLAN, []),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
     ),

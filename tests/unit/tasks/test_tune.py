@@ -393,8 +393,10 @@ def test_tuned_cascade_run_for_real_does_what_was_computed(
         "judged.parquet",
         "spam.png",
         "spam.svg",
+        "tune.html",
         "tune.json",
     }
+    assert "Certified: " in (out / "tune.html").read_text("utf-8")
     # What is printed is pasted, and run.
     pasted = yaml.safe_load(result.stdout[result.stdout.index("# policy.md") :].split("written")[0])
     assert pasted["cascade"][0] == "rules"

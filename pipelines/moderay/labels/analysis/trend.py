@@ -17,6 +17,7 @@ import numpy as np
 
 from moderay.config.job import Alarms
 from moderay.core.errors import UserError
+from moderay.core.records import RecordPart
 from moderay.core.storage import filesystem, is_glob, plain_errors, shown
 from moderay.core.wording import counted
 from moderay.labels.analysis.changes import Change, Drift, Share, change, drift, shares
@@ -25,6 +26,8 @@ from moderay.labels.decisions import EDGES
 from moderay.labels.layout import Layout
 from moderay.labels.manifest_record import Manifest, NewLabels, RunRecord
 from moderay.labels.manifest_store import outputs, read_manifest
+from moderay.labels.prevalence_records import PrevalenceEstimate
+from moderay.labels.prevalence_store import read_estimates
 
 # By policy and label.
 LabelTitles: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -110,12 +113,14 @@ class Trend:
         policies: by id.
         alarms: about what still holds on the last night.
         label_titles: what labels mean, by policy and label, where an output says it.
+        prevalence: how much truly violates, by people's reviews, in the order of the plans.
     """
 
     nights: tuple[Night, ...]
     policies: Mapping[str, Series]
     alarms: tuple[Alarm, ...]
     label_titles: LabelTitles = field(default_factory=dict)
+    prevalence: tuple[PrevalenceEstimate, ...] = ()
 
 
 def read_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> tuple[list[Night], LabelTitles]:
@@ -127,7 +132,7 @@ def read_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> tuple[list[N
     Raises:
         UserError: there are none.
     """
-    manifests = [manifest for url in urls for manifest in _manifests(url, storage)]
+    manifests = [manifest for url in urls for _, manifest in _outputs(url, storage)]
     titles: dict[str, dict[str, str]] = {}
     for manifest in manifests:
         for name, policy in manifest.policies.items():
@@ -140,27 +145,46 @@ def read_nights(urls: Sequence[str], storage: Mapping[str, Any]) -> tuple[list[N
     )
 
 
-def _manifests(url: str, storage: Mapping[str, Any]) -> list[Manifest]:
+def read_prevalence(
+    urls: Sequence[str], storage: Mapping[str, Any]
+) -> tuple[PrevalenceEstimate, ...]:
+    """What people's reviews said of these outputs, the last word on each plan, by the plans' times.
+
+    Raises:
+        UserError: there is no output.
+    """
+    found = [
+        estimate
+        for url in urls
+        for layout, _ in _outputs(url, storage)
+        for estimate in read_estimates(layout)
+        if estimate.corpus is not None
+    ]
+    return tuple(sorted(found, key=lambda estimate: (estimate.planned, estimate.plan)))
+
+
+def _outputs(url: str, storage: Mapping[str, Any]) -> list[tuple[Layout, Manifest]]:
+    """The output of this URL, or those below it."""
     with plain_errors(url):
-        manifest = (
-            None if is_glob(*filesystem(url, storage)) else read_manifest(Layout(url, storage))
-        )
+        layout = Layout(url, storage)
+        manifest = None if is_glob(*filesystem(url, storage)) else read_manifest(layout)
         if manifest is not None:
-            return [manifest]
+            return [(layout, manifest)]
         below = outputs(
             url if is_glob(*filesystem(url, storage)) else f"{url.rstrip('/')}/*", storage
         )
-        manifests = [
-            manifest
-            for output in below
-            if (manifest := read_manifest(Layout(output, storage))) is not None
+        layouts = [Layout(output, storage) for output in below]
+        found = [
+            (layout, manifest)
+            for layout in layouts
+            if (manifest := read_manifest(layout)) is not None
         ]
-    if not manifests:
+    if not found:
         raise UserError(
             f"{shown(url)} holds no labels of moderay, nor does a folder in it: there is no "
             "_moderay/manifest-N.json"
         )
-    return manifests
+    return found
 
 
 def nights(runs: Iterable[RunRecord]) -> list[Night]:
@@ -195,8 +219,8 @@ def _night(date: str, runs: Sequence[tuple[RunRecord, NewLabels]]) -> Night:
 def trend_json(trend: Trend) -> str:
     """A trend as one JSON object, for machines."""
 
-    def as_json(counts: PolicyCounts) -> dict[str, Any]:
-        return counts.model_dump(mode="json")
+    def as_json(record: RecordPart) -> dict[str, Any]:
+        return record.model_dump(mode="json")
 
     return json.dumps(asdict(trend), default=as_json, ensure_ascii=False)
 

@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 
 from moderay.tasks.evaluate.benchmark_records import SummaryRecord
 from moderay.tasks.evaluate.evaluation import Evaluation
+from moderay.tasks.evaluate.page import evaluation_page
 from moderay.tasks.evaluate.pictures import draw
 from moderay.tasks.evaluate.records import EvalRecord
 
 RECORD = "eval.json"
+PAGE = "eval.html"
 SUMMARY = "summary.json"
 DISAGREEMENTS = "disagreements.parquet"
 
 
 def write_evaluation(evaluation: Evaluation, record: EvalRecord, folder: Path) -> None:
-    """Write `eval.json`, `disagreements.parquet`, and a picture of each policy with scores.
+    """Write `eval.json`, `eval.html`, `disagreements.parquet`, and pictures of scores.
 
     What an earlier evaluation left there is replaced.
     """
@@ -29,6 +31,7 @@ def write_evaluation(evaluation: Evaluation, record: EvalRecord, folder: Path) -
         if each.whole.scores.rows:
             for suffix in ("png", "svg"):
                 draw(each, folder / f"{each.policy.id}.{suffix}")
+    (folder / PAGE).write_text(evaluation_page(evaluation, record), "utf-8")
     # Last: whoever finds it finds the rest.
     (folder / RECORD).write_bytes(record.to_json())
 

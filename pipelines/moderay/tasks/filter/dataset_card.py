@@ -6,7 +6,7 @@ Made from `filter.json` alone.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 # Not `DatasetCard`, which only reads what is given here: its import takes 0.1 s.
@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCardData
 
 from moderay.core.wording import are, counted
 from moderay.labels.manifest_record import PolicyRecord, RunRecord
+from moderay.labels.prevalence_records import PrevalenceEstimate
 from moderay.tasks.filter.records import FilterCard, Reasons
 
 # Bounds of the hubs' size categories.
@@ -55,6 +56,7 @@ def _body(card: FilterCard) -> Iterator[str]:
     yield from _rows(card)
     yield from _reasons("removed", "label", "it violates", card.removed)
     yield from _reasons("held", "status", "could not judge it", card.held)
+    yield from _prevalence(card.prevalence.values())
     yield "## How it was judged\n"
     yield from _model(card.run)
     for name, policy in card.policies.items():
@@ -88,6 +90,29 @@ def _reasons(fate: str, by: str, each: str, reasons: Reasons) -> Iterator[str]:
         for reason, count in counts.items():
             yield f"| {policy} | {reason or 'none'} | {count:,} |"
     yield ""
+
+
+def _prevalence(estimates: Collection[PrevalenceEstimate]) -> Iterator[str]:
+    """What people found in rows that were drawn by chance."""
+    for number, each in enumerate(estimates):
+        if not number:
+            yield "## What people found\n"
+            yield (
+                "Rows of the judged data were drawn by chance and reviewed by people. Kept and "
+                "removed are here what the policy's verdict says at the threshold beside it.\n"
+            )
+            yield "| policy | threshold | of | reviews | truly violate | interval |"
+            yield "|---|---:|---|---:|---:|---:|"
+        shares = (("all", each.corpus), ("kept", each.kept), ("removed", each.removed))
+        for name, share in shares:
+            if share is not None:
+                yield (
+                    f"| {each.policy} | {each.threshold:g} | {name} | {share.reviews:,} | "
+                    f"{share.share:.2%} | {share.low:.2%} to {share.high:.2%} "
+                    f"({each.confidence:.0%}) |"
+                )
+    if estimates:
+        yield ""
 
 
 def _model(run: RunRecord) -> Iterator[str]:

@@ -28,9 +28,11 @@ from moderay.core.storage import plain_errors, remove, shown
 from moderay.corpus.formats import suffix
 from moderay.labels.layout import Layout, MarkerName, State, list_state, read_files
 from moderay.labels.lease import Lease
+from moderay.labels.prevalence_store import latest_estimates
 from moderay.labels.shard_writer import ShardFailedError
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.earlier import card_path, read_card
+from moderay.tasks.filter.page import filter_page
 from moderay.tasks.filter.records import (
     FATES,
     FilterCard,
@@ -64,6 +66,7 @@ class Filtered:
         return 0 if self.card.complete else 1
 
 
+PAGE = "filter.html"
 # Is called with the number of shards done, and of all.
 Progress = Callable[[int, int], None]
 
@@ -101,6 +104,7 @@ def filter_labels(
             filtered = _markers(layout, _left(labels, rule, layout))
             card = _card(labels, rule, filtered, failed, left.gone)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
+            layout.write(f"{layout.root}/{PAGE}", filter_page(card).encode())
             layout.write(card_path(layout), card.to_json())
     return Filtered(card, True)
 
@@ -110,6 +114,7 @@ def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard)
         not _left(labels, rule, layout).any
         and card.rule == _rule_record(rule)
         and card.missing == labels.missing
+        and card.prevalence == latest_estimates(labels.layout)
     )
 
 
@@ -352,6 +357,7 @@ def _card(
         },
         selection=manifest.selection,
         run=manifest.last_run,
+        prevalence=latest_estimates(labels.layout),
     )
 
 

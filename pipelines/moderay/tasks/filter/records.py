@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from moderay.core.records import Record, RecordPart
 from moderay.labels.manifest_record import PolicyRecord, RunRecord, Selection
+from moderay.labels.prevalence_records import PrevalenceEstimate
 
 Fate = Literal["kept", "removed", "held"]
 FATES: tuple[Fate, ...] = ("kept", "removed", "held")
@@ -103,3 +104,5 @@ class FilterCard(Record):
     """Which rows were judged."""
     run: RunRecord
     """The last run that judged."""
+    prevalence: Mapping[str, PrevalenceEstimate] = {}
+    """By policy: how much truly violates, by people's reviews of rows drawn from the labels."""

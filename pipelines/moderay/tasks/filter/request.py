@@ -21,7 +21,7 @@ from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
-from moderay.labels.manifest_record import Manifest, PolicyRecord
+from moderay.labels.manifest_record import Manifest
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
@@ -229,7 +229,7 @@ def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None
         manifest,
         markers,
         {file: digest(names[marker.shard][:2]) for file, marker in markers.items()},
-        tuple(manifest_rule(name, policy) for name, policy in manifest.policies.items()),
+        tuple(policy.rule(name) for name, policy in manifest.policies.items()),
         dict.fromkeys(
             read.keys() - markers.keys(),
             "its label file is not the one that was published; run its job again",
@@ -243,19 +243,6 @@ def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> 
     """Where the job is not known, any folder that its input lies in may be what it names."""
     folders = {marker.source.removesuffix(name).rstrip("/") for name, marker in markers.items()}
     return tuple(sorted(canonical_url(folder, storage) for folder in folders))
-
-
-def manifest_rule(name: str, policy: PolicyRecord) -> DecisionRule:
-    """A policy's, as a manifest has it."""
-    labels = dict(policy.cascade[-1].labels or {})
-    made = policy.calibration
-    return DecisionRule(
-        name,
-        tuple(labels),
-        tuple(labels.values()),
-        policy.threshold,
-        None if made is None else made.calibration,
-    )
 
 
 def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, Any]) -> FilterRule:

@@ -30,7 +30,15 @@ from moderay.core.storage import (
     scratch_folder,
     stamp,
 )
-from moderay.core.verdicts import FLAGGED, ROW, Status, decision_fields, label_fields, structs
+from moderay.core.verdicts import (
+    FLAGGED,
+    ROW,
+    Status,
+    decision_fields,
+    label_fields,
+    structs,
+    todays_form,
+)
 from moderay.corpus.formats import (
     BoundedFile,
     Part,
@@ -258,13 +266,16 @@ def _side_by_side(work: Sifting, source: Verbatim) -> Iterator[tuple[Range, pa.T
 def _decided(work: Sifting) -> Iterator[pa.Table]:
     """The label rows as the rule reads them, decided under its thresholds."""
     rule, anew = work.rule, work.decided_anew
-    whole = sorted(set(rule.ids) if rule.verdicts else anew)
+    # A label file may be of a form without this field.
+    is_whole = rule.verdicts or "overruled" in rule.keep
+    whole = sorted(set(rule.ids) if is_whole else anew)
     fields = [
         name for name in read_fields(rule.keep, rule.ids) if name.partition(".")[0] not in whole
     ] + whole
     with BoundedFile(work.labels.fs, work.labels.label(work.marker.shard)) as file:
         for _, table in bounded_batches(file, [*fields, FLAGGED.name]):
             columns = {name: structs(table.column(name)) for name in table.column_names}
+            columns |= {name: todays_form(columns[name]) for name in whole}
             columns |= {
                 decision.policy: redecide(columns[decision.policy], decision)
                 for decision in rule.decisions

@@ -61,6 +61,29 @@ class Line:
     y: tuple[Tick, ...]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A line through points of two figures.
+
+    Attributes:
+        path: Through the points.
+        dots: (x, y, text) of points that are marked.
+        reference: Path of a line to hold it against; empty for none.
+        x: Ticks.
+        y: Ticks.
+        xlabel: What goes across.
+        ylabel: What goes up.
+    """
+
+    path: str
+    dots: tuple[tuple[float, float, str], ...]
+    reference: str
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+    xlabel: str
+    ylabel: str
+
+
 def across(share: float) -> float:
     """The x of a number from 0 to 1."""
     return round(LEFT + share * (WIDTH - LEFT - RIGHT), 2)
@@ -128,6 +151,41 @@ def line(
         ),
         tuple(Tick(x, date) for x, date in list(zip(xs, dates, strict=True))[::step]),
         tuple(Tick(up(part), f"{100 * part * most:.3g}%") for part in (0, 0.5, 1)),
+    )
+
+
+def curve(  # noqa: PLR0913  what a chart says
+    points: Sequence[tuple[float, float]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    marked: Sequence[tuple[float, float, str]] = (),
+    most: float = 1.0,
+    reference: Sequence[tuple[float, float]] = (),
+) -> Curve:
+    """A chart of shares against another figure.
+
+    Args:
+        points: (x, y) in order: y from 0 to 1.
+        xlabel: What goes across.
+        ylabel: What goes up.
+        marked: (x, y, text) of points that are marked.
+        most: The largest x.
+        reference: Points of a line to hold it against.
+    """
+
+    def path(through: Sequence[tuple[float, float]]) -> str:
+        return "M" + "L".join(f"{across(x / most)} {up(y)}" for x, y in through) if through else ""
+
+    fifths = (0, 0.25, 0.5, 0.75, 1)
+    return Curve(
+        path(points),
+        tuple((across(x / most), up(y), text) for x, y, text in marked),
+        path(reference),
+        tuple(Tick(across(part), f"{part * most:,.3g}") for part in fifths),
+        tuple(Tick(up(part), f"{part:g}") for part in fifths),
+        xlabel,
+        ylabel,
     )
 
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from moderay.core.errors import ModerayError
 from moderay.labels.review_records import Review
+from moderay.tasks.output_contents import FoundContent
 from moderay.tasks.review.agreement import agreements
-from moderay.tasks.review.contents import ShownContent, content_of
+from moderay.tasks.review.contents import content_of
 from moderay.tasks.review.desk import Answer, Desk, OtherAnswerError, UnknownItemError
 from moderay.tasks.review.items import Item, Key
 from moderay.tasks.review.output import ReviewedOutput
@@ -182,8 +183,9 @@ def _said(review: Review) -> dict[str, Any]:
     }
 
 
-def _bounded(content: ShownContent) -> dict[str, Any]:
+def _bounded(content: FoundContent) -> dict[str, Any]:
     """A content as far as a browser is sent it, and how long it is as a whole."""
+    text = "" if content.turns else content.text or ""
     left = LONGEST_TEXT
     turns = []
     for turn in content.turns:
@@ -192,9 +194,9 @@ def _bounded(content: ShownContent) -> dict[str, Any]:
         if left <= 0:
             break
     return {
-        "text": content.text[:LONGEST_TEXT],
+        "text": text[:LONGEST_TEXT],
         "turns": turns,
-        "length": len(content.text) + sum(len(turn.content) for turn in content.turns),
-        "sent": len(content.text[:LONGEST_TEXT]) + sum(len(turn["content"]) for turn in turns),
-        "problem": content.problem,
+        "length": len(text) + sum(len(turn.content) for turn in content.turns),
+        "sent": len(text[:LONGEST_TEXT]) + sum(len(turn["content"]) for turn in turns),
+        "problem": content.missing,
     }

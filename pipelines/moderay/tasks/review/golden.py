@@ -10,7 +10,8 @@ from moderay.config.policy import GoldenCase, Turn, golden_cases, load_policy
 from moderay.labels.corrections import Correction, ReviewedPolicy, corrections
 from moderay.labels.review_records import Review
 from moderay.labels.reviews import ReviewStore
-from moderay.tasks.review.contents import ShownContent, content_of
+from moderay.tasks.output_contents import FoundContent
+from moderay.tasks.review.contents import content_of
 from moderay.tasks.review.items import Item, Key
 from moderay.tasks.review.output import ReviewedOutput, ReviewPolicy
 from moderay.tasks.workbench.policy import GOLDEN, add_golden
@@ -75,8 +76,8 @@ def _add(
             output,
             Item(Key(policy.id, review.content_hash), review.shard, review.row, review.queue),
         )
-        if content.problem:
-            unreadable.append(content.problem)
+        if content.missing:
+            unreadable.append(content.missing)
         elif (case := _case(content, correction, review)).content in known:
             before += 1
         else:
@@ -94,10 +95,10 @@ def _add(
     )
 
 
-def _case(content: ShownContent, correction: Correction, review: Review) -> GoldenCase:
+def _case(content: FoundContent, correction: Correction, review: Review) -> GoldenCase:
     turns = tuple(Turn(role=turn.role, content=turn.content) for turn in content.turns)
     return GoldenCase(
-        content=turns or content.text,
+        content=turns or content.text or "",
         label=correction.label,
         source=f"review of {review.shard} row {review.row}",
         note=correction.note,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from moderay.config.policy import Label, Policy
@@ -15,6 +16,7 @@ from moderay.labels.manifest_record import Manifest, PolicyRecord
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.labels.review_records import policy_hash
+from moderay.tasks.output_contents import OutputContents
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class ReviewedOutput:
     content: str
     policies: Mapping[str, ReviewPolicy]
     markers: Mapping[str, ShardMarker]
+
+    @cached_property
+    def contents(self) -> OutputContents:
+        """Reads what was labelled."""
+        return OutputContents(self.layout, self.content, self.storage)
 
     def chosen(self, ids: Collection[str]) -> list[ReviewPolicy]:
         """The policies of these ids; all where none is named.

@@ -12,7 +12,7 @@ from moderay.config.job import Gold, Job
 from moderay.core.errors import UserError, nearest
 from moderay.core.hashing import number
 from moderay.core.verdicts import CONTENT_HASH, ROW, structs, valid
-from moderay.labels.review_plan import queue_of_plan
+from moderay.labels.prevalence_store import read_plan
 from moderay.labels.review_records import Queue
 from moderay.pipeline.check import Checked
 from moderay.tasks.gold import UNKNOWN, gold_answers
@@ -173,11 +173,11 @@ def _differing(
     for rows in label_columns(output.layout, shard, list(truth), ["violates"]):
         positions = rows.column(ROW.name).to_numpy()
         hashes = rows.column(CONTENT_HASH.name)
-        for name, gold in truth.items():
+        for name, right in truth.items():
             violates = structs(rows.column(name)).field("violates")
             said = violates.fill_null(False).to_numpy(zero_copy_only=False).astype(np.int8)
-            known = gold[positions] != UNKNOWN
-            wrong = known & valid(violates) & (said != gold[positions])
+            known = right[positions] != UNKNOWN
+            wrong = known & valid(violates) & (said != right[positions])
             for index in np.flatnonzero(wrong):
                 if (content := hashes[int(index)].as_py()) is not None:
                     yield Item(Key(name, content), shard, int(positions[index]), "gold")
@@ -196,7 +196,7 @@ def _planned(
             "--queue prevalence needs a plan: name it with --plan; moderay prevalence --plan "
             "makes one"
         )
-    drawn = queue_of_plan(output.layout, plan)
+    drawn = read_plan(output.layout, plan).rows
     known = {policy.id for policy in policies}
     items = [
         Item(Key(row.policy, row.content_hash), row.shard, row.row, "prevalence", plan)

@@ -23,7 +23,7 @@ from moderay.core.errors import Problems, UserError
 from moderay.corpus.content import content_hash
 from moderay.labels.review_records import Review, review_id, review_time
 from moderay.labels.reviews import ReviewStore
-from moderay.tasks.review.contents import ShownContent, ShownTurn
+from moderay.tasks.output_contents import FoundContent, Turn
 from moderay.tasks.review.golden import add_golden_cases
 from moderay.tasks.review.items import Item, Key
 from moderay.tasks.review.label_studio.exporting import export_tasks
@@ -31,7 +31,7 @@ from moderay.tasks.review.label_studio.importing import Imported, import_answers
 from moderay.tasks.review.output import ReviewedOutput
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-TURNS = (ShownTurn("user", "claim\nyour prize"), ShownTurn("assistant", "No."))
+TURNS = (Turn("user", "claim\nyour prize"), Turn("assistant", "No."))
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_conversations_are_exported_as_turns(
     output: ReviewedOutput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text among them is a turn of its own, and both come back under their own hashes."""
-    shown = {0: ShownContent(turns=TURNS), 1: ShownContent("a text")}
+    shown = {0: FoundContent("", turns=TURNS), 1: FoundContent("a text")}
     monkeypatch.setattr(
         "moderay.tasks.review.label_studio.exporting.content_of", lambda _, item: shown[item.row]
     )
@@ -247,7 +247,7 @@ def test_a_conversation_becomes_a_golden_case_of_turns(
 ) -> None:
     reviewed(output, HOSTILE[0], "SP4", "anna")
     monkeypatch.setattr(
-        "moderay.tasks.review.golden.content_of", lambda *_: ShownContent(turns=TURNS)
+        "moderay.tasks.review.golden.content_of", lambda *_: FoundContent("", turns=TURNS)
     )
     [added] = add_golden_cases(output, output.chosen([]), policies)
     assert added.added == 1

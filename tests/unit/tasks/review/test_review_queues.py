@@ -27,6 +27,8 @@ from moderay.tasks.review.queues import queue_items
 from moderay.tasks.review.scan import _masks, scan
 from moderay.tasks.review.verdicts import verdict_of
 
+PLAN = "0" * 16
+
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> ReviewedOutput:
@@ -99,31 +101,20 @@ def test_a_scan_reads_so_many_rows_and_no_more(
 
 def test_a_plan_asks_about_its_rows_alone_and_says_so(output: ReviewedOutput) -> None:
     content = content_hash(["text number 1"])
-    row = {"policy": "spam", "content_hash": content, "shard": "a.parquet", "row": 1, "stratum": 0}
-    write_plan(Path(output.layout.url), "p1", [row])
-    wanted = wanted_rows([], 5, plan="p1")
+    write_plan(output, PLAN, [1])
+    wanted = wanted_rows([], 5, plan=PLAN)
     [item] = queue_items(output, output.chosen([]), wanted)
-    assert item == Item(Key("spam", content), "a.parquet", 1, "prevalence", "p1")
+    assert item == Item(Key("spam", content), "a.parquet", 1, "prevalence", PLAN)
     mixed = queue_items(
-        output, output.chosen([]), wanted_rows(["prevalence", "flagged"], 99, None, "p1")
+        output, output.chosen([]), wanted_rows(["prevalence", "flagged"], 99, None, PLAN)
     )
     assert [each.queue for each in mixed if each.key == item.key] == ["prevalence"]
 
 
 def test_a_plans_rows_are_asked_in_its_own_order(tmp_path: Path) -> None:
-    rows = [
-        {
-            "policy": "spam",
-            "content_hash": content_hash([f"text number {row}"]),
-            "shard": "a.parquet",
-            "row": row,
-            "stratum": 0,
-        }
-        for row in (5, 1, 9, 0, 7, 3)
-    ]
     planned = spam_output(tmp_path / "labels", {"a.parquet": spam_rows(12)})
-    write_plan(tmp_path / "labels", "p2", rows)
-    wanted = wanted_rows(["safe", "prevalence"], 20, plan="p2")
+    write_plan(planned, PLAN, [5, 1, 9, 0, 7, 3])
+    wanted = wanted_rows(["safe", "prevalence"], 20, plan=PLAN)
     items = queue_items(planned, planned.chosen([]), wanted)
     assert [item.row for item in items[:6]] == [5, 1, 9, 0, 7, 3]
     assert {item.queue for item in items[6:]} == {"safe"}
@@ -136,8 +127,8 @@ def test_a_plans_rows_are_asked_in_its_own_order(tmp_path: Path) -> None:
         (["import"], None, "--queue import: there is no such queue; valid: audit, borderline,"),
         (["gold"], None, "--queue gold needs what people said: name the job with --job"),
         (["prevalence"], None, "--queue prevalence needs a plan: name it with --plan"),
-        ([], "none", "--plan none: there is no "),
-        (["safe"], "p1", "--plan is for --queue prevalence: name that queue too, or none"),
+        ([], "f" * 16, "there is no such plan"),
+        (["safe"], PLAN, "--plan is for --queue prevalence: name that queue too, or none"),
     ],
 )
 def test_queues_that_cannot_be_are_refused(
@@ -146,7 +137,7 @@ def test_queues_that_cannot_be_are_refused(
     with pytest.raises(UserError) as error:
         wanted = wanted_rows(queues, 5, plan=plan)
         review_request(output.layout.url, {}, ["anna"], [], wanted)
-    assert str(error.value).startswith(message)
+    assert message in str(error.value)
 
 
 def test_what_is_not_there_is_refused(output: ReviewedOutput, tmp_path: Path) -> None:
@@ -190,9 +181,9 @@ def test_a_content_is_read_from_the_input_by_its_hash(tmp_path: Path) -> None:
     item = Item(Key("spam", content_hash(["2: text 2500"])), name, 2500, "safe")
     assert content_of(output, item).text == "2: text 2500"
     source.write_text(source.read_text().replace("text 2500", "other"))
-    assert "row 2500 holds another content than was labelled" in content_of(output, item).problem
+    assert content_of(output, item).missing == "another content stands there now"
     source.unlink()
-    assert content_of(output, item).problem == f"{source} has gone"
+    assert str(source) in content_of(output, item).missing
 
 
 def test_a_conversation_is_read_as_turns(tmp_path: Path) -> None:
@@ -226,5 +217,5 @@ def test_a_verdict_is_the_models_own_where_a_person_overruled_it(
     decision |= {"violates": False, "label": "SP0", "probability": None, "rationale": "no spam"}
     decision["trace"] |= {"decided_by": "human", "overruled": before}
     row = pa.table({"spam": [decision]})
-    monkeypatch.setattr("moderay.tasks.review.verdicts.label_row", lambda *_: row)
+    monkeypatch.setattr("moderay.tasks.review.verdicts._label_row", lambda *_: row)
     assert verdict_of(output, item) == verdict

@@ -13,7 +13,8 @@ from xml.etree import ElementTree as ET
 
 from moderay.core.errors import UserError
 from moderay.core.storage import plain_errors
-from moderay.tasks.review.contents import ShownContent, content_of
+from moderay.tasks.output_contents import FoundContent
+from moderay.tasks.review.contents import content_of
 from moderay.tasks.review.items import Item
 from moderay.tasks.review.output import ReviewedOutput, ReviewPolicy
 from moderay.tasks.review.verdicts import ModelVerdict, verdict_of
@@ -48,9 +49,9 @@ def export_tasks(output: ReviewedOutput, items: Sequence[Item], file: Path) -> t
         )
     policy = output.policies[policies[0]]
     read = [(item, content_of(output, item)) for item in items]
-    shown = [(item, content) for item, content in read if not content.problem]
+    shown = [(item, content) for item, content in read if not content.missing]
     if not shown:
-        raise UserError(f"no content can be read: {read[0][1].problem}")
+        raise UserError(f"no content can be read: {read[0][1].missing}")
     as_turns = any(content.turns for _, content in shown)
     tasks = [
         _task(policy, item, content, as_turns, verdict_of(output, item)) for item, content in shown
@@ -94,12 +95,12 @@ def labeling_config(policy: ReviewPolicy, as_turns: bool) -> str:
 def _task(
     policy: ReviewPolicy,
     item: Item,
-    content: ShownContent,
+    content: FoundContent,
     as_turns: bool,
     verdict: ModelVerdict | None,
 ) -> dict[str, Any]:
     data = {
-        **({"turns": _turns(content)} if as_turns else {"text": content.text}),
+        **({"turns": _turns(content)} if as_turns else {"text": content.text or ""}),
         "kind": "conversation" if content.turns else "text",
         "policy": policy.id,
         "policy_hash": policy.hash,
@@ -113,10 +114,10 @@ def _task(
     return {"data": data, "predictions": said}
 
 
-def _turns(content: ShownContent) -> list[dict[str, str]]:
+def _turns(content: FoundContent) -> list[dict[str, str]]:
     """A conversation's turns; a text among conversations is one turn."""
     if not content.turns:
-        return [{"role": "", "content": content.text}]
+        return [{"role": "", "content": content.text or ""}]
     return [{"role": turn.role, "content": turn.content} for turn in content.turns]
 
 

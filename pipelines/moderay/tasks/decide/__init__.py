@@ -1,0 +1,1 @@
+"""What `moderay decide` does: people's answers and other thresholds, over finished labels."""
