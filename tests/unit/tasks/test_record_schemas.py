@@ -26,15 +26,7 @@ from moderay.labels.manifest_record import (
     RunRecord,
     Selection,
 )
-from moderay.labels.prevalence_records import (
-    LeftOut,
-    PlannedRow,
-    PlannedStratum,
-    PrevalenceEstimate,
-    PrevalencePlan,
-    ReviewedStratum,
-    ShareEstimate,
-)
+from moderay.labels.prevalence_records import PlannedRow, PlannedStratum, PrevalencePlan
 from moderay.labels.records import (
     ChosenRow,
     ChosenRows,
@@ -87,6 +79,7 @@ from moderay.tasks.explain.records import (
 )
 from moderay.tasks.export.records import ExportedPolicy, SftRecord, SideCounts
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
+from moderay.tasks.prevalence.estimate import estimate
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
 from moderay.tasks.tune.records import (
     CascadeRecord,
@@ -117,25 +110,6 @@ POLICY = PolicyRecord(
     cascade_key="0",
     cascade=(JudgeRecord(judge="reason", labels={"SP0": False, "SP4": True}),),
     promises={},
-)
-STRATUM = PlannedStratum(removed=False, low=0.0, high=0.5, rows=90, probability=0.1, reviews=10)
-PLAN = PrevalencePlan(
-    id="0" * 16,
-    created=DAY,
-    policy="spam",
-    policy_hash="0",
-    labels={"SP0": False, "SP4": True},
-    threshold=0.5,
-    judged=90,
-    unjudged=10,
-    width=None,
-    expected_width=0.1,
-    confidence=0.95,
-    strata=(STRATUM,),
-    rows=(PlannedRow(policy="spam", content_hash="0", shard="a.parquet", row=1, stratum=0),),
-)
-SHARE = ShareEstimate(
-    rows=90, reviews=10, hits=1, share=0.1, low=0.0, high=0.4, effective=10.0, classical=(0.0, 0.4)
 )
 CALIBRATED = CalibratedFigure(
     before=0.2, before_low=0.1, before_high=0.3, after=0.1, after_low=0.0, after_high=0.2
@@ -202,6 +176,21 @@ EVAL = EvalRecord(
     score_bins=10_000,
 )
 
+PLAN = PrevalencePlan(
+    id="0" * 16,
+    created="2026-11-20T08:00:00+00:00",
+    policy="spam",
+    policy_hash="0",
+    labels={"SP0": False, "SP4": True},
+    threshold=0.5,
+    judged=90,
+    unjudged=10,
+    width=None,
+    expected_width=0.9,
+    confidence=0.95,
+    strata=(PlannedStratum(removed=True, low=0.5, high=1.0, rows=90, probability=0.7, reviews=1),),
+    rows=(PlannedRow(policy="spam", content_hash="0", shard="a.parquet", row=0, stratum=0),),
+)
 FILES: dict[str, Record] = {
     "manifest": Manifest(
         name="demo",
@@ -390,6 +379,8 @@ FILES: dict[str, Record] = {
         label="SP4",
         queue="borderline",
     ),
+    "prevalence-plan": PLAN,
+    "prevalence": estimate(PLAN, []),
     "repeat": RepeatRecord(
         name="tweets", repeats=5, seeds="not_sent", rows=3, policies={"spam": REPEATED}
     ),
@@ -502,28 +493,6 @@ FILES: dict[str, Record] = {
         brier=CALIBRATED,
         calibration_error=CALIBRATED,
         created=DAY,
-    ),
-    "prevalence-plan": PLAN,
-    "prevalence": PrevalenceEstimate(
-        plan=PLAN.id,
-        planned=DAY,
-        created=DAY,
-        policy="spam",
-        policy_hash="0",
-        threshold=0.5,
-        confidence=0.95,
-        judged=90,
-        unjudged=10,
-        corpus=SHARE,
-        kept=SHARE,
-        removed=None,
-        strata=(ReviewedStratum(**dict(STRATUM), reviewed=10, hits=1),),
-        unanswered=0,
-        skipped=1,
-        disputed=0,
-        assisted=0,
-        reviewers=("anna",),
-        left_out=LeftOut(picked=1),
     ),
     "band-card": BandCard(
         teacher=TEACHER,
