@@ -73,6 +73,21 @@ class Chunks:
         groups: list[Struct] = self.footer[_GROUPS][1][1]
         return groups
 
+    def assert_fits(self, like: Chunks) -> None:
+        """Assert that its chunks can stand in a file with the columns of another one.
+
+        Raises:
+            NotSplicedError: They cannot.
+        """
+        if self.schema != like.schema:
+            raise NotSplicedError("its columns are others")
+        for group in self.groups:
+            if _SORTED in group:
+                raise NotSplicedError("its rows are sorted by a column")
+            for chunk in group[_COLUMNS][1][1]:
+                if any(field in chunk for field in (_CHUNK_FILE, *_CRYPTO)):
+                    raise NotSplicedError("a column in another file, or an encrypted one")
+
 
 class Splice:
     """A Parquet file in the making, of other files' chunks."""
@@ -94,7 +109,7 @@ class Splice:
         """Add a row group.
 
         Args:
-            source: A file with the same columns.
+            source: A file that fits.
             number: Of its row group.
             patch: A file of one row group with as many rows, whose columns take the place of those
                 of the same names.
@@ -103,8 +118,6 @@ class Splice:
             NotSplicedError: They do not fit.
         """
         group = source.groups[number]
-        if source.schema != self._like.schema or _SORTED in group:
-            raise NotSplicedError("its columns are others")
         rows = group[_GROUP_ROWS][1]
         replaced: dict[tuple[bytes, ...], tuple[Chunks, Struct]] = {}
         if patch is not None:
@@ -144,8 +157,6 @@ class Splice:
     def _copied(self, source: Chunks, chunk: Struct) -> Struct:
         """A chunk's bytes copied, and what the footer says of it here."""
         meta: Struct = chunk[_CHUNK_META][1]
-        if _CHUNK_FILE in chunk or any(field in chunk for field in _CRYPTO):
-            raise NotSplicedError("a column in another file, or an encrypted one")
         starts = [meta[field][1] for field in (_DATA, _DICTIONARY) if field in meta]
         start, size = min(starts), meta[_COMPRESSED][1]
         self._copy(source.file, start, size)

@@ -123,9 +123,12 @@ def test_files_that_do_not_fit_are_refused() -> None:
     strange = pa.table({"strange": range(10)})
     with pytest.raises(NotSplicedError, match="no column strange"):
         splice.add(source, 0, Chunks.of(written([strange], strange.schema)))
-    others = Splice(io.BytesIO(), Chunks.of(written([], strange.schema)))
+    source.assert_fits(Chunks.of(written([], SCHEMA)))
     with pytest.raises(NotSplicedError, match="columns are others"):
-        others.add(source, 0)
+        source.assert_fits(Chunks.of(written([], strange.schema)))
+    sort = [pq.SortingColumn(1)]
+    with pytest.raises(NotSplicedError, match="sorted"):
+        Chunks.of(written([rows], SCHEMA, sorting_columns=sort)).assert_fits(source)
     with pytest.raises(NotSplicedError, match="no Parquet"):
         Chunks.of(io.BytesIO(b"no Parquet file"))
     broken = bytearray(written([rows], SCHEMA).getvalue())
