@@ -35,8 +35,8 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # All experts of a layer are one parameter and no Linear, which target_modules would not find.
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 IGNORED = -100
-# What lies beside weights and is the merged model's as well: its vocabulary above all.
-NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
+# What lies beside weights and is of the merged model as well: its vocabulary above all.
+COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 def conversations(file: Path, seed: int = 0) -> Dataset:
@@ -157,7 +157,8 @@ def train(folder: Path, data: Path, out: Path, options: argparse.Namespace) -> N
 def copy_vocabulary(folder: Path, out: Path) -> None:
     """Copy what lies beside the weights and was not written anew."""
     for file in folder.iterdir():
-        if file.is_file() and not file.name.endswith(NOT_COPIED) and not (out / file.name).exists():
+        is_index = file.name.endswith(".index.json")  # of weights in several files
+        if file.suffix in COPIED and not is_index and not (out / file.name).exists():
             shutil.copy(file, out)
 
 

@@ -13,17 +13,17 @@ from support.browser import PHONE, chromium, opened
 from support.reports import HOSTILE, SPAM, hostile_output
 
 import moderay
-from moderay.labels.analysis.metrics.scores import ScoreHistogram
 from moderay.labels.manifest_record import RunRecord, Selection
 from moderay.tasks.diff.page import comparison_page
 from moderay.tasks.evaluate.disagreements import SCHEMA
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
 from moderay.tasks.evaluate.figures import eval_record
-from moderay.tasks.evaluate.judged import JUDGES
+from moderay.tasks.evaluate.judged import JudgedRows
 from moderay.tasks.evaluate.page import evaluation_page
-from moderay.tasks.evaluate.tally import Tally
+from moderay.tasks.evaluate.tally import tally
 from moderay.tasks.filter.page import filter_page
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
+from moderay.tasks.gold import UNKNOWN
 
 ROWS = 500
 
@@ -44,14 +44,13 @@ def scored() -> tuple[np.ndarray, np.ndarray]:
 def evaluated() -> str:
     p, violates = scored()
     flagged = p >= np.float32(SPAM.threshold)
-    sides = np.zeros((2, 3), np.int64)
-    np.add.at(sides, (violates.astype(int), flagged.astype(int)), 1)
-    histogram = ScoreHistogram.of(p, violates)
-    none = ScoreHistogram.of(p[:0], violates[:0])
-    tally = Tally(
-        sides, np.zeros((3, 4), np.int64), np.zeros((len(JUDGES), 2, 2), np.int64),
-        (histogram, none), 0,
+    unknown = np.full(ROWS, UNKNOWN)
+    rows = JudgedRows(
+        violates=flagged.astype(np.int8), label=unknown, probability=p, judge=unknown,
+        half=np.zeros(ROWS, bool), gold=violates.astype(np.int8), gold_label=unknown,
+        weight=np.ones(ROWS),
     )  # fmt: skip
+    counted = tally(rows, len(SPAM.labels))
     wrong = {
         "policy": "spam", "file": "a.parquet", "row": 4, "gold_violates": True,
         "gold_label": "SP4", "status": "ok", "violates": False, "label": "SP0",
@@ -59,7 +58,10 @@ def evaluated() -> str:
         "rationale": HOSTILE[1], "reasoning": HOSTILE[2],
     }  # fmt: skip
     evaluation = Evaluation(
-        (PolicyEvaluation(SPAM, tally, {}),), (0, 0), sides, pa.Table.from_pylist([wrong], SCHEMA)
+        (PolicyEvaluation(SPAM, counted, {}),),
+        (0, 0),
+        counted.sides,
+        pa.Table.from_pylist([wrong], SCHEMA),
     )
     record = eval_record(evaluation, "tweets", "tiny", None)
     return evaluation_page(evaluation, record)

@@ -262,6 +262,21 @@ def test_job_made_in_python_is_the_job_of_the_file(labelled: None) -> None:
     assert (outcome.exit_status, outcome.worked) == (0, False)
 
 
+def test_run_ends_with_a_report_unless_the_job_says_none(labelled: None, tmp_path: Path) -> None:
+    report = Path("labels/_moderay/report.html")
+    assert "600" in report.read_text("utf-8")
+    report.unlink()
+    # Nothing was left to do, and so nothing is written.
+    assert moderay.run("job.yaml").report is None and not report.exists()
+    for choice, out in (("html", tmp_path / "with"), ("none", tmp_path / "without")):
+        outcome = moderay.run(
+            "job.yaml", [f"report={choice}", f"output.path={out}", "reuse=[labels]"]
+        )
+        assert outcome.worked and not outcome.report_failed
+        assert (out / "_moderay/report.html").exists() == (choice == "html")
+        assert outcome.report == (f"{out}/_moderay/report.html" if choice == "html" else None)
+
+
 def test_job_that_is_set_otherwise_leaves_the_first_as_it_is(project: Path) -> None:
     job = moderay.load_job("job.yaml")
     checked = moderay.check(job, ["unit.rows=7"])

@@ -6,13 +6,14 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
 from support.outputs import labels
 from support.reports import HARASSMENT, ROWS, SPAM, hostile_output
 
+from moderay.cli.tables import show_outcome
 from moderay.core.errors import UserError
 from moderay.core.verdicts import structs
 from moderay.labels.layout import Layout
@@ -26,9 +27,11 @@ from moderay.labels.review_records import (
     session_id,
 )
 from moderay.labels.reviews import ReviewStore
+from moderay.pipeline.outcome import Outcome
+from moderay.tasks.report import report as report_module
 from moderay.tasks.report.known import known_rows
 from moderay.tasks.report.policies import policy_section
-from moderay.tasks.report.report import NAME, write_report
+from moderay.tasks.report.report import NAME, Report, with_report, write_report
 from moderay.tasks.report.samples import samples
 from moderay.tasks.report.source import read_source
 
@@ -182,6 +185,23 @@ def test_reviews_say_how_much_a_threshold_finds(tmp_path: Path) -> None:
     write_report(str(folder), {}, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "3 contents that people judged (1 more have no P)" in text
+
+
+def test_report_that_fails_is_told_and_ends_no_run(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    source = read_source(str(output), {})
+    ended = Outcome(source.manifest, True, 1, 1.0, {}, total=source.total)
+
+    def fail(checked: Any, outcome: Outcome) -> Report:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(report_module, "report_of_run", fail)
+    told = with_report(cast(Any, None), ended)
+    assert (told.report, told.report_failed) == (None, "the disk is full")
+    assert told.exit_status == ended.exit_status
+    show_outcome(None, told, quiet=True)
+    assert "the report could not be written (the disk is full)" in capsys.readouterr().err
 
 
 def test_folder_without_labels_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ import numpy as np
 from moderay.core.wording import counted, titled
 from moderay.labels.shard_profile import BINS
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
-from moderay.tasks.evaluate.records import EstimateRecord, EvalRecord, FiguresRecord
+from moderay.tasks.evaluate.records import (
+    EstimateRecord,
+    EvalRecord,
+    FiguresRecord,
+    PolicyEvalRecord,
+)
 from moderay.tasks.pages import charts
 from moderay.tasks.pages.findings import Look, Movable, Section, Table, findings_page
 from moderay.tasks.report.policies import BARS
@@ -22,9 +27,7 @@ POINTS = 400
 
 def evaluation_page(evaluation: Evaluation, record: EvalRecord) -> str:
     """The page's text."""
-    sections = [
-        _policy(each, record.policies[each.policy.id].whole) for each in evaluation.policies
-    ]
+    sections = [_policy(each, record.policies[each.policy.id]) for each in evaluation.policies]
     looks = [_look(row) for row in evaluation.disagreements.to_pylist()]
     worst = Section(
         "disagreements",
@@ -39,8 +42,8 @@ def evaluation_page(evaluation: Evaluation, record: EvalRecord) -> str:
     return findings_page("moderay eval", record.name, record.model, [*sections, worst])
 
 
-def _policy(each: PolicyEvaluation, whole: FiguresRecord) -> Section:
-    policy = each.policy
+def _policy(each: PolicyEvaluation, record: PolicyEvalRecord) -> Section:
+    policy, whole = each.policy, record.whole
     counts = [
         ("violates, flagged", whole.true_positives),
         ("safe, flagged", whole.false_positives),
@@ -57,19 +60,14 @@ def _policy(each: PolicyEvaluation, whole: FiguresRecord) -> Section:
         Table(f"Figures at threshold {policy.threshold:g}, {policy.id}", NUMBERS,
               list(figure_rows(whole.figures))),
     ]  # fmt: skip
-    for column, values in each.slices.items():
+    for column, values in record.slices.items():
         tables.append(
             Table(
                 f"By {column}, {policy.id}",
                 [(column, False), ("rows", True), ("recall", True), ("precision", True)],
                 [
-                    (
-                        value,
-                        f"{tally.rows:,}",
-                        _share(tally.binary.recall),
-                        _share(tally.binary.precision),
-                    )
-                    for value, tally in values.items()
+                    (value, f"{found.rows:,}", *map(_with_interval, _wanted(found)))
+                    for value, found in values.items()
                 ],
             )
         )
@@ -92,21 +90,27 @@ def figure_rows(figures: Mapping[str, EstimateRecord]) -> Iterator[tuple[str, st
         )
 
 
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share:.3f}"
+def _wanted(found: FiguresRecord) -> tuple[EstimateRecord | None, EstimateRecord | None]:
+    return found.figures.get("recall"), found.figures.get("precision")
+
+
+def _with_interval(figure: EstimateRecord | None) -> str:
+    if figure is None:
+        return "–"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
 def _movable(each: PolicyEvaluation) -> Movable:
-    """The rows with gold and P: weights are rounded to rows, as a page counts."""
+    """The rows with gold and P; where they stand for others, so many as they stand for."""
     policy, scores = each.policy, each.whole.scores
-    safe, violating = np.rint(scores.counts(BINS)).astype(int)
+    safe, violating = scores.counts(BINS)
     both = safe + violating
     now = scores.at(round(policy.threshold, 4))
     slider = {
         "policy": policy.id,
         "threshold": policy.threshold,
-        "flagged": round(now.tp + now.fp),
-        "ok": int(both.sum()),
+        "flagged": now.tp + now.fp,
+        "ok": float(both.sum()),
         "fixed": 0,
         "bins": _listed(both),
         "lowest": 1,
@@ -114,14 +118,14 @@ def _movable(each: PolicyEvaluation) -> Movable:
     }
     return Movable(
         charts.histogram(both.reshape(BARS, -1).sum(axis=1).tolist(), policy.threshold),
-        f"{int(both.sum()):,} rows with gold and P(violates), on a logarithmic axis.",
+        f"{both.sum():,.0f} rows with gold and P(violates), on a logarithmic axis.",
         slider,
         "Chosen on these rows, a threshold looks better on them than it is: try it on others.",
     )
 
 
-def _listed(bins: np.ndarray) -> list[list[int]]:
-    return [[int(number), int(bins[number])] for number in np.flatnonzero(bins)]
+def _listed(bins: np.ndarray) -> list[list[float]]:
+    return [[int(number), float(bins[number])] for number in np.flatnonzero(bins)]
 
 
 def _curves(each: PolicyEvaluation) -> Iterator[tuple[str, charts.Curve]]:

@@ -6,7 +6,8 @@ const page = {
     return held ? JSON.parse(held.textContent) : null;
   })(),
 
-  number: (value) => value.toLocaleString("en-US"),
+  // Rows that stand for others may stand for a part of one.
+  number: (value) => Math.round(value).toLocaleString("en-US"),
 
   percent: (share) => {
     if (!Number.isFinite(share)) return "–";

@@ -21,7 +21,7 @@ for (const box of document.querySelectorAll("[data-slider]")) {
     if (!known) return;
     const hit = above(policy.known.violating, edge), wrong = above(policy.known.safe, edge);
     const all = above(policy.known.violating, 0);
-    known.textContent = "Of what people judged it finds " + hit + " of " + all + " violations (recall " + page.percent(hit / all) + "); of " + (hit + wrong) + " that it flags, " + hit + " violate (precision " + page.percent(hit / (hit + wrong)) + ").";
+    known.textContent = "Of what people judged it finds " + page.number(hit) + " of " + page.number(all) + " violations (recall " + page.percent(hit / all) + "); of " + page.number(hit + wrong) + " that it flags, " + page.number(hit) + " violate (precision " + page.percent(hit / (hit + wrong)) + ").";
   };
 
   const show = (text, value, flagged) => {
