@@ -64,6 +64,7 @@ bench: install
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter
+	$(BENCHMARK).decide
 	$(BENCHMARK).nights
 	$(BENCHMARK).engines
 
