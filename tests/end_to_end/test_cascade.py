@@ -14,6 +14,7 @@ import yaml
 from support.outputs import compared, labels, plain, verdicts_of
 from support.project import ROOT
 
+import moderay
 from moderay import run
 from moderay.labels.manifest_record import Manifest, RunRecord, Selection
 
@@ -158,6 +159,36 @@ def test_another_threshold_needs_no_engine_and_rules_stay_settled(ran, tmp_path:
         ("rules", True),
         ("reason", False),
         ("glance", False),
+    ]
+
+
+def test_another_map_of_p_needs_no_engine_and_can_be_taken_back(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    # P is 0.95 where a prize is named, and 0.01 elsewhere; people say that one prize in three is.
+    texts = [f"{'prize' if i % 2 else 'quiet'} {i}" for i in range(200)]
+    write(tmp_path, texts)
+    people = "n % 6 = 1 OR n % 50 = 0"
+    asked = ran(cascade=[{"reason": {}}])[1]
+    before = spam(tmp_path)
+    told = moderay.calibrate(
+        job_file(tmp_path, cascade=[{"reason": {}}]),
+        policy="spam",
+        out=tmp_path / "read",
+        judge="reason",
+        gold=people,
+    )
+    assert "on held-out contents" in told["Brier score"]
+    outcome, answers = ran(cascade=[{"reason": {"calibration": "read"}}])
+    read = spam(tmp_path)
+    assert asked and not answers and outcome.worked
+    assert outcome.manifest.policies["spam"].calibration is not None
+    assert [v["scores"] for v in read] == [v["scores"] for v in before]
+    assert {v["violates"] for v in before[1::2]} == {True}
+    assert not any(v["violates"] for v in read)
+    assert all(0.25 < v["probability"] < 0.45 for v in read[1::2])
+    assert not ran(cascade=[{"reason": {"calibration": "read"}}])[0].worked
+    assert ran(cascade=[{"reason": {}}])[1] == 0
+    assert [(v["violates"], v["probability"]) for v in spam(tmp_path)] == [
+        (v["violates"], v["probability"]) for v in before
     ]
 
 

@@ -82,7 +82,13 @@ class ReviewGold:
 
     @property
     def told(self) -> str:
-        """What figures of `sample` speak of, a sentence."""
+        """What figures of `sample` speak of, and who is who among several people."""
+        names = [f"{number} {name}" for number, name in enumerate(self.people, start=1)]
+        who = "" if self.votes is None else f"; people: {', '.join(names)}"
+        return self._sample_told + who
+
+    @property
+    def _sample_told(self) -> str:
         drawn = int(self.is_drawn.sum())
         if not drawn:
             return PICKED

@@ -110,6 +110,7 @@ def test_answers_of_several_people_are_votes(checked: Checked, tmp_path: Path) -
     assert found.agreement is not None
     assert set(found.agreement.model) == {"1", "2"} and set(found.agreement.people) == {"1-2"}
     assert found.agreement.model["1"].value == 1
+    assert found.note == f"{PICKED}; people: 1 ann, 2 bo"
 
 
 def test_answers_to_another_text_are_no_gold(checked: Checked, tmp_path: Path) -> None:
