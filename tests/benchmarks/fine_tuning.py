@@ -163,7 +163,7 @@ def train(folder: Path, epochs: int) -> float:
 def figures(folder: Path, model: str) -> dict[str, Any]:
     """What `moderay eval` finds of a model on texts that nobody has reviewed."""
     sets = (f"--set=model.source={model}", f"--set=output.path=labels-{model}")
-    found = json.loads(moderay(folder, "eval", "held_out.yaml", *sets, "--json"))
+    found = json.loads(moderay(folder, "eval", "held_out.yaml", *sets, "--json", "--quiet"))
     whole: dict[str, Any] = found["policies"]["bait"]["whole"]["figures"]
     return {name: whole[name] for name in FIGURES if name in whole}
 

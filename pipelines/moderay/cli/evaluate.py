@@ -88,7 +88,7 @@ def eval_(
         with libraries_in_file():
             found = api.evaluate_policies(what, spec, at=at)
     else:
-        found = _of_job(what, model, by or (), at, sets, quiet)
+        found = _of_job(what, model, by or (), at, sets, quiet or as_json)
     _write(found, folder)
     if as_json:
         print(found.record.to_json().decode())
