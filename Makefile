@@ -32,8 +32,8 @@ demo: install
 browser:
 	@.ci/browser
 
-# Two at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
-PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
+PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: install
 	$(RUN) -m $(PYTEST) -m "not slow"
@@ -64,6 +64,7 @@ bench: install
 	$(BENCHMARK).rules
 	$(BENCHMARK).reuse
 	$(BENCHMARK).filter
+	$(BENCHMARK).decide
 	$(BENCHMARK).nights
 	$(BENCHMARK).engines
 

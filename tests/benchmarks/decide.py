@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from support.project import ROOT
 from support.published import published_output
@@ -31,14 +32,14 @@ from moderay.labels.reviews import ReviewStore
 
 SHARDS, ANSWERS, TURNS = 20, 1_000, 3
 TEXT_WORDS, RATIONALE_WORDS, REASONING_WORDS = 40, 15, 60
-WORDS = np.array([f"word{number}" for number in range(5_000)])
+WORDS = pa.array([f"word{number}" for number in range(5_000)])
 
 
 def sentences(rng: np.random.Generator, rows: int, words: int) -> pa.Array:
     """A text of so many words in each row."""
-    drawn = pa.array(WORDS[rng.integers(0, len(WORDS), rows * words)])
+    drawn = WORDS.take(pa.array(rng.integers(0, len(WORDS), rows * words)))
     offsets = pa.array(np.arange(rows + 1) * words, pa.int32())
-    return pa.compute.binary_join(pa.ListArray.from_arrays(offsets, drawn), " ")
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, drawn), " ")
 
 
 def verdicts(rng: np.random.Generator, rows: int, labels: int) -> pa.StructArray:
@@ -52,7 +53,7 @@ def verdicts(rng: np.random.Generator, rows: int, labels: int) -> pa.StructArray
         "status": pa.repeat("ok", rows),
         "scores": pa.ListArray.from_arrays(offsets, pa.array(table.ravel())),
         "rationale": sentences(rng, rows, RATIONALE_WORDS),
-        "reasoning": pa.compute.if_else(pa.array(bad), sentences(rng, rows, REASONING_WORDS), None),
+        "reasoning": pc.if_else(pa.array(bad), sentences(rng, rows, REASONING_WORDS), None),
         "decided_by": pa.repeat("reason", rows),
         "origin": pa.repeat("judged", rows),
         "run": pa.array(np.zeros(rows), pa.int16()),

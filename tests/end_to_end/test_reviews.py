@@ -149,8 +149,10 @@ def test_threshold_of_decide_holds_until_a_run_decides_by_the_jobs(
     assert result.returncode == 0 and "0.5 -> 0.99" in result.stdout
     assert "threshold: 0.99" in result.stderr
     assert [row["violates"] for row in spam(out, "a.parquet")] == [False, True]
+    again = cli("run", tmp_path / "job.yaml")
+    assert again.returncode == 0 and "job's threshold, 0.5; they were under 0.99" in again.stderr
     outcome, answers = night()
-    assert answers == 0 and outcome.worked
+    assert answers == 0 and not outcome.worked
     assert [row["violates"] for row in spam(out, "a.parquet")] == [True, True]
     assert [row["decided_by"] for row in spam(out, "a.parquet")] == ["reason", "human"]
     wrong = cli("decide", out, "--threshold", "hate=0.9")

@@ -195,21 +195,28 @@ def _asked(review: Review) -> tuple[str, str, str]:
 
 def _correction(said: Sequence[Review], labels: Mapping[str, bool]) -> Correction | None:
     """What these people's answers on one content decide; None for a tie of the sides."""
-    counts = Counter(review.label for review in said)
-    violating = sum(count for label, count in counts.items() if label and labels[label])
-    if 2 * violating == len(said):
+    label = said[0].label if len(said) == 1 else _most_said(said, labels)
+    if label is None:
         return None
-    violates = 2 * violating > len(said)
-    label = max((name for name in labels if labels[name] == violates), key=lambda n: counts[n])
     agreed = [review for review in said if review.label == label]
     notes = [review.note for review in agreed if review.note]
     return Correction(
         said[0].content_hash,
         said[0].policy,
         label,
-        violates,
+        labels[label],
         tuple(review.reviewer for review in agreed),
         tuple(review.id for review in agreed),
         agreed[-1].time,
         notes[-1] if notes else None,
     )
+
+
+def _most_said(said: Sequence[Review], labels: Mapping[str, bool]) -> str | None:
+    """The label that most of the larger side said; None for a tie of the sides."""
+    counts = Counter(review.label for review in said)
+    violating = sum(count for label, count in counts.items() if label and labels[label])
+    if 2 * violating == len(said):
+        return None
+    violates = 2 * violating > len(said)
+    return max((name for name in labels if labels[name] == violates), key=lambda n: counts[n])

@@ -8,6 +8,7 @@ the units. A task that dies at any point is simply run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from moderay.core.decision_rule import DecisionRule
 from moderay.core.errors import ModerayError, first_line
+from moderay.core.parquet_chunks import NotSplicedError
 from moderay.core.storage import (
     ChangedError,
     get,
@@ -58,8 +60,9 @@ from moderay.labels.label_file import local_digest, run_note
 from moderay.labels.layout import Layout, MarkerName, marker_name
 from moderay.labels.lease import assert_held
 from moderay.labels.overruling import ANSWER, corrected
-from moderay.labels.records import ShardMarker, WrittenFile
+from moderay.labels.records import LabelCounts, ShardMarker, WrittenFile
 from moderay.labels.shard_tally import ShardTally
+from moderay.labels.spliced_labels import LabelSplice, local_copy
 from moderay.labels.unit_file import BrokenUnitError, parse_unit
 
 
@@ -143,7 +146,7 @@ def publish(work: Publication, units: Sequence[Range], old: Sequence[MarkerName]
     assert_unchanged(work)
     decided = (_decided(work, _read_unit(work, rows)) for rows in units)
     try:
-        return _write(work, _beside_input(work, decided), units, old)
+        return _write(work, _filled_with(work, _beside_input(work, decided)), units, old)
     except OtherContentsError as error:
         assert_held(work.layout, work.run)
         drop(work, units, ())
@@ -171,12 +174,16 @@ def republish(
     """
     layout = work.layout
     with BoundedFile(layout.fs, layout.label(work.shard.name)) as file:
+        if file.schema_arrow.equals(work.schema):
+            with suppress(NotSplicedError):
+                return _write(work, _spliced(work, watch), (), old)
         if todays_schema(file.schema_arrow).equals(work.schema):
-            return _write(work, _redecided(work, file, work.schema, watch), (), old)
+            batches = _redecided(work, file, work.schema, watch)
+            return _write(work, _filled_with(work, batches), (), old)
         assert_unchanged(work)
         try:
             decided = _redecided(work, file, work.label_schema, watch)
-            return _write(work, _beside_input(work, decided), (), old)
+            return _write(work, _filled_with(work, _beside_input(work, decided)), (), old)
         except OtherContentsError as error:
             raise ShardFailedError(f"{error}: touch it, and it is judged again") from error
 
@@ -196,11 +203,39 @@ def assert_unchanged(work: Publication) -> None:
         )
 
 
+# Writes a label file, and counts what is in it.
+Fill = Callable[[Path, ShardTally], None]
+
+
+def _filled_with(work: Publication, batches: Iterator[pa.Table]) -> Fill:
+    return lambda file, tally: _to_local(file, work, batches, tally)
+
+
+def _spliced(work: Publication, watch: Redecided) -> Fill:
+    """From the published file, of which what cannot change is copied as it is.
+
+    What it writes raises `NotSplicedError`, before anything is counted, where that cannot be.
+    """
+    layout = work.layout
+
+    def redecide(
+        rule: DecisionRule, before: pa.StructArray, hashes: pa.StringArray
+    ) -> pa.StructArray:
+        after = _redecided_column(work, rule, before, hashes)
+        if after is not before:
+            watch(rule.policy, before, after)
+        return after
+
+    def fill(file: Path, tally: ShardTally) -> None:
+        source = local_copy(layout.fs, layout.label(work.shard.name), file.parent)
+        schema = work.schema.with_metadata(run_note(work.run))
+        LabelSplice(source, schema, work.rules).write(file, redecide, tally)
+
+    return fill
+
+
 def _write(
-    work: Publication,
-    batches: Iterator[pa.Table],
-    units: Sequence[Range],
-    old: Sequence[MarkerName],
+    work: Publication, fill: Fill, units: Sequence[Range], old: Sequence[MarkerName]
 ) -> ShardMarker:
     layout, fs = work.layout, work.layout.fs
     with scratch_folder() as folder:
@@ -208,8 +243,8 @@ def _write(
         # Of a shard that was published before, also what this run judged.
         tally = ShardTally(work.rules, work.run if old else None)
         with on_disk(folder):
-            _to_local(file, work, batches, tally)
-        _verify(file, work, tally.counts.rows)
+            fill(file, tally)
+        _verify(file, work, tally.counts)
         digest = local_digest(file)
         assert_held(layout, work.run)
         written = WrittenFile(size=file.stat().st_size, version="", digest=digest)
@@ -287,14 +322,16 @@ def _to_local(
             tally.add(table)
 
 
-def _verify(file: Path, work: Publication, rows: int) -> None:
+def _verify(file: Path, work: Publication, counts: LabelCounts) -> None:
     """Read back what was written: as many rows, rising positions, the schema that was promised."""
     with pq.ParquetFile(file) as written:
-        positions = written.read(columns=[ROW.name]).column(0).to_numpy()
+        rows = written.read(columns=[ROW.name, FLAGGED.name])
+        positions = rows.column(ROW.name).to_numpy()
         if (
             not written.schema_arrow.equals(work.schema)
-            or len(positions) != rows
-            or (rows and not np.all(np.diff(positions) > 0))
+            or len(positions) != counts.rows
+            or (counts.rows and not np.all(np.diff(positions) > 0))
+            or (pc.sum(rows.column(FLAGGED.name)).as_py() or 0) != counts.flagged
         ):
             raise ShardFailedError(
                 f"{work.shard.name}: the written file is not what was meant to be written; run "

@@ -156,12 +156,25 @@ def _round(
                 f"{plan.layout.label(shard)} is gone, or not the file that was published: its "
                 "rows are labelled again"
             )
-        for note in plan.people.notes:
+        for note in (*plan.people.notes, *_other_thresholds(checked, plan)):
             progress.note(note)
         began = time.monotonic()
         gate = Gate(checked, layout, lease.run) if checked.gated and plan.todo else None
         run = _begun(checked, plan, lease, frozenset(worked), progress, gate)
         return _label(run, options, began)
+
+
+def _other_thresholds(checked: Checked, plan: Plan) -> Iterator[str]:
+    """Where labels that are there are decided again, as `moderay decide` may have done before."""
+    if plan.manifest is None or not any(work.redecide for work in plan.todo):
+        return
+    for policy in checked.policies:
+        before = plan.manifest.policies.get(policy.id)
+        if before is not None and before.threshold != policy.threshold:
+            yield (
+                f"{policy.id}: labels are decided again under this job's threshold, "
+                f"{policy.threshold:g}; they were under {before.threshold:g}"
+            )
 
 
 def _together(first: Outcome, second: Outcome) -> Outcome:

@@ -262,6 +262,8 @@ def test_majority_of_sides_then_the_commonest_label_decides(said: Clock) -> None
     assert decided(*by("SP4", "SP0")) is None
     tie = corrections(by("SP4", "SP0"), {"spam": SPAM})
     assert tie.disputed == (("spam", "c1"),) and len(tie) == 0
+    [note] = tie.notes
+    assert note.startswith("spam: on 1 content as many people say one side as the other")
 
 
 def test_correction_says_who_and_why(said: Clock) -> None:
@@ -288,5 +290,8 @@ def test_answer_to_another_text_is_void(said: Clock) -> None:
     undo = said.review(None, withdraws=answer.id)
     assert not corrections([answer, undo], changed).void
     assert not corrections([answer], {}).void
+    assert list(made.notes) == []
+    [note] = corrections([answer], changed).notes
+    assert note.startswith("spam: 1 answer of people is void: the policy's text has changed")
     strange = said.review("SP9")
     assert corrections([strange], {"spam": SPAM}).void == (strange,)

@@ -134,6 +134,20 @@ def test_answers_hold_in_every_shard_and_only_those_that_change_are_written(
     assert clean.card.rows.removed == counts["flagged"] and clean.card.run.run == 0
 
 
+def test_copy_of_an_output_in_a_bucket_is_decided(output: Layout, bucket: str) -> None:
+    keep_alone(output)
+    say(output, "SP4", hash_of(output, "a.parquet", 0))
+    there = Layout(f"{bucket}/copy")
+    there.fs.put(f"{output.url}/", there.url, recursive=True)
+    done = moderay.decide(there.url, {"spam": 0.9})
+    assert (done.lost, done.rewritten, done.policies["spam"].by_people) == ((), 3, 6)
+    decide(output, "spam=0.9")
+    here = moderay.read_labels(output.url).sort("text").collect()
+    copied = moderay.read_labels(there.url).collect().sort("text")
+    assert copied.equals(here.select(copied.columns))
+    assert moderay.verify(there.url).findings == ()
+
+
 def test_answer_taken_back_gives_the_judges_verdict_back(output: Layout) -> None:
     keep_alone(output)
     decide(output)

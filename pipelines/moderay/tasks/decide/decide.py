@@ -72,9 +72,9 @@ def decide(
             return _record(manifest, manifest, people, _Seen(shown(url), manifest.shards))
         with Lease(layout, least=_next_run(list_state(layout))) as lease:
             lease.assert_alone()
-            # What another driver has done meanwhile counts.
-            manifest = finished_manifest(layout)
-            people = read_corrections(layout, reviewed_policies(manifest))
+            before, manifest = manifest, finished_manifest(layout)
+            if manifest.id != before.id:  # another driver was at work meanwhile
+                people = read_corrections(layout, reviewed_policies(manifest))
             run = _run_record(lease.run, thresholds, people)
             append_manifest(layout, lambda now: manifests.decided(_there(now), run))
             decision = Decision(layout, rules, people.columns(), lease.run, storage)
