@@ -255,7 +255,7 @@ def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
     cluster: Cluster, submitted, watch, cli: Cli, tmp_path: Path, golden
 ) -> None:
     out = tmp_path / "out"
-    file = submitted(out, 2.0)  # a minute and more, if nobody stops it
+    file = submitted(out, 4.0)  # two minutes and more, if nobody stops it
     address = ("--address", cluster.url)
     first = watch("submit", file, "--wait")
     first.until(lambda: _saved(out) > 1)
