@@ -16,7 +16,7 @@ from moderay.core.verdicts import CONTENT_HASH, ROW
 from moderay.labels.corrections import corrections, reviewed_policies
 from moderay.labels.reviews import ReviewStore
 from moderay.labels.shard_profile import bins_of
-from moderay.tasks.report.label_rows import rows_of
+from moderay.tasks.label_rows import rows_of
 from moderay.tasks.report.source import ReportSource
 
 # Seconds after which no further label file is opened.

@@ -12,8 +12,8 @@ import pyarrow as pa
 from moderay.core.errors import ModerayError, first_line
 from moderay.core.verdicts import ROW, structs
 from moderay.labels.records import ChosenRow, ShardMarker
+from moderay.tasks.label_rows import rows_of
 from moderay.tasks.output_contents import OutputContents
-from moderay.tasks.report.label_rows import rows_of
 from moderay.tasks.report.source import ReportSource
 
 # Characters of all contents and of all reasoning together, and of one at most.

@@ -155,17 +155,13 @@ class Desk:
         counts = Counter(review.label is None for review in self.answers_of(reviewer).values())
         return Progress(len(self.items), counts[False], counts[True])
 
-    def has_seen(self, reviewer: str, key: Key) -> bool:
-        """Whether a person saw the model's verdict on an item: it is shown after an answer."""
-        with self._lock:
-            return self._has_seen(reviewer, key)
-
     def close(self) -> None:
         """Put the answers of each sitting together."""
         for session in self.sessions.values():
             self._store.merge(session)
 
     def _has_seen(self, reviewer: str, key: Key) -> bool:
+        """Whether a person saw the model's verdict on an item: it is shown after an answer."""
         return self.assisted or any(
             review.reviewer == reviewer
             and review.label is not None

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from moderay.core.storage import RemoteFile, plain_errors
-from moderay.core.verdicts import ROW
-from moderay.tasks.output_contents import row_groups
+from moderay.tasks.label_rows import rows_of
 from moderay.tasks.review.items import Item
 from moderay.tasks.review.output import ReviewedOutput
 
@@ -44,11 +39,10 @@ def verdict_of(output: ReviewedOutput, item: Item) -> ModelVerdict | None:
     """The verdict in the label file; None where its row is not there any more."""
     if item.shard not in output.markers:
         return None
-    with plain_errors(output.layout.url):
-        row = _label_row(output, item)
-    if row is None:
+    found = rows_of(output.layout, item.shard, np.array([item.row]), [item.key.policy])
+    if not len(found) or item.key.policy not in found.column_names:
         return None
-    decision: dict[str, Any] = row.column(item.key.policy)[0].as_py()
+    decision: dict[str, Any] = found.column(item.key.policy)[0].as_py()
     trace = decision["trace"]
     # Where a person decided, the model's own verdict stands beside it.
     said = trace.get("overruled") or {**decision, "decided_by": trace["decided_by"]}
@@ -61,17 +55,3 @@ def verdict_of(output: ReviewedOutput, item: Item) -> ModelVerdict | None:
         decision["reasoning"],
         said["decided_by"],
     )
-
-
-def _label_row(output: ReviewedOutput, item: Item) -> pa.Table | None:
-    """The policy's column of an item's label row; None where there is no such row or column."""
-    path, row = output.layout.label(item.shard), np.array([item.row])
-    with pq.ParquetFile(RemoteFile(output.layout.fs, path)) as file:
-        if item.key.policy not in file.schema_arrow.names:
-            return None
-        for group in row_groups(file, row):
-            table = file.read_row_group(group, columns=[ROW.name, item.key.policy])
-            found = table.filter(pc.equal(table.column(ROW.name), item.row))
-            if len(found):
-                return found.slice(0, 1)
-    return None

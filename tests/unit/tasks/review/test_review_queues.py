@@ -217,5 +217,5 @@ def test_a_verdict_is_the_models_own_where_a_person_overruled_it(
     decision |= {"violates": False, "label": "SP0", "probability": None, "rationale": "no spam"}
     decision["trace"] |= {"decided_by": "human", "overruled": before}
     row = pa.table({"spam": [decision]})
-    monkeypatch.setattr("moderay.tasks.review.verdicts._label_row", lambda *_: row)
+    monkeypatch.setattr("moderay.tasks.review.verdicts.rows_of", lambda *_: row)
     assert verdict_of(output, item) == verdict
