@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.outputs import labels, verdicts_of
-from support.project import ROOT
+from support.project import ROOT, environment
 
 import moderay
 from moderay.config.policy import load_policy
@@ -170,6 +170,7 @@ def test_two_reviewers_at_once_and_ten_kills_lose_and_double_nothing(tmp_path: P
                 [sys.executable, "-m", "support.review_writer", url, name, session],
                 stdout=subprocess.PIPE,
                 text=True,
+                env=environment(),
             )
             for name, session in sessions.items()
         ]

@@ -1,6 +1,5 @@
 """A short soak, and one that somebody ends."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.project import ROOT
+from support.project import environment
 from support.soak_plan import world_plan
 
 pytestmark = pytest.mark.slow
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    paths = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     soaks: list[subprocess.Popen[str]] = []
 
     def start(*args: str) -> subprocess.Popen[str]:
@@ -28,7 +26,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env=environment(),
                 cwd=tmp_path,
             )
         )

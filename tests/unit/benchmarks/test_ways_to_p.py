@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from benchmarks import gpu, gpu_engine, p_classes, p_ways
 from benchmarks.gpu_engine import HEADER, Found, Started, Trial
 from benchmarks.gpu_plan import SCALES, Plan
 from benchmarks.p_ways import Answered, Prompt, Ways
-from support.project import ROOT
+from support.project import environment
 
 from moderay.engines.harmony.vocabulary import (
     CHANNEL,
@@ -226,8 +225,7 @@ def test_gpu_benchmark_rehearsed_on_the_cpu_reports_every_way(tmp_path: Path) ->
     """Small shapes of the same model; the rest of the script is what a GPU runs."""
     out = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--model", "small", "--out", str(out)]
-    env = {**os.environ, "PYTHONPATH": f"{ROOT}/pipelines:{ROOT}/tests"}
-    subprocess.run(command, check=True, env=env, timeout=590)
+    subprocess.run(command, check=True, env=environment(), timeout=590)
     report = gpu.GpuReport.model_validate_json(out.read_text())
     assert [part.left_out for part in report.parts] == [()] * len(report.parts)
     ways = {(one.trial, one.way) for one in report.passes}

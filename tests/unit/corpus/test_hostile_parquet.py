@@ -5,7 +5,6 @@ bounds.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.hostile_parquet import claiming, one_text_in_all_rows, shifted
-from support.project import ROOT
+from support.project import ROOT, environment
 
 from moderay.config.job import UnitSize
 from moderay.core.storage import filesystem
@@ -189,7 +188,7 @@ print(outcome(folder, 0))
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'pipelines'}:{ROOT / 'tests'}"},
+        env=environment(),
     )
     assert (result.returncode, result.stdout) == (0, "left out by the scan\n"), result.stderr
 
