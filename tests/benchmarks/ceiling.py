@@ -19,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pyarrow as pa
@@ -107,8 +108,8 @@ def measured(job: Path, rows: int, unit: int, is_hollow: bool, profile: str) -> 
                 profiler.append(_profile(profile))
 
     if is_hollow:
-        flow.read_task = hollow_read  # type: ignore[assignment]
-        Publisher.start = lambda *_: None  # type: ignore[method-assign]
+        mock.patch.object(flow, "read_task", hollow_read).start()
+        mock.patch.object(Publisher, "start").start()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(
         num_cpus=int(ACTORS * ENGINE_CPUS) + 2,
@@ -186,11 +187,11 @@ def main() -> None:
         print(json.dumps(measured(job, rows, unit, options.hollow, options.profile)))
         return
     count = options.units
-    cases = {
+    cases: dict[str, Callable[[], Case]] = {
         "hollow": lambda: of("hollow", 16 * count, SHARDS, 16, options.profile),
         "hollow-512": lambda: of("hollow", 512 * count, SHARDS, 512),
         "whole": lambda: of("whole", 16 * count, SHARDS, 16),
-        "shards": lambda: of("shards", 12 * options.shards, options.shards, 512),
+        "shards": lambda: of("shards", 12 * options.shards, options.shards, 12),
     }
     began = time.monotonic()
     part = Part(

@@ -258,6 +258,11 @@ def earlier_attempts() -> int:
     return int(worker.core_worker.get_current_task_attempt_number())
 
 
+def was_restarted() -> bool:
+    """Whether the actor that this is called in was lost before, and is asked again what it was."""
+    return bool(ray.get_runtime_context().was_current_actor_reconstructed)
+
+
 def whereabouts() -> str:
     """Of the process this is called in: its host and id."""
     return f"process {os.getpid()} on {os.uname().nodename}"

@@ -8,6 +8,7 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import warnings
@@ -70,6 +71,7 @@ from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.outcome import Outcome, RunOptions
 from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
+from moderay.pipeline.stages.batches import Together, read_together
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
 from moderay.pipeline.stages.read_task import read_task
@@ -549,22 +551,19 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
     Units of golden sets come first; until they have passed, `read_task` lets nothing else follow.
     """
     golden = [] if run.gate is None else run.gate.units
-    readings = [
-        Reading(
-            span,
-            work.units,
-            context.run,
-            work.earlier,
-        )
-        for work in run.plan.todo
-        for span in spans(work.shard, work.missing, context.job.unit)
+    readings = _readings(run, context)
+    units = len(golden) + sum(reading.span.units for reading in readings)
+    size = Together(engines.together, context.job.unit.bytes, engines.most)
+    failed = set() if run.plan.manifest is None else set(run.plan.manifest.failed)
+    alone = [reading.span.shard.file in failed for reading in readings]
+    numbers = [
+        *[[-number] for number in range(1, len(golden) + 1)],
+        *read_together(readings, alone, size),
     ]
     _configure_ray_data(engines.read_ahead(context.job.unit))
-    numbers = [
-        *[{"span": -number} for number in range(1, len(golden) + 1)],
-        *[{"span": number} for number in range(len(readings))],
-    ]
-    source = ray.data.from_items(numbers, override_num_blocks=len(numbers))
+    source = ray.data.from_items(
+        [{"spans": together} for together in numbers], override_num_blocks=len(numbers)
+    )
     # Put once, not sent with each task: screens and long lists of literals are large, and a table
     # that is cut into blocks costs a millisecond for each.
     read = source.map_batches(
@@ -574,6 +573,7 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
             "spans": ray.put(span_table(readings)),
             "golden": ray.put(golden),
             "answers": ray.put(run.publisher.answers),
+            "together": size,
         },
         batch_size=None,
         batch_format="pyarrow",
@@ -584,11 +584,26 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
         return read.map_batches(
             Judge,
             fn_constructor_args=(context, loading.for_workers(), _needs_engine(run)),
-            # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
+            # A message is a row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
-            **engines.options(len(golden) + sum(reading.span.units for reading in readings)),
+            **engines.options(units, engines.messages),
         )
+
+
+def _readings(run: _Run, context: RunContext) -> list[Reading]:
+    """All spans that are missing, in order, each with the number of units behind it."""
+    wanted = [
+        Reading(span, work.units, context.run, work.earlier)
+        for work in run.plan.todo
+        for span in spans(work.shard, work.missing, context.job.unit)
+    ]
+    behind = itertools.accumulate(reading.span.units for reading in reversed(wanted[1:]))
+    counts = [0, *behind]
+    return [
+        replace(reading, behind=count)
+        for reading, count in zip(wanted, reversed(counts[: len(wanted)]), strict=True)
+    ]
 
 
 def _units(stream: Dataset) -> Generator[UnitDone, None, None]:
@@ -639,7 +654,7 @@ def _index(run: _Run) -> tuple[Index, Loading]:
 
 
 def _configure_ray_data(read_ahead: int) -> None:
-    """Every unit is a block of its own, reading waits for judging, and engines come and go.
+    """Every message is a block of its own, reading waits for judging, and engines come and go.
 
     Args:
         read_ahead: Bytes of units that Ray Data may hold.

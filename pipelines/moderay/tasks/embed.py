@@ -115,7 +115,7 @@ def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) ->
             fn_constructor_args=(engines.spec, engines.cascades, job),
             batch_size=job.unit.rows,
             batch_format="pyarrow",
-            **engines.options(2**31),
+            **engines.options(2**31, engines.in_flight),
         )
 
 

@@ -20,15 +20,15 @@ from moderay.labels.earlier_outputs import LabelFile
 from moderay.labels.partition import Source
 from moderay.pipeline.messages.spans import SPAN, Reading, Span, readings, span_table
 from moderay.pipeline.messages.units import (
-    ENDED,
+    ENDED_TOGETHER,
     UnitDone,
     UnitRead,
     ended_table,
     message_schema,
     prepared_schema,
-    unit_read,
     unit_table,
     units_done,
+    units_read,
 )
 from moderay.pipeline.stages.prepare import (
     POSITION,
@@ -94,6 +94,7 @@ dones = st.builds(
             st.text(),
             st.integers(0, 2**15),
             st.lists(label_files, max_size=2).map(tuple),
+            st.integers(0, 10**12),
         ),
         max_size=3,
     )
@@ -104,24 +105,24 @@ def test_a_span_arrives_as_it_was_sent(sent: list[Reading]) -> None:
     assert list(readings(table)) == sent
 
 
-@given(dones)
-def test_the_end_of_a_unit_arrives_as_it_was_sent(done: UnitDone) -> None:
-    table = ended_table(done)
-    assert table.schema == ENDED
-    assert units_done(table) == [done]
+@given(st.lists(dones, max_size=3))
+def test_the_ends_of_units_arrive_as_they_were_sent(sent: list[UnitDone]) -> None:
+    table = ended_table(sent)
+    assert table.schema == ENDED_TOGETHER and len(table) == 1
+    assert units_done(table) == sent
 
 
-@given(dones)
-def test_a_unit_that_has_ended_takes_its_end_along(done: UnitDone) -> None:
-    sent = UnitRead(Source(0, done.shard, "key", 7), done.rows, None, done)
+@given(st.lists(dones, min_size=1, max_size=3))
+def test_units_that_have_ended_take_their_ends_along(ends: list[UnitDone]) -> None:
+    sent = [UnitRead(Source(0, done.shard, "key", 7), done.rows, None, done) for done in ends]
     block = unit_table(sent, ["spam", "hate"])
-    assert block.schema == message_schema(["spam", "hate"])
-    assert unit_read(block) == sent
+    assert block.schema == message_schema(["spam", "hate"]) and len(block) == 1
+    assert units_read(block) == sent
 
 
 @pytest.mark.parametrize("error", [UserError("a"), TryAgainError("b"), StoppedError("c", 1)])
 def test_an_error_that_ends_the_run_is_raised_as_what_it_was(error: Any) -> None:
-    (done,) = units_done(ended_table(UnitDone("a", (0, 5), fatal=error.message)))
+    (done,) = units_done(ended_table([UnitDone("a", (0, 5), fatal=error.message)]))
     with pytest.raises(type(error), match=str(error)) as raised:
         done.raise_fatal()
     assert raised.value.exit_status == error.exit_status
@@ -154,9 +155,9 @@ def test_what_is_prepared_has_always_the_same_schema(values: list[str | None]) -
     table = rows_of(texts(column))
     assert table.schema == prepared_schema(IDS)
     sent = UnitRead(Source(0, "a", "key", 7), (0, len(values)), table)
-    block = unit_table(sent, IDS)
+    block = unit_table([sent], IDS)
     assert block.schema == message_schema(IDS)
-    arrived = unit_read(block)
+    [arrived] = units_read(block)
     assert arrived.table is not None and arrived.table.equals(table)
     assert arrived.table.schema == table.schema
     assert (arrived.source, arrived.rows, arrived.done) == (sent.source, sent.rows, None)
@@ -171,16 +172,25 @@ def test_a_unit_of_a_golden_set_arrives_with_its_policy_in_the_schema_of_all() -
     assert table.select(alone.column_names).equals(alone)
     assert known(table, "spam").null_count == 3 and not audited(table, "spam").any()
     sent = UnitRead(Source(0, "golden set of harassment"), (4, 10), table, gate="harassment")
-    arrived = unit_read(unit_table(sent, IDS))
+    [arrived] = units_read(unit_table([sent], IDS))
     assert (arrived.gate, arrived.rows, arrived.source) == ("harassment", (4, 10), sent.source)
     assert arrived.table is not None and arrived.table.equals(table)
 
 
-def test_an_empty_unit_and_one_in_chunks_arrive() -> None:
+def test_empty_units_ones_in_chunks_and_ended_ones_arrive_alone_and_together() -> None:
     table = rows_of(texts(pa.chunked_array([["one", None, "three"]])))
-    for sent in (table.slice(0, 0), pa.concat_tables([table, table.slice(1, 1), table])):
-        arrived = unit_read(unit_table(UnitRead(Source(0, "a"), (0, 9), sent), IDS)).table
-        assert arrived is not None and arrived.equals(sent)
+    tables = [table.slice(0, 0), pa.concat_tables([table, table.slice(1, 1), table]), None, table]
+    done = UnitDone("a", (0, 9))
+    units = [
+        UnitRead(Source(0, "a"), (0, 9), sent, done if sent is None else None) for sent in tables
+    ]
+    for sent in ([unit] for unit in units), [units], [units[1:]], [units[:3]]:
+        for together in sent:
+            arrived = units_read(unit_table(together, IDS))
+            for before, after in zip(together, arrived, strict=True):
+                assert (after.table is None) == (before.table is None)
+                assert after.table is None or after.table.equals(before.table)
+                assert after.done == before.done
 
 
 def test_known_verdicts_are_added_where_there_is_none() -> None:

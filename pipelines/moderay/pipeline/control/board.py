@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,16 @@ from moderay.corpus.ranges import Range
 
 Unit = tuple[str, Range]
 
+# Messages in judging that are named.
+NAMED = 3
+
 
 @dataclass(frozen=True)
 class AtWork:
-    """A unit in judging.
+    """Units in judging that travel together.
 
     Attributes:
-        unit: Its shard and rows.
+        unit: The shard and rows of the first.
         actor: Who has it.
         seconds: For how long.
     """
@@ -35,7 +39,8 @@ class BoardState:
 
     Attributes:
         actors: Started so far, those that were lost included.
-        at_work: Units in judging, the longest first.
+        at_work: Messages in judging, which are units that travel together.
+        oldest: A few of them, the longest first.
         ahead: Bytes that are read and not yet judged.
         most_ahead: Bytes that were so at most.
         given_up: Shards that are not read any more, and why.
@@ -44,7 +49,8 @@ class BoardState:
     """
 
     actors: int = 0
-    at_work: tuple[AtWork, ...] = ()
+    at_work: int = 0
+    oldest: tuple[AtWork, ...] = ()
     ahead: int = 0
     most_ahead: int = 0
     given_up: tuple[tuple[str, str], ...] = ()
@@ -55,8 +61,8 @@ class BoardState:
 class Board:
     """Actor beside the driver: readers and judges say here what they take up and lay down.
 
-    The driver looks. A message lost with a node costs a figure, never a row: a shard that is given
-    up is given up again.
+    Units that travel together are one here, and go by the first. The driver looks. A message lost
+    with a node costs a figure, never a row: a shard that is given up is given up again.
     """
 
     def __init__(self) -> None:
@@ -72,7 +78,7 @@ class Board:
         self._probability_by: set[str] = set()
 
     def read(self, unit: Unit, size: int) -> None:
-        """A unit of so many bytes is read, and is to be judged."""
+        """Units of so many bytes are read, and are to be judged."""
         self._bytes += size - self._ahead.get(unit, 0)
         self._ahead[unit] = size
         self._most = max(self._most, self._bytes)
@@ -87,13 +93,13 @@ class Board:
         self._probability_by.add(probability_by)
 
     def begin(self, unit: Unit, actor: str) -> bool:
-        """Whether to judge this unit: not where the run is stopping."""
+        """Whether to judge these units: not where the run is stopping."""
         if not self._stopping:
             self._work[unit] = (actor, time.monotonic())
         return not self._stopping
 
     def end(self, unit: Unit) -> None:
-        """A unit is judged and saved, or has failed."""
+        """Units are judged and saved, or have failed."""
         self._bytes -= self._ahead.pop(unit, 0)
         self._work.pop(unit, None)
 
@@ -108,14 +114,12 @@ class Board:
     def state(self) -> BoardState:
         """What it shows now."""
         now = time.monotonic()
-        work = sorted(
-            (AtWork(unit, actor, now - since) for unit, (actor, since) in self._work.items()),
-            key=lambda at_work: -at_work.seconds,
-        )
+        oldest = heapq.nsmallest(NAMED, self._work.items(), key=lambda item: item[1][1])
         given_up = tuple(self._given_up.items())
         return BoardState(
             self._actors,
-            tuple(work),
+            len(self._work),
+            tuple(AtWork(unit, actor, now - since) for unit, (actor, since) in oldest),
             self._bytes,
             self._most,
             given_up,

@@ -24,8 +24,6 @@ from moderay.pipeline.control.tracker import Tracker
 ENOUGH = 2000
 # Engine actors that may be lost one after the other with nothing saved between them.
 HOPELESS = 10
-# Units that are named when a run stands still.
-NAMED = 3
 
 _GO_ON = "what is complete is saved, and the same command goes on from there"
 
@@ -172,10 +170,10 @@ def _stuck(seen: BoardState, tracker: Tracker) -> str:
     """What the run waits for: units in judging by name, or what comes before them."""
     if seen.at_work:
         named = [
-            f"{_rows(work.unit)} in {work.actor} for {work.seconds:.0f} s"
-            for work in seen.at_work[:NAMED]
+            f"{_rows(work.unit)} in {work.actor} for {work.seconds:.0f} s" for work in seen.oldest
         ]
-        more = f" and {len(seen.at_work) - NAMED} more" if len(seen.at_work) > NAMED else ""
+        others = seen.at_work - len(seen.oldest)
+        more = f" and {others} more" if others else ""
         return f"in judging: {'; '.join(named)}{more}"
     missing = tracker.first_missing()
     if missing is None:

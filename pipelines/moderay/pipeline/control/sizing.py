@@ -29,6 +29,9 @@ READ_CPUS = 1.0
 # place until its slowest row is answered: where latencies are log-normal (sigma 1), 2 leave half of
 # the engine empty, 4 a third, 8 next to nothing.
 QUESTIONS_PER_SEAT = 8
+# Questions in the units that travel together, for each request that an engine works on at once:
+# what its host admits. A message costs the driver the same, whatever is in it.
+QUESTIONS_TOGETHER = 2
 # Where `model.replicas` is a range: the share of the units that the engines could have in flight at
 # which more of them are started. Half of the units fill an engine's seats four times over. (Ray
 # Data's own 1.75 is of pools that queue twice what they work on; where no more than that is sent,
@@ -48,6 +51,7 @@ class Engines:
         fewest: Actors at least, of one engine each.
         most: Actors at most.
         in_flight: Units at one of them.
+        together: Units that travel together, at most.
         read_cpus: Cores of a read task.
     """
 
@@ -56,25 +60,37 @@ class Engines:
     fewest: int
     most: int
     in_flight: int
+    together: int
     read_cpus: float
 
-    def options(self, units: int) -> dict[str, Any]:
-        """For Ray Data's `map_batches`; not more actors than there are units."""
+    @property
+    def messages(self) -> int:
+        """At one engine, of units that travel together."""
+        return self.in_flight if self.together == 1 else -(-self.in_flight // self.together) + 2
+
+    def options(self, units: int, in_flight: int) -> dict[str, Any]:
+        """For Ray Data's `map_batches`.
+
+        Args:
+            units: More actors are not started.
+            in_flight: Batches at one of them.
+        """
         size = {"min_size": min(self.fewest, units), "max_size": min(self.most, units)}
-        pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=self.in_flight)
+        pool = ActorPoolStrategy(**size, max_tasks_in_flight_per_actor=in_flight)
         return {
             "compute": pool,
             "num_cpus": ENGINE_CPUS,
             "num_gpus": self.spec.gpus,
-            "max_concurrency": self.in_flight,
+            "max_concurrency": in_flight,
         }
 
     def read_ahead(self, unit: UnitSize) -> int:
         """Bytes of units that Ray Data may hold: those in flight, and one more for each engine.
 
-        With the one that is just being read, it is two more.
+        With the one that is just being read, it is two more. Units that travel together are no
+        larger than one may be.
         """
-        return self.most * (self.in_flight + 1) * unit.bytes
+        return self.most * (self.messages + 1) * unit.bytes
 
 
 def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
@@ -100,9 +116,9 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
             f"model.engine.tensor_parallel_size asks for {spec.gpus} GPUs an engine, and the "
             f"cluster has {gpus}"
         )
-    in_flight = (
-        math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / (job.unit.rows * len(cascades))) + 2
-    )
+    questions = job.unit.rows * len(cascades)
+    in_flight = math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / questions) + 2
+    together = max(1, QUESTIONS_TOGETHER * spec.max_num_seqs // questions)
     room = max(1, gpus // spec.gpus) if spec.gpus else 1
     fewest, most = _replicas(job.model.replicas, room)
     if spec.gpus and fewest > room:
@@ -116,7 +132,7 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
             f"model.replicas asks for {fewest} engines, which with reading take {needed:g} "
             f"cores, and the cluster has {cpus:g}"
         )
-    return Engines(spec, cascades, fewest, most, in_flight, read_cpus)
+    return Engines(spec, cascades, fewest, most, in_flight, together, read_cpus)
 
 
 def _replicas(replicas: Replicas | int | None, room: int) -> tuple[int, int]:

@@ -49,19 +49,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one task reads.
+    """A span that a task reads, alone or with others.
 
     Attributes:
         span: The units.
         key: The key that they are saved under.
         run: The run whose label file will take their place.
         earlier: Where their rows may have verdicts already.
+        behind: Units of the spans that are read after this one.
     """
 
     span: Span
     key: str
     run: int
     earlier: tuple[LabelFile, ...]
+    behind: int = 0
 
     @property
     def source(self) -> Source:
@@ -107,6 +109,7 @@ SPAN = pa.schema(
         ("key", pa.string()),
         ("run", pa.int64()),
         ("earlier", pa.list_(_LABEL_FILE)),
+        ("behind", pa.int64()),
     ]
 )
 
@@ -133,6 +136,7 @@ def _span_row(reading: Reading) -> dict[str, object]:
             {"output": file.output, "shard": file.shard, "usable": _usable_row(file.usable)}
             for file in reading.earlier
         ],
+        "behind": reading.behind,
     }
 
 
@@ -155,6 +159,7 @@ def readings(table: pa.Table) -> Iterator[Reading]:
                 LabelFile(file["output"], file["shard"], _usable(file["usable"]))
                 for file in row["earlier"]
             ),
+            row["behind"],
         )
 
 

@@ -1,6 +1,8 @@
-"""Read task -> engine actor -> driver: a unit, and how it ended.
+"""Read task -> engine actor -> driver: units, and how they ended.
 
 A unit that ends before it reaches an engine carries its end with it, and the actor passes that on.
+Units travel together (`stages.batches`), since each message costs the driver the same: a message is
+a row with a list of them.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from moderay.core.errors import ErrorMessage, ModerayError
@@ -112,14 +115,19 @@ ENDED = pa.schema(
 )
 
 
-def ended_table(unit: UnitDone) -> pa.Table:
-    """One row of `ENDED`."""
-    return pa.Table.from_pylist([_ended_row(unit)], schema=ENDED)
+ENDED_TOGETHER = pa.schema([("units", pa.list_(pa.struct(list(ENDED))))])
+
+
+def ended_table(units: Sequence[UnitDone]) -> pa.Table:
+    """One row of `ENDED_TOGETHER`."""
+    row = {"units": [_ended_row(unit) for unit in units]}
+    return pa.Table.from_pylist([row], schema=ENDED_TOGETHER)
 
 
 def units_done(table: pa.Table) -> list[UnitDone]:
-    """What rows of `ENDED` say."""
-    return [_unit_done(row) for row in table.to_pylist(maps_as_pydicts="strict")]
+    """What rows of `ENDED_TOGETHER` say."""
+    rows = table.to_pylist(maps_as_pydicts="strict")
+    return [_unit_done(unit) for row in rows for unit in row["units"]]
 
 
 def _ended_row(unit: UnitDone) -> dict[str, object]:
@@ -152,9 +160,14 @@ class UnitRead:
     gate: str | None = None
 
 
+def first_asked(units: Sequence[UnitRead]) -> tuple[str, Range] | None:
+    """What units that travel together go by: the first that an engine has to see; None without."""
+    return next(((unit.source.shard, unit.rows) for unit in units if unit.table is not None), None)
+
+
 def message_schema(policies: Sequence[str]) -> pa.Schema:
-    """One row of it is a `UnitRead`: either `table` or `done` is null."""
-    return pa.schema(
+    """One row of it is a list of `UnitRead`; of each, either `table` or `done` is null."""
+    unit = pa.struct(
         [
             ("shard", pa.string()),
             ("key", pa.string()),
@@ -165,45 +178,55 @@ def message_schema(policies: Sequence[str]) -> pa.Schema:
             ("gate", pa.string()),
         ]
     )
+    return pa.schema([("units", pa.large_list(unit))])
 
 
-def unit_table(unit: UnitRead, policies: Sequence[str]) -> pa.Table:
-    """One row of `message_schema`. The unit's columns are not copied."""
+def unit_table(units: Sequence[UnitRead], policies: Sequence[str]) -> pa.Table:
+    """One row of `message_schema`. The columns of a unit that travels alone are not copied."""
     schema = message_schema(policies)
-    source = unit.source
-    done = None if unit.done is None else _ended_row(unit.done)
-    return pa.Table.from_arrays(
-        [
-            pa.array([source.shard], pa.string()),
-            pa.array([source.units], pa.string()),
-            pa.array([source.run], pa.int64()),
-            pa.array([range_row(unit.rows)], RANGE),
-            _one_list(unit.table, schema.field("table").type),
-            pa.array([done], schema.field("done").type),
-            pa.array([unit.gate], pa.string()),
-        ],
-        schema=schema,
-    )
+    kind: pa.LargeListType = schema.field("units").type
+    dones = [None if unit.done is None else _ended_row(unit.done) for unit in units]
+    columns = [
+        pa.array([unit.source.shard for unit in units], pa.string()),
+        pa.array([unit.source.units for unit in units], pa.string()),
+        pa.array([unit.source.run for unit in units], pa.int64()),
+        pa.array([range_row(unit.rows) for unit in units], RANGE),
+        _lists([unit.table for unit in units], kind.value_type.field("table").type),
+        pa.array(dones, kind.value_type.field("done").type),
+        pa.array([unit.gate for unit in units], pa.string()),
+    ]
+    structs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+    offsets = pa.array([0, len(units)], pa.int64())
+    return pa.table([pa.LargeListArray.from_arrays(offsets, structs, type=kind)], schema=schema)
 
 
-def unit_read(block: pa.Table) -> UnitRead:
+def units_read(block: pa.Table) -> list[UnitRead]:
     """What the one row of `message_schema` says."""
-    row = block.select(["shard", "key", "run", "rows", "gate"]).to_pylist()[0]
-    lists = block.column("table").combine_chunks()
-    done = block.column("done")[0].as_py(maps_as_pydicts="strict")
-    return UnitRead(
-        Source(0, row["shard"], row["key"], row["run"]),
-        range_of(row["rows"]),
-        pa.Table.from_struct_array(lists.flatten()) if lists.is_valid()[0].as_py() else None,
-        None if done is None else _unit_done(done),
-        row["gate"],
+    units = block.column("units").combine_chunks().flatten()
+    plain = ["shard", "key", "run", "rows", "gate"]
+    rows = pa.table([units.field(name) for name in plain], plain).to_pylist()
+    tables, dones = units.field("table"), units.field("done")
+    return [
+        UnitRead(
+            Source(0, row["shard"], row["key"], row["run"]),
+            range_of(row["rows"]),
+            pa.Table.from_struct_array(table.values) if table.is_valid else None,
+            _unit_done(done.as_py(maps_as_pydicts="strict")) if done.is_valid else None,
+            row["gate"],
+        )
+        for row, table, done in zip(rows, tables, dones, strict=True)
+    ]
+
+
+def _lists(tables: Sequence[pa.Table | None], kind: pa.LargeListType) -> pa.Array:
+    """A list of the rows of each; they are not copied where there is one table of one chunk."""
+    given = [table for table in tables if table is not None]
+    columns = (
+        [column.combine_chunks() for column in pa.concat_tables(given).columns]
+        if given
+        else [pa.array([], field.type) for field in kind.value_type]
     )
-
-
-def _one_list(table: pa.Table | None, kind: pa.LargeListType) -> pa.Array:
-    """A list of all its rows, which are not copied where the table has one chunk."""
-    if table is None:
-        return pa.nulls(1, kind)
-    columns = [column.combine_chunks() for column in table.columns]
     values = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
-    return pa.LargeListArray.from_arrays(pa.array([0, len(table)], pa.int64()), values, type=kind)
+    ends = np.cumsum([0, *[0 if table is None else len(table) for table in tables]])
+    mask = pa.array([table is None for table in tables])
+    return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), values, type=kind, mask=mask)

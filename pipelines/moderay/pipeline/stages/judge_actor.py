@@ -15,21 +15,27 @@ import pyarrow.compute as pc
 from moderay.core import events
 from moderay.core.collector import rest_collector
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError
-from moderay.core.ray_runtime import end_with_raylet, whereabouts
+from moderay.core.ray_runtime import end_with_raylet, was_restarted, whereabouts
 from moderay.core.verdicts import CONTENT_HASH
 from moderay.engines.base import SECOND_REQUEST, EngineDeadError
 from moderay.engines.host import EngineHost
 from moderay.labels.index_loading import Loading
 from moderay.labels.lookup import Payloads
 from moderay.pipeline.control import metrics
-from moderay.pipeline.messages.units import UnitDone, UnitRead, ended_table, unit_read
+from moderay.pipeline.messages.units import (
+    UnitDone,
+    UnitRead,
+    ended_table,
+    first_asked,
+    units_read,
+)
 from moderay.pipeline.stages.judge_unit import Answered, judge_unit, questions
 from moderay.pipeline.stages.prepare import with_known
-from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, unit_event
+from moderay.pipeline.stages.save import RunContext, save_cases, save_unit, saved_before, unit_event
 
 
 class Judge:
-    """Actor. A block in is a `UnitRead`, a block out the `UnitDone` that the driver hears."""
+    """Actor. A block in is some `UnitRead`, a block out the `UnitDone` that the driver hears."""
 
     def __init__(self, run: RunContext, loading: Loading, is_needed: bool = False) -> None:
         """Take a seat on the board; the engine starts with the first unit.
@@ -49,6 +55,7 @@ class Judge:
             threading.Thread(target=run.spec.preload, name="preload", daemon=True).start()
         self._host = EngineHost(run.spec, self._started)
         self._loading = loading
+        self._is_restarted = was_restarted()
         self._is_loaded = False  # the index, with what is reused
         self._starting: asyncio.Future[None] | None = None  # the engine, before it is asked
         # What the driver has heard of so far.
@@ -64,33 +71,48 @@ class Judge:
         self._run.board.started.remote(seconds, way)
 
     async def __call__(self, block: pa.Table) -> AsyncIterator[pa.Table]:
-        """Judge and save a unit, unless it has ended already."""
-        unit = unit_read(block)
-        done = unit.done
-        if unit.table is not None:
-            name = (unit.source.shard, unit.rows)
-            with events.about(shard=unit.source.shard, unit=unit.rows):
-                done = await self._admitted(unit, unit.table)
-            self._run.board.end.remote(name)
-        assert done is not None
+        """Judge and save units that travel together, but for those that have ended already.
+
+        They are one for Ray: where this actor is lost, all of them are judged again, except for
+        what is saved. And one block is handed on for one that came in, since of an actor that is
+        restarted Ray passes over as many as it has seen.
+        """
+        units = units_read(block)
+        name = first_asked(units)
+        if name is None:
+            yield ended_table([unit.done for unit in units if unit.done is not None])
+            return
+        asked = sum(
+            questions(self._run.judges_of(unit.gate), unit.table)
+            for unit in units
+            if unit.table is not None
+        )
+        async with self._host.admitted(asked) as answered:
+            may_begin = await self._run.board.begin.remote(name, self._name)
+            done = await asyncio.gather(*[self._ended(unit, may_begin, answered) for unit in units])
+        self._run.board.end.remote(name)
         yield ended_table(done)
 
-    async def _admitted(self, unit: UnitRead, table: pa.Table) -> UnitDone:
-        """Judge and save a unit when it is its turn, unless the run is stopping."""
-        name = (unit.source.shard, unit.rows)
-        async with self._host.admitted(
-            questions(self._run.judges_of(unit.gate), table)
-        ) as answered:
-            if not await self._run.board.begin.remote(name, self._name):
-                return UnitDone(*name, skipped=True)
+    async def _ended(self, unit: UnitRead, may_begin: bool, answered: Answered) -> UnitDone:
+        """How a unit ends, which is judged and saved where it has not ended yet."""
+        if unit.table is None:
+            assert unit.done is not None
+            return unit.done
+        if not may_begin:
+            return UnitDone(unit.source.shard, unit.rows, skipped=True)
+        with events.about(shard=unit.source.shard, unit=unit.rows):
             began = time.monotonic()
-            done = await self._outcome(unit, table, answered)
-        unit_event(done, seconds=round(time.monotonic() - began, 1))
+            done = await self._outcome(unit, unit.table, answered)
+            unit_event(done, seconds=round(time.monotonic() - began, 1))
         return done
 
     async def _outcome(self, unit: UnitRead, table: pa.Table, answered: Answered) -> UnitDone:
         name = (unit.source.shard, unit.rows)
         try:
+            if self._is_restarted and unit.gate is None:
+                before = await asyncio.to_thread(saved_before, self._run, unit.source, unit.rows)
+                if before is not None:
+                    return before
             await self._index_is_loaded()
             table = await asyncio.to_thread(self._with_earlier, table)
             cascades = self._run.judges_of(unit.gate)

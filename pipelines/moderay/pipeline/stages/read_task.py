@@ -1,4 +1,4 @@
-"""The task that reads: a span of a shard in, its units out, each on its way to an engine.
+"""The task that reads: spans of shards in, their units out, on their way to an engine.
 
 Units in which no engine needs to be asked, all rows being known, settled or empty, go no further:
 neighbours of them are saved here as one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import ray
@@ -22,7 +23,8 @@ from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.labels.reuse import ReadAlong
 from moderay.pipeline.control.gatekeeper import is_open
 from moderay.pipeline.messages.spans import Reading, readings
-from moderay.pipeline.messages.units import UnitDone, UnitRead, unit_table
+from moderay.pipeline.messages.units import UnitDone, UnitRead, first_asked, unit_table
+from moderay.pipeline.stages.batches import Together, batches
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import open_rows, with_answers
 from moderay.pipeline.stages.save import RunContext, save_unit, unit_event
@@ -36,14 +38,15 @@ JOINED_ROWS = 16_384
 MOST_DEATHS = 3
 
 
-def read_task(
+def read_task(  # noqa: PLR0913, PLR0917  # Ray Data hands them over one by one
     batch: pa.Table,
     run: ray.ObjectRef,
     spans: ray.ObjectRef,
     golden: ray.ObjectRef,
     answers: ray.ObjectRef,
+    together: Together,
 ) -> Iterator[pa.Table]:
-    """Read the spans of these numbers, as blocks of one unit each for `judge_actor.Judge`.
+    """Read the spans of these numbers, as blocks of some units each for `judge_actor.Judge`.
 
     Negative numbers are units of golden sets. Where a gate is closed, nothing of the corpus is read
     until it opens.
@@ -52,49 +55,82 @@ def read_task(
     ends the run.
 
     Args:
-        batch: Numbers of rows of `spans`, in its column `span`.
+        batch: A row with numbers of rows of `spans`, in its column `spans`.
         run: The `RunContext`.
         spans: The run's table of `spans.SPAN`, which is not copied.
         golden: The run's units of golden sets, the one of number -1 first.
         answers: By policy, what people said of contents: rows of `overruling.ANSWER`.
+        together: How many units are in a block.
     """
     end_with_raylet()
     context: RunContext = ray.get(run)
     policies = [cascade.policy.id for cascade in context.cascades]
-    numbers = batch.column("span").to_pylist()
-    for number in numbers:
-        if number < 0:
-            yield unit_table(ray.get(golden)[-number - 1], policies)
-    rest = [number for number in numbers if number >= 0]
-    for reading in readings(ray.get(spans).take(pa.array(rest, pa.int64()))):
-        events.in_worker(context.job.name, context.run, shard=reading.span.shard.name)
-        if (deaths := earlier_attempts()) >= MOST_DEATHS:
+    numbers = batch.column("spans").combine_chunks().flatten()
+    if numbers[0].as_py() < 0:
+        cases = ray.get(golden)
+        for number in numbers.to_pylist():
+            yield unit_table([cases[-number - 1]], policies)
+        return
+    wanted = list(readings(ray.get(spans).take(numbers)))
+    if (deaths := earlier_attempts()) >= MOST_DEATHS:
+        for reading in wanted:
             _give_up(reading, context, deaths)
-            continue
-        left = list(reading.span.missing)
-        if not is_open(context.gate):
-            skipped = UnitDone(reading.span.shard.name, left[0], skipped=True)
-            yield unit_table(_ended(reading, skipped), policies)
-            continue
-        try:
-            for unit in _units(reading, context, ray.get(answers)):
-                yield unit_table(unit, policies)
-                left = _behind(left, unit.rows[1])
-        except (pa.ArrowException, OSError) as error:
-            if (fault := machine_fault(reading.span.shard.url, error)) is not None:
-                for rows in left[:1]:
-                    fatal = UnitDone(reading.span.shard.name, rows, fatal=fault.message)
-                    yield unit_table(_ended(reading, fatal), policies)
+        return
+    units = _all_units(wanted, context, ray.get(answers))
+    for units_together in batches(units, together):
+        _tell_read(context, units_together)
+        yield unit_table(units_together, policies)
+
+
+def _all_units(
+    wanted: Sequence[Reading], run: RunContext, answers: Mapping[str, pa.Table]
+) -> Iterator[tuple[UnitRead, int]]:
+    """What becomes of all units of some spans, each with the number of those that follow it.
+
+    With one that ends the run, it ends.
+    """
+    for reading in wanted:
+        span = reading.span
+        events.in_worker(run.job.name, run.run, shard=span.shard.name)
+        for unit in _units_or_why_not(reading, run, answers):
+            left = replace(span, missing=tuple(_behind(span.missing, unit.rows[1])))
+            yield unit, left.units + reading.behind
+            if unit.done is not None and unit.done.fatal is not None:
                 return
-            event("shard unreadable", logging.WARNING, unit=left[:1], reason=first_line(error))
-            for rows in left:
-                failed = UnitDone(reading.span.shard.name, rows, error=first_line(error))
-                yield unit_table(_ended(reading, failed), policies)
-        except Exception as error:
-            if (refused := no_credentials(reading.span.shard.url, error)) is None:
-                raise
-            fatal = UnitDone(reading.span.shard.name, left[0], fatal=refused.message)
-            yield unit_table(_ended(reading, fatal), policies)
+
+
+def _units_or_why_not(
+    reading: Reading, run: RunContext, answers: Mapping[str, pa.Table]
+) -> Iterator[UnitRead]:
+    """Units of a span; of what is left where it cannot be read, one for each range says why."""
+    url, name = reading.span.shard.url, reading.span.shard.name
+    left = list(reading.span.missing)
+    if not is_open(run.gate):
+        yield _ended(reading, UnitDone(name, left[0], skipped=True))
+        return
+    try:
+        for unit in _units(reading, run, answers):
+            yield unit
+            left = _behind(left, unit.rows[1])
+    except (pa.ArrowException, OSError) as error:
+        if (fault := machine_fault(url, error)) is not None:
+            for rows in left[:1]:
+                yield _ended(reading, UnitDone(name, rows, fatal=fault.message))
+            return
+        event("shard unreadable", logging.WARNING, unit=left[:1], reason=first_line(error))
+        for rows in left:
+            yield _ended(reading, UnitDone(name, rows, error=first_line(error)))
+    except Exception as error:
+        if (refused := no_credentials(url, error)) is None:
+            raise
+        yield _ended(reading, UnitDone(name, left[0], fatal=refused.message))
+
+
+def _tell_read(run: RunContext, units: Sequence[UnitRead]) -> None:
+    """Tell the board of what an engine has to see."""
+    if (name := first_asked(units)) is not None:
+        size = sum(unit.table.nbytes for unit in units if unit.table is not None)
+        run.board.read.remote(name, size)
 
 
 def _give_up(reading: Reading, run: RunContext, deaths: int) -> None:
@@ -127,7 +163,6 @@ def _units(
             yield _ended(reading, _saved(reading, run, settled))
             settled = _Settled(run.job.unit.bytes)
         if needs_engine:
-            run.board.read.remote((reading.span.shard.name, rows), table.nbytes)
             yield UnitRead(reading.source, rows, table)
         else:
             settled.add(rows, settled_unit(run.cascades, table, run.run))

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from moderay.config.job import Job
 from moderay.core.events import event
-from moderay.core.storage import plain_errors
+from moderay.core.storage import get, plain_errors
 from moderay.core.verdicts import Origin, structs, trace
 from moderay.corpus.ranges import Range
 from moderay.engines.base import EngineSpec
@@ -25,7 +25,7 @@ from moderay.labels.golden_verdicts import save_golden
 from moderay.labels.index import Index
 from moderay.labels.layout import Layout
 from moderay.labels.partition import Source
-from moderay.labels.unit_file import unit_bytes
+from moderay.labels.unit_file import BrokenUnitError, parse_unit, unit_bytes
 from moderay.pipeline.control import metrics
 from moderay.pipeline.messages.units import UnitDone, golden_name
 
@@ -82,6 +82,24 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
     layout = run.outputs[0]
     with plain_errors(layout.url):
         layout.write(layout.unit(source.shard, rows, source.units), unit_bytes(judged, rows))
+    run.index.add_unit(source, rows, judged)
+    return _counted(UnitDone(source.shard, rows), judged, run.cascades)
+
+
+def saved_before(run: RunContext, source: Source, rows: Range) -> UnitDone | None:
+    """A unit that an actor saved before it was lost; None where it was not saved as a whole.
+
+    Raises:
+        TryAgainError: The storage fails.
+        UserError: The storage refuses.
+    """
+    layout = run.outputs[0]
+    with plain_errors(layout.url):
+        try:
+            judged = parse_unit(get(layout.fs, layout.unit(source.shard, rows, source.units)), rows)
+        except (FileNotFoundError, BrokenUnitError):
+            return None
+    # Once more: the actor may have been lost before it told.
     run.index.add_unit(source, rows, judged)
     return _counted(UnitDone(source.shard, rows), judged, run.cascades)
 
