@@ -200,7 +200,8 @@ def half_way(folder: Path, rows: int, unit: int) -> tuple[int, int]:
     peace = slow_job(folder, "peace", unit, delay=0.0)
     subprocess.run(command(peace), check=True, capture_output=True)
     assert differences(folder, "half", "peace") == []
-    return (answers(folder, "half") - answers(folder, "peace")) // 2, 2 * (2 * SEQS + unit)
+    again = (answers(folder, "half") - answers(folder, "peace")) // 2
+    return again, 2 * (2 * SEQS + max(unit, 2 * SEQS))
 
 
 FLOAT = (

@@ -442,12 +442,13 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     try:
         with brakes.on_signals():
             stream = _stream(context, loading, run, run.engines)
-            for unit in _watched(run, stream, brakes, context):
-                run.progress.add(unit)
-                if unit.gate is not None:
-                    _judged_golden(run, unit, brakes, context)
-                elif finished := run.tracker.add(unit):
-                    run.publisher.start(*finished)
+            for units in _watched(run, stream, brakes, context):
+                for unit in units:
+                    run.progress.add(unit)
+                    if unit.gate is not None:
+                        _judged_golden(run, unit, brakes, context)
+                    elif finished := run.tracker.add(unit):
+                        run.publisher.start(*finished)
                 run.publisher.collect()
         if gate is not None and gate.closed is not None:
             raise gate.closed
@@ -486,8 +487,12 @@ def _judged_golden(run: _Run, unit: UnitDone, brakes: Brakes, context: RunContex
         _publish_saved(run)
 
 
-def _watched(run: _Run, stream: Dataset, brakes: Brakes, context: RunContext) -> Iterator[UnitDone]:
-    """The units as they come in; a run in which none comes in can be stopped all the same.
+def _watched(
+    run: _Run, stream: Dataset, brakes: Brakes, context: RunContext
+) -> Iterator[list[UnitDone]]:
+    """The units as they come in, those together that a message says of.
+
+    A run in which none comes in can be stopped all the same.
 
     Raises:
         StoppedError: A limit is reached, or a signal has come.
@@ -520,12 +525,14 @@ def _watched(run: _Run, stream: Dataset, brakes: Brakes, context: RunContext) ->
                     case Action.CHECK:
                         brakes.check(seen, run.tracker)
             run.progress.look(seen)
-            unit = incoming.wait(WAIT_S)
-            if not isinstance(unit, Quiet):
-                yield unit
+            units = incoming.wait(WAIT_S)
+            if not isinstance(units, Quiet):
+                yield [unit for unit in units if unit.fatal is None]
+                for unit in units:
+                    unit.raise_fatal()
                 continue
             step = watch.after_quiet(
-                unit, outstanding=run.is_outstanding, at_work=bool(seen.at_work)
+                units, outstanding=run.is_outstanding, at_work=bool(seen.at_work)
             )
             if step is Action.END_STOPPED:
                 brakes.end()
@@ -546,7 +553,7 @@ def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
 
 
 def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) -> Dataset:
-    """Every missing unit through Ray Data, which `_units` begins; one `UnitDone` each, as they end.
+    """Every missing unit through Ray Data, which `_units` begins; a `UnitDone` each, as they end.
 
     Units of golden sets come first; until they have passed, `read_task` lets nothing else follow.
     """
@@ -606,14 +613,12 @@ def _readings(run: _Run, context: RunContext) -> list[Reading]:
     ]
 
 
-def _units(stream: Dataset) -> Generator[UnitDone, None, None]:
+def _units(stream: Dataset) -> Generator[list[UnitDone], None, None]:
     with closing(
         iter(stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     ) as batches:
         for batch in batches:
-            for unit in units_done(batch):
-                unit.raise_fatal()
-                yield unit
+            yield units_done(batch)
 
 
 def _abandon(stream: Dataset) -> None:
