@@ -16,6 +16,7 @@ from moderay.judges.glance import Glance
 from moderay.judges.reason import Reason
 from moderay.labels.manifest_record import Manifest, RunRecord
 from moderay.pipeline.check import Checked
+from moderay.pipeline.control.unit_size import chosen
 from moderay.pipeline.plan import Plan
 from moderay.pipeline.sample import SampleCounts, read_sample
 
@@ -160,7 +161,8 @@ def forecast(checked: Checked, plan: Plan, most: int, rate: float | None) -> For
     earlier = _earlier_runs(checked, plan)
     verdicts: dict[str, Mapping[str, int]] = {}
     cost = Cost()
-    guesses: dict[str, None] = {}
+    _, unit = chosen(checked.job.unit, earlier_manifests(checked, plan))
+    guesses: dict[str, None] = dict.fromkeys([unit] if unit else [])
     for cascade in checked.cascades:
         counts = sample.policies[cascade.policy.id]
         profiles, assumed = judge_profiles(cascade, earlier)
@@ -308,10 +310,13 @@ def known_rate(earlier: Sequence[EarlierRuns]) -> float | None:
 
 def _earlier_runs(checked: Checked, plan: Plan) -> list[EarlierRuns]:
     """Of this output, then of those that are reused."""
+    return [earlier_runs(manifest) for manifest in earlier_manifests(checked, plan)]
+
+
+def earlier_manifests(checked: Checked, plan: Plan) -> list[Manifest]:
+    """Of this output, where there is one, then of those that are reused."""
     own = [plan.manifest] if plan.manifest else []
-    return [
-        earlier_runs(manifest) for manifest in (*own, *(out.manifest for out in checked.reused))
-    ]
+    return [*own, *(output.manifest for output in checked.reused)]
 
 
 def earlier_runs(manifest: Manifest) -> EarlierRuns:

@@ -14,14 +14,14 @@ import time
 import warnings
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import ray
 from ray.data import DataContext, Dataset, ExecutionResources
 from ray.data.context import AutoscalingConfig
 
-from moderay.config.job import Job
+from moderay.config.job import Job, UnitSize
 from moderay.core import ray_loss
 from moderay.core.errors import StoppedError
 from moderay.core.events import event, of_run
@@ -52,6 +52,7 @@ from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reviews import ReviewStore
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
+from moderay.pipeline.control import unit_size
 from moderay.pipeline.control.board import BoardState, start_board
 from moderay.pipeline.control.gatekeeper import start_gatekeeper
 from moderay.pipeline.control.incoming import Incoming, Quiet
@@ -66,6 +67,7 @@ from moderay.pipeline.control.sizing import (
 )
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.control.watch import Action, Watch
+from moderay.pipeline.estimate import earlier_manifests
 from moderay.pipeline.golden import Gate
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
@@ -207,6 +209,7 @@ class _Run:
         tracker: Rows that have not come back.
         publisher: Of shards that are whole.
         gate: What has to open before anything is judged or published; None where nothing has.
+        unit: How large units are.
     """
 
     checked: Checked
@@ -219,6 +222,7 @@ class _Run:
     tracker: Tracker
     publisher: Publisher
     gate: Gate | None = None
+    unit: UnitSize = field(default_factory=UnitSize)
 
     @property
     def is_outstanding(self) -> bool:
@@ -361,17 +365,26 @@ def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
             progress.note(which)
         ray_loss.assert_there()
     gpus, cpus = resources() if needs_ray else (0, 0.0)
+    unit, why = unit_size.chosen(checked.job.unit, earlier_manifests(checked, plan))
+    if why and plan.rows_left:
+        progress.note(why)
+    engines = (
+        hosted(checked.job, checked.cascades, gpus, cpus, unit)
+        if needs_ray and needs_engine
+        else None
+    )
     return _Run(
         checked,
         plan,
         lease,
         worked,
         progress,
-        hosted(checked.job, checked.cascades, gpus, cpus) if needs_ray and needs_engine else None,
+        engines,
         gpus,
         Tracker(plan.todo),
         Publisher(checked, plan, lease.run, publishing_tasks(cpus)),
         gate,
+        unit,
     )
 
 
@@ -427,7 +440,7 @@ def _judge(run: _Run) -> tuple[BoardState, StoppedError | None]:
     checked = run.checked
     index, loading = _index(run)
     context = RunContext(
-        checked.job,
+        checked.job.model_copy(update={"unit": run.unit}),
         run.engines.spec,
         run.engines.cascades,
         run.plan.outputs,

@@ -113,7 +113,7 @@ def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) ->
         return ds.map_batches(
             _Labeller,
             fn_constructor_args=(engines.spec, engines.cascades, job),
-            batch_size=job.unit.rows,
+            batch_size=job.unit.most,
             batch_format="pyarrow",
             **engines.options(2**31, engines.in_flight),
         )

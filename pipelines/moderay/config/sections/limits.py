@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -22,6 +22,8 @@ _BYTE_UNITS = {
 }
 # A number and a unit, such as 64MiB or 1.5 GB.
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+DEFAULT_ROWS = 512
 
 
 def _bytes(value: object) -> object:
@@ -60,12 +62,23 @@ class Windows(Section):
 class UnitSize(Section):
     """The grain of progress and resume: whichever of the two is reached first."""
 
-    rows: int = Field(default=512, ge=1)
-    """Rows: seconds to minutes of an engine's work."""
+    rows: Annotated[int, Field(ge=1)] | Literal["auto"] = DEFAULT_ROWS
+    """Rows: seconds to minutes of an engine's work. `auto`: as many as take an engine about 30 s,
+    by what earlier runs show; 512 where none does.
+    """
     bytes: Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)] = Field(
         default=64 * 2**20, ge=1
     )
     """Bytes of content, about; a number or such as 64MiB. Bounds what one unit holds in memory."""
+
+    @property
+    def most(self) -> int:
+        """Rows, where nobody knows better than this section."""
+        return DEFAULT_ROWS if self.rows == "auto" else self.rows
+
+    def of(self, rows: int) -> UnitSize:
+        """This size with so many rows."""
+        return UnitSize(rows=rows, bytes=self.bytes)
 
 
 class Limits(Section):

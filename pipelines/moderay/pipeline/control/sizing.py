@@ -93,7 +93,9 @@ class Engines:
         return self.most * (self.messages + 1) * unit.bytes
 
 
-def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Engines:
+def hosted(
+    job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float, unit: UnitSize | None = None
+) -> Engines:
     """The job's engines on a cluster, each with so many units that it never waits for one.
 
     Where the job does not say how many requests an engine takes, the largest profile counts, since
@@ -104,6 +106,7 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
         cascades: One for each policy.
         gpus: Of the cluster.
         cpus: Cores of the cluster.
+        unit: How large units are; None is as the job says.
 
     Raises:
         UserError: The cluster is too small.
@@ -116,7 +119,7 @@ def hosted(job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float) -> Eng
             f"model.engine.tensor_parallel_size asks for {spec.gpus} GPUs an engine, and the "
             f"cluster has {gpus}"
         )
-    questions = job.unit.rows * len(cascades)
+    questions = (unit or job.unit).most * len(cascades)
     in_flight = math.ceil(QUESTIONS_PER_SEAT * spec.max_num_seqs / questions) + 2
     together = max(1, QUESTIONS_TOGETHER * spec.max_num_seqs // questions)
     room = max(1, gpus // spec.gpus) if spec.gpus else 1

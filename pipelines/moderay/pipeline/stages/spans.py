@@ -140,7 +140,7 @@ class RowStream:
 
 def _rows_per_unit(shard: Shard, size: UnitSize) -> int:
     average = max(1, shard.content_bytes // max(1, shard.rows))
-    return max(1, min(size.rows, size.bytes // average))
+    return max(1, min(size.most, size.bytes // average))
 
 
 def _within(ranges: Sequence[Range], low: int, high: int) -> tuple[Range, ...]:
