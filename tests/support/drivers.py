@@ -69,7 +69,7 @@ class InlinePublisher(Publisher):
         except ShardFailedError as error:
             self._wrong[work.shard.name] = str(error)
 
-    def finish(self) -> dict[str, str]:
+    def finish(self, stopped: bool = False) -> dict[str, str]:
         return self._wrong
 
 

@@ -256,7 +256,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     if run.gate is None or run.gate.is_open:
         _publish_saved(run)
     seen, stopped = _judge(run)
-    failed = _failed_shards(run)
+    failed = _failed_shards(run, stopped is not None)
     progress.stop()
     seconds = time.monotonic() - began
     pruned = tuple(plan.gone) if options.prune else ()
@@ -394,10 +394,10 @@ def _judge_of(job: Job) -> str:
     return shown(model.source) if model.endpoint is None else f"{model.name} at {model.endpoint}"
 
 
-def _failed_shards(run: _Run) -> dict[str, str]:
+def _failed_shards(run: _Run, stopped: bool) -> dict[str, str]:
     """Input files that could not be published, and why, when all others are."""
     files = {work.shard.name: work.shard.file for work in run.plan.todo}
-    reasons = {**run.publisher.finish(), **run.tracker.failed}
+    reasons = {**run.publisher.finish(stopped), **run.tracker.failed}
     return {files[name]: reason for name, reason in reasons.items()}
 
 
