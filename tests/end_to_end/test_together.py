@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.outputs import labels, last_run, manifest_of
+from support.outputs import labels, manifest_of
 
 from moderay import run
 from moderay.labels.shard_writer import Publication, publish
@@ -75,7 +75,7 @@ def test_units_that_a_lost_actor_had_saved_are_not_judged_again(
     with monkeypatch.context() as planted:
         planted.setattr(flow, "Judge", Dying)
         outcome = run(job(unit={"rows": 4}))
-    assert lost.exists() and last_run(tmp_path)["actors"] == 2
+    assert lost.exists() and manifest_of(tmp_path / "out")["runs"][-1]["actors"] == 2
     assert outcome.exit_status == 0 and labels(tmp_path / "out")["000.parquet"].num_rows == 2000
     units = saved.read_text().split()
     assert len(units) == len(set(units)) >= 495
