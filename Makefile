@@ -67,6 +67,8 @@ bench: install
 	$(BENCHMARK).decide
 	$(BENCHMARK).nights
 	$(BENCHMARK).engines
+	$(BENCHMARK).ceiling
+	$(BENCHMARK).costs
 
 # At most an hour, on a machine that does nothing else. OPTIONS="--minutes 20 --size 0.1" for less.
 bench-full: bench-peers
