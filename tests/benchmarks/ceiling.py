@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=4000, help="of a hollow run")
     parser.add_argument("--shards", type=int, default=200, help="small ones, of 12 rows")
     parser.add_argument("--only", choices=["hollow", "hollow-512", "whole", "shards"])
-    parser.add_argument("--profile", default="", help="file for the driver's stacks: hollow only")
+    parser.add_argument("--profile", default="", help="file for the driver's stacks")
     parser.add_argument("--one", metavar="JOB", help="internal: a run in a process of its own")
     parser.add_argument("--rows", type=int, help="internal")
     parser.add_argument("--unit", type=int, help="internal")
@@ -190,8 +190,8 @@ def main() -> None:
     cases: dict[str, Callable[[], Case]] = {
         "hollow": lambda: of("hollow", 16 * count, SHARDS, 16, options.profile),
         "hollow-512": lambda: of("hollow", 512 * count, SHARDS, 512),
-        "whole": lambda: of("whole", 16 * count, SHARDS, 16),
-        "shards": lambda: of("shards", 12 * options.shards, options.shards, 12),
+        "whole": lambda: of("whole", 16 * count, SHARDS, 16, options.profile),
+        "shards": lambda: of("shards", 12 * options.shards, options.shards, 12, options.profile),
     }
     began = time.monotonic()
     part = Part(

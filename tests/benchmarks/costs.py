@@ -1,7 +1,7 @@
 """What a million rows cost, by GPU: the arithmetic of `moderay plan`, as a Markdown table.
 
-Nothing is measured here. Requests and tokens are `pipeline.estimate`'s, of documents and a policy of
-the lengths that are given. Tokens a second of an H100 are what was published for gpt-oss-20b on
+Nothing is measured here. Requests and tokens are `pipeline.estimate`'s, of documents and a policy
+of the lengths that are given. Tokens a second of an H100 are what was published for gpt-oss-20b on
 vLLM, with 2,000 tokens in and 100 out; those of other GPUs are that times the lower and the
 higher of two ratios of their data sheets, of dense bfloat16 operations and of memory bandwidth,
 until `--rate` says what was measured. The price of a GPU-hour is an input.
