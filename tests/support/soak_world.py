@@ -106,7 +106,8 @@ class Tally:
 def in_flight(engines: int) -> int:
     """Rows at a driver's engines, none of which may be saved yet."""
     units = math.ceil(QUESTIONS_PER_SEAT * SEQS / UNIT) + 2
-    return engines * units * UNIT
+    together = max(1, QUESTIONS_TOGETHER * SEQS // UNIT)
+    return engines * (units + 3 * together) * UNIT
 
 
 class World:

@@ -43,6 +43,7 @@ class BoardState:
         oldest: A few of them, the longest first.
         ahead: Bytes that are read and not yet judged.
         most_ahead: Bytes that were so at most.
+        saved: Rows of units that were saved so far, of which the driver may not have heard yet.
         given_up: Shards that are not read any more, and why.
         starts: Seconds that each engine took to start, in the order in which they were ready.
         probability_by: How engines come to P of a label, each way once.
@@ -53,6 +54,7 @@ class BoardState:
     oldest: tuple[AtWork, ...] = ()
     ahead: int = 0
     most_ahead: int = 0
+    saved: int = 0
     given_up: tuple[tuple[str, str], ...] = ()
     starts: tuple[float, ...] = ()
     probability_by: tuple[str, ...] = ()
@@ -72,6 +74,7 @@ class Board:
         self._actors = 0
         self._bytes = 0
         self._most = 0
+        self._saved = 0
         self._stopping = False
         self._given_up: dict[str, str] = {}
         self._starts: list[float] = []
@@ -98,6 +101,10 @@ class Board:
             self._work[unit] = (actor, time.monotonic())
         return not self._stopping
 
+    def saved(self, rows: int) -> None:
+        """A unit of so many rows is saved."""
+        self._saved += rows
+
     def end(self, unit: Unit) -> None:
         """Units are judged and saved, or have failed."""
         self._bytes -= self._ahead.pop(unit, 0)
@@ -122,6 +129,7 @@ class Board:
             tuple(AtWork(unit, actor, now - since) for unit, (actor, since) in oldest),
             self._bytes,
             self._most,
+            self._saved,
             given_up,
             tuple(self._starts),
             tuple(sorted(self._probability_by)),

@@ -51,7 +51,8 @@ class Brakes:
         self._began = time.monotonic()
         self._stopped: tuple[StoppedError, float] | None = None  # why, and since when
         self._signalled = False
-        self._actors = (0, 0.0)  # started when the last unit came in, and when that was
+        self._saved = (0, 0.0)  # rows that the board knew of last, and since when
+        self._actors = (0, (0.0, 0))  # started when something was saved last, and what that was
 
     @property
     def stopping(self) -> bool:
@@ -74,13 +75,15 @@ class Brakes:
             StoppedError: A limit is reached.
         """
         now = time.monotonic()
+        if seen.saved != self._saved[0]:
+            self._saved = (seen.saved, now)
         self._check_failures()
         self._check_actors(seen)
         if self._stopped is not None and now - self._stopped[1] > self._limits.grace_s:
             self.end()
         self._check_until()
         self._check_gpu_hours(now)
-        if now - max(self._began, self._progress.last) > self._limits.stall_s:
+        if now - max(self._began, self._progress.last, self._saved[1]) > self._limits.stall_s:
             raise StoppedError(
                 f"nothing was saved for {self._limits.stall_s:g} s (limits.stall_s); "
                 f"{_stuck(seen, tracker)}: {_GO_ON}",
@@ -129,8 +132,8 @@ class Brakes:
                 )
 
     def _check_actors(self, seen: BoardState) -> None:
-        if self._progress.last != self._actors[1]:
-            self._actors = (seen.actors, self._progress.last)
+        if (saved := (self._progress.last, seen.saved)) != self._actors[1]:
+            self._actors = (seen.actors, saved)
         lost = seen.actors - max(self._actors[0], self._engines)
         if lost > HOPELESS:
             raise StoppedError(

@@ -73,6 +73,7 @@ class Progress:
         self.last = 0.0
         self._total = 0
         self._left = 0
+        self._saved = 0
         self._engines = 0
         self._ready = 0
         self._told: set[str] = set()  # ways to P
@@ -152,6 +153,7 @@ class Progress:
 
     def look(self, seen: BoardState) -> None:
         """Show what goes on where no unit has come back for a while."""
+        self._saved = seen.saved
         more = len(seen.starts) - self._ready
         self._ready += more
         if more and not (self.last and self._engines == 1):  # it has told of itself by its rows
@@ -228,7 +230,8 @@ class Progress:
         now = self.state()
         if not self.last:
             waiting = "reading" if self._ready else "engines are starting"
-            return f"{waiting}, {time.monotonic() - self._began:.0f} s"
+            saved = f", {counted(self._saved, 'row')} saved" if self._saved else ""
+            return f"{waiting}, {time.monotonic() - self._began:.0f} s{saved}"
         is_selected = now["read"] > self.rows
         is_narrow = self._bar is not None and self._bar.console.width < WIDE
         parts = [f"{self.rows:,} selected"] if is_selected else []
@@ -238,6 +241,7 @@ class Progress:
             parts.append(f"{now['tokens_per_s']:.0f} tokens/s")
         parts += [f"{now['flagged']:,} flagged", f"{now['failed']:,} failed"]
         rare = (
+            (max(0, self._saved - now["read"]), "more saved"),
             (self._forced, "forced"),
             (self.reused, "reused"),
             (self.restarts, counted(self.restarts, "engine restart").partition(" ")[2]),

@@ -82,6 +82,7 @@ def save_unit(run: RunContext, source: Source, rows: Range, judged: pa.Table) ->
     layout = run.outputs[0]
     with plain_errors(layout.url):
         layout.write(layout.unit(source.shard, rows, source.units), unit_bytes(judged, rows))
+    run.board.saved.remote(rows[1] - rows[0])
     run.index.add_unit(source, rows, judged)
     return _counted(UnitDone(source.shard, rows), judged, run.cascades)
 
