@@ -106,8 +106,7 @@ class Tally:
 def in_flight(engines: int) -> int:
     """Rows at a driver's engines, none of which may be saved yet."""
     units = math.ceil(QUESTIONS_PER_SEAT * SEQS / UNIT) + 2
-    together = max(1, QUESTIONS_TOGETHER * SEQS // UNIT)
-    return engines * (units + 3 * together) * UNIT
+    return engines * units * UNIT
 
 
 class World:
