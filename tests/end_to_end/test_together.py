@@ -111,11 +111,8 @@ def test_publishing_that_dies_of_one_shard_fails_it_alone(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     names = shards(tmp_path, SHARDS)
-    together = tmp_path / "together.txt"
 
     def dying(work: Publication, *rest: Any) -> Any:
-        with together.open("a") as file:
-            file.write(f"{os.getpid()}\n")
         if work.shard.name == names[40]:
             os._exit(1)
         return publish(work, *rest)

@@ -144,11 +144,11 @@ class Publisher:
             try:
                 ends: list[ShardMarker | str] = ray.get(task)
             except ray.exceptions.RayError as error:
-                reason = first_line(_of_the_shard(error))
-                if len(shards) > 1:
+                if len(shards) > 1 and not isinstance(error, ray.exceptions.RayTaskError):
+                    ray_loss.assert_there()
                     self._part(shards)
                     continue
-                ends = [reason]
+                ends = [first_line(_of_the_shard(error))] * len(shards)
             for one, end in zip(shards, ends, strict=True):
                 if isinstance(end, str):
                     self._fail(one.work.shard.name, end)
@@ -157,7 +157,7 @@ class Publisher:
         self._send()
 
     def _part(self, shards: Sequence[_Waiting]) -> None:
-        """Have each that a task that died has not published published by a task of its own."""
+        """A task is lost: what it has not published is published by a task for each."""
         layout = self._plan.layout
         with plain_errors(layout.url):
             state = list_state(layout)
