@@ -66,11 +66,13 @@ def test_a_quiet_run_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_rows_that_are_saved_and_not_yet_heard_of_are_told() -> None:
-    progress = Progress(None)
+    progress = Progress(None, 1e9)
     progress.start(1000, 2)
     progress.look(BoardState(starts=(1.0,), saved=300))
     assert progress._line().startswith("reading, 0 s, 300 rows saved")
     progress.add(UnitDone("a", (0, 200), selected=200))
+    assert "saved" not in progress._line()
+    progress._interval = 0.0  # so long ago
     assert progress._line().endswith(", 100 more saved")
     progress.add(UnitDone("a", (200, 400), selected=200))
     assert "more saved" not in progress._line()

@@ -241,12 +241,17 @@ class Progress:
             parts.append(f"{now['tokens_per_s']:.0f} tokens/s")
         parts += [f"{now['flagged']:,} flagged", f"{now['failed']:,} failed"]
         rare = (
-            (max(0, self._saved - now["read"]), "more saved"),
+            (self._unheard(now["read"]), "more saved"),
             (self._forced, "forced"),
             (self.reused, "reused"),
             (self.restarts, counted(self.restarts, "engine restart").partition(" ")[2]),
         )
         return ", ".join([*parts, *(f"{count:,} {name}" for count, name in rare if count)])
+
+    def _unheard(self, read: int) -> int:
+        """Rows that are saved without a word so far, where no unit has come back for a while."""
+        is_quiet = time.monotonic() - self.last >= self._interval
+        return max(0, self._saved - read) if is_quiet else 0
 
     def _show(self) -> None:
         self._shown = time.monotonic()
