@@ -1,5 +1,5 @@
 """Ten versions of a Delta and of an Iceberg table, each labelled the night after it was written:
-what the engine is asked for is what no version before had. `--rows` are those of the first.
+what the engine is asked for is what the version before had not. `--rows` are those of the first.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Night:
 
     Attributes:
         change: What was done to the table before it.
-        new: Distinct contents that no version before had.
+        new: Distinct contents that the version before had not: the labels of older ones are pruned.
         requested: Contents that the engine was asked for.
         seconds: Of the run.
     """
@@ -170,7 +170,7 @@ class Night:
     seconds: float
 
 
-def job_of(folder: Path, table: Changing, **sections: Any) -> Path:
+def job_of(folder: Path, table: Changing, delay_s: float = 0.0, **sections: Any) -> Path:
     """The job of every night, in `folder`; the engine logs what it is asked for."""
     script = {
         "default": {
@@ -187,6 +187,7 @@ def job_of(folder: Path, table: Changing, **sections: Any) -> Path:
             }
         ],
         "log": str(folder / "log"),
+        "delay": {"mean_s": delay_s},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log").touch()
@@ -213,7 +214,7 @@ def nights(folder: Path, table: Changing, rows: int, run: Callable[[int], None])
         run(number)
         requested = (log.stat().st_size - before) // ANSWERS
         yield Night(change, len(texts - known), requested, time.monotonic() - began)
-        known |= texts
+        known = texts
 
 
 def main() -> None:
@@ -232,7 +233,7 @@ def main() -> None:
             job = job_of(folder / "job", table)
 
             def run(_: int, job: Path = job) -> None:
-                command = [sys.executable, "-m", "moderay", "run", str(job), "--json"]
+                command = [sys.executable, "-m", "moderay", "run", str(job), "--prune", "--json"]
                 done = subprocess.run(command, capture_output=True, text=True, check=False)
                 assert done.returncode == 0 and json.loads(done.stdout)["complete"], done.stderr
 

@@ -122,9 +122,8 @@ def _written(folder: str, version: int, storage: Mapping[str, Any]) -> datetime 
     with plain_errors(folder):
         commit = read(fs, f"{root}/_delta_log/{version:020}.json")
     actions = map(json.loads, (commit or b"").splitlines())
-    info: dict[str, Any] = next(
-        (action["commitInfo"] for action in actions if "commitInfo" in action), {}
-    )
+    infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    info: dict[str, Any] = next(infos, {})
     stamp = info.get("inCommitTimestamp", info.get("timestamp"))
     return None if stamp is None else datetime.fromtimestamp(stamp / 1000, UTC)
 
