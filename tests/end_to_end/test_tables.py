@@ -63,9 +63,7 @@ def test_nights_of_a_delta_table(tmp_path: Path, cli) -> None:  # type: ignore[n
     assert manifest["runs"][-1]["tables"][0]["version"] == 2
     table.update(17)
     table.delete(13)
-    updated = sum(text.startswith("changed") for text in table.texts())
-    lost = {text for text in table.texts() if text.startswith("changed")}
-    assert 0 < asked() <= updated + 1 and lost
+    assert asked() == len([text for text in table.texts() if text.startswith("changed")]) > 0
     # Old files lie there still, and so do their labels: the table has neither.
     assert manifest_of(out)["gone"]
     kept = cli("filter", file)
@@ -74,7 +72,7 @@ def test_nights_of_a_delta_table(tmp_path: Path, cli) -> None:  # type: ignore[n
     texts = [text for part in sifted for text in part.column("text").to_pylist()]
     assert set(texts) == {text for text in table.texts() if "prize" not in text}
     assert all(part.schema.names == ["id", "text", "lang"] for part in sifted)
-    refused = cli("filter", out, "--keep", "NOT flagged", "--out", tmp_path / "other")
+    refused = cli("filter", "--labels", out, "--keep", "NOT flagged", "--out", tmp_path / "other")
     assert refused.returncode == 2 and "no longer has: filter by the job file" in refused.stderr
     for name, rows in labels(out).items():
         languages = set(rows.column("lang").to_pylist())
