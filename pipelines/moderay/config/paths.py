@@ -15,6 +15,8 @@ from pydantic import AfterValidator, ValidationInfo
 
 # What begins `model.source` where a file of scripted answers stands for a model.
 SCRIPTED = "scripted:"
+# What begins the path or URL of a Delta table's folder.
+_DELTA = "delta://"
 _FOLDER = "folder"
 
 
@@ -25,6 +27,8 @@ def beside(folder: Path) -> dict[str, Any]:
 
 def absolute_path(path: str, folder: Path) -> str:
     """A path as seen from a folder; URLs and what begins with an unfilled `${VAR}` stay."""
+    if path.startswith(_DELTA) and len(path) > len(_DELTA):
+        return _DELTA + absolute_path(path.removeprefix(_DELTA), folder)
     if "://" in path or path.startswith("${"):
         return path
     return os.path.normpath(folder / path)

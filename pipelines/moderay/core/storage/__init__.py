@@ -38,6 +38,7 @@ from moderay.core.storage.urls import (
     listed_file,
     listed_url,
     shown,
+    store_options,
 )
 
 __all__ = [
@@ -80,5 +81,6 @@ __all__ = [
     "shown",
     "size_and_version",
     "stamp",
+    "store_options",
     "version",
 ]

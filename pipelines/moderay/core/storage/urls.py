@@ -25,6 +25,7 @@ __all__ = [
     "listed_file",
     "listed_url",
     "shown",
+    "store_options",
 ]
 
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)(?=://|::)")
@@ -50,7 +51,7 @@ def filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any,
     protocol = match[1] if match else "file"
     try:
         kind = fsspec.get_filesystem_class(protocol)
-        own = _own_options(protocol, options or {})
+        own = store_options(protocol, options or {})
         if "::" in url and _lies_over_another(kind):
             fs, path = fsspec.core.url_to_fs(url, **own)
         else:
@@ -74,8 +75,8 @@ def _lies_over_another(kind: type) -> bool:
     return any({"fo", "target_protocol"} & names for names in takes)
 
 
-def _own_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a protocol's file system."""
+def store_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a protocol's file system: of the job's `storage:`, and of the environment."""
     if protocol in ("file", "local"):
         return {}
     own = _options_for(protocol, options)
@@ -90,7 +91,9 @@ def _own_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _options_for(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options for every store, and over them those of this protocol."""
     known = fsspec.available_protocols()
-    general = {name: value for name, value in options.items() if name not in known}
+    general = {
+        name: value for name, value in options.items() if name not in known and name != "catalogs"
+    }
     own = options.get(protocol)
     return general | (dict(own) if isinstance(own, Mapping) else {})
 

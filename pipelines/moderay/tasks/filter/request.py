@@ -223,6 +223,9 @@ def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None
             input_file(marker.shard, marker.source): marker
             for marker in read_markers(layout, paths)
         }
+    shards = {shard.file: shard for shard in (input_.shards if input_ else ())}
+    if manifest.last_run.tables:
+        read = _of_table(read, manifest, shards if input_ else None)
     markers = {file: marker for file, marker in read.items() if state.published(marker.shard)}
     return Labels(
         layout,
@@ -234,9 +237,25 @@ def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None
             read.keys() - markers.keys(),
             "its label file is not the one that was published; run its job again",
         ),
-        {shard.file: shard for shard in (input_.shards if input_ else ())},
+        shards,
         input_.roots if input_ else _folders(markers, storage),
     )
+
+
+def _of_table(
+    read: Mapping[str, ShardMarker], manifest: Manifest, shards: Mapping[str, Shard] | None
+) -> dict[str, ShardMarker]:
+    """The markers of files that a table still has: what it has not any more may lie there yet.
+
+    Raises:
+        UserError: Nobody says which these are.
+    """
+    if shards is None and manifest.gone:
+        raise UserError(
+            f"{len(manifest.gone):,} of these label files are of files that the table no longer "
+            "has: filter by the job file, or run the job with --prune first"
+        )
+    return {file: read[file] for file in read if shards is None or file in shards}
 
 
 def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> tuple[str, ...]:
@@ -310,9 +329,7 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         yield from other_rule(rule, Layout(request.out, storage))
     if look and sources:
         name, url = next(iter(sources.items()))
-        shard = shards.get(name)
-        fs, path = listed_file(url, storage) if shard is None else shard.located(storage)
-        yield from _name_problems(url, fs, path, request, ids)
+        yield from _name_problems(url, shards.get(name), request, ids, storage)
 
 
 def _rule_problems(
@@ -366,11 +383,19 @@ def _out_problems(
 
 
 def _name_problems(
-    source: str, fs: Any, path: str, request: FilterRequest, policies: Sequence[str]
+    source: str,
+    shard: Shard | None,
+    request: FilterRequest,
+    policies: Sequence[str],
+    storage: Mapping[str, Any],
 ) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
-    with plain_errors(source):
-        names = format_of(source).names(fs, path)
+    if shard is not None and shard.schema is not None:
+        names = list(shard.schema.names)
+    else:
+        fs, path = listed_file(source, storage) if shard is None else shard.located(storage)
+        with plain_errors(source):
+            names = format_of(source).names(fs, path)
     if WHY.name in names:
         message = (
             f"a column {WHY.name!r}, the name of the one that says why rows were removed or held"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from moderay.core.verdicts import (
 )
 from moderay.corpus.formats import (
     BoundedFile,
+    Parquet,
     Part,
     Verbatim,
     bounded_batches,
@@ -204,7 +206,7 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         labelled = FileState(*work.marker.identity[1:])
-        with format_of(work.marker.source).verbatim(fs, path, labelled) as source:
+        with _opened(work, fs, path, labelled) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
@@ -231,6 +233,17 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
         removed=nested_reasons(why["removed"]),
         held=nested_reasons(why["held"]),
     )
+
+
+def _opened(
+    work: Sifting, fs: Any, path: str, labelled: FileState
+) -> AbstractContextManager[Verbatim]:
+    """The input file's rows; of a table's file, those of the table."""
+    format_ = format_of(work.marker.source)
+    schema = None if work.shard is None else work.shard.schema
+    if isinstance(format_, Parquet) and schema is not None:
+        return format_.of_table(fs, path, schema, labelled)
+    return format_.verbatim(fs, path, labelled)
 
 
 def nested_reasons(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
