@@ -248,6 +248,10 @@ def run(
     options = outcome.RunOptions(replace, retry_failed, prune, outcome.part(part))
     checked = check(job, sets)
     ended = run.run(checked, options, progress)
+    if checked.job.output.table is not None or ended.worked:
+        from moderay.tasks.tables.label_table import with_table
+
+        ended = with_table(checked, ended)
     if checked.job.report == "none" or not ended.worked:
         return ended
     from moderay.tasks.report.report import with_report
@@ -989,10 +993,14 @@ def decide(
         >>> decided = moderay.decide("labels", {"spam": 0.5})
     """
     from moderay.core.decision_rule import thresholds_of
+    from moderay.labels.layout import Layout
     from moderay.tasks.decide.decide import decide
+    from moderay.tasks.tables.label_table import update_table
 
     chosen = thresholds_of(_assignments(thresholds))
-    return decide(os.fspath(url), storage or {}, chosen, progress)
+    decided = decide(os.fspath(url), storage or {}, chosen, progress)
+    update_table(Layout(os.fspath(url), storage or {}))
+    return decided
 
 
 def explain(

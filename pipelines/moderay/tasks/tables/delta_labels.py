@@ -1,0 +1,162 @@
+"""An output's label files as a Delta table in the output's own folder.
+
+A label file that is written again keeps its path. Its earlier version is gone then, and with it
+every earlier version of the table that had it: these are taken out of the log, so that nobody
+reads the new file under the old version's name.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from moderay.core.errors import TryAgainError, UserError
+from moderay.core.storage import is_local, shown
+from moderay.corpus.tables.location import DELTA
+from moderay.labels.layout import Layout
+from moderay.tasks.tables.delta_commit import (
+    Change,
+    ConflictError,
+    TableFile,
+    assert_changeable,
+    commit,
+    create_table,
+    delta_errors,
+    is_table,
+    open_table,
+    table_files,
+)
+from moderay.tasks.tables.delta_schema import table_schema, united
+from moderay.tasks.tables.label_files import LabelFiles, label_files, published_names
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+# Times that other drivers may be faster.
+ATTEMPTS = 20
+# What the table's log says beside what deltalake writes.
+NOTE = {"moderay": "label files"}
+# No version before a rewritten label file can be read.
+_PROPERTIES = {"delta.logRetentionDuration": "interval 0 days"}
+
+
+class DeltaLabels:
+    """The label files of an output, as a Delta table in its folder."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Of this output."""
+        self._layout = layout
+        self.url = f"{DELTA}{layout.url.rstrip('/')}"
+
+    def version(self) -> int | None:
+        """The table's version now; None where there is none."""
+        url, storage = self._layout.url, self._layout.options
+        return open_table(url, storage).version() if is_table(url, storage) else None
+
+    def bring_up(self, files: LabelFiles) -> int | None:
+        """Have it hold these files and no others.
+
+        It is held against the listing before and after every commit: of two drivers the one that
+        commits last sees what the other one wrote.
+
+        Args:
+            files: What there is.
+
+        Returns:
+            The table's version; None where there is neither a label file nor a table.
+
+        Raises:
+            UserError: The table cannot hold them, or not be written.
+            TryAgainError: Others were faster each time, or the store does not answer.
+        """
+        layout = self._layout
+        for _ in range(ATTEMPTS):
+            with suppress(ConflictError):
+                version = self.version()
+                if version is None and not files.files:
+                    return None
+                if version is None:
+                    _create(files)
+                elif (done := _brought_up(files)) is not None:
+                    return done
+            files = label_files(layout, published_names(layout), files)
+        raise TryAgainError(
+            f"{shown(layout.url)}: other writers changed its table {ATTEMPTS} times meanwhile: run "
+            "the same command again"
+        )
+
+
+def _create(files: LabelFiles) -> None:
+    url, storage = files.layout.url, files.layout.options
+    schema = files.schema(list(files.files))
+    keys = [key for key in files.keys if key not in schema.names]
+    add = [_partitioned(file, keys) for file in files.files.values()]
+    columns = pa.schema([*schema, *(pa.field(key, pa.string()) for key in keys)])
+    try:
+        create_table(url, storage, Change(add, (), columns, NOTE), keys, _PROPERTIES)
+    except UserError:
+        if not is_table(url, storage):
+            raise  # else another driver was faster
+
+
+def _brought_up(files: LabelFiles) -> int | None:
+    """Change what of the table is not so; its version where that is nothing."""
+    url = files.layout.url
+    table = open_table(url, files.layout.options)
+    assert_changeable(table, url)
+    keys = table.metadata().partition_columns
+    there = table_files(table)
+    wanted = {path: _partitioned(file, keys) for path, file in files.files.items()}
+    by_time = is_local(files.layout.fs)
+    add = [
+        file
+        for path, file in wanted.items()
+        if path not in there or not _is_same(file, there[path], by_time)
+    ]
+    remove = [file for path, file in there.items() if path not in wanted]
+    if not add and not remove:
+        return table.version()
+    schema = _widened(table, url, files, [file.path for file in add])
+    commit(table, url, Change(add, remove, schema, NOTE))
+    if any(file.path in there for file in add):
+        with delta_errors(url):
+            table.create_checkpoint()
+            table.cleanup_metadata()
+    return None
+
+
+def _widened(table: DeltaTable, url: str, files: LabelFiles, added: list[str]) -> pa.Schema:
+    """The table's schema with every column of the files that are added."""
+    before = pa.schema(table.schema().to_arrow())
+    keys = set(table.metadata().partition_columns)
+    own = table_schema(pa.schema([field for field in before if field.name not in keys]), url)
+    new = files.schema(added)
+    after = united([own, pa.schema([field for field in new if field.name not in keys])], url)
+    wider = [
+        field
+        for field in after
+        if field.name not in own.names or not field.equals(own.field(field.name))
+    ]
+    if wider:
+        with delta_errors(url):
+            from deltalake import Schema  # noqa: PLC0415  an extra
+
+            table.alter.add_columns(Schema.from_arrow(pa.schema(wider)).fields)
+            table.update_incremental()
+    return pa.schema([*after, *(before.field(key) for key in before.names if key in keys)])
+
+
+def _partitioned(file: TableFile, keys: list[str]) -> TableFile:
+    """A file with a value of each partition column, which is none where its path says none."""
+    partition = {key: file.partition.get(key) for key in keys}
+    return TableFile(file.path, file.size, file.rows, file.modified, partition)
+
+
+def _is_same(file: TableFile, there: TableFile, by_time: bool) -> bool:
+    return (file.size, file.rows, dict(file.partition)) == (
+        there.size,
+        there.rows,
+        dict(there.partition),
+    ) and (not by_time or file.modified == there.modified)
