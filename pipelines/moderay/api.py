@@ -163,6 +163,10 @@ def _further_problems(job: Job, *seen: Any) -> Iterable[Problem]:
         from moderay.tasks.evaluate.benchmark import benchmark_problems
 
         yield from benchmark_problems(job, *seen)
+    if job.output.table is not None:
+        from moderay.tasks.tables.label_table import table_problems
+
+        yield from table_problems(job, seen[-1])
 
 
 def plan(

@@ -183,7 +183,7 @@ def table_files(table: DeltaTable) -> dict[str, TableFile]:
 
 def _written(partition: Mapping[str, Any]) -> dict[str, str | None]:
     """Partition values as a table's log has them."""
-    from deltalake._util import encode_partition_value  # noqa: PLC0415, PLC2701  no other does it
+    from deltalake._util import encode_partition_value  # noqa: PLC0415  no other does it
 
     return {
         name: None if value is None else encode_partition_value(value)

@@ -50,6 +50,17 @@ class DeltaLabels:
         self._layout = layout
         self.url = f"{DELTA}{layout.url.rstrip('/')}"
 
+    def check(self, columns: pa.Schema) -> None:
+        """Assert that it can be read and written, and hold these columns of the input.
+
+        Raises:
+            UserError: It cannot.
+        """
+        url, storage = self._layout.url, self._layout.options
+        table_schema(columns, url)
+        if is_table(url, storage):
+            assert_changeable(open_table(url, storage), url)
+
     def version(self) -> int | None:
         """The table's version now; None where there is none."""
         url, storage = self._layout.url, self._layout.options

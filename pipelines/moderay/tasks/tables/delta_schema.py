@@ -57,30 +57,28 @@ def table_schema(schema: pa.Schema, where: str) -> pa.Schema:
 
 def _table_type(kind: pa.DataType) -> pa.DataType:
     """Raises ArrowTypeError where there is none."""
-    if kind in _WIDER:
-        return _WIDER[kind]
+    if pa.types.is_nested(kind):
+        return _nested_type(kind)
     if pa.types.is_dictionary(kind):
         return _table_type(kind.value_type)
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", None if kind.tz is None else "UTC")
     if pa.types.is_fixed_size_binary(kind):
         return pa.binary()
+    wider = _WIDER.get(kind, kind)
+    if not _is_plain(wider):
+        raise pa.ArrowTypeError(str(kind))
+    return wider
+
+
+def _nested_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind) and kind.num_fields:
         return pa.struct([pa.field(field.name, _table_type(field.type)) for field in kind])
     if pa.types.is_map(kind):
         return pa.map_(_table_type(kind.key_type), _table_type(kind.item_type))
-    if _is_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(_table_type(kind.value_type))
-    if _is_plain(kind):
-        return kind
     raise pa.ArrowTypeError(str(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    is_list: bool = (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-    return is_list
 
 
 def _is_plain(kind: pa.DataType) -> bool:

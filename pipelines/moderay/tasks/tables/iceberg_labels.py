@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -12,6 +12,7 @@ from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import is_local, plain_errors
 from moderay.corpus.tables.location import ICEBERG, TableUrl
 from moderay.tasks.tables.delta_commit import TableFile
+from moderay.tasks.tables.delta_schema import table_schema
 from moderay.tasks.tables.label_files import LabelFiles, label_files, published_names
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class IcebergLabels:
         self._catalog_name = location.catalog
         self.url = ICEBERG + "/".join((location.catalog, *self._identifier))
 
+    def check(self, columns: pa.Schema) -> None:
+        """Assert that it can be read and written, and hold these columns of the input.
+
+        Raises:
+            UserError: It cannot.
+        """
+        table_schema(columns, self.url)
+        self.version()
+
     def version(self) -> int | None:
         """The snapshot that counts now; None where there is none."""
         with iceberg_errors(self.url):
@@ -105,8 +115,11 @@ class IcebergLabels:
 
     def _catalog(self) -> Catalog:
         from pyiceberg.catalog import load_catalog  # noqa: PLC0415  an extra
+        from pyiceberg.utils.config import Config  # noqa: PLC0415
 
-        return load_catalog(self._catalog_name)
+        # As the environment is now: pyiceberg itself looks once, when it is imported.
+        known: Any = Config().get_catalog_config(self._catalog_name) or {}
+        return load_catalog(self._catalog_name, **known)
 
     def _table(self, files: LabelFiles) -> Table | None:
         """The table, made where there is none and something to be in it."""
@@ -137,6 +150,11 @@ def _changed(table: Table, files: LabelFiles) -> bool:
         if new:
             _widen(transaction, files.schema([wanted[path].path for path in new]))
         _swap(transaction, [there[path] for path in old], new)
+    if set(old) & set(new):
+        # Of files in whose place others are, earlier snapshots would read those.
+        now = _snapshot(table)
+        before = [each.snapshot_id for each in table.snapshots() if each.snapshot_id != now]
+        table.maintenance.expire_snapshots().by_ids(before).commit()
     return True
 
 
@@ -164,7 +182,7 @@ def _widen(transaction: Transaction, schema: pa.Schema) -> None:
 
 
 def _swap(transaction: Transaction, old: Sequence[DataFile], new: Sequence[str]) -> None:
-    from pyiceberg.table import _parquet_files_to_data_files  # noqa: PLC0415, PLC2701
+    from pyiceberg.table import _parquet_files_to_data_files  # noqa: PLC0415
 
     added = _parquet_files_to_data_files(
         transaction.table_metadata, list(new), transaction._table.io

@@ -7,14 +7,19 @@ else. `_moderay/table.json` says which table that is, so that whatever rewrites 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, Protocol
 
-from moderay.core.errors import ModerayError, first_line
+import pyarrow as pa
+
+from moderay.config.job import Job
+from moderay.core.errors import ModerayError, Problem, UserError, first_line
 from moderay.core.events import event
 from moderay.core.hashing import digest
 from moderay.core.records import Record
 from moderay.core.storage import plain_errors, read, shown
+from moderay.corpus.scan import Scan
 from moderay.corpus.tables.location import parse
 from moderay.labels.layout import Layout
 from moderay.pipeline.check import Checked
@@ -37,8 +42,18 @@ class TableRecord(Record):
     """`delta`: one in the output's folder. Else `iceberg://CATALOG/NAMESPACE/TABLE`."""
     listing: str = ""
     """Hash of the label files when the table was last brought up to them; empty where never."""
-    version: int | None = None
+    table_version: int | None = None
     """The table's version, or snapshot, then."""
+
+
+def table_problems(job: Job, input_: Scan) -> Iterator[Problem]:
+    """What is wrong with a job's `output.table`, before anything is labelled."""
+    assert job.output.table is not None, "called where it is said"
+    layout = Layout(job.output.path, job.storage)
+    try:
+        _labels(job.output.table, layout).check(pa.schema(list(input_.columns)))
+    except UserError as error:
+        yield job.problem("output.table", str(error))
 
 
 def with_table(checked: Checked, outcome: Outcome) -> Outcome:
@@ -76,14 +91,14 @@ def update_table(layout: Layout, table: str | None = None) -> str | None:
         labels = _labels(table, layout)
         names = published_names(layout)
         listing = digest({shard: list(name) for shard, name in names.items()})
-        now = TableRecord(table=table, listing=listing, version=labels.version())
-        if now != before or now.version is None:
+        now = TableRecord(table=table, listing=listing, table_version=labels.version())
+        if now != before or now.table_version is None:
             version = labels.bring_up(label_files(layout, names))
             layout.write(
-                layout.private(NAME), now.model_copy(update={"version": version}).to_json()
+                layout.private(NAME), now.model_copy(update={"table_version": version}).to_json()
             )
-            now = now.model_copy(update={"version": version})
-    return None if now.version is None else f"{labels.url} version {now.version}"
+            now = now.model_copy(update={"table_version": version})
+    return None if now.table_version is None else f"{labels.url} version {now.table_version}"
 
 
 class LabelTable(Protocol):
@@ -94,6 +109,13 @@ class LabelTable(Protocol):
     """
 
     url: str
+
+    def check(self, columns: pa.Schema) -> None:
+        """Assert that it can be read and written, and hold these columns of the input.
+
+        Raises:
+            UserError: It cannot.
+        """
 
     def version(self) -> int | None:
         """Its version, or snapshot, now; None where there is no table."""
