@@ -199,6 +199,13 @@ def _show_fates(done: Filtered, folder: str) -> None:
         f"{printable(folder)}",
         soft_wrap=True,
     )
+    if (change := card.table) is not None:
+        back = "" if change.before is None else f" (before: version {change.before})"
+        out.print(
+            f"table: {printable(change.table)} version {change.version}{back}, "
+            f"{counted(change.added, 'file')} added, {change.removed:,} removed",
+            soft_wrap=True,
+        )
     for name in card.gone:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
 

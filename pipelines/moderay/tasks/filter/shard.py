@@ -57,6 +57,7 @@ from moderay.labels.lease import assert_held
 from moderay.labels.overruling import redecide
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
+from moderay.tasks.filter.kept_table import BESIDE, KeptTable
 from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
 from moderay.tasks.filter.rule import WHY, fates, read_fields, reasons, without_reasons
 
@@ -103,6 +104,7 @@ class Sifting:
         run: Whose lease must be held.
         storage: Options of the input's file system.
         shard: The input file, where the job is known: the marker's URL may lack what opens it.
+        table: The Delta table that kept rows go into; None where they go into a folder.
     """
 
     rule: FilterRule
@@ -115,6 +117,7 @@ class Sifting:
     run: int
     storage: Mapping[str, Any]
     shard: Shard | None = None
+    table: KeptTable | None = None
 
     @property
     def name(self) -> str:
@@ -131,7 +134,15 @@ class Sifting:
 
     def path(self, fate: Fate) -> str:
         """Of the file with these rows."""
+        if fate == "kept" and self.table is not None:
+            return self.table.path(self.name, self.key, self.decision)
         return self.out.label(f"{fate}/{self.name}")
+
+    def scratch(self, fate: Fate) -> str:
+        """A folder beside it."""
+        if fate == "kept" and self.table is not None:
+            return f"{self.table.layout.root}/{BESIDE}/tmp"
+        return self.out.private("tmp")
 
     @property
     def decided_anew(self) -> set[str]:
@@ -157,13 +168,16 @@ def sift(work: Sifting) -> None:
     with scratch_folder() as folder:
         with on_disk(folder):
             done = _to_local(work, folder)
+        if work.table is not None and not work.table.is_written(done, work.rule.unselected):
+            (folder / "kept").unlink()
         assert_held(layout, work.run)
         stamps: dict[str, str | None] = dict.fromkeys(FATES)
         for fate in FATES:
             if (file := folder / fate).is_file():
-                written = put_file(fs, str(file), work.path(fate), layout.private("tmp"))
+                to = fs if fate != "kept" or work.table is None else work.table.layout.fs
+                written = put_file(to, str(file), work.path(fate), work.scratch(fate))
                 stamps[fate] = file_stamp(*written)
-            else:
+            elif fate != "kept" or work.table is None:
                 remove(fs, work.path(fate))  # of another rule
     name = MarkerName(work.key, work.decision, work.run, fates_stamp(stamps))
     layout.create(layout.marker(work.name, name), done.to_json())

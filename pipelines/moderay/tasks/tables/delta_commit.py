@@ -16,6 +16,7 @@ import pyarrow as pa
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import plain_errors, shown
 from moderay.corpus.tables.delta_store import storage_options
+from moderay.tasks.tables.delta_schema import table_schema, united
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -51,6 +52,7 @@ class TableFile:
         rows: How many it has; None where nothing says so.
         modified: When it was written, in milliseconds since 1970.
         partition: Values of the partition columns, as Delta writes them.
+        stats: Of its columns, as `file_stats` gives them.
     """
 
     path: str
@@ -58,6 +60,7 @@ class TableFile:
     rows: int | None
     modified: int
     partition: Mapping[str, str | None] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -95,12 +98,13 @@ def delta_errors(url: str) -> Iterator[None]:
         ) from None
 
 
-def open_table(url: str, storage: Mapping[str, Any]) -> DeltaTable:
-    """A Delta table as it is now.
+def open_table(url: str, storage: Mapping[str, Any], version: int | None = None) -> DeltaTable:
+    """A Delta table.
 
     Args:
         url: Of its folder.
         storage: The job's `storage:`.
+        version: Which one; by default the last.
 
     Raises:
         UserError, TryAgainError: As `delta_errors` has it.
@@ -109,7 +113,7 @@ def open_table(url: str, storage: Mapping[str, Any]) -> DeltaTable:
         from deltalake import DeltaTable  # noqa: PLC0415  an extra
 
         uri, options = storage_options(url, storage)
-        return DeltaTable(uri, storage_options=options)
+        return DeltaTable(uri, version, storage_options=options)
 
 
 def is_table(url: str, storage: Mapping[str, Any]) -> bool:
@@ -208,6 +212,39 @@ class Change:
     note: Mapping[str, Any]
 
 
+def widen(table: DeltaTable, url: str, schema: pa.Schema) -> pa.Schema:
+    """Have a table columns of every name of a schema, those within structs included.
+
+    Args:
+        table: Which.
+        url: Of its folder.
+        schema: As `table_schema` gives it.
+
+    Returns:
+        The table's schema then.
+
+    Raises:
+        UserError: It has a column of one of these names and of another type.
+        ConflictError: Another writer changed it meanwhile.
+    """
+    before = pa.schema(table.schema().to_arrow())
+    keys = set(table.metadata().partition_columns)
+    own = table_schema(pa.schema([field for field in before if field.name not in keys]), url)
+    after = united([own, pa.schema([field for field in schema if field.name not in keys])], url)
+    wider = [
+        field
+        for field in after
+        if field.name not in own.names or not field.equals(own.field(field.name))
+    ]
+    if wider:
+        with delta_errors(url):
+            from deltalake import Schema  # noqa: PLC0415  an extra
+
+            table.alter.add_columns(Schema.from_arrow(pa.schema(wider)).fields)
+            table.update_incremental()
+    return pa.schema([*after, *(before.field(key) for key in before.names if key in keys)])
+
+
 def commit(table: DeltaTable, url: str, change: Change) -> int:
     """Change a table, in one commit that is there as a whole or not at all.
 
@@ -298,7 +335,7 @@ def _additions(files: Sequence[TableFile], url: str) -> list[AddAction]:
             dict(file.partition),
             file.modified,
             True,
-            json.dumps({} if file.rows is None else {"numRecords": file.rows}),
+            json.dumps({} if file.rows is None else {"numRecords": file.rows, **file.stats}),
         )
         for file in files
     ]

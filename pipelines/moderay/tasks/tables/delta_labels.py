@@ -27,12 +27,13 @@ from moderay.tasks.tables.delta_commit import (
     is_table,
     open_table,
     table_files,
+    widen,
 )
-from moderay.tasks.tables.delta_schema import table_schema, united
+from moderay.tasks.tables.delta_schema import table_schema
 from moderay.tasks.tables.label_files import LabelFiles, label_files, published_names
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
+    pass
 
 # Times that other drivers may be faster.
 ATTEMPTS = 20
@@ -129,34 +130,13 @@ def _brought_up(files: LabelFiles) -> int | None:
     remove = [file for path, file in there.items() if path not in wanted]
     if not add and not remove:
         return table.version()
-    schema = _widened(table, url, files, [file.path for file in add])
+    schema = widen(table, url, files.schema([file.path for file in add]))
     commit(table, url, Change(add, remove, schema, NOTE))
     if any(file.path in there for file in add):
         with delta_errors(url):
             table.create_checkpoint()
             table.cleanup_metadata()
     return None
-
-
-def _widened(table: DeltaTable, url: str, files: LabelFiles, added: list[str]) -> pa.Schema:
-    """The table's schema with every column of the files that are added."""
-    before = pa.schema(table.schema().to_arrow())
-    keys = set(table.metadata().partition_columns)
-    own = table_schema(pa.schema([field for field in before if field.name not in keys]), url)
-    new = files.schema(added)
-    after = united([own, pa.schema([field for field in new if field.name not in keys])], url)
-    wider = [
-        field
-        for field in after
-        if field.name not in own.names or not field.equals(own.field(field.name))
-    ]
-    if wider:
-        with delta_errors(url):
-            from deltalake import Schema  # noqa: PLC0415  an extra
-
-            table.alter.add_columns(Schema.from_arrow(pa.schema(wider)).fields)
-            table.update_incremental()
-    return pa.schema([*after, *(before.field(key) for key in before.names if key in keys)])
 
 
 def _partitioned(file: TableFile, keys: list[str]) -> TableFile:
