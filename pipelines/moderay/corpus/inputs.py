@@ -11,7 +11,9 @@ from moderay.core.errors import Problem
 from moderay.core.storage import canonical_url
 from moderay.core.wording import counted
 from moderay.corpus.shard import Shard
-from moderay.corpus.sources import Source, list_source
+from moderay.corpus.source import Source
+from moderay.corpus.sources import list_source
+from moderay.corpus.tables.snapshot import TableVersion
 
 _ONE_ROOT = "name a folder above both"
 # Files named for one and the same reason; of the others only the number is told.
@@ -28,6 +30,7 @@ class Inputs:
         passed_over: As `Source.passed_over`.
         problems: What is wrong with the entries.
         roots: Canonical URLs below which files are input, or may be the next time.
+        tables: Of the tables among them, which versions these files are of.
     """
 
     shards: tuple[Shard, ...]
@@ -35,6 +38,7 @@ class Inputs:
     passed_over: tuple[str, ...]
     problems: tuple[Problem, ...]
     roots: tuple[str, ...]
+    tables: tuple[TableVersion, ...] = ()
 
 
 def input_files(job: Job) -> Inputs:
@@ -67,7 +71,9 @@ def input_files(job: Job) -> Inputs:
     problems += _output_problems(job, sources)
     passed_over = dict.fromkeys(name for source in sources for name in source.passed_over)
     roots = tuple(root for source in sources for root in source.roots)
-    return Inputs(tuple(shards), lost, tuple(passed_over), tuple(problems), roots)
+    tables = tuple(source.table for source in sources if source.table is not None)
+    problems += _version_problems(job, tables)
+    return Inputs(tuple(shards), lost, tuple(passed_over), tuple(problems), roots, tables)
 
 
 def first_names(names: Sequence[str]) -> str:
@@ -76,7 +82,23 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def _version_problems(job: Job, tables: Sequence[TableVersion]) -> Iterator[Problem]:
+    """A version that is named of no table, or a number of several."""
+    if job.input.version is None:
+        return
+    if not tables:
+        hint = "delta://... or iceberg://CATALOG/NAMESPACE/TABLE"
+        yield job.problem("input.version", "input.path names no table", hint)
+    elif len(tables) > 1 and isinstance(job.input.version, int):
+        message = f"one number cannot be the version of {len(tables)} tables"
+        yield job.problem("input.version", message, "a time, such as 2026-11-28T06:00:00Z")
+
+
 def _no_files(job: Job, source: Source) -> Problem:
+    if source.table is not None:
+        hint = "where that is no mistake: input.allow_empty: true"
+        no_rows = job.problem("input.path", f"{source.table} has no files", hint)
+        return replace(no_rows, absent=True)
     message = f"no Parquet, JSON lines or CSV files at {source.url}"
     if source.passed_over:
         message += f"; passed over: {first_names(source.passed_over)}"

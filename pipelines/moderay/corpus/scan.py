@@ -26,10 +26,12 @@ from moderay.core.storage import (
 from moderay.corpus.columns import is_conversation
 from moderay.corpus.content import template_columns
 from moderay.corpus.formats import Footer, UnreadableError, common, format_of, label_file
+from moderay.corpus.formats.table_schema import misfits, plain_fields
 from moderay.corpus.inputs import Inputs, first_names, input_files
 from moderay.corpus.schemas import Agreement, check_columns
 from moderay.corpus.shard import Footers, Shard
-from moderay.corpus.sources import UNKNOWN
+from moderay.corpus.source import UNKNOWN
+from moderay.corpus.tables.snapshot import TableVersion
 
 # Footers read at once: enough to hide a store's latency, few enough not to be throttled.
 PARALLEL = 16
@@ -51,6 +53,7 @@ class Scan:
         footers: Of files that had to be read for them.
         notes: What a person should know of it, a sentence each.
         roots: As `Inputs.roots`.
+        tables: As `Inputs.tables`.
     """
 
     shards: tuple[Shard, ...]
@@ -61,6 +64,7 @@ class Scan:
     footers: Footers = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    tables: tuple[TableVersion, ...] = ()
 
     @property
     def files(self) -> list[tuple[Shard, pa.Schema]]:
@@ -145,6 +149,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         },
         notes=tuple(_notes(inputs, [file.shard for file in read], agreed, is_empty)),
         roots=inputs.roots,
+        tables=inputs.tables,
     )
     return every.without({good[number][0].file: why for number, why in agreed.odd.items()})
 
@@ -152,6 +157,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
 def _notes(
     inputs: Inputs, shards: Sequence[Shard], agreed: Agreement, is_empty: bool
 ) -> Iterator[str]:
+    yield from map(str, inputs.tables)
     if is_empty:
         yield f"the input is empty: {wording.counted(len(inputs.shards), 'file')}, no rows"
     if inputs.passed_over:
@@ -227,12 +233,32 @@ def _told_apart(shard: Shard, fs: Any, path: str) -> Shard:
 
 
 def _with_schemas(job: Job, files: Sequence[tuple[Shard, Footer]]) -> list[tuple[Shard, pa.Schema]]:
-    """The shards with their rows, and the schemas they are read with."""
-    schemas = common([(shard.url, footer.schema) for shard, footer in files])
+    """The shards with their rows, and the schemas they are read with.
+
+    Raises:
+        UserError: A table's file has not the table's columns.
+    """
+    _assert_of_tables(files)
+    schemas = [
+        schema if shard.schema is None else plain_fields(shard.schema)
+        for (shard, _), schema in zip(
+            files, common([(shard.url, footer.schema) for shard, footer in files]), strict=True
+        )
+    ]
     return [
         (_described(job, shard, footer, schema), schema)
         for (shard, footer), schema in zip(files, schemas, strict=True)
     ]
+
+
+def _assert_of_tables(files: Sequence[tuple[Shard, Footer]]) -> None:
+    for shard, footer in files:
+        if shard.schema is not None:
+            for why in misfits(footer.schema, shard.schema):
+                raise UserError(
+                    f"{shard.url} does not fit the table it is of: {why}; rewrite the file (Delta: "
+                    "OPTIMIZE; Iceberg: rewrite_data_files), or write a copy of the table"
+                )
 
 
 def _described(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Shard:
@@ -247,5 +273,7 @@ def _described(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Sha
         content_bytes=footer.content_bytes,
         conversation=is_conversation(content),
         partitions=tuple(partitions),
-        schema=format_of(shard.url).explicit_schema(schema),
+        schema=shard.schema
+        if shard.schema is not None
+        else format_of(shard.url).explicit_schema(schema),
     )

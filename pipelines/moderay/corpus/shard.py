@@ -28,7 +28,8 @@ class Shard:
         content_bytes: Uncompressed bytes of the columns that judging reads.
         conversation: Whether its content is a list of turns.
         partitions: Hive keys in the path, with their values.
-        schema: What the file is read with, where it does not say so itself.
+        schema: What the file is read with, where it does not say so itself; of a table's file, the
+            table's columns (`formats/table_schema.py`).
         store: URL whose file system it lies in: what the job names, with the secrets in it.
         path: In that file system, as it was listed; empty where `url` says it all.
         ctime_ns: As `FileState` has it, when it was listed: no part of its identity, since a file

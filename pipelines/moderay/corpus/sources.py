@@ -30,30 +30,9 @@ from moderay.core.storage import (
 from moderay.corpus.formats import is_input, label_file, suffix
 from moderay.corpus.names import storable
 from moderay.corpus.shard import Shard
-
-# Size of a file that its store's listing does not say.
-UNKNOWN = -1
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an entry of `input.path` names.
-
-    Attributes:
-        url: As the job has it.
-        shards: Its files, without what their footers say.
-        lost: By name, what may hold input and cannot be looked into: why.
-        passed_over: Names of what is no input: hidden, of another kind, no file.
-        roots: Canonical URLs of the folder or file it begins at, and of folders behind links in it.
-        real: By canonical URL of each file, its `url` in `shards`.
-    """
-
-    url: str
-    shards: tuple[Shard, ...]
-    lost: Mapping[str, str]
-    passed_over: tuple[str, ...]
-    roots: tuple[str, ...]
-    real: Mapping[str, str]
+from moderay.corpus.source import UNKNOWN, Source
+from moderay.corpus.table_source import table_source
+from moderay.corpus.tables.location import parse
 
 
 def list_source(url: str, job: Job) -> Source:
@@ -66,6 +45,8 @@ def list_source(url: str, job: Job) -> Source:
         UserError: The storage refuses, or it is no pattern.
         TryAgainError: The storage does not answer.
     """
+    if (table := parse(url)) is not None:
+        return table_source(url, table, job)
     fs, path = filesystem(url, job.storage)
     with plain_errors(url):
         named = _Named(url, fs, *_listed(fs, path, url))

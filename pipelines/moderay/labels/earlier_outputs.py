@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moderay.core.errors import UserError
 from moderay.core.storage import canonical_url, filesystem, is_glob, plain_errors
 from moderay.judges.glance import Band
-from moderay.labels.layout import Layout, list_state, published_markers
+from moderay.labels.layout import Layout, list_state, published_markers, read_markers
 from moderay.labels.manifest_record import Manifest
 from moderay.labels.manifest_store import outputs, read_manifest
 
@@ -55,6 +55,24 @@ def usable_verdicts(
         for cascade in cascades
     }
     return {policy: taken for policy, taken in by_policy.items() if taken}
+
+
+def own_label_files(
+    layout: Layout, markers: Sequence[str], cascades: Sequence[Cascade]
+) -> tuple[list[LabelFile], int]:
+    """Label files of the output itself whose verdicts may be taken, and how many rows they have.
+
+    Args:
+        layout: of the output.
+        markers: paths of theirs.
+        cascades: of this run.
+    """
+    files, rows = list[LabelFile](), 0
+    for marker in read_markers(layout, markers):
+        if usable := usable_verdicts(cascades, marker.judges):
+            rows += marker.rows
+            files.append(LabelFile(0, marker.shard, usable))
+    return files, rows
 
 
 @dataclass(frozen=True)

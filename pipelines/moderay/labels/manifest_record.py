@@ -134,6 +134,17 @@ class RunOrigin(RecordPart):
     """The machines."""
 
 
+class TableRecord(RecordPart):
+    """A table of the input, as a run read it."""
+
+    path: str
+    """Its URL, as the job has it, without secrets."""
+    version: int | None
+    """Delta's version or Iceberg's snapshot id; null: there was none yet."""
+    time: str = ""
+    """When that was written, UTC, ISO 8601; empty where the table does not say."""
+
+
 class ReusedOutput(RecordPart):
     """An output from which verdicts were taken."""
 
@@ -247,6 +258,8 @@ class RunRecord(RunEnd, RunOrigin):
     """(i, n): the run was to judge the shards whose slots are i modulo n. Null: all."""
     audit: float = 0.0
     """Share of what earlier judges settled that the last one judged too."""
+    tables: tuple[TableRecord, ...] = ()
+    """The tables among the input, and which version of them it read."""
     reuse: tuple[ReusedOutput, ...] = ()
     """Outputs it took verdicts from, and those that these took theirs from."""
     new: NewLabels | None = None

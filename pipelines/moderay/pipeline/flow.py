@@ -32,7 +32,7 @@ from moderay.core.wording import counted
 from moderay.corpus.content import template_columns
 from moderay.corpus.shard import Shard
 from moderay.labels.data_files import name_data_files
-from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.earlier_outputs import LabelFile, own_label_files
 from moderay.labels.footer_cache import keep_footers
 from moderay.labels.index import Index, start_index
 from moderay.labels.index_loading import Loading, start_loading
@@ -149,7 +149,7 @@ def _round(
         if worked and not plan.todo:
             raise HeldError("nothing that is left is free")
         worked |= lease.slots
-        _clean(plan, lease, options.prune)
+        _clean(plan, lease)
         keep_footers(plan.layout, template_columns(checked.job.input.content), checked.scan.footers)
         for shard in plan.lost:
             progress.note(
@@ -253,7 +253,7 @@ def _label(run: _Run, options: RunOptions, began: float) -> Outcome:
     failed = _failed_shards(run)
     progress.stop()
     seconds = time.monotonic() - began
-    pruned = tuple(plan.gone) if options.prune else ()
+    pruned = () if stopped is not None or failed or not options.prune else _pruned(plan)
     ended = _Ended(run, options, _run_end(run, seen, seconds, stopped, pruned), failed)
     manifest = append_manifest(plan.layout, ended.manifest)
     if stopped is not None:
@@ -531,15 +531,25 @@ def _watched(run: _Run, stream: Dataset, brakes: Brakes, context: RunContext) ->
                 return
 
 
-def _clean(plan: Plan, lease: Lease, prune: bool) -> None:
-    """Remove what killed drivers left, and with `prune` what the input no longer has."""
+def _pruned(plan: Plan) -> tuple[str, ...]:
+    """Remove the labels of what the input no longer has, which ones these were.
+
+    At the end: until then, rows that stand in another file now take their verdicts from them.
+    """
+    for paths in plan.gone.values():
+        for path in paths:
+            remove(plan.layout.fs, path)
+    return tuple(plan.gone)
+
+
+def _clean(plan: Plan, lease: Lease) -> None:
+    """Remove what killed drivers left."""
     layout = plan.layout
     for moved in plan.moved:
         layout.create(moved.new_path, moved.marker.to_json())
-    gone = [path for paths in plan.gone.values() for path in paths] if prune else []
     leftovers = [path for paths in plan.leftovers.values() for path in paths]
     scratch = [path for path in plan.scratch if is_abandoned(layout, path, lease.run)]
-    for path in [*leftovers, *[moved.path for moved in plan.moved], *scratch, *gone]:
+    for path in [*leftovers, *[moved.path for moved in plan.moved], *scratch]:
         remove(layout.fs, path)
 
 
@@ -583,7 +593,7 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
         warnings.simplefilter("ignore")
         return read.map_batches(
             Judge,
-            fn_constructor_args=(context, loading.for_workers(), _needs_engine(run)),
+            fn_constructor_args=(context, loading.for_workers(), _needs_engine(run, loading)),
             # A unit is one row; for actors with GPUs, Ray Data takes no other size than a number.
             batch_size=1,
             batch_format="pyarrow",
@@ -610,24 +620,24 @@ def _abandon(stream: Dataset) -> None:
         executor.shutdown(force=True)
 
 
-def _needs_engine(run: _Run) -> bool:
+def _needs_engine(run: _Run, loading: Loading) -> bool:
     """Whether it is sure that an engine is asked: not where all may have been paid for before."""
-    is_new = not run.checked.reused and any(
-        work.missing and not work.earlier for work in run.plan.todo
-    )
+    is_new = not loading.calls and any(work.missing and not work.earlier for work in run.plan.todo)
     return is_new or (run.gate is not None and run.gate.is_waiting)
 
 
 def _index(run: _Run) -> tuple[Index, Loading]:
     """Where verdicts lie, by content.
 
-    At first those of the outputs that are reused, which it is told while units are read and engines
-    start; then this run's own, as units are saved.
+    At first those of files that are gone, of a table's other files, and of the outputs that are
+    reused, which it is told while units are read and engines start; then this run's own, as units
+    are saved.
     """
     plan, checked = run.plan, run.checked
-    contents = plan.contents_left + sum(output.rows for output in checked.reused)
+    own, own_rows = own_label_files(plan.layout, plan.known, checked.cascades)
+    contents = plan.contents_left + own_rows + sum(output.rows for output in checked.reused)
     index = start_index(contents, [cascade.policy.id for cascade in checked.cascades])
-    files = [
+    files = own + [
         LabelFile(number, shard, usable)
         for number, output in enumerate(checked.reused, start=1)
         for shard, usable in output.shards.items()

@@ -30,6 +30,7 @@ from moderay.labels.manifest_record import (
     RunOrigin,
     RunRecord,
     Selection,
+    TableRecord,
 )
 from moderay.labels.records import Histogram, ShardMarker
 from moderay.labels.shard_profile import ChosenTotal, HistogramTotal
@@ -45,6 +46,8 @@ _LIBRARIES = (
     "torch",
     "transformers",
     "pyarrow",
+    "deltalake",
+    "pyiceberg",
     "polars",
     "oss-harmony",
 )
@@ -92,6 +95,10 @@ def begun(before: Manifest | None, checked: Checked, cascade_key: str, start: Ru
         model=_model(job.model),
         hardware=start.hardware,
         audit=job.audit,
+        tables=tuple(
+            TableRecord(path=table.url, version=table.version, time=table.time)
+            for table in checked.scan.tables
+        ),
         reuse=_sources(checked.reused),
     )
     now = {

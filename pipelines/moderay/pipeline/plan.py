@@ -123,6 +123,8 @@ class Plan:
         done: shards published already, with their markers' paths.
         leftovers: by shard, files that nobody needs any more.
         gone: by shard that the input no longer has, the files of its labels.
+        known: markers of label files whose verdicts the rows of other shards may take: of what is
+            gone, since its rows may stand in another file now, and of a table all that is done.
         lost: shards whose label files are gone, or not what was published; they are in `todo`.
         moved: label files that were copied, with what their markers should say.
         scratch: files on their way, of drivers that live or died.
@@ -139,6 +141,7 @@ class Plan:
     done: tuple[tuple[Shard, str], ...]
     leftovers: Mapping[str, Sequence[str]]
     gone: Mapping[str, tuple[str, ...]]
+    known: tuple[str, ...]
     lost: tuple[str, ...]
     moved: tuple[Moved, ...]
     scratch: tuple[str, ...]
@@ -202,6 +205,8 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         if not replace:
             _assert_same_source(layout, left)
     outputs = (layout, *[output.layout for output in checked.reused])
+    gone = left.gone(checked.scan)
+    done = [path for _, path in left.done] if checked.scan.tables else []
     return Plan(
         layout,
         outputs,
@@ -210,7 +215,8 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
         tuple(left.todo),
         tuple(left.done),
         dict(left.leftovers),
-        left.gone(checked.scan),
+        gone,
+        (*left.published_markers(gone), *done),
         tuple(left.lost),
         tuple(left.moved),
         state.scratch,
@@ -393,6 +399,12 @@ class _Subtraction:
             shard: (*self._published_files(shard), *self._unit_files(units.get(shard, "")))
             for shard in scan.gone({*self.state.markers, *units})
         }
+
+    def published_markers(self, shards: Iterable[str]) -> Iterator[str]:
+        """Of those shards whose label files are what was published."""
+        for shard in shards:
+            if (name := self.state.published(shard)) is not None:
+                yield self.layout.marker(shard, name)
 
     def _published_files(self, shard: str) -> list[str]:
         markers = [self.layout.marker(shard, name) for name in self.state.markers.get(shard, ())]

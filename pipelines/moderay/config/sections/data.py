@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from moderay.config.paths import JobPath
 from moderay.config.sections.base import Section
@@ -16,7 +16,12 @@ class Input(Section):
     path: JobPath | Annotated[list[JobPath], Field(min_length=1)]
     """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet), JSON lines
     (*.jsonl, *.ndjson) and CSV (*.csv, *.tsv), the latter two also .gz or .zst; of a directory all
-    files of these names, at any depth.
+    files of these names, at any depth. A table: delta://FOLDER, delta://s3://BUCKET/FOLDER, or
+    iceberg://CATALOG/NAMESPACE/TABLE.
+    """
+    version: int | AwareDatetime | None = None
+    """Which state of the table that `path` names: Delta's version, Iceberg's snapshot id, or a time
+    with its zone such as 2026-11-28T06:00:00Z. Default: the latest.
     """
     content: str = Field(min_length=1)
     r"""A column of text, bytes or conversations, or a template of text columns such as

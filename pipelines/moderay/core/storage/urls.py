@@ -91,7 +91,9 @@ def store_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _options_for(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options for every store, and over them those of this protocol."""
     known = fsspec.available_protocols()
-    general = {name: value for name, value in options.items() if name not in known}
+    general = {
+        name: value for name, value in options.items() if name not in known and name != "catalogs"
+    }
     own = options.get(protocol)
     return general | (dict(own) if isinstance(own, Mapping) else {})
 

@@ -16,6 +16,7 @@ from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import BATCH_BYTES, Footer
 from moderay.corpus.formats.parquet_file import PIECE_ROWS, BoundedFile, bounded_batches
 from moderay.corpus.formats.parquet_footer import read_footer
+from moderay.corpus.formats.table_schema import fitted
 from moderay.corpus.ranges import Range
 
 
@@ -56,10 +57,16 @@ class Parquet:
         groups: Range | None = None,
         listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
-        """As `Format.tables`."""
+        """As `Format.tables`; there is a `schema` where the file is one of a table."""
         with BoundedFile(fs, path, listed) as file:
-            columns = [name for name in file.schema_arrow.names if name in names]
-            yield from file.pieces(columns, groups, rows or PIECE_ROWS)
+            own = file.schema_arrow.names
+            columns = [name for name in own if name in names]
+            if schema is None:
+                yield from file.pieces(columns, groups, rows or PIECE_ROWS)
+                return
+            # One column at least: it tells how many rows there are.
+            for piece in file.pieces(columns or own[:1], groups, rows or PIECE_ROWS):
+                yield fitted(piece, schema, names)
 
     @contextmanager
     def verbatim(self, fs: Any, path: str, listed: FileState | None = None) -> Iterator[_GroupRows]:
