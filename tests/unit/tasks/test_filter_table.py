@@ -186,7 +186,7 @@ Change = Callable[[DeltaTable], Any]
             lambda table: _add(table, {"readerFeatures": [], "writerFeatures": ["rowTracking"]}),
             "rowTracking",
         ),
-        (lambda table: shutil.rmtree(_log(table)), "no Delta table"),
+        (lambda table: shutil.rmtree(_log(table)), "no Delta table is there"),
     ],
 )
 def test_tables_that_cannot_be_changed_are_refused_and_nothing_is_written(

@@ -108,7 +108,7 @@ def filter_labels(
         StoppedError: On Ctrl-C.
     """
     with plain_errors(request.folder):
-        source = source_table(labels, storage)
+        source = source_table(labels, storage, request.in_place)
         if source is not None:
             labels = of_snapshot(labels, source)
         if request.in_place:

@@ -83,7 +83,8 @@ class Labels:
         shards: The input files, by their names, where the job is known.
         roots: Canonical URLs below which files are input, or may be the next time.
         table: URL of the folder of the Delta table that is the input; None where none is.
-        table_version: Which version of it the job names; None: the last.
+        table_version: Which version of it was labelled.
+        is_pinned: Whether that is the version that the job names.
     """
 
     layout: Layout
@@ -96,6 +97,7 @@ class Labels:
     roots: tuple[str, ...] = ()
     table: str | None = None
     table_version: int | None = None
+    is_pinned: bool = False
 
     @property
     def missing(self) -> dict[str, str]:
@@ -241,7 +243,12 @@ def read_labels(
             input_file(marker.shard, marker.source): marker
             for marker in read_markers(layout, paths)
         }
-    markers = {file: marker for file, marker in read.items() if state.published(marker.shard)}
+    gone = _gone(read.values(), manifest, input_)
+    markers = {
+        file: marker
+        for file, marker in read.items()
+        if state.published(marker.shard) and marker.shard not in gone
+    }
     return Labels(
         layout,
         manifest,
@@ -249,13 +256,32 @@ def read_labels(
         {file: digest(names[marker.shard][:2]) for file, marker in markers.items()},
         tuple(policy.rule(name) for name, policy in manifest.policies.items()),
         dict.fromkeys(
-            read.keys() - markers.keys(),
+            (
+                file
+                for file, marker in read.items()
+                if not state.published(marker.shard) and marker.shard not in gone
+            ),
             "its label file is not the one that was published; run its job again",
         ),
         {shard.file: shard for shard in (input_.shards if input_ else ())},
         input_.roots if input_ else _folders(markers, storage),
         _delta_folder(job),
+        input_.tables[0].version if input_ and input_.tables else None,
+        job is not None and job.input.version is not None,
     )
+
+
+def _gone(
+    markers: Iterable[ShardMarker], manifest: Manifest, input_: Scan | None
+) -> Collection[str]:
+    """Labelled files that a table no longer has.
+
+    They are there for readers of its earlier versions, and what of their rows is in the table still
+    is in other files.
+    """
+    if input_ is None:
+        return set(manifest.gone) if manifest.last_run.tables else ()
+    return set(input_.gone(marker.shard for marker in markers)) if input_.tables else ()
 
 
 def _delta_folder(job: Job | None) -> str | None:

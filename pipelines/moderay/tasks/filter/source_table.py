@@ -41,15 +41,22 @@ class SourceTable:
     files: Mapping[str, TableFile]
 
 
-def source_table(labels: Labels, storage: Mapping[str, Any]) -> SourceTable | None:
-    """The table that labels are of; None where they are of files.
+def source_table(
+    labels: Labels, storage: Mapping[str, Any], in_place: bool = False
+) -> SourceTable | None:
+    """The Delta table that labels are of; None where they are of anything else.
+
+    Args:
+        labels: Of a finished run.
+        storage: The job's `storage:`.
+        in_place: Whether it is to be changed: then as it is now, else as it was labelled.
 
     Raises:
         UserError, TryAgainError: It cannot be opened.
     """
     if labels.table is None:
         return None
-    table = open_table(labels.table, storage, labels.table_version)
+    table = open_table(labels.table, storage, None if in_place else labels.table_version)
     return SourceTable(Layout(labels.table, storage), table, table_files(table))
 
 
@@ -116,7 +123,7 @@ def assert_in_place(request: FilterRequest, labels: Labels, source: SourceTable 
     url = source.layout.url
     assert_changeable(source.table, url)
     assert_removable(source.table, url)
-    if labels.table_version is not None:
+    if labels.is_pinned:
         raise UserError(
             f"{shown(url)}: --in-place changes the table as it is now, and input.version names "
             f"version {labels.table_version}: leave it out"

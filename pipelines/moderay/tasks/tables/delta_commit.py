@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import plain_errors, shown
+from moderay.corpus.tables.delta import delta_errors as plain_delta_errors
 from moderay.corpus.tables.delta_store import storage_options
 from moderay.tasks.tables.delta_schema import table_schema, united
 
@@ -73,29 +74,19 @@ def delta_errors(url: str) -> Iterator[None]:
         TryAgainError: The store does not answer.
     """
     try:
-        from deltalake.exceptions import (  # noqa: PLC0415  an extra
-            CommitFailedError,
-            DeltaError,
-            TableNotFoundError,
-        )
+        from deltalake.exceptions import CommitFailedError  # noqa: PLC0415  an extra
     except ImportError:
         raise UserError(
             f"{shown(url)}: Delta tables need deltalake: pip install 'moderay[delta]'"
         ) from None
-    try:
-        with plain_errors(url):
+    with plain_errors(url), plain_delta_errors(shown(url)):
+        try:
             yield
-    except TableNotFoundError as error:
-        raise UserError(f"{shown(url)}: no Delta table ({first_line(error)})") from None
-    except CommitFailedError as error:
-        raise ConflictError(
-            f"{shown(url)}: another writer changed the table meanwhile ({first_line(error)}); "
-            "nothing was changed: run the same command again"
-        ) from None
-    except DeltaError as error:
-        raise UserError(
-            f"{shown(url)}: the Delta table cannot be read or written ({first_line(error)})"
-        ) from None
+        except CommitFailedError as error:
+            raise ConflictError(
+                f"{shown(url)}: another writer changed the table meanwhile ({first_line(error)}); "
+                "nothing was changed: run the same command again"
+            ) from None
 
 
 def open_table(url: str, storage: Mapping[str, Any], version: int | None = None) -> DeltaTable:
@@ -112,8 +103,15 @@ def open_table(url: str, storage: Mapping[str, Any], version: int | None = None)
     with delta_errors(url):
         from deltalake import DeltaTable  # noqa: PLC0415  an extra
 
-        uri, options = storage_options(url, storage)
+        uri, options = _place(url, storage)
         return DeltaTable(uri, version, storage_options=options)
+
+
+def _place(url: str, storage: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """What deltalake opens a table with."""
+    if "%" in url:
+        raise UserError(f"{shown(url)}: deltalake opens no table with a % in its path: move it")
+    return storage_options(url, storage)
 
 
 def is_table(url: str, storage: Mapping[str, Any]) -> bool:
@@ -121,7 +119,7 @@ def is_table(url: str, storage: Mapping[str, Any]) -> bool:
     with delta_errors(url):
         from deltalake import DeltaTable  # noqa: PLC0415  an extra
 
-        uri, options = storage_options(url, storage)
+        uri, options = _place(url, storage)
         return DeltaTable.is_deltatable(uri, storage_options=options)
 
 
@@ -306,7 +304,7 @@ def create_table(
             create_table_with_add_actions,
         )
 
-        uri, options = storage_options(url, storage)
+        uri, options = _place(url, storage)
         create_table_with_add_actions(
             uri,
             Schema.from_arrow(change.schema),

@@ -30,7 +30,7 @@ from moderay.tasks.tables.delta_commit import (
     widen,
 )
 from moderay.tasks.tables.delta_schema import table_schema
-from moderay.tasks.tables.label_files import LabelFiles, label_files, published_names
+from moderay.tasks.tables.label_files import LabelFiles
 
 if TYPE_CHECKING:
     pass
@@ -93,7 +93,7 @@ class DeltaLabels:
                     _create(files)
                 elif (done := _brought_up(files)) is not None:
                     return done
-            files = label_files(layout, published_names(layout), files)
+            files = files.again()
         raise TryAgainError(
             f"{shown(layout.url)}: other writers changed its table {ATTEMPTS} times meanwhile: run "
             "the same command again"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from moderay.core.errors import TryAgainError, UserError, first_line
+from moderay.core.errors import TryAgainError
 from moderay.core.storage import is_local, plain_errors
+from moderay.corpus.tables.iceberg import iceberg_errors, open_catalog
 from moderay.corpus.tables.location import ICEBERG, TableUrl
 from moderay.tasks.tables.delta_commit import TableFile
 from moderay.tasks.tables.delta_schema import table_schema
-from moderay.tasks.tables.label_files import LabelFiles, label_files, published_names
+from moderay.tasks.tables.label_files import LabelFiles
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -24,48 +25,30 @@ if TYPE_CHECKING:
 ATTEMPTS = 20
 
 
-class _ChangedMeanwhileError(Exception):
+class _ChangedMeanwhileError(TryAgainError):
     """Another writer has committed to the table since it was read."""
 
 
 @contextmanager
-def iceberg_errors(url: str) -> Iterator[None]:
-    """What pyiceberg says of a table that cannot be read or written, as one sentence.
-
-    Raises:
-        UserError: There is no such catalog, or it does not let us.
-        TryAgainError: A store or a catalog does not answer.
-    """
-    try:
-        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415  an extra
-    except ImportError:
-        raise UserError(
-            f"{url}: Iceberg tables need pyiceberg: pip install 'moderay[iceberg]'"
-        ) from None
-    try:
-        with plain_errors(url):
+def _errors(url: str, table: TableUrl) -> Iterator[None]:
+    """As `iceberg_errors`; a commit that another writer was faster with is `_ChangedMeanwhile`."""
+    with plain_errors(url), iceberg_errors(url, table):
+        try:
             yield
-    except CommitFailedException as error:
-        raise _ChangedMeanwhileError from error
-    except (_ChangedMeanwhileError, UserError, TryAgainError):
-        raise
-    except Exception as error:
-        # pyiceberg has no base class of its errors, and lets those of each catalog through.
-        if not type(error).__module__.startswith(("pyiceberg", "sqlalchemy", "builtins")):
-            raise
-        raise UserError(
-            f"{url}: the Iceberg table cannot be read or written "
-            f"({type(error).__name__}: {first_line(error)})"
-        ) from None
+        except Exception as error:
+            if type(error).__name__ != "CommitFailedException":  # pyiceberg need not be there
+                raise
+            raise _ChangedMeanwhileError(f"{url}: another writer changed it meanwhile") from error
 
 
 class IcebergLabels:
     """The label files of an output, in an Iceberg table."""
 
-    def __init__(self, location: TableUrl) -> None:
-        """In this one."""
+    def __init__(self, location: TableUrl, storage: Mapping[str, Any]) -> None:
+        """In this table; `storage` is the job's."""
+        self._location = location
+        self._storage = storage
         self._identifier = (*location.namespace, location.table)
-        self._catalog_name = location.catalog
         self.url = ICEBERG + "/".join((location.catalog, *self._identifier))
 
     def check(self, columns: pa.Schema) -> None:
@@ -79,7 +62,7 @@ class IcebergLabels:
 
     def version(self) -> int | None:
         """The snapshot that counts now; None where there is none."""
-        with iceberg_errors(self.url):
+        with _errors(self.url, self._location):
             catalog = self._catalog()
             if not catalog.table_exists(self._identifier):
                 return None
@@ -98,28 +81,22 @@ class IcebergLabels:
             UserError: The table cannot hold them, or not be written.
             TryAgainError: Others were faster each time, or the store does not answer.
         """
-        layout = files.layout
         for _ in range(ATTEMPTS):
             try:
-                with iceberg_errors(self.url):
+                with _errors(self.url, self._location):
                     table = self._table(files)
                     if table is None or not _changed(table, files):
                         return None if table is None else _snapshot(table)
             except _ChangedMeanwhileError:
                 pass
-            files = label_files(layout, published_names(layout), files)
+            files = files.again()
         raise TryAgainError(
             f"{self.url}: other writers changed it {ATTEMPTS} times meanwhile: run the same "
             "command again"
         )
 
     def _catalog(self) -> Catalog:
-        from pyiceberg.catalog import load_catalog  # noqa: PLC0415  an extra
-        from pyiceberg.utils.config import Config  # noqa: PLC0415
-
-        # As the environment is now: pyiceberg itself looks once, when it is imported.
-        known: Any = Config().get_catalog_config(self._catalog_name) or {}
-        return load_catalog(self._catalog_name, **known)
+        return open_catalog(self._location.catalog, self._storage)
 
     def _table(self, files: LabelFiles) -> Table | None:
         """The table, made where there is none and something to be in it."""

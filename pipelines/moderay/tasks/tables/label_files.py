@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,11 +30,25 @@ class LabelFiles:
         layout: Of the output.
         files: By path below it.
         names: Of their markers.
+        gone: Shards that the input no longer has; None: as the manifest has them.
     """
 
     layout: Layout
     files: Mapping[str, TableFile]
     names: Mapping[str, MarkerName]
+    gone: Collection[str] | None = None
+
+    def again(self) -> LabelFiles:
+        """Those that are there by now; markers that have been read are not read again."""
+        names = published_names(self.layout, self.gone)
+        known = {
+            shard: file
+            for shard, file in self.files.items()
+            if names.get(shard) == self.names[shard]
+        }
+        new = {shard: name for shard, name in names.items() if shard not in known}
+        files = known | dict(_files(self.layout, new))
+        return LabelFiles(self.layout, files, names, self.gone)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -55,35 +69,35 @@ class LabelFiles:
         return united((_schema(layout, file) for file in sorted(alike.values())), layout.url)
 
 
-def published_names(layout: Layout) -> dict[str, MarkerName]:
-    """The markers of published shards, without those that the input no longer has."""
-    manifest = read_manifest(layout)
-    gone = set(manifest.gone) if manifest is not None else set()
+def published_names(layout: Layout, gone: Collection[str] | None = None) -> dict[str, MarkerName]:
+    """The markers of published shards, without those that the input no longer has.
+
+    Args:
+        layout: Of the output.
+        gone: These; by default as the manifest has them.
+    """
+    if gone is None:
+        manifest = read_manifest(layout)
+        gone = manifest.gone if manifest is not None else ()
     state = list_state(layout)
     return {
         shard: name
-        for shard in sorted(state.markers.keys() - gone)
+        for shard in sorted(state.markers.keys() - set(gone))
         if (name := state.published(shard)) is not None
     }
 
 
 def label_files(
-    layout: Layout, names: Mapping[str, MarkerName], before: LabelFiles | None = None
+    layout: Layout, names: Mapping[str, MarkerName], gone: Collection[str] | None = None
 ) -> LabelFiles:
     """The label files of an output.
 
     Args:
         layout: Of the output.
         names: As `published_names` gives them.
-        before: The files of a moment ago, whose markers are not read again.
+        gone: As there.
     """
-    known = {
-        shard: file
-        for shard, file in (before.files.items() if before is not None else ())
-        if before is not None and names.get(shard) == before.names[shard]
-    }
-    new = {shard: name for shard, name in names.items() if shard not in known}
-    return LabelFiles(layout, known | dict(_files(layout, new)), names)
+    return LabelFiles(layout, dict(_files(layout, names)), names, gone)
 
 
 def _files(layout: Layout, names: Mapping[str, MarkerName]) -> Iterator[tuple[str, TableFile]]:

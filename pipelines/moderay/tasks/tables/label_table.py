@@ -7,7 +7,7 @@ else. `_moderay/table.json` says which table that is, so that whatever rewrites 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -63,19 +63,24 @@ def with_table(checked: Checked, outcome: Outcome) -> Outcome:
     """
     job = checked.job
     try:
-        table = update_table(Layout(job.output.path, job.storage), job.output.table)
+        layout = Layout(job.output.path, job.storage)
+        table = update_table(layout, job.output.table, outcome.manifest.gone)
     except ModerayError as error:
         event("table failed", logging.WARNING, error=str(error))
         return replace(outcome, table_failed=first_line(error), missed=True)
     return replace(outcome, table=table)
 
 
-def update_table(layout: Layout, table: str | None = None) -> str | None:
+def update_table(
+    layout: Layout, table: str | None = None, gone: Collection[str] | None = None
+) -> str | None:
     """Bring the table of an output, if it has one, up to its labels.
 
     Args:
         layout: Of the output.
         table: The table that it is to have; by default the one that it has.
+        gone: Shards that the input no longer has; by default those of the manifest, which a run
+            with nothing to judge does not write again.
 
     Returns:
         The table, with its version; None where there is none.
@@ -89,11 +94,11 @@ def update_table(layout: Layout, table: str | None = None) -> str | None:
         if table is None:
             return None
         labels = _labels(table, layout)
-        names = published_names(layout)
+        names = published_names(layout, gone)
         listing = digest({shard: list(name) for shard, name in names.items()})
         now = TableRecord(table=table, listing=listing, table_version=labels.version())
         if now != before or now.table_version is None:
-            version = labels.bring_up(label_files(layout, names))
+            version = labels.bring_up(label_files(layout, names, gone))
             layout.write(
                 layout.private(NAME), now.model_copy(update={"table_version": version}).to_json()
             )
@@ -128,7 +133,7 @@ def _labels(table: str, layout: Layout) -> LabelTable:
     location = parse(table)
     if location is None:
         return DeltaLabels(layout)
-    return IcebergLabels(location)
+    return IcebergLabels(location, layout.options)
 
 
 def registered(layout: Layout) -> TableRecord | None:
