@@ -154,7 +154,7 @@ def test_an_iceberg_table_holds_what_is_published(in_iceberg: tuple[Layout, Cata
     assert len(table.snapshots()) == 1
 
 
-def test_tables_that_cannot_be_are_refused_in_a_sentence(output: Layout, catalog: str) -> None:
+def test_tables_that_cannot_be_are_refused_in_a_sentence(output: Layout) -> None:
     with pytest.raises(UserError, match=r"iceberg://nowhere/a/b: pyiceberg cannot read it"):
         update_table(output, "iceberg://nowhere/a/b")
     update_table(output, "delta")
