@@ -243,13 +243,14 @@ def widen(table: DeltaTable, url: str, schema: pa.Schema) -> pa.Schema:
     return pa.schema([*after, *(before.field(key) for key in before.names if key in keys)])
 
 
-def commit(table: DeltaTable, url: str, change: Change) -> int:
+def commit(table: DeltaTable, url: str, change: Change, checkpoint: bool = True) -> int:
     """Change a table, in one commit that is there as a whole or not at all.
 
     Args:
         table: As it was when it was decided what changes.
         url: Of its folder.
         change: What to do.
+        checkpoint: Whether a checkpoint is made where one is due.
 
     Returns:
         The version that it made.
@@ -259,7 +260,11 @@ def commit(table: DeltaTable, url: str, change: Change) -> int:
         UserError, TryAgainError: As `delta_errors` has it.
     """
     with delta_errors(url):
-        from deltalake.transaction import CommitProperties, RemoveAction  # noqa: PLC0415
+        from deltalake.transaction import (  # noqa: PLC0415
+            CommitProperties,
+            PostCommitHookProperties,
+            RemoveAction,
+        )
 
         now = int(time.time() * 1000)
         removals = [
@@ -272,6 +277,7 @@ def commit(table: DeltaTable, url: str, change: Change) -> int:
             change.schema,
             table.metadata().partition_columns,
             commit_properties=CommitProperties(custom_metadata=dict(change.note)),
+            post_commithook_properties=PostCommitHookProperties(checkpoint),
         )
         table.update_incremental()
         return table.version()

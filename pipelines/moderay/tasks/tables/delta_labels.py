@@ -1,8 +1,8 @@
 """An output's label files as a Delta table in the output's own folder.
 
-A label file that is written again keeps its path. Its earlier version is gone then, and with it
-every earlier version of the table that had it: these are taken out of the log, so that nobody
-reads the new file under the old version's name.
+A label file that is written again keeps its path, and earlier versions of the table name a file
+that is not there any more: their readers stop at its size. The log has no checkpoints, which are
+Parquet files, and would be taken for labels by whoever reads the folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from moderay.tasks.tables.delta_commit import (
     assert_changeable,
     commit,
     create_table,
-    delta_errors,
     is_table,
     open_table,
     table_files,
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 20
 # What the table's log says beside what deltalake writes.
 NOTE = {"moderay": "label files"}
-# No version before a rewritten label file can be read.
-_PROPERTIES = {"delta.logRetentionDuration": "interval 0 days"}
+# For other writers.
+_PROPERTIES = {"delta.checkpointInterval": str(10**6)}
 
 
 class DeltaLabels:
@@ -131,11 +130,7 @@ def _brought_up(files: LabelFiles) -> int | None:
     if not add and not remove:
         return table.version()
     schema = widen(table, url, files.schema([file.path for file in add]))
-    commit(table, url, Change(add, remove, schema, NOTE))
-    if any(file.path in there for file in add):
-        with delta_errors(url):
-            table.create_checkpoint()
-            table.cleanup_metadata()
+    commit(table, url, Change(add, remove, schema, NOTE), checkpoint=False)
     return None
 
 
