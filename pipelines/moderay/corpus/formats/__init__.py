@@ -37,6 +37,7 @@ __all__ = [
     "Footer",
     "Format",
     "NoType",
+    "Parquet",
     "Part",
     "UnreadableError",
     "Verbatim",

@@ -16,7 +16,7 @@ from moderay.core.storage import FileState, RemoteFile
 from moderay.corpus.formats.base import BATCH_BYTES, Footer
 from moderay.corpus.formats.parquet_file import PIECE_ROWS, BoundedFile, bounded_batches
 from moderay.corpus.formats.parquet_footer import read_footer
-from moderay.corpus.formats.table_schema import fitted
+from moderay.corpus.formats.table_schema import fitted, plain_fields
 from moderay.corpus.ranges import Range
 
 
@@ -74,18 +74,33 @@ class Parquet:
         with BoundedFile(fs, path, listed) as file:
             yield _GroupRows(file)
 
+    @contextmanager
+    def of_table(
+        self, fs: Any, path: str, schema: pa.Schema, listed: FileState | None = None
+    ) -> Iterator[_GroupRows]:
+        """As `verbatim`, of a table's file; `schema`: the table's."""
+        with BoundedFile(fs, path, listed) as file:
+            yield _GroupRows(file, schema)
+
 
 class _GroupRows:
-    """`base.Verbatim`: schema metadata, nested and extension types stay what they are."""
+    """`base.Verbatim`: schema metadata, nested and extension types stay what they are.
 
-    def __init__(self, file: BoundedFile) -> None:
+    Of a table's file they are the table's rows: columns of other files and partition values are
+    among them.
+    """
+
+    def __init__(self, file: BoundedFile, table: pa.Schema | None = None) -> None:
         self._file = file
+        self._table = table
 
     def batches(self) -> Iterator[tuple[int, pa.Table]]:
-        return bounded_batches(self._file)
+        for start, rows in bounded_batches(self._file):
+            table = self._table
+            yield start, rows if table is None else fitted(rows, table, table.names)
 
     def part(self, file: Path, more: Sequence[pa.Field]) -> _GroupPart:
-        own = self._file.schema_arrow
+        own = self._file.schema_arrow if self._table is None else plain_fields(self._table)
         schema = pa.schema([*own, *more], metadata=own.metadata)
         return _GroupPart(file, schema, self._codec)
 

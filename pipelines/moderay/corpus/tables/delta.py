@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.redaction import shown
+from moderay.core.storage import filesystem, plain_errors, read
 from moderay.corpus.formats.table_schema import table_schema
 from moderay.corpus.tables.delta_store import storage_options
 from moderay.corpus.tables.location import DELTA, TableUrl
@@ -29,7 +31,7 @@ _NEWEST = 3
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|↳|<\?xml[\s\S]*|\n\s+\d+: [\s\S]*")
 _REFUSED = re.compile(r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch")
 _ABSENT = re.compile(r"\b404\b|NoSuchBucket|does not exist|No files in log segment")
-_NEWER = re.compile(r"Unsupported|[Rr]eader [Ff]eature|protocol", re.DOTALL)
+_NEWER = re.compile(r"Unsupported|Invalid protocol|[Ff]eature")
 
 
 def delta_snapshot(
@@ -58,7 +60,13 @@ def delta_snapshot(
         _assert_readable(opened, url)
         files = pa.table(opened.get_add_actions()).to_pylist()
         schema = table_schema(pa.schema(opened.schema().to_arrow()))
-        at = TableVersion(url, opened.version(), _iso(_written(opened)))
+    written = _written(uri, opened.version(), storage)
+    if isinstance(version, datetime) and (written is None or written > version):
+        raise UserError(
+            f"{url} has no version of {_iso(version)}: its oldest, {opened.version()}, is of "
+            f"{_iso(written) or 'a time that its log does not tell'}"
+        )
+    at = TableVersion(url, opened.version(), _iso(written))
     return Snapshot(
         at,
         uri,
@@ -103,20 +111,21 @@ def _travel(opened: DeltaTable, version: int | datetime, url: str) -> None:
             ) from None
         return
     opened.load_as_version(version)
-    written = _written(opened)
-    if written is None or written > version:
-        raise UserError(
-            f"{url} has no version of {version.isoformat()}: its oldest, {opened.version()}, is of "
-            f"{_iso(written) or 'a time that its log does not tell'}"
-        )
 
 
-def _written(opened: DeltaTable) -> datetime | None:
-    """When the version was written, as its commit says."""
-    last = next(iter(opened.history(1)), {})
-    if last.get("version", opened.version()) != opened.version() or "timestamp" not in last:
-        return None
-    return datetime.fromtimestamp(last["timestamp"] / 1000, UTC)
+def _written(folder: str, version: int, storage: Mapping[str, Any]) -> datetime | None:
+    """When a version was written, as its commit says; None where that is gone, or does not say.
+
+    deltalake's own `history` numbers the commits wrongly where an earlier version is loaded.
+    """
+    fs, root = filesystem(folder, storage)
+    with plain_errors(folder):
+        commit = read(fs, f"{root}/_delta_log/{version:020}.json")
+    actions = map(json.loads, (commit or b"").splitlines())
+    infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
+    info: dict[str, Any] = next(infos, {})
+    stamp = info.get("inCommitTimestamp", info.get("timestamp"))
+    return None if stamp is None else datetime.fromtimestamp(stamp / 1000, UTC)
 
 
 def _iso(time: datetime | None) -> str:

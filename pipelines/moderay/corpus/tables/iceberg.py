@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import store_options
 from moderay.corpus.formats.table_schema import table_schema
@@ -80,7 +78,9 @@ def iceberg_snapshot(
         opened = catalog.load_table((*table.namespace, table.table))
         io = _own_io(catalog, opened)
         snapshot = _snapshot(opened, version, url)
-        schema = _schema(opened, snapshot)
+        # A state of before has the columns of then.
+        scan = opened.scan(snapshot_id=snapshot.snapshot_id if snapshot and version else None)
+        schema = table_schema(scan.projection().as_arrow())
         folder = _folder(opened, url)
         if snapshot is None:
             return Snapshot(TableVersion(url, None), folder, schema, ())
@@ -152,12 +152,6 @@ def _snapshot(opened: Table, version: int | datetime | None, url: str) -> Iceber
             f"{f', and {len(known) - 3} older ones' if len(known) > 3 else ''}"
         )
     return found
-
-
-def _schema(opened: Table, snapshot: IcebergSnapshot | None) -> pa.Schema:
-    """Of a snapshot, with the ids of its fields."""
-    scan = opened.scan(snapshot_id=snapshot.snapshot_id) if snapshot else opened.scan()
-    return table_schema(scan.projection().as_arrow())
 
 
 def _folder(opened: Table, url: str) -> str:

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+
 from moderay.core.errors import UserError
 from moderay.core.hashing import digest
 from moderay.core.storage import files_below, shown
+from moderay.corpus.formats import Part
 from moderay.corpus.tables.location import parse
 from moderay.labels.layout import Layout, State, file_stamp, list_state
 from moderay.tasks.filter.records import FilterMarker
@@ -46,8 +50,8 @@ class KeptTable:
             key: Of the labels.
             decision: Of the rule.
         """
-        stem, _, end = source.rpartition(".")
-        return f"{stem}-{digest([key, decision, shown(self.beside)])}.{end}"
+        stem = source.removesuffix(".parquet")
+        return f"{stem}-{digest([key, decision, shown(self.beside)])}.parquet"
 
     def path(self, source: str, key: str, decision: str) -> str:
         """The same as a path of the file system."""
@@ -65,6 +69,22 @@ class KeptTable:
         """Whether a shard's kept rows are a file: in place, those of one that loses some."""
         rows = kept_rows(marker, unselected)
         return rows > 0 and not (self.in_place and rows == marker.rows.input)
+
+
+@dataclass(frozen=True)
+class WithoutColumns:
+    """A `Part` of rows that have columns which it has not: those by which a table is parted."""
+
+    part: Part
+    names: tuple[str, ...]
+
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
+        """As `Part.add`."""
+        self.part.add(rows.drop_columns(list(self.names)), more, doubtful)
+
+    def close(self, always: bool = False) -> None:
+        """As `Part.close`."""
+        self.part.close(always)
 
 
 @dataclass(frozen=True)

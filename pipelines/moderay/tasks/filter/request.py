@@ -16,7 +16,7 @@ from moderay.core.errors import Problem, Problems, UserError, first_line
 from moderay.core.hashing import digest
 from moderay.core.storage import canonical_url, listed_file, plain_errors, shown
 from moderay.core.verdicts import FLAGGED, label_fields
-from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file
+from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file, suffix
 from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
 from moderay.corpus.tables.location import parse
@@ -243,12 +243,10 @@ def read_labels(
             input_file(marker.shard, marker.source): marker
             for marker in read_markers(layout, paths)
         }
-    gone = _gone(read.values(), manifest, input_)
-    markers = {
-        file: marker
-        for file, marker in read.items()
-        if state.published(marker.shard) and marker.shard not in gone
-    }
+    shards = {shard.file: shard for shard in (input_.shards if input_ else ())}
+    if manifest.last_run.tables:
+        read = _of_table(read, manifest, shards if input_ else None)
+    markers = {file: marker for file, marker in read.items() if state.published(marker.shard)}
     return Labels(
         layout,
         manifest,
@@ -256,14 +254,10 @@ def read_labels(
         {file: digest(names[marker.shard][:2]) for file, marker in markers.items()},
         tuple(policy.rule(name) for name, policy in manifest.policies.items()),
         dict.fromkeys(
-            (
-                file
-                for file, marker in read.items()
-                if not state.published(marker.shard) and marker.shard not in gone
-            ),
+            read.keys() - markers.keys(),
             "its label file is not the one that was published; run its job again",
         ),
-        {shard.file: shard for shard in (input_.shards if input_ else ())},
+        shards,
         input_.roots if input_ else _folders(markers, storage),
         _delta_folder(job),
         input_.tables[0].version if input_ and input_.tables else None,
@@ -271,17 +265,20 @@ def read_labels(
     )
 
 
-def _gone(
-    markers: Iterable[ShardMarker], manifest: Manifest, input_: Scan | None
-) -> Collection[str]:
-    """Labelled files that a table no longer has.
+def _of_table(
+    read: Mapping[str, ShardMarker], manifest: Manifest, shards: Mapping[str, Shard] | None
+) -> dict[str, ShardMarker]:
+    """The markers of files that a table still has: what it has not any more may lie there yet.
 
-    They are there for readers of its earlier versions, and what of their rows is in the table still
-    is in other files.
+    Raises:
+        UserError: Nobody says which these are.
     """
-    if input_ is None:
-        return set(manifest.gone) if manifest.last_run.tables else ()
-    return set(input_.gone(marker.shard for marker in markers)) if input_.tables else ()
+    if shards is None and manifest.gone:
+        raise UserError(
+            f"{len(manifest.gone):,} of these label files are of files that the table no longer "
+            "has: filter by the job file, or run the job with --prune first"
+        )
+    return {file: read[file] for file in read if shards is None or file in shards}
 
 
 def _delta_folder(job: Job | None) -> str | None:
@@ -364,16 +361,14 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
     if look and sources:
         yield from _table_problems(request, sources.values())
         name, url = next(iter(sources.items()))
-        shard = shards.get(name)
-        fs, path = listed_file(url, storage) if shard is None else shard.located(storage)
-        yield from _name_problems(url, fs, path, request, ids)
+        yield from _name_problems(url, shards.get(name), request, ids, storage)
 
 
 def _table_problems(request: FilterRequest, sources: Iterable[str]) -> Iterator[Problem]:
     """Files that a table cannot be made of."""
     if request.in_place or parse(request.out) is None:
         return
-    if other := sorted(url for url in sources if not url.endswith(".parquet")):
+    if other := sorted(url for url in sources if suffix(url) not in ("", ".parquet")):
         message = f"a Delta table is made of Parquet files, and the input has {other[0]}"
         yield Problem("out", None, message, "filter into a folder")
 
@@ -429,11 +424,19 @@ def _out_problems(
 
 
 def _name_problems(
-    source: str, fs: Any, path: str, request: FilterRequest, policies: Sequence[str]
+    source: str,
+    shard: Shard | None,
+    request: FilterRequest,
+    policies: Sequence[str],
+    storage: Mapping[str, Any],
 ) -> Iterator[Problem]:
     """Columns of a shard with the name of one that is added."""
-    with plain_errors(source):
-        names = format_of(source).names(fs, path)
+    if shard is not None and shard.schema is not None:
+        names = list(shard.schema.names)
+    else:
+        fs, path = listed_file(source, storage) if shard is None else shard.located(storage)
+        with plain_errors(source):
+            names = format_of(source).names(fs, path)
     if WHY.name in names:
         message = (
             f"a column {WHY.name!r}, the name of the one that says why rows were removed or held"

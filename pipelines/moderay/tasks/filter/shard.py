@@ -8,7 +8,8 @@ and then the marker says that the shard is done.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,14 @@ from moderay.core.verdicts import (
 )
 from moderay.corpus.formats import (
     BoundedFile,
+    Parquet,
     Part,
     Verbatim,
     bounded_batches,
     format_of,
     input_file,
 )
+from moderay.corpus.formats.table_schema import is_valued
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
@@ -57,7 +60,7 @@ from moderay.labels.lease import assert_held
 from moderay.labels.overruling import redecide
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
-from moderay.tasks.filter.kept_table import BESIDE, KeptTable
+from moderay.tasks.filter.kept_table import BESIDE, KeptTable, WithoutColumns
 from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
 from moderay.tasks.filter.rule import WHY, fates, read_fields, reasons, without_reasons
 
@@ -145,6 +148,12 @@ class Sifting:
         return self.out.private("tmp")
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the input that no file of the table has which kept rows go into."""
+        schema = None if self.table is None or self.shard is None else self.shard.schema
+        return () if schema is None else tuple(field.name for field in schema if is_valued(field))
+
+    @property
     def decided_anew(self) -> set[str]:
         """Policies whose labels were decided under another threshold."""
         return {
@@ -218,8 +227,13 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         labelled = FileState(*work.marker.identity[1:])
-        with format_of(work.marker.source).verbatim(fs, path, labelled) as source:
+        with ExitStack() as files:
+            source = files.enter_context(_opened(work, fs, path, labelled))
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
+            if work.keys:
+                own = files.enter_context(_opened(work, fs, path, labelled, work.keys))
+                part = own.part(folder / "kept", _more(work.rule, "kept"))
+                parts["kept"] = WithoutColumns(part, work.keys)
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
                 _distribute(work.rule, start, rows, labels, parts, counts, why)
@@ -245,6 +259,18 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
         removed=nested_reasons(why["removed"]),
         held=nested_reasons(why["held"]),
     )
+
+
+def _opened(
+    work: Sifting, fs: Any, path: str, labelled: FileState, without: Sequence[str] = ()
+) -> AbstractContextManager[Verbatim]:
+    """The input file's rows; of a table's file, those of the table `without` some columns."""
+    format_ = format_of(work.marker.source)
+    schema = None if work.shard is None else work.shard.schema
+    if isinstance(format_, Parquet) and schema is not None:
+        columns = pa.schema([field for field in schema if field.name not in without])
+        return format_.of_table(fs, path, columns, labelled)
+    return format_.verbatim(fs, path, labelled)
 
 
 def nested_reasons(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
