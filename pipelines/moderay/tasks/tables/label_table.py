@@ -31,7 +31,7 @@ from moderay.tasks.tables.label_files import LabelFiles, label_files, published_
 NAME = "table.json"
 
 
-class TableRecord(Record):
+class LabelTableRecord(Record):
     """`_moderay/table.json`: the table in which the labels are."""
 
     remedy = "delete it: the next run writes it again"
@@ -96,7 +96,7 @@ def update_table(
         labels = _labels(table, layout)
         names = published_names(layout, gone)
         listing = digest({shard: list(name) for shard, name in names.items()})
-        now = TableRecord(table=table, listing=listing, table_version=labels.version())
+        now = LabelTableRecord(table=table, listing=listing, table_version=labels.version())
         if now != before or now.table_version is None:
             version = labels.bring_up(label_files(layout, names, gone))
             layout.write(
@@ -136,8 +136,8 @@ def _labels(table: str, layout: Layout) -> LabelTable:
     return IcebergLabels(location, layout.options)
 
 
-def registered(layout: Layout) -> TableRecord | None:
+def registered(layout: Layout) -> LabelTableRecord | None:
     """Which table an output's labels are in; None where in none."""
     path = layout.private(NAME)
     data = read(layout.fs, path)
-    return None if data is None else TableRecord.from_json(data, shown(path))
+    return None if data is None else LabelTableRecord.from_json(data, shown(path))
