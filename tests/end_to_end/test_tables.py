@@ -79,8 +79,11 @@ def test_nights_of_a_delta_table(tmp_path: Path, cli) -> None:  # type: ignore[n
         assert languages == {"en" if "lang=en" in name else "de"}
     told = cli("explain", out, "--shard", next(iter(labels(out))), "--row", 0, "--job", file)
     assert told.returncode == 0, told.stderr
-    planned = cli("plan", file)
-    assert planned.returncode == 0 and f"{table.url}: version 4 of" in planned.stderr
+    planned = cli("plan", file)  # of which nothing is left
+    assert planned.returncode == 0 and f"{table.url}: version 4 of" in planned.stdout
+    page = tmp_path / "report.html"
+    assert cli("report", out, "--out", page).returncode == 0
+    assert f"{table.url}: version 4" in page.read_text()
     wrong = cli("check", file, "--set", "input.version=9")
     assert wrong.returncode == 2 and "has no version 9" in wrong.stderr
 

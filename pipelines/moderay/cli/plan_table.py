@@ -36,6 +36,8 @@ def _rows(planned: PlannedRun) -> Iterator[tuple[str, str]]:
     work = planned.plan
     forecast = planned.forecast
     redecided = sum(shard.redecide for shard in work.todo)
+    for table in scan.tables:
+        yield "table", str(table)
     yield (
         "shards",
         f"{len(scan.shards):,}, of them published {len(work.done):,}, to decide again "

@@ -19,7 +19,7 @@ from moderay.corpus.shard import shard_errors
 from moderay.engines.from_job import engine_spec
 from moderay.engines.harmony.vocabulary import vocabulary
 from moderay.judges.cascade import Cascade
-from moderay.labels.earlier_outputs import LabelFile
+from moderay.labels.earlier_outputs import LabelFile, own_label_files
 from moderay.labels.partition import File, Partition, hash_keys
 from moderay.labels.reuse import ReadAlong, entries
 from moderay.pipeline.check import Checked
@@ -67,7 +67,7 @@ class Sample:
 
 def read_sample(checked: Checked, plan: Plan, most: int) -> Sample:
     """Read and count whole units until there are `most` rows, or none is left."""
-    reusable = _reusable_contents(checked)
+    reusable = _reusable_contents(checked, plan)
     tallies = [_Tally(cascade, checked.job.windows) for cascade in checked.cascades]
     distinct: set[int] = set()
     rows = 0
@@ -110,17 +110,21 @@ def _units(checked: Checked, plan: Plan, most: int) -> Iterator[tuple[int, pa.Ta
                     return
 
 
-def _reusable_contents(checked: Checked) -> Partition:
-    """Contents with verdicts in the outputs that are reused."""
+def _reusable_contents(checked: Checked, plan: Plan) -> Partition:
+    """Contents with verdicts in other label files, of this output and of those that are reused."""
     contents = Partition()
     policies = [cascade.policy.id for cascade in checked.cascades]
-    for number, output in enumerate(checked.reused, start=1):
-        for shard, usable in output.shards.items():
-            file = LabelFile(number, shard, usable)
-            for source, hashes, rows, masks in entries(output.layout, file, policies):
-                good = np.flatnonzero(valid(hashes) & (masks != 0))
-                keys = hash_keys(hashes.take(pa.array(good)))
-                contents.add(File(source), keys, rows[good], masks[good])
+    files, _ = own_label_files(plan.layout, plan.known, checked.cascades)
+    files += [
+        LabelFile(number, shard, usable)
+        for number, output in enumerate(checked.reused, start=1)
+        for shard, usable in output.shards.items()
+    ]
+    for file in files:
+        for source, hashes, rows, masks in entries(plan.outputs[file.output], file, policies):
+            good = np.flatnonzero(valid(hashes) & (masks != 0))
+            keys = hash_keys(hashes.take(pa.array(good)))
+            contents.add(File(source), keys, rows[good], masks[good])
     return contents
 
 
@@ -147,7 +151,7 @@ class _Tally:
         )
 
     def add(self, unit: pa.Table, keys: np.ndarray, is_reusable: np.ndarray) -> None:
-        """A prepared unit; `keys` of its contents, and which of them another output has."""
+        """A prepared unit; `keys` of its contents, and which of them other label files have."""
         policy = self.cascade.policy.id
         known = prepare.known(unit, policy)
         audited = prepare.audited(unit, policy)

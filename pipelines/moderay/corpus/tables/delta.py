@@ -94,23 +94,22 @@ def _library() -> type[DeltaTable]:
 
 def _travel(opened: DeltaTable, version: int | datetime, url: str) -> None:
     """Go to a version, or to the last one that was there at a time."""
+    from deltalake.exceptions import DeltaError  # noqa: PLC0415  an extra
+
     latest = opened.version()
-    if isinstance(version, int):
-        # deltalake counts up to a number that is too high, commit by commit.
-        if not 0 <= version <= latest:
-            raise UserError(
-                f"{url} has no version {version}: input.version may be 0 to {latest}, as far as "
-                "its log goes back"
-            )
-        try:
-            opened.load_as_version(version)
-        except Exception as error:
-            raise UserError(
-                f"{url}: version {version} is not in its log any more ({_reason(error)}): name a "
-                "later input.version"
-            ) from None
-        return
-    opened.load_as_version(version)
+    # deltalake counts up to a number that is too high, commit by commit.
+    if isinstance(version, int) and not 0 <= version <= latest:
+        raise UserError(
+            f"{url} has no version {version}: input.version may be 0 to {latest}, as far as its "
+            "log goes back"
+        )
+    try:
+        opened.load_as_version(version)
+    except DeltaError as error:
+        raise UserError(
+            f"{url}: version {version} is not in its log any more ({_reason(error)}): name a "
+            "later input.version"
+        ) from None
 
 
 def _written(folder: str, version: int, storage: Mapping[str, Any]) -> datetime | None:

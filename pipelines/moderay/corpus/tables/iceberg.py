@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ _S3 = {
     "aws_session_token": "s3.session-token",
     "anon": "s3.anonymous",
 }
+_HADOOP_S3 = re.compile(r"^s3[an]://")
 _SQLITE = "sqlite:///"
 # By the names of errors, of which pyiceberg and SQLAlchemy need not be installed: what they mean.
 _SAYS = {
@@ -79,7 +81,8 @@ def iceberg_snapshot(
         io = _own_io(catalog, opened)
         snapshot = _snapshot(opened, version, url)
         # A state of before has the columns of then.
-        scan = opened.scan(snapshot_id=snapshot.snapshot_id if snapshot and version else None)
+        is_old = snapshot is not None and version is not None
+        scan = opened.scan(snapshot_id=snapshot.snapshot_id if snapshot and is_old else None)
         schema = table_schema(scan.projection().as_arrow())
         folder = _folder(opened, url)
         if snapshot is None:
@@ -166,9 +169,10 @@ def _folder(opened: Table, url: str) -> str:
 
 
 def _local(location: str) -> str:
-    """A location as this package writes it: a local one is a path."""
-    path = location.removeprefix("file:")
-    return path if path == location else "/" + path.lstrip("/")
+    """A location as this package writes it: a local one is a path, and S3 has one name."""
+    if location.startswith("file:"):
+        return "/" + location.removeprefix("file:").lstrip("/")
+    return _HADOOP_S3.sub("s3://", location)
 
 
 def _files(

@@ -91,6 +91,7 @@ def run_facts(manifest: Manifest, output: str) -> Pairs:
         ("content", selection.content),
         ("rows selected", _selection(selection.where, selection.sample)),
         ("input", of_input),
+        *[("table", f"{table.path}: version {table.version}") for table in run.tables],
         *_model(run.model),
         ("audit", percent(run.audit) if run.audit else "none"),
         ("begun", run.started or "not known"),
