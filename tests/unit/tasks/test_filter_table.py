@@ -85,6 +85,8 @@ def test_in_place_is_what_a_folder_keeps_and_earlier_readers_are_left_alone(
     reader = DeltaTable(source).to_pyarrow_dataset().to_batches(batch_size=1)
     first = next(reader)
     kept(labels, FilterRequest(KEEP, str(tmp_path / "folder"), {}))
+    with pytest.raises(UserError, match="folder holds what was removed beside kept rows"):
+        kept(labels, FilterRequest(KEEP, str(tmp_path / "folder"), {}, in_place=True))
     done = kept(labels, FilterRequest(KEEP, str(tmp_path / "gone"), {}, in_place=True))
     change = done.card.table
     assert change is not None

@@ -357,7 +357,8 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         rule = RuleRecord(
             keep=request.keep, thresholds=thresholds, unselected=asked, verdicts=request.verdicts
         )
-        yield from other_rule(rule, Layout(request.folder, storage))
+        in_place = request.in_place if parse(request.out) is None else None
+        yield from other_rule(rule, Layout(request.folder, storage), in_place)
     if look and sources:
         yield from _table_problems(request, sources.values())
         name, url = next(iter(sources.items()))

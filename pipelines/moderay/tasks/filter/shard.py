@@ -186,8 +186,8 @@ def sift(work: Sifting) -> None:
                 to = fs if fate != "kept" or work.table is None else work.table.layout.fs
                 written = put_file(to, str(file), work.path(fate), work.scratch(fate))
                 stamps[fate] = file_stamp(*written)
-            elif fate != "kept" or work.table is None:
-                remove(fs, work.path(fate))  # of another rule
+            else:
+                remove(fs, layout.label(f"{fate}/{work.name}"))  # of another rule
     name = MarkerName(work.key, work.decision, work.run, fates_stamp(stamps))
     layout.create(layout.marker(work.name, name), done.to_json())
     for marker in work.old:

@@ -30,7 +30,7 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _KNOWN_FEATURES = {
     *("appendOnly", "invariants", "timestampNtz", "checkConstraints", "generatedColumns"),
     *("changeDataFeed", "deletionVectors", "columnMapping", "identityColumns"),
-    *("vacuumProtocolCheck", "v2Checkpoint"),
+    *("vacuumProtocolCheck", "v2Checkpoint", "variantType", "variantType-preview"),
 }
 # By property: what it makes of a commit that moderay does not do.
 _PROPERTIES = {
