@@ -45,27 +45,22 @@ EACH, BAD = 50, "claim your prize"
 def rows_of(first: int, count: int) -> pa.Table:
     ids = pa.array(range(first, first + count), pa.int64())
     texts = [f"{BAD if row % EACH == 0 else 'a quiet day'} {row}" for row in ids.to_pylist()]
-    day = [f"2026-11-{1 + row // 7 % 2:02}" for row in ids.to_pylist()]
+    day = [f"2026-11-{1 + row // 7 % 4:02}" for row in ids.to_pylist()]
     return pa.table({"id": ids, "text": texts, "day": day})
 
 
 def ten_versions(table: str, rows: int) -> None:
-    """Appends, updates, deletes and a compaction."""
-    part = rows // 5
-    for night in range(5):
-        write_deltalake(
-            table,
-            rows_of(night * part, part),
-            mode="append",
-            partition_by="day",
-            target_file_size=2**20,
-        )
+    """Appends, updates, a delete and a compaction."""
+    part = rows // 6
+    for night in range(6):
+        write_deltalake(table, rows_of(night * part, part), mode="append", partition_by="day")
     opened = DeltaTable(table)
-    opened.update(updates={"text": f"'{BAD}, changed'"}, predicate="id % 1001 = 0")
-    opened.delete("id % 977 = 3")
-    write_deltalake(table, rows_of(rows, part // 10), mode="append", partition_by="day")
-    opened = DeltaTable(table)
-    opened.update(updates={"text": "'a day, changed'"}, predicate="id % 1009 = 0")
+    opened.update(updates={"text": f"'{BAD}, changed'"}, predicate=f"id < {part} AND id % 1001 = 0")
+    opened.delete(f"id >= {part} AND id < {2 * part} AND id % 977 = 3")
+    opened.update(
+        updates={"text": "'a day, changed'"},
+        predicate=f"id >= {part} AND id < {2 * part} AND id % 1009 = 0",
+    )
     opened.optimize.compact(partition_filters=[("day", "=", "2026-11-01")])
 
 
