@@ -163,6 +163,10 @@ def _further_problems(job: Job, *seen: Any) -> Iterable[Problem]:
         from moderay.tasks.evaluate.benchmark import benchmark_problems
 
         yield from benchmark_problems(job, *seen)
+    if job.output.table is not None:
+        from moderay.tasks.tables.label_table import table_problems
+
+        yield from table_problems(job, seen[-1])
 
 
 def plan(
@@ -248,6 +252,10 @@ def run(
     options = outcome.RunOptions(replace, retry_failed, prune, outcome.part(part))
     checked = check(job, sets)
     ended = run.run(checked, options, progress)
+    if checked.job.output.table is not None or ended.worked:
+        from moderay.tasks.tables.label_table import with_table
+
+        ended = with_table(checked, ended)
     if checked.job.report == "none" or not ended.worked:
         return ended
     from moderay.tasks.report.report import with_report
@@ -318,6 +326,7 @@ def filter(
     unselected: Unselected | None = None,
     verdicts: bool = False,
     replace: bool = False,
+    in_place: bool = False,
     progress: Progress | None = None,
     labelled: Callable[[Outcome], None] | None = None,
     filtered: Callable[[int, int], None] | None = None,
@@ -332,12 +341,15 @@ def filter(
         sets: `key=value`, as of `--set` on the command line.
         labels: finished labels, instead of a job.
         keep: rows to keep: Polars SQL over the verdict columns, and those that are carried over.
-        out: where `kept/`, `removed/` and `held/` go.
+        out: where `kept/`, `removed/` and `held/` go; or `delta://...`, a Delta table that kept
+            rows go into.
         thresholds: by policy id, where not those of the labels; or `policy=number`, as of
             `--threshold` on the command line.
         unselected: what becomes of rows that were not to be judged: `keep`, `remove` or `hold`.
         verdicts: whether kept rows have the verdict columns too.
         replace: whether it may be another rule than the one that `out` was filtered by.
+        in_place: whether the input, a Delta table, loses what is not kept, in one commit; what is
+            removed and held goes to `out`.
         progress: where the labelling's progress is shown. Default: nowhere.
         labelled: called with how the labelling ended, before the filter begins.
         filtered: called with the number of filtered shards and of all, after each.
@@ -368,6 +380,7 @@ def filter(
         unselected,
         verdicts,
         replace,
+        in_place,
     )
     url = _absolute(labels) or ""
     storage: Mapping[str, Any] = {}
@@ -378,7 +391,8 @@ def filter(
             labelled(outcome)
         url = checked.job.output.path
         storage = checked.job.storage
-    finished = finished_labels(url, storage, None if checked is None else checked.scan)
+    scan, its_job = (None, None) if checked is None else (checked.scan, checked.job)
+    finished = finished_labels(url, storage, scan, its_job)
     return filter_labels(finished, request, storage, filtered or (lambda shards, total: None))
 
 
@@ -989,10 +1003,14 @@ def decide(
         >>> decided = moderay.decide("labels", {"spam": 0.5})
     """
     from moderay.core.decision_rule import thresholds_of
+    from moderay.labels.layout import Layout
     from moderay.tasks.decide.decide import decide
+    from moderay.tasks.tables.label_table import update_table
 
     chosen = thresholds_of(_assignments(thresholds))
-    return decide(os.fspath(url), storage or {}, chosen, progress)
+    decided = decide(os.fspath(url), storage or {}, chosen, progress)
+    update_table(Layout(os.fspath(url), storage or {}))
+    return decided
 
 
 def explain(

@@ -53,7 +53,10 @@ def filter(
         ),
     ] = None,
     folder: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Where kept/, removed/ and held/ go.")
+        str | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where kept/, removed/ and held/ go; or delta://..."
+        ),
     ] = None,
     labels: Annotated[
         str | None,
@@ -75,6 +78,12 @@ def filter(
     replace: Annotated[
         bool,
         typer.Option("--replace", help="Filter anew what was filtered by another rule."),
+    ] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place", help="Remove the rows from the input, a Delta table, in one commit."
+        ),
     ] = False,
     sets: Sets = None,
     quiet: Quiet = False,
@@ -120,6 +129,7 @@ def filter(
             unselected=cast("Unselected | None", unselected),  # checked with the rest
             verdicts=verdicts,
             replace=replace,
+            in_place=in_place,
             progress=Progress(None if quiet else err),
             labelled=labelled,
             filtered=filtered,

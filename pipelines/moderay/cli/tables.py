@@ -34,6 +34,11 @@ def show_outcome(checked: Any, outcome: Any, quiet: bool = False) -> None:
             f"note: the report could not be written ({outcome.report_failed}); the labels are "
             "whole, and moderay report writes it again"
         )
+    if outcome.table_failed:
+        warn(
+            f"note: the labels are whole, and their table is not brought up to them "
+            f"({outcome.table_failed}); the same command does that"
+        )
     if failed := sum(counts.failed for counts in outcome.manifest.counts.values()):
         warn(
             f"note: {counted(failed, 'verdict')} {are(failed)} missing (timeout, unparsed or "
@@ -97,6 +102,8 @@ def _show_done(checked: Any, outcome: Any) -> None:
             show_gate(outcome.gate)
         _summary(outcome)
         out.print(f"labels: {shown(checked.job.output.path)}", soft_wrap=True)
+        if outcome.table is not None:
+            out.print(f"table: {printable(outcome.table)}", soft_wrap=True)
         if outcome.report is not None:
             out.print(f"report: {printable(outcome.report)}", soft_wrap=True)
     if outcome.unapplied:
@@ -192,6 +199,13 @@ def _show_fates(done: Filtered, folder: str) -> None:
         f"{printable(folder)}",
         soft_wrap=True,
     )
+    if (change := card.table) is not None:
+        back = "" if change.before is None else f" (before: version {change.before})"
+        out.print(
+            f"table: {printable(change.table)} version {change.version}{back}, "
+            f"{counted(change.added, 'file')} added, {change.removed:,} removed",
+            soft_wrap=True,
+        )
     for name in card.gone:
         out.print(f"removed, since its labels are gone: {printable(name)}", soft_wrap=True)
 

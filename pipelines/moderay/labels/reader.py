@@ -125,6 +125,11 @@ def _hive_keys(shards: Sequence[str]) -> tuple[str, ...]:
     return variants.pop() if len(variants) == 1 else ()
 
 
+def hive_values(shard: str) -> dict[str, str]:
+    """Values by keys of the hive folders in a shard's name."""
+    return dict(_hive_parts(shard))
+
+
 def _hive_parts(shard: str) -> list[tuple[str, str]]:
     """Keys and values of the hive folders in a shard's name."""
     folders = _HIVE_FOLDER.findall(shard.rpartition("/")[0])

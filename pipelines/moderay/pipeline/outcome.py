@@ -36,6 +36,8 @@ class Outcome:
         total: What the output's markers add up to; None where none was read.
         report: Where the report was written; None where none was.
         report_failed: Why it was not, where it should have been.
+        table: The table that the labels are in, with its version; None where they are in none.
+        table_failed: Why it was not brought up to the labels.
     """
 
     manifest: Manifest
@@ -52,6 +54,8 @@ class Outcome:
     total: OutputTotal | None = None
     report: str | None = None
     report_failed: str = ""
+    table: str | None = None
+    table_failed: str = ""
 
     @property
     def exit_status(self) -> int:

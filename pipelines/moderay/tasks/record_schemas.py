@@ -24,6 +24,7 @@ from moderay.tasks.evaluate.records import EvalRecord
 from moderay.tasks.explain.records import Explanation
 from moderay.tasks.export.records import SftRecord
 from moderay.tasks.filter.records import FilterCard
+from moderay.tasks.tables.label_table import LabelTableRecord
 from moderay.tasks.tune.records import TuneRecord
 
 RECORDS: dict[str, type[Record]] = {
@@ -32,6 +33,7 @@ RECORDS: dict[str, type[Record]] = {
     "lease": LeaseRecord,
     "review": Review,
     "filter": FilterCard,
+    "label-table": LabelTableRecord,
     "eval": EvalRecord,
     "eval-summary": SummaryRecord,
     "decide": DecideRecord,

@@ -65,6 +65,14 @@ class Output(Section):
     lower than the threshold, which may then be lowered later.
     """
 
+    table: (
+        Literal["delta"] | Annotated[str, Field(pattern=r"^iceberg://[^/]+(/[^/]+)+/[^/]+$")] | None
+    ) = None
+    """A table of the label files, which every run brings up to what is published: `delta` for a
+    Delta table in the output's folder, or `iceberg://CATALOG/NAMESPACE/TABLE`, whose catalog
+    pyiceberg's configuration knows.
+    """
+
     @model_validator(mode="after")
     def _for_some(self) -> Self:
         if self.rationale_from is not None and self.rationale != "flagged":

@@ -39,6 +39,11 @@ def with_value(field: pa.Field, value: Any) -> pa.Field:
     return field.with_metadata({**(field.metadata or {}), **value_of})
 
 
+def is_valued(field: pa.Field) -> bool:
+    """Whether a field has a value for all rows of a file: one by which its table is parted."""
+    return _VALUE in (field.metadata or {})
+
+
 def _plain_value(value: Any, kind: pa.DataType) -> Any:
     """A value as Arrow takes it: a date or time may be a number of days or microseconds."""
     if isinstance(value, int) and pa.types.is_temporal(kind):

@@ -22,14 +22,26 @@ def card_path(layout: Layout) -> str:
     return f"{layout.root}/filter.json"
 
 
-def other_rule(rule: RuleRecord, layout: Layout) -> Iterator[Problem]:
-    """That the folder holds what another rule made of the rows.
+def other_rule(rule: RuleRecord, layout: Layout, in_place: bool | None) -> Iterator[Problem]:
+    """That the folder holds what another rule made of the rows, or of a filter of another kind.
 
     Policies that only one of the two has are no difference: their labels are new then.
+
+    Args:
+        rule: This one.
+        layout: Of the folder.
+        in_place: Whether kept rows stay where they are; None where they go into another table,
+            whose folder this is alone.
     """
     with plain_errors(layout.url):
         card = read_card(layout)
-    if card is not None and (differences := list(_differences(card.rule, rule))):
+    if card is None:
+        return
+    if in_place is not None and in_place != (card.table is not None):
+        there = "beside kept rows" if card.table is None else "of a table that was filtered"
+        message = f"{shown(layout.url)} holds what was removed {there}"
+        yield Problem("out", None, message, "write to another folder")
+    elif differences := list(_differences(card.rule, rule)):
         message = f"{shown(layout.url)} was filtered by another rule: {', '.join(differences)}"
         hint = "--replace filters all of it anew; or write to another folder"
         yield Problem("out", None, message, hint)

@@ -20,18 +20,27 @@ from typing import Any
 import ray
 
 from moderay.core import ray_loss
-from moderay.core.errors import ModerayError, StoppedError, TryAgainError, first_line
+from moderay.core.errors import (
+    ModerayError,
+    StoppedError,
+    TryAgainError,
+    UserError,
+    first_line,
+)
 from moderay.core.hashing import digest
 from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_runtime import end_with_raylet, resources, start_ray
 from moderay.core.storage import plain_errors, remove, shown
+from moderay.core.wording import counted
 from moderay.corpus.formats import suffix
-from moderay.labels.layout import Layout, MarkerName, State, list_state, read_files
-from moderay.labels.lease import Lease
+from moderay.labels.layout import Layout, MarkerName, State, read_files
+from moderay.labels.lease import Lease, assert_held
 from moderay.labels.prevalence_store import latest_estimates
 from moderay.labels.shard_writer import ShardFailedError
+from moderay.tasks.filter.commit import KeptFile, commit_kept
 from moderay.tasks.filter.dataset_card import dataset_card
 from moderay.tasks.filter.earlier import card_path, read_card
+from moderay.tasks.filter.kept_table import Target, kept_rows
 from moderay.tasks.filter.page import filter_page
 from moderay.tasks.filter.records import (
     FATES,
@@ -40,9 +49,18 @@ from moderay.tasks.filter.records import (
     FilterRows,
     Reasons,
     RuleRecord,
+    TableChange,
 )
 from moderay.tasks.filter.request import FilterRequest, Labels, filter_rule
 from moderay.tasks.filter.shard import FilterRule, Sifting, fates_stamp, nested_reasons, sift
+from moderay.tasks.filter.source_table import (
+    SourceTable,
+    assert_in_place,
+    kept_table,
+    of_snapshot,
+    path_in,
+    source_table,
+)
 
 # Part of every filter's key: raise it when what is written changes.
 FORMAT = 1
@@ -89,29 +107,73 @@ def filter_labels(
         Problems: Everything that is wrong, before anything is written.
         StoppedError: On Ctrl-C.
     """
+    with plain_errors(request.folder):
+        source = source_table(labels, storage, request.in_place)
+        if source is not None:
+            labels = of_snapshot(labels, source)
+        if request.in_place:
+            assert_in_place(request, labels, source)
     rule = filter_rule(labels, request, storage)
-    layout = Layout(request.out, storage)
-    with plain_errors(request.out):
+    layout = Layout(request.folder, storage)
+    target = Target(layout, kept_table(request, source, storage))
+    with plain_errors(request.folder):
         card = read_card(layout)
-        if card is not None and _is_done(labels, rule, layout, card):
+        if card is not None and _is_done(labels, rule, target, card):
             return Filtered(card, False)
-        with Lease(layout, least=_left(labels, rule, layout).next_run) as lease:
-            left = _left(labels, rule, layout)
+        with Lease(layout, least=_left(labels, rule, target).next_run) as lease:
+            left = _left(labels, rule, target)
             remove(layout.fs, card_path(layout))  # without it, the folder is not finished
             for name in left.gone:
                 _forget(layout, name, left.there.markers[name])
-            failed = _filter_shards(labels, rule, layout, left, lease.run, storage, progress)
-            filtered = _markers(layout, _left(labels, rule, layout))
-            card = _card(labels, rule, filtered, failed, left.gone)
+            failed = _filter_shards(labels, rule, target, left, lease.run, storage, progress)
+            left_now = _left(labels, rule, target)
+            filtered = _markers(layout, left_now)
+            assert_held(layout, lease.run)
+            change = _commit(labels, rule, target, source, left_now, filtered, failed)
+            card = _card(labels, rule, filtered, failed, left.gone, change)
             layout.write(f"{layout.root}/README.md", dataset_card(card).encode())
             layout.write(f"{layout.root}/{PAGE}", filter_page(card).encode())
             layout.write(card_path(layout), card.to_json())
     return Filtered(card, True)
 
 
-def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard) -> bool:
+def _commit(  # noqa: PLR0913, PLR0917  # all that a commit is made of
+    labels: Labels,
+    rule: FilterRule,
+    target: Target,
+    source: SourceTable | None,
+    left: _Left,
+    markers: Sequence[FilterMarker],
+    failed: Mapping[str, str],
+) -> TableChange | None:
+    """Have the target's table hold what was kept, where there is one.
+
+    Raises:
+        UserError: In place, a shard could not be filtered: its rows would stay as if all were kept.
+    """
+    table = target.table
+    if table is None:
+        return None
+    if failed and table.in_place:
+        name, reason = next(iter(failed.items()))
+        raise UserError(
+            f"{shown(table.layout.url)} is as it was, since {counted(len(failed), 'file')} of it "
+            f"could not be filtered, such as {name}: {reason}"
+        )
+    storage = labels.layout.options
+    files = []
+    for marker in markers:
+        name = marker.shard
+        path = name if source is None else path_in(source.layout, labels.markers[name], storage)
+        assert path is not None, "asserted by `of_snapshot`"
+        kept = table.name(name, left.keys[name], left.decision)
+        files.append(KeptFile(path, kept, kept_rows(marker, rule.unselected), marker.rows.input))
+    return commit_kept(table, source, files, rule.keep)
+
+
+def _is_done(labels: Labels, rule: FilterRule, target: Target, card: FilterCard) -> bool:
     return (
-        not _left(labels, rule, layout).any
+        not _left(labels, rule, target).any
         and card.rule == _rule_record(rule)
         and card.missing == labels.missing
         and card.prevalence == latest_estimates(labels.layout)
@@ -121,7 +183,7 @@ def _is_done(labels: Labels, rule: FilterRule, layout: Layout, card: FilterCard)
 def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
     labels: Labels,
     rule: FilterRule,
-    layout: Layout,
+    target: Target,
     left: _Left,
     run: int,
     storage: Mapping[str, Any],
@@ -132,7 +194,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
         Sifting(
             rule,
             labels.layout,
-            layout,
+            target.layout,
             labels.markers[name],
             left.keys[name],
             left.decision,
@@ -140,6 +202,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
             run,
             storage,
             labels.shards.get(name),
+            target.table,
         )
         for name in left.todo
     ]
@@ -147,7 +210,7 @@ def _filter_shards(  # noqa: PLR0913, PLR0917  # what every `Sifting` is made of
     for number, (name, error) in enumerate(_each(works), start=1):
         if error is not None:
             failed[name] = error
-            _forget(layout, name, left.there.markers.get(name, ()))  # of another rule
+            _forget(target.layout, name, left.there.markers.get(name, ()))  # of another rule
         progress(len(left.keys) - len(works) + number, len(left.keys))
     return failed
 
@@ -160,11 +223,13 @@ class _Left:
         keys: Of each shard's labels, by input file.
         decision: Of the rule.
         there: What the folder holds.
+        in_place: Whether files that the input has lost are those that were filtered before.
     """
 
     keys: Mapping[str, str]
     decision: str
     there: State
+    in_place: bool
 
     @property
     def todo(self) -> list[str]:
@@ -174,7 +239,7 @@ class _Left:
     @property
     def gone(self) -> list[str]:
         """Shards that were filtered and have no labels any more."""
-        return sorted(self.there.markers.keys() - self.keys.keys())
+        return [] if self.in_place else sorted(self.there.markers.keys() - self.keys.keys())
 
     @property
     def any(self) -> bool:
@@ -204,7 +269,7 @@ class _Left:
         return tuple(marker for marker in self.there.markers.get(name, ()) if marker != done)
 
 
-def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
+def _left(labels: Labels, rule: FilterRule, target: Target) -> _Left:
     keys = {
         name: digest(
             [
@@ -216,8 +281,11 @@ def _left(labels: Labels, rule: FilterRule, layout: Layout) -> _Left:
         )
         for name, marker in labels.markers.items()
     }
-    decision = digest([FORMAT, _rule_record(rule).model_dump(mode="json")])
-    return _Left(keys, decision, list_state(layout))
+    said = [FORMAT, _rule_record(rule).model_dump(mode="json")]
+    table = target.table
+    decision = digest(said if table is None else [*said, shown(table.layout.url)])
+    in_place = table is not None and table.in_place
+    return _Left(keys, decision, target.state(keys, decision), in_place)
 
 
 def _markers(layout: Layout, left: _Left) -> list[FilterMarker]:
@@ -325,12 +393,13 @@ def _rule_record(rule: FilterRule) -> RuleRecord:
     )
 
 
-def _card(
+def _card(  # noqa: PLR0913, PLR0917  # all that it tells
     labels: Labels,
     rule: FilterRule,
     markers: Sequence[FilterMarker],
     failed: Mapping[str, str],
     gone: Sequence[str],
+    table: TableChange | None,
 ) -> FilterCard:
     """`filter.json`. Raises AssertionError where the counts do not add up."""
     rows = sum((marker.rows for marker in markers), start=FilterRows())
@@ -357,6 +426,7 @@ def _card(
         },
         selection=manifest.selection,
         run=manifest.last_run,
+        table=table,
         prevalence=latest_estimates(labels.layout),
     )
 

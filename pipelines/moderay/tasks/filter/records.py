@@ -54,6 +54,21 @@ class RuleRecord(RecordPart):
     """Whether kept rows have the verdict columns."""
 
 
+class TableChange(RecordPart):
+    """The commit to a Delta table that kept rows are in."""
+
+    table: str
+    """URL of its folder."""
+    version: int
+    """The table's version with these rows."""
+    before: int | None
+    """The version before, to go back to; null where the table was made."""
+    added: int
+    """Files that were added."""
+    removed: int
+    """Files that were removed; earlier versions have them until the table is vacuumed."""
+
+
 class FilterMarker(Record):
     """A shard that is filtered."""
 
@@ -104,5 +119,7 @@ class FilterCard(Record):
     """Which rows were judged."""
     run: RunRecord
     """The last run that judged."""
+    table: TableChange | None = None
+    """The Delta table that kept rows are in; null where they are in `kept/`."""
     prevalence: Mapping[str, PrevalenceEstimate] = {}
     """By policy: how much truly violates, by people's reviews of rows drawn from the labels."""

@@ -16,9 +16,10 @@ from moderay.core.errors import Problem, Problems, UserError, first_line
 from moderay.core.hashing import digest
 from moderay.core.storage import canonical_url, listed_file, plain_errors, shown
 from moderay.core.verdicts import FLAGGED, label_fields
-from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file
+from moderay.corpus.formats import BoundedFile, UnreadableError, format_of, input_file, suffix
 from moderay.corpus.scan import Scan
 from moderay.corpus.shard import Shard
+from moderay.corpus.tables.location import parse
 from moderay.judges.cascade import Cascade
 from moderay.labels.layout import Layout, list_state, read_markers
 from moderay.labels.manifest_record import Manifest
@@ -26,6 +27,7 @@ from moderay.labels.manifest_store import read_manifest
 from moderay.labels.records import ShardMarker
 from moderay.pipeline.check import Checked
 from moderay.tasks.filter.earlier import other_rule
+from moderay.tasks.filter.kept_table import folder_of
 from moderay.tasks.filter.records import FATES, Fate, RuleRecord
 from moderay.tasks.filter.rule import WHY, rule_problems
 from moderay.tasks.filter.shard import FilterRule, changed
@@ -50,6 +52,7 @@ class FilterRequest:
         unselected: keep, remove or hold what was not to be judged; None where it is not said.
         verdicts: Whether kept rows have the verdict columns too.
         replace: Whether it may be another rule than the one that the folder was filtered by.
+        in_place: Whether the input, a Delta table, loses what is not kept.
     """
 
     keep: str
@@ -58,6 +61,12 @@ class FilterRequest:
     unselected: Unselected | None = None
     verdicts: bool = False
     replace: bool = False
+    in_place: bool = False
+
+    @property
+    def folder(self) -> str:
+        """URL of the folder with its card, and what it removed and held."""
+        return folder_of(self.out)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,9 @@ class Labels:
         lost: Shards whose label files are not those that were published, and what to do.
         shards: The input files, by their names, where the job is known.
         roots: Canonical URLs below which files are input, or may be the next time.
+        table: URL of the folder of the Delta table that is the input; None where none is.
+        table_version: Which version of it was labelled.
+        is_pinned: Whether that is the version that the job names.
     """
 
     layout: Layout
@@ -83,6 +95,9 @@ class Labels:
     lost: Mapping[str, str]
     shards: Mapping[str, Shard] = field(default_factory=dict)
     roots: tuple[str, ...] = ()
+    table: str | None = None
+    table_version: int | None = None
+    is_pinned: bool = False
 
     @property
     def missing(self) -> dict[str, str]:
@@ -103,6 +118,7 @@ def filter_request(  # noqa: PLR0913, PLR0917  # a command's options
     unselected: str | None,
     verdicts: bool,
     replace: bool = False,
+    in_place: bool = False,
 ) -> FilterRequest:
     """What the command line asks for, over what the job's `filter:` does.
 
@@ -127,6 +143,7 @@ def filter_request(  # noqa: PLR0913, PLR0917  # a command's options
         or (section.unselected if section else None),
         verdicts=verdicts or bool(section and section.verdicts),
         replace=replace,
+        in_place=in_place,
     )
 
 
@@ -186,18 +203,21 @@ def _of_job(
     shards = {shard.file: shard for shard in input_.shards}
     return [
         *_rule_problems(request, rules, input_.columns),
-        *_out_problems(request.out, job.output.path, input_.roots, sources, job.storage),
+        *_out_problems(request.folder, job.output.path, input_.roots, sources, job.storage),
         *_problems(request, rules, screened, sources, job.storage, shards),
     ]
 
 
-def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None) -> Labels:
+def read_labels(
+    url: str, storage: Mapping[str, Any], input_: Scan | None = None, job: Job | None = None
+) -> Labels:
     """An output's labels.
 
     Args:
         url: Of the output.
         storage: Options of its file system and the input's.
         input_: Where the job is known.
+        job: Whose labels they are, where that is known.
 
     Raises:
         UserError: There are none, or their run has not ended.
@@ -239,6 +259,9 @@ def read_labels(url: str, storage: Mapping[str, Any], input_: Scan | None = None
         ),
         shards,
         input_.roots if input_ else _folders(markers, storage),
+        _delta_folder(job),
+        input_.tables[0].version if input_ and input_.tables else None,
+        job is not None and job.input.version is not None,
     )
 
 
@@ -256,6 +279,14 @@ def _of_table(
             "has: filter by the job file, or run the job with --prune first"
         )
     return {file: read[file] for file in read if shards is None or file in shards}
+
+
+def _delta_folder(job: Job | None) -> str | None:
+    """Of the one Delta table that is a job's input; None where it is anything else."""
+    if job is None or len(job.input.paths) != 1:
+        return None
+    table = parse(job.input.paths[0])
+    return table.url if table is not None and table.kind == "delta" else None
 
 
 def _folders(markers: Mapping[str, ShardMarker], storage: Mapping[str, Any]) -> tuple[str, ...]:
@@ -281,7 +312,7 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     url, look = labels.layout.url, not lost
     problems = [
         *_rule_problems(request, labels.rules, _carried(labels)),
-        *_out_problems(request.out, url, labels.roots, sources, storage),
+        *_out_problems(request.folder, url, labels.roots, sources, storage),
         *_problems(request, labels.rules, screened, sources, storage, labels.shards, look),
         *lost,
     ]
@@ -326,10 +357,21 @@ def _problems(  # noqa: PLR0913, PLR0917  # both of labels that are there and of
         rule = RuleRecord(
             keep=request.keep, thresholds=thresholds, unselected=asked, verdicts=request.verdicts
         )
-        yield from other_rule(rule, Layout(request.out, storage))
+        in_place = request.in_place if parse(request.out) is None else None
+        yield from other_rule(rule, Layout(request.folder, storage), in_place)
     if look and sources:
+        yield from _table_problems(request, sources.values())
         name, url = next(iter(sources.items()))
         yield from _name_problems(url, shards.get(name), request, ids, storage)
+
+
+def _table_problems(request: FilterRequest, sources: Iterable[str]) -> Iterator[Problem]:
+    """Files that a table cannot be made of."""
+    if request.in_place or parse(request.out) is None:
+        return
+    if other := sorted(url for url in sources if suffix(url) not in ("", ".parquet")):
+        message = f"a Delta table is made of Parquet files, and the input has {other[0]}"
+        yield Problem("out", None, message, "filter into a folder")
 
 
 def _rule_problems(

@@ -8,8 +8,8 @@ and then the marker says that the shard is done.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from moderay.corpus.formats import (
     format_of,
     input_file,
 )
+from moderay.corpus.formats.table_schema import is_valued
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import rows_at
@@ -59,6 +60,7 @@ from moderay.labels.lease import assert_held
 from moderay.labels.overruling import redecide
 from moderay.labels.records import ShardMarker
 from moderay.labels.shard_writer import ShardFailedError
+from moderay.tasks.filter.kept_table import BESIDE, KeptTable, WithoutColumns
 from moderay.tasks.filter.records import FATES, Fate, FilterMarker, FilterRows
 from moderay.tasks.filter.rule import WHY, fates, read_fields, reasons, without_reasons
 
@@ -105,6 +107,7 @@ class Sifting:
         run: Whose lease must be held.
         storage: Options of the input's file system.
         shard: The input file, where the job is known: the marker's URL may lack what opens it.
+        table: The Delta table that kept rows go into; None where they go into a folder.
     """
 
     rule: FilterRule
@@ -117,6 +120,7 @@ class Sifting:
     run: int
     storage: Mapping[str, Any]
     shard: Shard | None = None
+    table: KeptTable | None = None
 
     @property
     def name(self) -> str:
@@ -133,7 +137,21 @@ class Sifting:
 
     def path(self, fate: Fate) -> str:
         """Of the file with these rows."""
+        if fate == "kept" and self.table is not None:
+            return self.table.path(self.name, self.key, self.decision)
         return self.out.label(f"{fate}/{self.name}")
+
+    def scratch(self, fate: Fate) -> str:
+        """A folder beside it."""
+        if fate == "kept" and self.table is not None:
+            return f"{self.table.layout.root}/{BESIDE}/tmp"
+        return self.out.private("tmp")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the input that no file of the table has which kept rows go into."""
+        schema = None if self.table is None or self.shard is None else self.shard.schema
+        return () if schema is None else tuple(field.name for field in schema if is_valued(field))
 
     @property
     def decided_anew(self) -> set[str]:
@@ -159,14 +177,17 @@ def sift(work: Sifting) -> None:
     with scratch_folder() as folder:
         with on_disk(folder):
             done = _to_local(work, folder)
+        if work.table is not None and not work.table.is_written(done, work.rule.unselected):
+            (folder / "kept").unlink()
         assert_held(layout, work.run)
         stamps: dict[str, str | None] = dict.fromkeys(FATES)
         for fate in FATES:
             if (file := folder / fate).is_file():
-                written = put_file(fs, str(file), work.path(fate), layout.private("tmp"))
+                to = fs if fate != "kept" or work.table is None else work.table.layout.fs
+                written = put_file(to, str(file), work.path(fate), work.scratch(fate))
                 stamps[fate] = file_stamp(*written)
             else:
-                remove(fs, work.path(fate))  # of another rule
+                remove(fs, layout.label(f"{fate}/{work.name}"))  # of another rule
     name = MarkerName(work.key, work.decision, work.run, fates_stamp(stamps))
     layout.create(layout.marker(work.name, name), done.to_json())
     for marker in work.old:
@@ -206,8 +227,13 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         labelled = FileState(*work.marker.identity[1:])
-        with _opened(work, fs, path, labelled) as source:
+        with ExitStack() as files:
+            source = files.enter_context(_opened(work, fs, path, labelled))
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
+            if work.keys:
+                own = files.enter_context(_opened(work, fs, path, labelled, work.keys))
+                part = own.part(folder / "kept", _more(work.rule, "kept"))
+                parts["kept"] = WithoutColumns(part, work.keys)
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
                 _distribute(work.rule, start, rows, labels, parts, counts, why)
@@ -236,13 +262,14 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
 
 
 def _opened(
-    work: Sifting, fs: Any, path: str, labelled: FileState
+    work: Sifting, fs: Any, path: str, labelled: FileState, without: Sequence[str] = ()
 ) -> AbstractContextManager[Verbatim]:
-    """The input file's rows; of a table's file, those of the table."""
+    """The input file's rows; of a table's file, those of the table `without` some columns."""
     format_ = format_of(work.marker.source)
     schema = None if work.shard is None else work.shard.schema
     if isinstance(format_, Parquet) and schema is not None:
-        return format_.of_table(fs, path, schema, labelled)
+        columns = pa.schema([field for field in schema if field.name not in without])
+        return format_.of_table(fs, path, columns, labelled)
     return format_.verbatim(fs, path, labelled)
 
 
