@@ -23,6 +23,7 @@ from moderay.corpus.formats.base import (
     kind_column,
 )
 from moderay.corpus.formats.delimited import Delimited
+from moderay.corpus.formats.ipc import ArrowIpc
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
 from moderay.corpus.formats.parquet import Parquet
@@ -54,6 +55,7 @@ __all__ = [
 
 FORMATS: tuple[Format, ...] = (
     Parquet(),
+    ArrowIpc(),
     JsonLines(),
     JsonLines("gzip", ".gz"),
     JsonLines("zstd", ".zst"),
