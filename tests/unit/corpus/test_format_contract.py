@@ -19,6 +19,7 @@ from moderay.corpus.formats import FORMATS, UnreadableError, delimited, format_o
 
 ROWS = [{"id": f"{i}", "text": f'row {i}, "é"\nand more' if i % 3 else None} for i in range(300)]
 WHY = pa.field("moderay", pa.struct([("row", pa.int64())]))
+ARROW = (".arrow", ".feather", ".ipc", ".arrows")
 ENDS = [end for form in FORMATS for end in form.suffixes]
 
 
@@ -27,6 +28,14 @@ def written(folder: Path, end: str) -> Path:
     if end == ".parquet":
         file.parent.mkdir()
         pq.write_table(pa.Table.from_pylist(ROWS), file, row_group_size=40)
+    elif end in ARROW:
+        file.parent.mkdir()
+        table = pa.Table.from_pylist(ROWS)
+        new = pa.ipc.new_stream if end == ".arrows" else pa.ipc.new_file
+        codec = {".arrow": None, ".feather": "lz4", ".ipc": "zstd", ".arrows": "zstd"}[end]
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with new(str(file), table.schema, options=options) as writer:
+            writer.write_table(table, 40)
     elif "json" in end:
         put(folder, file.name, b"".join(json.dumps(row).encode() + b"\n" for row in ROWS))
     else:
@@ -93,7 +102,9 @@ def test_file_without_rows_has_columns_or_is_told(tmp_path: Path, end: str) -> N
     if "json" in end:
         assert sum(form.footer(*location, state(file), []).row_groups) == 0
     else:
-        with pytest.raises(UnreadableError, match=r"no Parquet footer|it has no header|truncated"):
+        with pytest.raises(
+            UnreadableError, match=r"no Parquet footer|no Arrow schema|it has no header|truncated"
+        ):
             form.footer(*location, state(file), [])
     file.write_bytes(b"")
     if end not in (".jsonl", ".ndjson"):
@@ -139,7 +150,7 @@ def test_file_that_changed_and_one_cut_short_are_told_apart(source: Any) -> None
     file.write_bytes(data + data)
     with pytest.raises(ChangedError):
         list(form.tables(*location, ["text"], schema, listed=before))
-    if file.suffix in (".parquet", ".gz", ".zst"):
+    if file.suffix in (".parquet", ".gz", ".zst", *ARROW):
         file.write_bytes(data[: len(data) // 2])
         with pytest.raises(UnreadableError):
             form.footer(*location, state(file), [])

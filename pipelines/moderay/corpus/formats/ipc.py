@@ -110,7 +110,7 @@ def _write_empty(schema: pa.Schema) -> None:
 
 
 class _BatchRows:
-    """`base.Verbatim`: schema metadata, dictionaries, nested and extension types stay as they are."""
+    """`base.Verbatim`: metadata, dictionaries, nested and extension types stay as they are."""
 
     def __init__(self, file: IpcFile) -> None:
         self._file = file

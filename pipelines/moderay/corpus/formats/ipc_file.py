@@ -82,6 +82,8 @@ class IpcFile:
         with self.blamed():
             index = _index(self._source)
             self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(index.schema))
+            # Names that are no text raise when they are first looked at.
+            [*self.schema.names, *map(str, self.schema.types)]
         self.is_stream = index.is_stream
         self._index = index
         self.batches = [(block, said) for block, said in index.blocks if said.kind == BATCH]
@@ -239,9 +241,7 @@ def _eight(stream: Any, at: int) -> bytes:
 def _buffered(source: RemoteFile, blocks: Sequence[Block]) -> Any:
     """A file to read a little of each message from."""
     average = sum(block.body for block in blocks) // max(1, len(blocks))
-    return io.BufferedReader(
-        _Lent(source), NEAR_BYTES if 4 * average < NEAR_BYTES else FAR_BYTES
-    )
+    return io.BufferedReader(_Lent(source), NEAR_BYTES if 4 * average < NEAR_BYTES else FAR_BYTES)
 
 
 class _Lent(io.RawIOBase):
@@ -289,7 +289,7 @@ class _Feed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> memoryview:  # type: ignore[override]  # Arrow takes it
+    def read(self, size: int = -1) -> memoryview:
         if not self._data:
             self._data = memoryview(self._next())
         part = self._data[:size]
@@ -310,9 +310,7 @@ class _Feed(io.RawIOBase):
         if said.kind == BATCH:
             columns = column_buffers(self._schema, said)
             numbers = [number for i in self._wanted for number in columns[i]]
-        size = unpacked_bytes(
-            said, numbers, lambda at: data[block.head + at : block.head + at + 8]
-        )
+        size = unpacked_bytes(said, numbers, lambda at: data[block.head + at : block.head + at + 8])
         if size > MOST_BYTES:
             raise _too_large(size)
         return data

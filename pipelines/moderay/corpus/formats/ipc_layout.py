@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ def column_buffers(schema: pa.Schema, message: Message) -> list[range]:
         ends.append(ends[-1] + sum(_counts(field.type, variadic)))
     if ends[-1] > len(message.buffers):
         raise UnreadableError("a record batch has fewer parts than its columns need")
-    return [range(low, high) for low, high in zip(ends[:-1], ends[1:], strict=True)]
+    return [range(low, high) for low, high in pairwise(ends)]
 
 
 def _counts(kind: pa.DataType, variadic: Iterator[int]) -> Iterator[int]:
@@ -62,9 +63,7 @@ def _own(kind: pa.DataType, variadic: Iterator[int]) -> int:
     return 3 if any(test(kind) for test in three) else 2
 
 
-def unpacked_bytes(
-    message: Message, numbers: Iterable[int], at: Callable[[int], Sequence[int] | bytes]
-) -> int:
+def unpacked_bytes(message: Message, numbers: Iterable[int], at: Callable[[int], bytes]) -> int:
     """Bytes of some buffers once they are decompressed, as they say of themselves.
 
     Arrow takes as much memory before it looks at what is compressed.
@@ -81,7 +80,7 @@ def unpacked_bytes(
     for start, size in (message.buffers[number] for number in numbers):
         claimed = size
         if message.codec and size:
-            claimed = int.from_bytes(bytes(at(start)), "little", signed=True)
+            claimed = int.from_bytes(at(start), "little", signed=True)
             # As it is, since it does not become shorter.
             claimed = size - 8 if claimed == -1 else claimed
         if claimed < 0:

@@ -168,10 +168,10 @@ def parsed(head: bytes) -> Message:
     if kind not in (DICTIONARY, BATCH) or content is None:
         return Message(kind, body)
     rows = content.scalar(0, "<q")
-    buffers = content.structs(2, "<qq")
-    if rows < 0 or any(min(at, size) < 0 or at + size > body for at, size in buffers):
+    parts = tuple((at, size) for at, size in content.structs(2, "<qq"))
+    if rows < 0 or any(min(at, size) < 0 or at + size > body for at, size in parts):
         raise UnreadableError("a record batch has parts outside of its bytes")
     packed = content.table(3)
-    codec = packed and {0: "lz4", 1: "zstd"}.get(packed.scalar(0, "<b"), "unknown")
+    codec = None if packed is None else {0: "lz4", 1: "zstd"}.get(packed.scalar(0, "<b"), "?")
     variadic = tuple(count for (count,) in content.structs(4, "<q"))
-    return Message(kind, body, rows, tuple((at, size) for at, size in buffers), variadic, codec)
+    return Message(kind, body, rows, parts, variadic, codec)
