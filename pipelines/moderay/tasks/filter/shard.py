@@ -204,7 +204,9 @@ def _to_local(work: Sifting, folder: Path) -> FilterMarker:
     why = {"removed": Counter[tuple[str, str]](), "held": Counter[tuple[str, str]]()}
     try:
         labelled = FileState(*work.marker.identity[1:])
-        with format_of(work.marker.source).verbatim(fs, path, labelled) as source:
+        with format_of(work.marker.source, work.marker.whole).verbatim(
+            fs, path, labelled
+        ) as source:
             parts = {fate: source.part(folder / fate, _more(work.rule, fate)) for fate in FATES}
             for (start, end), rows, labels in _side_by_side(work, source):
                 counts["input"] += end - start
