@@ -19,7 +19,7 @@ from support.project import ROOT
 from moderay.core.errors import Problems
 from moderay.core.storage import FileState, filesystem, version
 from moderay.corpus.content import contents
-from moderay.corpus.formats import UnreadableError, format_of, ipc_file
+from moderay.corpus.formats import UnreadableError, format_of, ipc_checks, ipc_file
 from moderay.corpus.views import without_views
 from moderay.pipeline.check import check
 
@@ -54,7 +54,7 @@ def test_batch_is_handed_out_in_pieces_that_are_bounded(hostile: Path) -> None:
     pieces = list(read(hostile, "text", rows=512))
     assert [row for piece in pieces for row in piece["text"].to_pylist()] == texts
     assert max(map(len, pieces)) <= 512
-    assert max(piece.nbytes for piece in pieces) <= ipc_file.PIECE_BYTES
+    assert max(piece.nbytes for piece in pieces) <= ipc_checks.PIECE_BYTES
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -71,7 +71,7 @@ def test_one_text_in_all_rows_is_no_memory(hostile: Path, stream: bool) -> None:
     for name in ("view", "code"):
         rows = 0
         for piece in read(hostile, name):
-            assert len(piece) * len(text) <= ipc_file.PIECE_BYTES
+            assert len(piece) * len(text) <= ipc_checks.PIECE_BYTES
             rows += len(piece)
             if rows < 50:
                 assert {row.text for row in contents(without_views(piece), name)} == {text}

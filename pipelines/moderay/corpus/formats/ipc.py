@@ -20,8 +20,12 @@ import pyarrow.parquet as pq
 from moderay.core.storage import FileState
 from moderay.corpus.formats.base import BATCH_BYTES, Footer, UnreadableError, joined
 from moderay.corpus.formats.ipc_file import PIECE_ROWS, IpcFile
+from moderay.corpus.formats.ipc_index import IpcIndex
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.ranges import Range
+
+# In a schema's metadata: where the record batches are.
+_INDEX = b"moderay.ipc"
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,18 @@ class ArrowIpc:
 
     @staticmethod
     def explicit_schema(schema: pa.Schema) -> pa.Schema | None:
-        """None: the file says it."""
-        return None
+        """All of it: it has the places of the record batches with it."""
+        return schema
 
     def footer(self, fs: Any, path: str, listed: FileState, content: Sequence[str]) -> Footer:
         """As `Format.footer`, from the metadata of the record batches, of which no body is read."""
         with _opened(fs, path, listed) as file:
-            rows = tuple(said.rows for _, said in file.batches)
+            rows = tuple(block.rows for block in file.batches)
             if sum(rows) > 2**62:
                 raise UnreadableError(f"its record batches claim {sum(rows):,} rows")
-            return Footer(file.schema, rows, file.content_bytes(content))
+            metadata = (file.schema.metadata or {}) | {_INDEX: file.index.packed()}
+            size = file.content_bytes(content)
+            return Footer(file.schema.with_metadata(metadata), rows, size)
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the file's schema."""
@@ -70,7 +76,8 @@ class ArrowIpc:
         listed: FileState | None = None,
     ) -> Iterator[pa.Table]:
         """As `Format.tables`."""
-        with _opened(fs, path, listed) as file:
+        kept = None if schema is None else (schema.metadata or {}).get(_INDEX)
+        with _opened(fs, path, listed, kept and IpcIndex.of(kept)) as file:
             yield from file.pieces(names, groups, rows or PIECE_ROWS)
 
     @contextmanager
@@ -81,8 +88,10 @@ class ArrowIpc:
 
 
 @contextmanager
-def _opened(fs: Any, path: str, listed: FileState | None) -> Iterator[IpcFile]:
-    file = IpcFile(fs, path, listed)
+def _opened(
+    fs: Any, path: str, listed: FileState | None, index: IpcIndex | None = None
+) -> Iterator[IpcFile]:
+    file = IpcFile(fs, path, listed, index)
     try:
         yield file
     finally:
@@ -153,11 +162,12 @@ class _BatchPart:
 
     def _flush(self) -> None:
         if self._writer is None:
+            is_stream = self._like.index.is_stream
             # In a file with a footer a dictionary may grow, and no other come in its place.
             options = pa.ipc.IpcWriteOptions(
-                compression=self._like.codec, emit_dictionary_deltas=not self._like.is_stream
+                compression=self._like.codec(), emit_dictionary_deltas=not is_stream
             )
-            new = pa.ipc.new_stream if self._like.is_stream else pa.ipc.new_file
+            new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
             self._writer = new(str(self._file), self._schema, options=options)
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())

@@ -28,11 +28,15 @@ class Block:
         at: Its first byte.
         head: Bytes of its metadata, with their length before and the padding behind them.
         body: Bytes of what follows.
+        kind: As `Message` has it.
+        rows: As `Message` has them.
     """
 
     at: int
     head: int
     body: int
+    kind: int = 0
+    rows: int = 0
 
     @property
     def end(self) -> int:
