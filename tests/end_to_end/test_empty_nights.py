@@ -54,7 +54,7 @@ def test_input_without_rows_is_a_mistake_where_nobody_says_otherwise(
 ) -> None:  # type: ignore[no-untyped-def]
     in_folder(tmp_path, "no files")
     sections = {"input": {"path": "in", "content": "text"}}
-    assert "no Parquet, JSON lines or CSV files at" in cli("run", job(**sections)).stderr
+    assert "no Parquet, Arrow, JSON lines or CSV files at" in cli("run", job(**sections)).stderr
     put(tmp_path, "a.csv", b"id,text\n")
     result = cli("run", job(**sections))
     assert result.returncode == 2 and "the input has no rows" in result.stderr

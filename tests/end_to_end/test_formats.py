@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 from support.corpora import get, put
 from support.outputs import compared, labels, manifest_of, verdicts_of
 from support.scripted import SCRIPT
@@ -37,6 +38,7 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     pq.write_table(pa.Table.from_pylist(given_rows), tmp_path / "in/p.parquet")
     for name in names[1:]:
         put(tmp_path, name, given_rows)
+    feather.write_feather(pa.Table.from_pylist(given_rows), tmp_path / "in/q.feather")
     put(tmp_path, "torn.jsonl", b'{"text": \n')
     file = job(filter={"keep": KEEP, "out": "clean"})
     result = cli("filter", file)
@@ -45,7 +47,9 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
     )
     assert list(manifest_of(tmp_path / "out")["unreadable"]) == ["torn.jsonl"]
     actual = labels(tmp_path / "out")
-    assert sorted(actual) == ["c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet"]
+    assert sorted(actual) == [
+        *("c.parquet", "day=1/a.parquet", "day=1/b.parquet", "p.parquet", "q.parquet"),
+    ]
     for table in actual.values():
         assert table.schema == actual["p.parquet"].schema and table["row"].to_pylist() == list(
             range(40)
@@ -57,6 +61,8 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         )
     removed = pq.read_table(tmp_path / "clean/removed/p.parquet").to_pylist()
     assert len(removed) == 16
+    assert feather.read_table(tmp_path / "clean/removed/q.feather").to_pylist() == removed
+    assert feather.read_table(tmp_path / "clean/kept/q.feather").to_pylist() == given_rows[::5]
     for name in names[1:]:
         lines = get(tmp_path / "in" / name).splitlines(keepends=True)
         assert get(tmp_path / "clean/kept" / name) == b"".join(
@@ -74,14 +80,14 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
         held = [json.loads(line) for line in get(tmp_path / "clean/held" / name).splitlines()]
         assert [row["id"] for row in held] == [str(i) for i in range(40) if i % 5 > 2]
     counts = json.loads((tmp_path / "clean/filter.json").read_text())
-    assert counts["rows"] == {"input": 160, "kept": 32, "removed": 64, "held": 64, "unselected": 0}
+    assert counts["rows"] == {"input": 200, "kept": 40, "removed": 80, "held": 80, "unselected": 0}
     card = (tmp_path / "clean/README.md").read_text()
     assert all(
         f"path: kept/**/*{end}\n" in card
-        for end in (".parquet", ".jsonl", ".jsonl.gz", ".ndjson.zst")
+        for end in (".parquet", ".feather", ".jsonl", ".jsonl.gz", ".ndjson.zst")
     )
     result = cli("run", file)
-    assert result.returncode == 1 and "nothing to do: 4 shards with 160 rows" in result.stdout, (
+    assert result.returncode == 1 and "nothing to do: 5 shards with 200 rows" in result.stdout, (
         result.stdout + result.stderr
     )
     read = []
@@ -93,12 +99,12 @@ def test_same_rows_in_every_form_get_the_same_labels_and_are_filtered_in_their_f
             or Footer(pa.schema([("text", pa.string()), ("id", pa.string())]), (9,), 9)
         ),
     )
-    assert check(file).scan.rows == 169 and read == [
+    assert check(file).scan.rows == 209 and read == [
         str(tmp_path / "in/torn.jsonl")
     ]  # the others are known
     os.utime(tmp_path / "in/c.ndjson.zst", (1, 1))
-    assert check(file).scan.rows == 138 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
-    assert check(file, ["input.content=id"]).scan.rows == 40 + 4 * 9  # other columns' bytes
+    assert check(file).scan.rows == 178 and read[1:] == [str(tmp_path / "in/c.ndjson.zst"), read[0]]
+    assert check(file, ["input.content=id"]).scan.rows == 80 + 4 * 9  # other columns' bytes
 
 
 HOSTILE = {
@@ -194,3 +200,39 @@ def test_csv_is_labelled_and_filtered_record_by_record(job, cli, tmp_path: Path)
     assert removed.startswith(b'id,text,"moderay"\r\n2,claim your prize,"{""row"":1,""reasons"":[{')
     held = get(tmp_path / "clean/held" / name).splitlines(keepends=True)
     assert held[1:3] == records["held"][:2] and held[3].startswith(b"6,,")
+
+
+def test_text_is_labelled_and_filtered_by_line_or_by_file(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lines = [b"hello\r\n", b"claim your prize\r\n", b"\r\n", b"caf\xe9\r\n", b"a quiet day"]
+    put(tmp_path, "a.txt", b"".join(lines))
+    put(tmp_path, "day=1/b.txt.gz", b"visit\nmy shop\n")
+    more = {"limits": {"max_failed": 0.9}}
+    sections = {"input": {"path": "in", "content": "text", "text": "lines"}, **more}
+    result = cli("filter", job(**sections, filter={"keep": KEEP, "out": "clean"}))
+    assert result.returncode == 0, result.stdout + result.stderr
+    tables = labels(tmp_path / "out")
+    assert {name: len(table) for name, table in tables.items()} == {
+        "a.parquet": 5,
+        "day=1/b.parquet": 2,
+    }
+    texts = ["hello", "claim your prize", "", None, "a quiet day"]
+    assert tables["a.parquet"]["text"].to_pylist() == texts
+    verdicts = verdicts_of(tables["a.parquet"], "spam")
+    statuses = ["ok", "ok", "empty", "invalid", "ok"]
+    assert [verdict["status"] for verdict in verdicts] == statuses
+    assert get(tmp_path / "clean/kept/a.txt") == lines[0] + lines[4]
+    removed = get(tmp_path / "clean/removed/a.txt")
+    assert removed.startswith(b'claim your prize\t{"moderay":{"row":1,') and removed[-2:] == b"\r\n"
+    held = get(tmp_path / "clean/held/a.txt").split(b"\r\n")
+    assert held[0].startswith(b"\t{") and held[1].startswith(b"caf\xe9\t{")
+
+    sections["input"] = {"path": "in", "content": "text", "text": "file"}
+    result = cli("run", job(**sections), "--replace")
+    assert result.returncode == 1, result.stdout + result.stderr  # a.txt is no text as a whole
+    tables = labels(tmp_path / "out")
+    assert tables["day=1/b.parquet"]["text"].to_pylist() == ["visit\nmy shop\n"]
+    assert [len(table) for table in tables.values()] == [1, 1]
+    result = cli("filter", job(**sections, filter={"keep": KEEP, "out": "files"}))
+    name = "day=1/b.txt.gz"
+    assert get(tmp_path / "files/removed" / name) == b"visit\nmy shop\n"
+    assert get(tmp_path / "files/held/a.txt") == b"".join(lines)

@@ -5,12 +5,14 @@ stands in the logs.
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from support.outputs import manifest_of
 from support.project import ROOT
+from support.prometheus import prometheus
 from support.scripted import SCRIPT, write_job
 
 pytestmark = pytest.mark.slow
@@ -40,6 +43,25 @@ class Ran:
     driver: list[dict[str, Any]]
     workers: list[dict[str, Any]]
     text: str
+    asked: dict[str, list[dict[str, Any]]]
+    rules: list[dict[str, Any]]
+
+
+HAS_PROMETHEUS = shutil.which("prometheus") is not None
+DASHBOARD = ROOT / "infra/grafana/moderay.json"
+
+
+def queries() -> list[str]:
+    """Of the dashboard's panels, as Grafana sends them."""
+    targets = [
+        target
+        for panel in json.loads(DASHBOARD.read_text())["panels"]
+        for target in panel.get("targets", ())
+    ]
+    filled = {"$__rate_interval": "15s", "$__range": "1h", "$cluster": ".*"}
+    return [
+        re.sub(r"\$\w+", lambda variable: filled[variable[0]], target["expr"]) for target in targets
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +95,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         "_system_config": {"metrics_report_interval_ms": 1000},
     }
     cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
+    begun = time.time()
+    asked: dict[str, list[dict[str, Any]]] = {}
+    rules: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        stack.callback(cluster.shutdown)
+        server = None
+        if HAS_PROMETHEUS:
+            alerts = ROOT / "infra/alerts.yaml"
+            server = stack.enter_context(prometheus(folder, port, alerts))
         command = [
             sys.executable,
             "-m",
@@ -94,12 +124,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             time.sleep(0.5)
             seen |= {str(sample[:2]): sample for sample in _scraped(port)}
         assert driver.returncode == 0, driver.communicate()[1].decode()
+        if server is not None:
+            asked = {query: server.series(query, begun, time.time()) for query in queries()}
+            rules = [rule for group in server.get("rules")["groups"] for rule in group["rules"]]
         logs = [
             file.read_text(errors="replace")
             for file in Path(cluster.head_node.get_logs_dir_path()).glob("worker-*.err")
         ]
-    finally:
-        cluster.shutdown()
     entry = manifest_of(folder / "out")["runs"][-1]
     progress = (folder / "progress.jsonl").read_text()
     lines = [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
@@ -109,6 +140,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         [json.loads(line) for line in progress.splitlines()],
         lines,
         "".join(logs) + progress,
+        asked,
+        rules,
     )
 
 
@@ -134,10 +167,31 @@ def test_every_metric_that_an_alert_rule_names_was_exported_by_a_run(ran: Ran) -
             "record" in rule
         ) != ("alert" in rule)
         assert "record" in rule or {"summary", "description"} <= set(rule["annotations"])
-    named = set(
-        re.findall(r"\b(?:ray_)?moderay[a-z0-9_:]*", " ".join(rule["expr"] for rule in rules))
-    )
+    named = metrics_of(rule["expr"] for rule in rules)
     assert named and named <= {name for name, _, _ in ran.samples} | recorded
+
+
+def metrics_of(expressions: Iterable[str]) -> set[str]:
+    return set(re.findall(r"\b(?:ray_)?moderay[a-z0-9_:]*", " ".join(expressions)))
+
+
+def test_every_metric_that_a_panel_names_was_exported_by_a_run(ran: Ran) -> None:
+    for query in queries():
+        named = metrics_of([query])
+        assert named and named <= {name for name, _, _ in ran.samples}, query
+
+
+@pytest.mark.skipif(not HAS_PROMETHEUS, reason="Prometheus is not installed: .ci/prometheus does")
+def test_every_query_of_a_panel_gives_a_series_of_a_run_and_every_rule_is_one(ran: Ran) -> None:
+    assert len(ran.asked) >= 20
+    empty = [
+        query
+        for query, series in ran.asked.items()
+        if not any(value != "NaN" for one in series for _, value in one["values"])
+    ]
+    assert empty == []
+    assert len(ran.rules) > 10
+    assert {rule["name"]: rule["health"] for rule in ran.rules if rule["health"] != "ok"} == {}
 
 
 def test_labels_are_of_bounded_sets_and_figures_those_of_the_manifest(ran: Ran) -> None:

@@ -36,7 +36,7 @@ WORDS = ("word ", "prize ", "shop ")
 EXPECTED = (pa.ArrowException, OSError)
 
 
-def _table(conversation: bool = False) -> pa.Table:
+def table_of(conversation: bool = False) -> pa.Table:
     texts = [None if i % 17 == 0 else f"row {i} {WORDS[i % 3] * (i % 9)}" for i in range(ROWS)]
     turns = [[{"role": "user", "content": text}] * (1 + i % 3) for i, text in enumerate(texts)]
     kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -75,7 +75,7 @@ def originals(folder: Path) -> dict[str, bytes]:
         rest = {
             key: value for key, value in options.items() if key not in ("conversation", "polars")
         }
-        table = _table(options.get("conversation", False))
+        table = table_of(options.get("conversation", False))
         if options.get("polars"):
             frame: Any = pl.from_arrow(table)
             frame.write_parquet(file)

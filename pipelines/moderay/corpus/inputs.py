@@ -10,6 +10,7 @@ from moderay.config.job import Job
 from moderay.core.errors import Problem
 from moderay.core.storage import canonical_url
 from moderay.core.wording import counted
+from moderay.corpus.formats import is_text
 from moderay.corpus.shard import Shard
 from moderay.corpus.source import Source
 from moderay.corpus.sources import list_source
@@ -99,13 +100,15 @@ def _no_files(job: Job, source: Source) -> Problem:
         hint = "where that is no mistake: input.allow_empty: true"
         no_rows = job.problem("input.path", f"{source.table} has no files", hint)
         return replace(no_rows, absent=True)
-    message = f"no Parquet, JSON lines or CSV files at {source.url}"
+    message = f"no Parquet, Arrow, JSON lines or CSV files at {source.url}"
     if source.passed_over:
         message += f"; passed over: {first_names(source.passed_over)}"
     for name, why in source.lost.items():
         message += f"; {name}: {why}"
         break
     hint = "a file, a folder, or a glob such as data/*.parquet"
+    if any(map(is_text, source.passed_over)):
+        hint = "plain text in a folder is read with input.text: lines, or file"
     return replace(job.problem("input.path", message, hint), absent=not source.lost)
 
 

@@ -25,7 +25,7 @@ from moderay.core.storage import (
 )
 from moderay.corpus.columns import is_conversation
 from moderay.corpus.content import template_columns
-from moderay.corpus.formats import Footer, UnreadableError, common, format_of, label_file
+from moderay.corpus.formats import Footer, UnreadableError, common, label_file
 from moderay.corpus.formats.table_schema import misfits, plain_fields
 from moderay.corpus.inputs import Inputs, first_names, input_files
 from moderay.corpus.schemas import Agreement, check_columns
@@ -122,7 +122,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         TryAgainError: The storage does not answer.
     """
     inputs = input_files(job)
-    counted = any(format_of(shard.url).counted for shard in inputs.shards)
+    counted = any(shard.format.counted for shard in inputs.shards)
     read = _read_footers(job, inputs.shards, kept() if counted else {})
     with_footer = [(file.shard, file.footer) for file in read if file.footer is not None]
     broken = {file.shard.file: file.error for file in read if file.footer is None}
@@ -144,9 +144,7 @@ def scan(job: Job, policy_ids: Sequence[str], kept: Callable[[], Footers] = dict
         columns=agreed.carried,
         unreadable=tuple({**inputs.lost, **broken}.items()),
         problems=tuple(problems),
-        footers={
-            shard.identity: footer for shard, footer in with_footer if format_of(shard.url).counted
-        },
+        footers={shard.identity: footer for shard, footer in with_footer if shard.format.counted},
         notes=tuple(_notes(inputs, [file.shard for file in read], agreed, is_empty)),
         roots=inputs.roots,
         tables=inputs.tables,
@@ -209,9 +207,10 @@ def _read(job: Job, shard: Shard, kept: Footers) -> tuple[Shard, Footer]:
     with plain_errors(shard.url):
         try:
             shard = _told_apart(shard, fs, path)
-            if (known := kept.get(shard.identity)) is not None:
+            known = kept.get(shard.identity) if shard.format.counted else None
+            if known is not None:
                 return shard, known
-            return shard, format_of(shard.url).footer(fs, path, shard.state, content)
+            return shard, shard.format.footer(fs, path, shard.state, content)
         except FileNotFoundError:
             raise UnreadableError("it has gone since it was listed") from None
         except (ChangedError, io.UnsupportedOperation) as error:
@@ -275,5 +274,5 @@ def _described(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Sha
         partitions=tuple(partitions),
         schema=shard.schema
         if shard.schema is not None
-        else format_of(shard.url).explicit_schema(schema),
+        else shard.format.explicit_schema(schema),
     )

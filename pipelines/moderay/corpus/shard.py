@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from moderay.core.errors import UserError, first_line
 from moderay.core.storage import FileState, filesystem, listed_file, plain_errors
-from moderay.corpus.formats import Footer, input_file
+from moderay.corpus.formats import Footer, Format, format_of, input_file
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Shard:
             table's columns (`formats/table_schema.py`).
         store: URL whose file system it lies in: what the job names, with the secrets in it.
         path: In that file system, as it was listed; empty where `url` says it all.
+        whole: Whether a file of plain text is one row.
         ctime_ns: As `FileState` has it, when it was listed: no part of its identity, since a file
             that was only moved need not be judged again.
     """
@@ -48,6 +49,7 @@ class Shard:
     store: str = field(default="", repr=False)
     path: str = field(default="", repr=False)
     ctime_ns: int | None = None
+    whole: bool = False
 
     def located(self, options: Mapping[str, Any]) -> tuple[Any, str]:
         """Its file system, and its path there, which is not taken for a URL again.
@@ -58,6 +60,11 @@ class Shard:
         if not self.path:
             return listed_file(self.url, options)
         return filesystem(self.store, options)[0], self.path
+
+    @property
+    def format(self) -> Format:
+        """How it is read."""
+        return format_of(self.url, self.whole)
 
     @property
     def file(self) -> str:

@@ -27,7 +27,7 @@ from moderay.core.storage import (
     shown,
     version,
 )
-from moderay.corpus.formats import is_input, label_file, suffix
+from moderay.corpus.formats import is_input, is_text, label_file, suffix
 from moderay.corpus.names import storable
 from moderay.corpus.shard import Shard
 from moderay.corpus.source import UNKNOWN, Source
@@ -53,19 +53,20 @@ def list_source(url: str, job: Job) -> Source:
     shards = []
     real = {}
     lost = {}
+    has_text = job.input.text is not None
     passed_over = [name for name in map(named.below, named.listing.others) if name]
     for file, info in named.listing.files.items():
         name = named.below(file)
-        if (hidden := _hidden(name)) or not (named.chosen or is_input(name)):
+        if (hidden := _hidden(name)) or not (named.chosen or is_input(name, has_text)):
             passed_over.append(hidden or name)
         elif why := _unreadable_name(fs, file, name):
             lost[name] = why
         else:
-            shards.append(_shard(named, file, name, info))
+            shards.append(_shard(named, file, name, info, job.input.text == "file"))
             real[_canonical(fs, file, info)] = shards[-1].url
     for path, why in named.listing.lost.items():
         name = named.below(path)
-        may_hold_input = is_input(name) or "." not in posixpath.basename(name)
+        may_hold_input = is_input(name, has_text) or "." not in posixpath.basename(name)
         if may_hold_input and not _hidden(name):
             lost[name] = why
         else:
@@ -172,7 +173,7 @@ def _unreadable_name(fs: Any, path: str, name: str) -> str:
     return ""
 
 
-def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any]) -> Shard:
+def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any], whole: bool) -> Shard:
     return Shard(
         url=listed_url(named.fs, path, named.url),
         name=label_file(name),
@@ -182,6 +183,7 @@ def _shard(named: _Named, path: str, name: str, info: Mapping[str, Any]) -> Shar
         store=named.url,
         path=path,
         ctime_ns=info.get("ctime_ns"),
+        whole=whole and is_text(name),
     )
 
 

@@ -35,6 +35,27 @@ def without_views(table: pa.Table) -> pa.Table:
     return table if schema.equals(table.schema) else table.cast(schema)
 
 
+def view_bytes(values: pa.Array) -> int:
+    """Bytes of the texts that views in an array stand for, at any depth.
+
+    One text may stand in all rows, and each view's array has all texts behind it.
+    """
+    kind = values.type
+    if kind in _PLAIN:
+        buffer = values.buffers()[1]
+        if not len(values):
+            return 0
+        # A view is 16 bytes, the first four of them its text's length.
+        lengths = np.frombuffer(buffer, np.int32).reshape(-1, 4)[values.offset :, 0]
+        there = values.is_valid().to_numpy(zero_copy_only=False)
+        return 16 * len(values) + int(lengths[: len(values)][there].sum(dtype=np.int64))
+    if pa.types.is_struct(kind):
+        return sum(map(view_bytes, values.flatten()))
+    if pa.types.is_map(kind):
+        return view_bytes(values.keys) + view_bytes(values.items)
+    return view_bytes(values.flatten()) if pa.types.is_nested(kind) else int(values.nbytes)
+
+
 def rows_at(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """Rows of a table by their rising positions, whatever its columns' types."""
     if len(rows) == len(table):

@@ -106,6 +106,8 @@ class ShardMarker(Record):
     """Of the input file: the shard's name, its size in bytes, and its etag or time."""
     source: str
     """URL of the input file."""
+    whole: bool = False
+    """Whether the input file is one row, and not a row a line (`input.text: file`)."""
     input_rows: int
     """Rows of the input file, those that were not selected included."""
     rows: int

@@ -48,7 +48,6 @@ from moderay.corpus.formats import (
     UNREADABLE,
     BoundedFile,
     bounded_batches,
-    format_of,
     joined,
     kind_column,
 )
@@ -277,6 +276,7 @@ def _marker(work: Publication, tally: ShardTally, written: WrittenFile) -> Shard
         shard=work.shard.name,
         identity=work.shard.identity,
         source=work.shard.url,
+        whole=work.shard.whole,
         input_rows=work.shard.rows,
         rows=counts.rows,
         label_file=written,
@@ -452,9 +452,7 @@ def _carried(work: Publication) -> Iterator[tuple[int, int, pa.Table]]:
     names = work.columns.names
     start = 0
     try:
-        for table in joined(
-            format_of(shard.url).tables(fs, path, names, shard.schema, listed=shard.state)
-        ):
+        for table in joined(shard.format.tables(fs, path, names, shard.schema, listed=shard.state)):
             carried = table.select(names).cast(work.columns)
             for name in table.column_names:
                 if name not in names:

@@ -189,7 +189,9 @@ def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = Fals
     job = checked.job
     layout = Layout(job.output.path, job.storage)
     cascade = digest({cascade.policy.id: cascade.key for cascade in checked.cascades})
-    selection = digest([job.input.content, job.input.where, job.input.sample])
+    # Verdicts on lines say nothing of their file.
+    whole = ["file"] if job.input.text == "file" else []
+    selection = digest([job.input.content, job.input.where, job.input.sample, *whole])
     decision = decision_hash([cascade.rule for cascade in checked.cascades], checked.scan.columns)
     with plain_errors(job.output.path):
         manifest = read_manifest(layout)

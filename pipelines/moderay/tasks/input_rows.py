@@ -10,7 +10,6 @@ import pyarrow as pa
 from moderay.core.errors import UserError, nearest
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents, template_columns
-from moderay.corpus.formats import format_of
 from moderay.corpus.shard import Shard, shard_errors
 from moderay.corpus.views import rows_at, without_views
 from moderay.pipeline.check import Checked
@@ -31,7 +30,7 @@ def contents_at(checked: Checked, shard: Shard, rows: np.ndarray) -> Iterator[li
     wanted = read_columns(checked.job)
     start = 0
     with shard_errors(shard):
-        for batch in format_of(shard.url).tables(
+        for batch in shard.format.tables(
             fs, path, wanted, shard.schema, rows=STEP, listed=shard.state
         ):
             low, high = np.searchsorted(rows, (start, start + len(batch)))
@@ -50,7 +49,7 @@ def column_names(checked: Checked, shard: Shard) -> list[str]:
     else:
         fs, path = shard.located(checked.job.storage)
         with shard_errors(shard):
-            names = format_of(shard.url).names(fs, path)
+            names = shard.format.names(fs, path)
     return [*names, *[name for name, _ in shard.partitions if name not in names]]
 
 
@@ -79,9 +78,7 @@ def columns_of(checked: Checked, shard: Shard, names: Sequence[str]) -> Iterator
     content = template_columns(checked.job.input.content) if in_path.issuperset(names) else []
     wanted = list(dict.fromkeys([*names, *content]))
     with shard_errors(shard):
-        for batch in format_of(shard.url).tables(
-            fs, path, wanted, shard.schema, listed=shard.state
-        ):
+        for batch in shard.format.tables(fs, path, wanted, shard.schema, listed=shard.state):
             table = without_views(batch)
             for name, value in shard.partitions:
                 if name in names and name not in table.column_names:

@@ -143,7 +143,7 @@ class OutputContents:
             raise UserError("the input file is too large to be read through for it")
         fs, path = listed_file(marker.source, self._storage)
         with plain_errors(marker.source):
-            format_ = format_of(marker.source)
+            format_ = format_of(marker.source, marker.whole)
             footer = self._footer(marker, fs, path)
             schema = format_.explicit_schema(format_.common([footer.schema])[0])
             starts = np.cumsum([0, *footer.row_groups])
@@ -172,10 +172,12 @@ class OutputContents:
         if self._footers is None:
             self._footers = read_footers(self._layout, self._columns)
         known = self._footers.get(marker.identity)
-        if known is not None:
+        if known is not None and not marker.whole:
             return known
         size, version = size_and_version(fs, path) or (0, "")
-        return format_of(marker.source).footer(fs, path, FileState(size, version), self._columns)
+        return format_of(marker.source, marker.whole).footer(
+            fs, path, FileState(size, version), self._columns
+        )
 
     def _texts(self, table: pa.Table, at: np.ndarray, rows: np.ndarray) -> Iterator[_Found]:
         chosen = rows_at(table, at)

@@ -67,10 +67,11 @@ def test_name_decides_by_its_end_and_label_files_are_parquet() -> None:
         "b/c.parquet",
         "c.parquet",
         "d.parquet",
-        "e.txt",
+        "e.parquet",
         "f.json",
         "part-0",
     ]
+    assert is_input("e.txt", text=True) and not is_input("f.json", text=True)
     assert suffix("s3://x/y.jsonl.GZ") == ".jsonl.gz" and format_of("s3://x/part-0") is format_of(
         "a.parquet"
     )

@@ -14,10 +14,11 @@ class Input(Section):
     """What is judged."""
 
     path: JobPath | Annotated[list[JobPath], Field(min_length=1)]
-    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet), JSON lines
-    (*.jsonl, *.ndjson) and CSV (*.csv, *.tsv), the latter two also .gz or .zst; of a directory all
-    files of these names, at any depth. A table: delta://FOLDER, delta://s3://BUCKET/FOLDER, or
-    iceberg://CATALOG/NAMESPACE/TABLE.
+    """File, directory, glob, or a list of them; any fsspec URL. Parquet (*.parquet), Arrow IPC
+    (*.arrow, *.feather, *.ipc, *.arrows), JSON lines (*.jsonl, *.ndjson), CSV (*.csv, *.tsv) and
+    plain text (*.txt, *.text), the latter three also .gz or .zst; of a directory all files of these
+    names, at any depth, those of plain text only with `text`. A table: delta://FOLDER,
+    delta://s3://BUCKET/FOLDER, or iceberg://CATALOG/NAMESPACE/TABLE.
     """
     version: int | AwareDatetime | None = None
     """Which state of the table that `path` names: Delta's version, Iceberg's snapshot id, or a time
@@ -26,6 +27,10 @@ class Input(Section):
     content: str = Field(min_length=1)
     r"""A column of text, bytes or conversations, or a template of text columns such as
     "{title}\n\n{body}".
+    """
+    text: Literal["lines", "file"] | None = None
+    """What a row of plain text is: a line, or a whole file; its column is named `text`. Default: a
+    line, and in a directory such files are passed over, since licences and notes lie beside data.
     """
     where: str | None = None
     """Rows to judge: Polars SQL over input columns, true or false for each row by itself. Default:

@@ -23,10 +23,13 @@ from moderay.corpus.formats.base import (
     kind_column,
 )
 from moderay.corpus.formats.delimited import Delimited
+from moderay.corpus.formats.ipc import ArrowIpc
 from moderay.corpus.formats.json_types import NoType
 from moderay.corpus.formats.jsonlines import JsonLines
 from moderay.corpus.formats.parquet import Parquet
 from moderay.corpus.formats.parquet_file import BoundedFile, bounded_batches
+from moderay.corpus.formats.text import TextLines
+from moderay.corpus.formats.text_file import TextFile
 from moderay.corpus.names import storable
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "format_of",
     "input_file",
     "is_input",
+    "is_text",
     "joined",
     "kind_column",
     "label_file",
@@ -55,23 +59,35 @@ __all__ = [
 
 FORMATS: tuple[Format, ...] = (
     Parquet(),
+    ArrowIpc(),
     JsonLines(),
     JsonLines("gzip", ".gz"),
     JsonLines("zstd", ".zst"),
     Delimited(),
     Delimited("gzip", ".gz"),
     Delimited("zstd", ".zst"),
+    TextLines(),
+    TextLines("gzip", ".gz"),
+    TextLines("zstd", ".zst"),
 )
+# The same names, where a job says that each file is one row.
+_WHOLE_FILES = (TextFile(), TextFile("gzip", ".gz"), TextFile("zstd", ".zst"))
 
 _BY_SUFFIX = {end: format_ for format_ in FORMATS for end in format_.suffixes}
+_WHOLE_BY_SUFFIX = {end: format_ for format_ in _WHOLE_FILES for end in format_.suffixes}
 
 
-def format_of(name: str) -> Format:
+def format_of(name: str, whole: bool = False) -> Format:
     """The format of a file, by the end of its name or URL.
 
     One that tells nothing, such as Spark's part-00000, is taken for Parquet.
+
+    Args:
+        name: Its name.
+        whole: Whether a file of text is one row, and not a row a line.
     """
-    return _BY_SUFFIX[suffix(name) or ".parquet"]
+    end = suffix(name) or ".parquet"
+    return (whole and _WHOLE_BY_SUFFIX.get(end)) or _BY_SUFFIX[end]
 
 
 def suffix(name: str) -> str:
@@ -85,9 +101,19 @@ def suffix(name: str) -> str:
     return next((known for known in _BY_SUFFIX if path.endswith(known)), "")
 
 
-def is_input(name: str) -> bool:
-    """Whether a file of a folder is input."""
-    return bool(suffix(name))
+def is_text(name: str) -> bool:
+    """Whether a file is one of plain text."""
+    return suffix(name) in _WHOLE_BY_SUFFIX
+
+
+def is_input(name: str, text: bool = False) -> bool:
+    """Whether a file of a folder is input.
+
+    Args:
+        name: Its name.
+        text: Whether one of plain text is: beside data lie licences and notes.
+    """
+    return bool(suffix(name)) and (text or not is_text(name))
 
 
 def label_file(name: str) -> str:

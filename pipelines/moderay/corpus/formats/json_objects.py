@@ -11,7 +11,6 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.json as pj
 
 from moderay.core.errors import first_line
 from moderay.corpus.formats.base import UnreadableError
-from moderay.corpus.formats.lines import Lines
+from moderay.corpus.formats.lines import Lines, few_rows, no_text
 
 # Looked through for their types at once. Where each row has keys of its own, Arrow makes rows x
 # rows values of them.
@@ -55,14 +54,6 @@ def parsed(data: bytes, schema: pa.Schema | None = None) -> pa.Table:
     return pj.read_json(
         pa.BufferReader(data), read_options=read, parse_options=pj.ParseOptions(**options)
     )
-
-
-def few_rows(pieces: Iterable[Lines], rows: int) -> Iterator[Lines]:
-    """The same lines, so many rows at a time at most."""
-    for lines in pieces:
-        for start in range(0, len(lines), rows):
-            end = min(start + rows, len(lines))
-            yield lines if end - start == len(lines) else lines.part(start, end)
 
 
 def whole(lines: Lines) -> pa.Table | None:
@@ -164,7 +155,7 @@ def _malformed(lines: Lines) -> dict[int, str]:
     One that begins and ends as an object does leaves no way for it to go over two lines.
     """
     array = np.frombuffer(lines.data, np.uint8)
-    found = _no_text(lines)
+    found = no_text(lines)
     for row in np.flatnonzero((array[lines.starts] != _OPEN) | (array[lines.ends - 1] != _CLOSE)):
         text = lines[row].strip()
         if not (text.startswith(b"{") and text.endswith(b"}")):
@@ -175,20 +166,6 @@ def _malformed(lines: Lines) -> dict[int, str]:
     for row in np.flatnonzero(np.diff(opened) > MOST_DEEP):
         if int(row) not in found and _depth(lines[row]) > MOST_DEEP:
             found[int(row)] = f"has objects and lists in each other more than {MOST_DEEP} deep"
-    return found
-
-
-def _no_text(lines: Lines) -> dict[int, str]:
-    found: dict[int, str] = {}
-    try:
-        if not lines.data.isascii():
-            lines.data.decode()
-    except UnicodeDecodeError:
-        for row in range(len(lines)):
-            try:
-                lines[row].decode()
-            except UnicodeDecodeError as error:
-                found[row] = f"has invalid UTF-8 at byte {error.start}"
     return found
 
 

@@ -21,11 +21,11 @@ import pyarrow as pa
 
 from moderay.core.storage import FileState
 from moderay.corpus.formats.base import Footer, UnreadableError
-from moderay.corpus.formats.compression import NewFile, decompressed
-from moderay.corpus.formats.json_objects import LOOK_ROWS, faults, few_rows
+from moderay.corpus.formats.compression import NewFile
+from moderay.corpus.formats.json_objects import LOOK_ROWS, faults
 from moderay.corpus.formats.json_rows import read_rows, readable, selected, with_faults
 from moderay.corpus.formats.json_types import Look, common_types, look, unified_in_file
-from moderay.corpus.formats.lines import Lines, lines, read_lines
+from moderay.corpus.formats.lines import Lines, few_rows, file_lines, lines
 from moderay.corpus.ranges import Range
 
 # Read at once.
@@ -134,25 +134,10 @@ class JsonLines:
         listed: FileState | None = None,
     ) -> Iterator[Lines]:
         """Lines that hold a row, of these row groups or of all."""
-        low = 0
-        high = None
+        within = None
         if groups is not None and not self.codec:
-            low = groups[0] * GROUP_BYTES
-            high = groups[1] * GROUP_BYTES
-        # From the byte before: a line that begins exactly here follows a newline.
-        with decompressed(fs, path, self.codec, listed, max(0, low - 1)) as stream:
-            skipped = len(stream.readline()) - 1 if low else 0
-            yield from _before(read_lines(stream, size, low + skipped), high)
-
-
-def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
-    """The lines that begin before a byte of the file; all where it is None."""
-    for piece in pieces:
-        rows = len(piece) if end is None else int(np.searchsorted(piece.at + piece.starts, end))
-        if rows:
-            yield piece if rows == len(piece) else piece.part(0, rows)
-        if rows < len(piece):
-            return
+            within = (groups[0] * GROUP_BYTES, groups[1] * GROUP_BYTES)
+        yield from file_lines(fs, path, self.codec, size=size, within=within, listed=listed)
 
 
 def _content_bytes(piece: Lines, seen: Look, name: str) -> int:

@@ -1,29 +1,32 @@
-"""Bytes -> lines: a stream cut at newlines, piece by piece.
+"""Bytes -> lines: a file cut at newlines, piece by piece.
 
 Memory does not grow with the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from moderay.core.storage import FileState
 from moderay.corpus.formats.base import UnreadableError
+from moderay.corpus.formats.compression import decompressed
+from moderay.corpus.ranges import Range
 
 # A longer line is none: a file that is one JSON list would be held in memory whole.
 LINE_BYTES = 2**28
 _NEWLINE, _OPEN = b"\n{"
 _BLANK = b" \t\r"
 # Of UTF-8, at the beginning of a file.
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Whole lines, each with its newline; those that are not blank are rows.
+    """Whole lines, each with its newline; those that are not blank are rows, or all of them.
 
     Attributes:
         data: Their bytes.
@@ -31,6 +34,7 @@ class Lines:
         number: The number in the file of the first of them, from 1.
         starts: Where in `data` each row begins; int64.
         ends: Where in `data` each row's newline is; int64.
+        ended: Whether the last newline is the file's own.
     """
 
     data: bytes
@@ -38,6 +42,7 @@ class Lines:
     number: int
     starts: np.ndarray
     ends: np.ndarray
+    ended: bool = True
 
     def __len__(self) -> int:
         """How many rows."""
@@ -57,6 +62,7 @@ class Lines:
             self.line_of(first),
             self.starts[low:high] - first,
             self.ends[low:high] - first,
+            self.ended or high < len(self),
         )
 
     def without(self, rows: Collection[int]) -> Lines:
@@ -71,11 +77,13 @@ class Lines:
         return self.number + self.data.count(b"\n", 0, offset)
 
 
-def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
-    """The lines of `data`, which ends in a newline."""
+def lines(data: bytes, at: int = 0, number: int = 1, blanks: bool = False) -> Lines:
+    """The lines of `data`, which ends in a newline; `blanks`: those that are blank are rows too."""
     array = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(array == _NEWLINE)
     starts = np.concatenate([[0], ends[:-1] + 1])
+    if blanks:
+        return Lines(data, at, number, starts, ends)
     # Nearly always a row begins with its brace; only of the others are the bytes looked at.
     blank = [
         i
@@ -85,7 +93,7 @@ def lines(data: bytes, at: int = 0, number: int = 1) -> Lines:
     return Lines(data, at, number, np.delete(starts, blank), np.delete(ends, blank))
 
 
-def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
+def read_lines(stream: BinaryIO, size: int, at: int = 0, blanks: bool = False) -> Iterator[Lines]:
     """The lines of a stream, piece by piece; a newline that the last line lacks is added.
 
     A byte order mark at the beginning of the file is no part of its first line.
@@ -94,6 +102,7 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
         stream: Read to its end; what it raises goes through.
         size: Bytes of a piece, about; a line that is longer is one piece.
         at: Where in the file the stream begins.
+        blanks: Whether blank lines are rows too.
 
     Raises:
         UnreadableError: A line has more than `LINE_BYTES`.
@@ -104,7 +113,7 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
     while data := stream.read(size):
         cut = data.rfind(b"\n") + 1
         if cut:
-            whole = _lines_of_file(b"".join([*pieces, data[:cut]]), at, number)
+            whole = _lines_of_file(b"".join([*pieces, data[:cut]]), at, number, blanks)
             at = whole.at + len(whole.data)
             number += whole.data.count(b"\n")
             pieces = []
@@ -115,9 +124,71 @@ def read_lines(stream: BinaryIO, size: int, at: int = 0) -> Iterator[Lines]:
         if held > LINE_BYTES:
             raise UnreadableError(f"line {number} is longer than {LINE_BYTES:,} bytes")
     if held:
-        yield _lines_of_file(b"".join([*pieces, b"\n"]), at, number)
+        last = _lines_of_file(b"".join([*pieces, b"\n"]), at, number, blanks)
+        yield replace(last, ended=False)
 
 
-def _lines_of_file(data: bytes, at: int, number: int) -> Lines:
-    mark = len(_BYTE_ORDER_MARK) if at == 0 and data.startswith(_BYTE_ORDER_MARK) else 0
-    return lines(data[mark:], at + mark, number)
+def _lines_of_file(data: bytes, at: int, number: int, blanks: bool) -> Lines:
+    mark = len(BYTE_ORDER_MARK) if at == 0 and data.startswith(BYTE_ORDER_MARK) else 0
+    return lines(data[mark:], at + mark, number, blanks)
+
+
+def file_lines(  # noqa: PLR0913  a file, what of it, and how much at once
+    fs: Any,
+    path: str,
+    codec: str | None,
+    *,
+    size: int,
+    within: Range | None = None,
+    listed: FileState | None = None,
+    blanks: bool = False,
+) -> Iterator[Lines]:
+    """The lines of a file, as `read_lines` has them.
+
+    Args:
+        fs: Its file system.
+        path: Its path there.
+        codec: As pyarrow names it; None of a plain file.
+        size: Bytes of a piece, about.
+        within: Of a plain file, the bytes in which the lines begin; by default all.
+        listed: What it was when it was listed; another file raises `ChangedError`.
+        blanks: Whether blank lines are rows too.
+    """
+    low, high = within or (0, None)
+    # From the byte before: a line that begins exactly here follows a newline.
+    with decompressed(fs, path, codec, listed, max(0, low - 1)) as stream:
+        skipped = len(stream.readline()) - 1 if low else 0
+        yield from _before(read_lines(stream, size, low + skipped, blanks), high)
+
+
+def _before(pieces: Iterator[Lines], end: int | None) -> Iterator[Lines]:
+    """The lines that begin before a byte of the file; all where it is None."""
+    for piece in pieces:
+        rows = len(piece) if end is None else int(np.searchsorted(piece.at + piece.starts, end))
+        if rows:
+            yield piece if rows == len(piece) else piece.part(0, rows)
+        if rows < len(piece):
+            return
+
+
+def few_rows(pieces: Iterable[Lines], rows: int) -> Iterator[Lines]:
+    """The same lines, so many rows at a time at most."""
+    for piece in pieces:
+        for start in range(0, len(piece), rows):
+            end = min(start + rows, len(piece))
+            yield piece if end - start == len(piece) else piece.part(start, end)
+
+
+def no_text(piece: Lines) -> dict[int, str]:
+    """The rows that are no UTF-8, and why: what stands behind "the line"."""
+    found: dict[int, str] = {}
+    try:
+        if not piece.data.isascii():
+            piece.data.decode()
+    except UnicodeDecodeError:
+        for row in range(len(piece)):
+            try:
+                piece[row].decode()
+            except UnicodeDecodeError as error:
+                found[row] = f"has invalid UTF-8 at byte {error.start}"
+    return found

@@ -87,6 +87,7 @@ _SHARD = pa.struct(
         # Bytes: a local path may be no text.
         ("path", pa.binary()),
         ("ctime_ns", pa.int64()),
+        ("whole", pa.bool_()),
     ]
 )
 _AS_BYTES = ("utf-8", "surrogateescape")

@@ -12,7 +12,7 @@ from moderay.core.hashing import number
 from moderay.core.wording import counted
 from moderay.corpus.columns import read_columns
 from moderay.corpus.content import Content, contents
-from moderay.corpus.formats import UNREADABLE, UnreadableError, bytes_of, format_of
+from moderay.corpus.formats import UNREADABLE, UnreadableError, bytes_of
 from moderay.corpus.ranges import Range
 from moderay.corpus.shard import Shard
 from moderay.corpus.views import without_views
@@ -79,7 +79,7 @@ class RowStream:
         """Of the row groups of a span, the columns that are wanted."""
         shard = span.shard
         fs, path = shard.located(job.storage)
-        self._tables = format_of(shard.url).tables(
+        self._tables = shard.format.tables(
             fs,
             path,
             wanted,

@@ -127,7 +127,7 @@ def _flags(decisions: pa.StructArray) -> np.ndarray:
 def _shard_of(marker: ShardMarker) -> Shard:
     """The input file as its marker knows it; it is not read."""
     name, size, version = marker.identity
-    return Shard(marker.source, name, size, version, (marker.input_rows,))
+    return Shard(marker.source, name, size, version, (marker.input_rows,), whole=marker.whole)
 
 
 def _carried(schema: pa.Schema, rules: Sequence[DecisionRule]) -> pa.Schema:

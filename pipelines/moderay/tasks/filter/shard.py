@@ -265,7 +265,7 @@ def _opened(
     work: Sifting, fs: Any, path: str, labelled: FileState, without: Sequence[str] = ()
 ) -> AbstractContextManager[Verbatim]:
     """The input file's rows; of a table's file, those of the table `without` some columns."""
-    format_ = format_of(work.marker.source)
+    format_ = format_of(work.marker.source, work.marker.whole)
     schema = None if work.shard is None else work.shard.schema
     if isinstance(format_, Parquet) and schema is not None:
         columns = pa.schema([field for field in schema if field.name not in without])

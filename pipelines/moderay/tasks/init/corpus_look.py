@@ -16,7 +16,7 @@ from moderay.core.sql.row_expression import POLARS_ERRORS
 from moderay.core.storage import plain_errors
 from moderay.corpus.columns import content_problems, is_conversation
 from moderay.corpus.content import template_columns
-from moderay.corpus.formats import FORMATS, NoType, common, format_of
+from moderay.corpus.formats import FORMATS, NoType, common
 from moderay.corpus.inputs import input_files
 from moderay.corpus.scan import scan
 from moderay.corpus.shard import Shard
@@ -130,7 +130,7 @@ def _first_rows(path: str, output: str) -> tuple[pa.Schema, pa.Table]:
 
 def _rows_of(shard: Shard) -> tuple[pa.Schema, pa.Table]:
     fs, path = shard.located({})
-    format_ = format_of(shard.url)
+    format_ = shard.format
     footer = format_.footer(fs, path, shard.state, [])
     [schema] = common([(shard.url, footer.schema)])
     names = [name for name in schema.names if named_once(schema, name)]
