@@ -1,8 +1,7 @@
-"""One Spark cluster for all tests over it: two executors of one core each, in processes of their own."""
+"""One Spark cluster for all tests over it: two executors of one core each, each a process."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 
 def test_executors_are_processes_of_their_own_with_this_package(spark: SparkSession) -> None:
