@@ -32,12 +32,13 @@ OUTPUT_SETTINGS = ("reasoning", "rationale", "rationale_from")
 CALLER = "label"
 
 
-def embedded_job(
+def embedded_job(  # noqa: PLR0913, PLR0917  # all of them are arguments of `label`
     content: str,
     policies: Sequence[str | os.PathLike[str]],
     model: Model | Mapping[str, Any] | str | None,
     settings: Mapping[str, Any],
     caller: str = CALLER,
+    output: Mapping[str, Any] | None = None,
 ) -> tuple[Job, tuple[Policy, ...]]:
     """The job that the arguments of `moderay.label` describe, and its policies.
 
@@ -47,6 +48,7 @@ def embedded_job(
         model: Who judges.
         settings: Sections of a job, of `SETTINGS`.
         caller: What problems name instead of a file.
+        output: Keys of a job's output, of `OUTPUT_SETTINGS`.
 
     Raises:
         Problems: with everything wrong in them.
@@ -56,12 +58,17 @@ def embedded_job(
         for name in settings
         if name not in SETTINGS
     ]
+    unknown += [
+        wrong(f"unknown setting 'output.{name}'", nearest(name, OUTPUT_SETTINGS))
+        for name in output or {}
+        if name not in OUTPUT_SETTINGS
+    ]
     if isinstance(policies, str | os.PathLike):
         policies = [policies]
     data = {
         **{name: value for name, value in settings.items() if name in SETTINGS},
         "input": {"path": "dataset", "content": content},
-        "output": {"path": "dataset"},
+        "output": {**(output or {}), "path": "dataset"},
         "policies": list(policies),
         "model": _model(model),
     }
