@@ -1,4 +1,4 @@
-"""A Spark cluster's executors on this machine: which processes they are, and what they have told."""
+"""A Spark cluster's executors on this machine: which processes they are, and what they tell."""
 
 from __future__ import annotations
 
