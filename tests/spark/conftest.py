@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyspark
 import pytest
 from pyspark.sql import SparkSession
+from support.executors import spark_home
 from support.project import environment
 
 MASTER = "local-cluster[2,1,4096]"
@@ -21,13 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = "Spark needs Java: .ci/java installs it"
         for item in items:
             item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def spark_home(folder: Path) -> Path:
-    """Spark as pip has installed it, in a folder of ours: a local cluster writes below its home."""
-    for part in Path(pyspark.__path__[0]).iterdir():
-        (folder / part.name).symlink_to(part)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyspark
 from pyspark.sql import SparkSession
+
+
+def spark_home(folder: Path) -> Path:
+    """Spark as pip has installed it, in a folder of ours: a local cluster writes below its home."""
+    for part in Path(pyspark.__path__[0]).iterdir():
+        (folder / part.name).symlink_to(part)
+    return folder
 
 
 def executor_processes() -> list[psutil.Process]:

@@ -147,6 +147,8 @@ class ProcessEngine:
     def _started(self, seconds: float, way: str) -> None:
         """An engine is there, the first or one after it died: its processes are looked after."""
         rest_collector()
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        event("worker has an engine", process=os.getpid(), gpus=gpus, probability_by=way)
         self._dismiss_keeper()
         pids = [str(process.pid) for process in multiprocessing.active_children()]
         if pids:
