@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import Problems, TryAgainError, UserError, inert
+from moderay.core.wording import counted
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.tasks.submit.bundle import JOB, Shipment, ship
@@ -61,7 +62,13 @@ def submit(
         Problems: With everything wrong.
         TryAgainError: Its output is being written by a job that was submitted before.
     """
-    shipment = ship(file, sets)
+    return queue(cluster, ship(file, sets), options)
+
+
+def queue(
+    cluster: Cluster, shipment: Shipment, options: Sequence[str] = ()
+) -> tuple[str, Mapping[str, Any]]:
+    """As `submit`, of a job that was checked here and made ready."""
     earlier = [job for job in submitted_jobs(cluster) if job.output == shipment.output]
     if writing := next((job for job in earlier if not job.over), None):
         raise _refused(cluster, shipment, writing.id)
@@ -84,6 +91,15 @@ def submit(
                 raise _refused(cluster, shipment, job_id) from None
             raise
     return job_id, ready
+
+
+def found(cluster: Cluster, ready: Mapping[str, Any]) -> str:
+    """What a cluster has, and what a job finds there, for people."""
+    return (
+        f"{cluster.address}: {counted(ready['nodes'], 'node')}, "
+        f"{counted(ready['engines'], 'engine')}; {counted(ready['shards'], 'shard')}, "
+        f"{counted(ready['rows'], 'row')}"
+    )
 
 
 def _environment(archive: Path, shipment: Shipment) -> dict[str, Any]:
@@ -128,7 +144,7 @@ def _preflight(
     log: str = cluster.client.get_job_logs(job_id)
     report = read_report(log)
     asks_vllm = isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)
-    if wrong := problems(report, needed, vllm=asks_vllm):
+    if wrong := problems(report, needed, vllm=asks_vllm, hint=cluster.hint):
         raise Problems(
             [replace(problem, file=f"{cluster.address}, {problem.file}") for problem in wrong]
         )

@@ -1,0 +1,265 @@
+"""A Ray on Spark's executors, for as long as it is used, which lets in whoever has its token.
+
+The token is made here. It goes to the executors inside the Spark tasks that start Ray there, and
+from these by the environment: it is on no command line and not in Spark's configuration, which
+Spark's pages show.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from types import FrameType
+from typing import Any
+
+import ray.util.spark
+from ray import _raylet
+from ray.util.spark.databricks_hook import DefaultDatabricksRayOnSparkStartHook
+from ray.util.spark.start_hook_base import RayOnSparkStartHook
+from ray.util.spark.utils import is_in_databricks_runtime
+
+from moderay.core.errors import ModerayError, StoppedError, TryAgainError, UserError, first_line
+from moderay.tasks.submit.cluster import Cluster, connect
+from moderay.tasks.submit.spark_workers import RayWorkers, executor_error
+
+# Seconds that Ray's head has to end, once it is told to.
+HEAD_END_S = 30.0
+# Variables that would lead Ray to another cluster, or show it another token.
+_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
+_HINT = "install what moderay needs for the Python of Spark's executors (docs/spark.md)"
+
+_base_hook: Any = (
+    DefaultDatabricksRayOnSparkStartHook if is_in_databricks_runtime() else RayOnSparkStartHook
+)
+
+
+class Signals:
+    """SIGTERM and Ctrl-C while a Ray is there: nothing that was started is left behind.
+
+    Attributes:
+        count: how many have come.
+        raises: whether one ends at once what the main thread does, and is not just counted.
+    """
+
+    def __init__(self) -> None:
+        """None has come yet."""
+        self.count = 0
+        self.raises = False
+        self._name = ""
+
+    def check(self) -> None:
+        """Raise `StoppedError` where one has come."""
+        if self.count:
+            raise StoppedError(f"stopped by {self._name}: the same command goes on", 3)
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Until the end, signals come here; not to PySpark, which would end Ray's workers."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self.count += 1
+        self._name = signal.Signals(number).name
+        if self.raises:
+            self.check()
+
+
+class _Start:
+    """What `ray.util.spark` asks of the one who starts a Ray, by way of `StartHook`."""
+
+    def __init__(self, signals: Signals, environment: Mapping[str, str]) -> None:
+        self.signals = signals
+        self.environment = environment
+        self.handle: Any = None
+
+    def created(self, handle: Any) -> None:
+        """Ray's head is there, and can be ended by this handle."""
+        self.handle = handle
+        self.signals.raises = True
+        self.signals.check()
+
+
+# Of the Ray that is started: a hook is given by the name of its class, and without arguments.
+_start: _Start | None = None
+
+
+class StartHook(_base_hook):  # type: ignore[misc]  # Ray has no types
+    """What `ray.util.spark` calls as it starts a cluster."""
+
+    def __init__(self) -> None:
+        """Not of a Ray for everybody."""
+        super().__init__(is_global=False)
+
+    def custom_environment_variables(self) -> dict[str, str]:
+        """Of all processes of Ray. Databricks' own needs a notebook, and is not asked."""
+        assert _start is not None
+        return dict(_start.environment)
+
+    def on_ray_dashboard_created(self, port: int) -> None:
+        """Nothing is shown of it."""
+
+    def on_cluster_created(self, ray_cluster_handler: Any) -> None:
+        """Keep the handle by which it is ended; nobody else is to end it when a notebook idles."""
+        assert _start is not None
+        _start.created(ray_cluster_handler)
+
+
+@contextmanager
+def ray_on_spark(workers: RayWorkers, name: str, signals: Signals) -> Iterator[Cluster]:
+    """A Ray on the active Spark session, and its end whatever happens.
+
+    Args:
+        workers: What Spark is asked for.
+        name: What the cluster is called in messages.
+        signals: Are taken note of while it is started and ended.
+
+    Raises:
+        UserError: It cannot be started there.
+        TryAgainError: It could not be started, or Spark has no room for all workers.
+        StoppedError: By a signal, before it was there.
+    """
+    global _start  # noqa: PLW0603  a hook has no other way to it
+    nodes = _node_environment(secrets.token_hex(32), workers)
+    dashboard = _free_port()
+    with _ray_environment(nodes):
+        _start = _Start(signals, nodes)
+        try:
+            _set_up(workers, dashboard, signals)
+            yield Cluster(name, connect(f"http://{_host()}:{dashboard}").client, _HINT)
+        finally:
+            signals.raises = False
+            _take_down(_start.handle)
+            _start = None
+
+
+def _node_environment(token: str, workers: RayWorkers) -> dict[str, str]:
+    """Of Ray's processes."""
+    # Ray would count GPUs for itself that Spark has given to nobody, or to another executor.
+    unseen = {} if workers.gpus else {"CUDA_VISIBLE_DEVICES": ""}
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "DO_NOT_TRACK": "1",
+        **unseen,
+    }
+
+
+@contextmanager
+def _ray_environment(nodes: Mapping[str, str]) -> Iterator[None]:
+    """This process as one that Ray's head is started from, and lets in; afterwards as before."""
+    kept = dict(os.environ)
+    for variable in _OTHERS:
+        os.environ.pop(variable, None)
+    # The head runs `ray`, and jobs `python`: those of this environment.
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    hook = f"{StartHook.__module__}.{StartHook.__name__}"
+    os.environ |= {**nodes, "PATH": path, "RAY_ON_SPARK_START_HOOK": hook}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    _reread()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+        _reread()
+
+
+def _reread() -> None:
+    """Have Ray in this process read its variables again: it does once, and remembers."""
+    raylet: Any = _raylet
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _set_up(workers: RayWorkers, dashboard: int, signals: Signals) -> None:
+    """Raises `ModerayError`."""
+    for chatty in ("ray", "ray.util.spark"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            ray.util.spark.setup_ray_cluster(
+                max_worker_nodes=workers.count,
+                num_cpus_worker_node=workers.cpus,
+                num_gpus_worker_node=workers.gpus,
+                num_cpus_head_node=0,
+                num_gpus_head_node=0,
+                head_node_options={"include_dashboard": True, "dashboard_port": dashboard},
+            )
+    except StoppedError:
+        raise
+    except Exception as error:
+        # Spark's, Py4J's and Ray's own, of no common class.
+        signals.check()
+        raise _not_started(error) from error
+    assert _start is not None
+    nodes = _start.handle.spark_job_server.query_nodes()["nodes"]
+    running = sum(node["status"] == "running" for node in nodes)
+    if running < workers.count:
+        raise TryAgainError(
+            f"Spark has room for {running} of {workers.count} workers now: ask for fewer with "
+            "--workers, or try again when other jobs have ended"
+        )
+
+
+def _not_started(error: Exception) -> ModerayError:
+    cause = error.__cause__ or error
+    if isinstance(error, ValueError) or "ValueError(" in str(error):
+        return UserError(f"Ray cannot be started on this Spark: {first_line(error)}")
+    if type(error).__module__.startswith(("pyspark", "py4j")):
+        return executor_error(error)
+    return TryAgainError(f"Ray could not be started on Spark: {first_line(cause)}")
+
+
+def _take_down(handle: Any) -> None:
+    """End Ray's workers and its head, and wait for the head's end.
+
+    Args:
+        handle: Of `ray.util.spark`; None where it did not get as far, and has ended its head
+            itself.
+    """
+    if handle is None:
+        return
+    try:
+        if not handle.is_shutdown:
+            handle.shutdown()
+    except Exception as error:
+        # Spark has gone: with it, its tasks.
+        logging.getLogger(__name__).warning("Spark did not end Ray's workers: %s", error)
+    ray.util.spark.cluster_init._active_ray_cluster = None
+    head: subprocess.Popen[str] = handle.head_proc
+    try:
+        head.terminate()
+        head.wait(HEAD_END_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait()
+
+
+def _host() -> str:
+    """Where Ray's head is, as `ray.util.spark` has it."""
+    assert _start is not None
+    return str(_start.handle.address.rpartition(":")[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
