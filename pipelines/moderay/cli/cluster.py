@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
-from click.core import ParameterSource
 
 from moderay.cli.console import (
     JobFile,
@@ -38,6 +36,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="As submit named it.", 
 
 
 def submit(
+    context: typer.Context,
     job: JobFile,
     address: Annotated[str | None, _DASHBOARD] = None,
     sets: Sets = None,
@@ -106,7 +105,10 @@ def submit(
         "--strict": strict,
     }
     options = [flag for flag, is_set in flags.items() if is_set]
-    if spark and (kuberay or _is_given("address")):
+    source = context.get_parameter_source("address")
+    # A variable may well name a Ray that other commands are for.
+    is_address_given = source is not None and source.name == "COMMANDLINE"
+    if spark and (kuberay or is_address_given):
         raise UserError(
             "--spark starts a Ray of its own on Spark's executors: leave --address and --kuberay "
             "out"
@@ -131,12 +133,6 @@ def submit(
         )
     else:
         _queue(job, sets or [], options, address, wait)
-
-
-def _is_given(option: str) -> bool:
-    """Whether an option stands on the command line, and does not come from a variable."""
-    source = click.get_current_context().get_parameter_source(option)
-    return source is ParameterSource.COMMANDLINE
 
 
 def _run_on_spark(job: Path, sets: list[str], options: list[str], workers: int | None) -> None:
