@@ -171,7 +171,7 @@ def _queue(job: Path, sets: list[str], options: list[str], address: str, wait: b
 
     cluster = connect(address)
     job_id, ready = submit_job(cluster, job, sets, options)
-    out.print(found(cluster, ready), soft_wrap=True)
+    out.print(found(cluster.address, ready), soft_wrap=True)
     out.print(
         f"submitted: {job_id}; moderay status | logs | stop {job_id} --address {cluster.address}",
         soft_wrap=True,

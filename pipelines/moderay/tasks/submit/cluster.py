@@ -16,9 +16,6 @@ from ray.job_submission import JobSubmissionClient
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import shown
 
-# How a node comes to what it lacks.
-IMAGE = "start the cluster from an image that has them; those of infra/ do"
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -27,12 +24,10 @@ class Cluster:
     Attributes:
         address: URL of its dashboard, which is its job server too; without a user's name.
         client: Ray's client of that server.
-        hint: How its nodes come to what they lack.
     """
 
     address: str
     client: JobSubmissionClient
-    hint: str = IMAGE
 
 
 def connect(address: str) -> Cluster:

@@ -34,7 +34,7 @@ def follow(cluster: Cluster, job_id: str, show: Callable[[str], None]) -> Submit
     Raises:
         TryAgainError: The cluster does not come back.
     """
-    log = ResumableLog(show)
+    log = _ResumableLog(show)
     while True:
         # Looked at first: what a job logs before it is over is in what is read afterwards.
         job = _awaited(cluster, job_id)
@@ -80,11 +80,10 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class ResumableLog:
+class _ResumableLog:
     """A log that may be read from its beginning again: each line is handed on once."""
 
     def __init__(self, show: Callable[[str], None]) -> None:
-        """`show`: is handed each line that is complete."""
         self._show = show
         # Characters handed on or held back, and those of this reading.
         self._seen = 0
@@ -93,11 +92,9 @@ class ResumableLog:
         self._line = ""
 
     def restart(self) -> None:
-        """It is read from its beginning again."""
         self._position = 0
 
     def add(self, text: str) -> None:
-        """What comes next in this reading."""
         new = text[max(0, self._seen - self._position) :]
         self._position += len(text)
         self._seen = max(self._seen, self._position)
@@ -106,7 +103,7 @@ class ResumableLog:
             self._show(line)
 
 
-async def _tail(cluster: Cluster, job_id: str, log: ResumableLog) -> None:
+async def _tail(cluster: Cluster, job_id: str, log: _ResumableLog) -> None:
     log.restart()
     async for text in cluster.client.tail_job_logs(job_id):
         log.add(text)

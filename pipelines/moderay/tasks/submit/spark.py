@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from moderay.core.errors import TryAgainError
+from moderay.core.errors import Problems, StoppedError, TryAgainError, inert
 from moderay.core.wording import counted
-from moderay.tasks.submit.bundle import ship
-from moderay.tasks.submit.cluster import Cluster, cluster_errors
-from moderay.tasks.submit.jobs import SubmittedJob, submitted_job
-from moderay.tasks.submit.logs import ResumableLog
+from moderay.engines.from_job import engine_spec
+from moderay.engines.vllm.engine import VllmSpec
+from moderay.tasks.submit.bundle import Shipment, ship
 from moderay.tasks.submit.ray_on_spark import Signals, ray_on_spark
-from moderay.tasks.submit.readiness import needs
+from moderay.tasks.submit.readiness import Needs, needs, problems, read_report
 from moderay.tasks.submit.spark_session import is_stopped, spark_session
 from moderay.tasks.submit.spark_workers import ray_workers
-from moderay.tasks.submit.submit import found, queue
+from moderay.tasks.submit.submit import found
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Seconds between two looks at what a job logs, and at Spark.
-WATCH_S = 1.0
+# Seconds between two looks at Spark and at signals.
+WATCH_S = 0.5
 
 _GO_ON = "what is complete is saved, and the same command goes on from there"
+_HINT = "install what moderay needs for the Python of Spark's executors"
+# Of `spark-submit`: a driver's Python speaks to the JVM by them, and nobody else should.
+_GATEWAY = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
 
 def run_on_spark(
@@ -44,7 +51,7 @@ def run_on_spark(
         file: The job file.
         sets: `key=value`, as of `--set`.
         options: Of `moderay run`, such as `--replace`.
-        workers: Executors that take part, each as one node of Ray; as many as Spark gives.
+        workers: Executors that take part, each as one node of Ray; by default, all that Spark has.
         show: Is handed each line that is told of the run.
 
     Returns:
@@ -57,52 +64,98 @@ def run_on_spark(
         StoppedError: By a signal, before the run began.
     """
     shipment = ship(file, sets)
-    needs()
+    needed = needs()
     signals = Signals()
-    with spark_session() as spark, signals.handled():
+    with (
+        tempfile.TemporaryDirectory(prefix="moderay-") as folder,
+        spark_session() as spark,
+        signals.handled(),
+    ):
+        job = shipment.unpack(Path(folder))
         given = ray_workers(spark, workers)
         name = f"Ray on Spark ({spark.sparkContext.master})"
         show(f"starting {name}: {counted(given.count, 'worker')} of {given.size}")
-        with ray_on_spark(given, name, signals) as cluster:
-            job_id, ready = queue(cluster, shipment, options)
-            show(found(cluster, ready))
-            ended = _watched(cluster, job_id, show, spark, signals)
-    if ended.lost:
-        raise TryAgainError(f"the run was lost: {ended.message}; {_GO_ON}")
-    return ended.exit_status
+        with ray_on_spark(given, signals) as joining:
+            environment = {
+                variable: value
+                for variable, value in {**os.environ, **joining}.items()
+                if variable not in _GATEWAY
+            }
+            show(found(name, _preflight(job, shipment, needed, name, environment)))
+            return _run(job, options, environment, show, spark, signals)
 
 
-def _watched(
-    cluster: Cluster,
-    job_id: str,
+def _preflight(
+    job: Path, shipment: Shipment, needed: Needs, name: str, environment: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """What the cluster says of itself and of the job. Raises `Problems`, `TryAgainError`."""
+    command = [sys.executable, "-m", "moderay.tasks.submit.preflight", str(job), *needed.names]
+    asked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    report = read_report(asked.stdout)
+    asks_vllm = isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)
+    if wrong := problems(report, needed, asks_vllm, _HINT):
+        raise Problems(wrong)
+    if report.ready is None:
+        last = (asked.stderr.strip().splitlines() or [f"it ended with {asked.returncode}"])[-1]
+        raise TryAgainError(f"{name} could not check the job: {inert(last)}")
+    return report.ready
+
+
+def _run(
+    job: Path,
+    options: Sequence[str],
+    environment: Mapping[str, str],
     show: Callable[[str], None],
     spark: SparkSession,
     signals: Signals,
-) -> SubmittedJob:
-    """Hand on what a job logs until it is over; a signal ends it in good order, a second at once.
+) -> int:
+    """`moderay run` on the Ray that an environment names.
 
-    Not as `follow` does, which has an event loop of its own: a notebook runs in one.
+    A signal ends it in good order, a second one at once.
 
     Raises:
-        TryAgainError: Spark or Ray has ended meanwhile.
+        TryAgainError: Spark has ended meanwhile, or the run was killed.
         StoppedError: By a second signal.
     """
-    log = ResumableLog(show)
-    is_ending = False
     signals.raises = False
-    while True:
-        with cluster_errors(cluster.address):
-            # Looked at first: what it logs before it is over is in what is read afterwards.
-            job = submitted_job(cluster, job_id)
-            log.restart()
-            log.add(cluster.client.get_job_logs(job_id))
-            if signals.count and not is_ending:
-                cluster.client.stop_job(job_id)
-                is_ending = True
-        if job.over:
-            return job
+    # In a session of its own: Ctrl-C in a terminal would reach it twice.
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "moderay", "run", str(job), *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    reader = threading.Thread(target=_show_lines, args=(driver, show), daemon=True)
+    reader.start()
+    try:
+        status = _waited(driver, spark, signals)
+    finally:
+        driver.kill()
+        driver.wait()
+    reader.join()
+    if status < 0:
+        raise TryAgainError(f"the run was killed by signal {-status}: {_GO_ON}")
+    return status
+
+
+def _show_lines(driver: subprocess.Popen[str], show: Callable[[str], None]) -> None:
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        show(line.rstrip("\n"))
+
+
+def _waited(driver: subprocess.Popen[str], spark: SparkSession, signals: Signals) -> int:
+    """A run's exit status, once it has one."""
+    is_ending = False
+    while (status := driver.poll()) is None:
         if is_stopped(spark):
             raise TryAgainError(f"Spark has ended while the job ran: {_GO_ON}")
+        if signals.count and not is_ending:
+            driver.terminate()
+            is_ending = True
         if signals.count > 1:
-            signals.check()
+            raise StoppedError(f"stopped by a second signal: {_GO_ON}", 3)
         time.sleep(WATCH_S)
+    return status

@@ -103,26 +103,28 @@ def _cores_now(spark: SparkSession) -> list[int]:
 
 
 def _assert_equipped(spark: SparkSession) -> None:
-    """Raises `UserError` where an executor's Python lacks Ray, or has another than the driver."""
-    import ray  # noqa: PLC0415
+    """Raises `UserError` where an executor lacks Ray or moderay, or has others than the driver."""
 
-    # A function within this one, so that it goes there by its code: moderay need not be there.
-    def ray_there(_: int) -> tuple[str, bool]:
+    # A function within this one, so that it goes there by its code, not by its module's name.
+    def versions(_: int) -> tuple[dict[str, str], bool]:
         import shutil  # noqa: PLC0415
 
+        import moderay  # noqa: PLC0415
         import ray  # noqa: PLC0415
 
-        return ray.__version__, shutil.which("ray") is not None
+        there = {"Ray": str(ray.__version__), "moderay": str(moderay.__version__)}
+        return there, shutil.which("ray") is not None
 
     try:
-        version, on_path = spark.sparkContext.parallelize([0], 1).map(ray_there).collect()[0]
+        there, on_path = spark.sparkContext.parallelize([0], 1).map(versions).collect()[0]
     except Exception as error:
         raise executor_error(error) from error
-    if version != ray.__version__:
-        raise UserError(
-            f"Spark's executors have Ray {version}, and the driver has {ray.__version__}: install "
-            "the same on all of them"
-        )
+    for name, version in versions(0)[0].items():
+        if there[name] != version:
+            raise UserError(
+                f"Spark's executors have {name} {there[name]}, and the driver has {version}: "
+                "install the same on all of them"
+            )
     if not on_path:
         raise UserError(
             "the PATH of Spark's executors has no `ray`: put the folder of their Python's scripts "
@@ -135,8 +137,8 @@ def executor_error(error: Exception) -> UserError | TryAgainError:
     text = str(error)
     if (module := _NO_MODULE.search(text)) is not None:
         return UserError(
-            f"Spark's executors have no Python module {module[1]!r}: install 'moderay' there with "
-            "what it needs (docs/spark.md), or name the Python that has it (spark.pyspark.python)"
+            f"Spark's executors have no Python module {module[1]!r}: install moderay on every "
+            "node, or name the Python that has it (spark.pyspark.python)"
         )
     if "PYTHON_VERSION_MISMATCH" in text:
         return UserError(

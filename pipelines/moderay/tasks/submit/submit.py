@@ -62,13 +62,7 @@ def submit(
         Problems: With everything wrong.
         TryAgainError: Its output is being written by a job that was submitted before.
     """
-    return queue(cluster, ship(file, sets), options)
-
-
-def queue(
-    cluster: Cluster, shipment: Shipment, options: Sequence[str] = ()
-) -> tuple[str, Mapping[str, Any]]:
-    """As `submit`, of a job that was checked here and made ready."""
+    shipment = ship(file, sets)
     earlier = [job for job in submitted_jobs(cluster) if job.output == shipment.output]
     if writing := next((job for job in earlier if not job.over), None):
         raise _refused(cluster, shipment, writing.id)
@@ -93,12 +87,11 @@ def queue(
     return job_id, ready
 
 
-def found(cluster: Cluster, ready: Mapping[str, Any]) -> str:
+def found(where: str, ready: Mapping[str, Any]) -> str:
     """What a cluster has, and what a job finds there, for people."""
     return (
-        f"{cluster.address}: {counted(ready['nodes'], 'node')}, "
-        f"{counted(ready['engines'], 'engine')}; {counted(ready['shards'], 'shard')}, "
-        f"{counted(ready['rows'], 'row')}"
+        f"{where}: {counted(ready['nodes'], 'node')}, {counted(ready['engines'], 'engine')}; "
+        f"{counted(ready['shards'], 'shard')}, {counted(ready['rows'], 'row')}"
     )
 
 
@@ -144,7 +137,7 @@ def _preflight(
     log: str = cluster.client.get_job_logs(job_id)
     report = read_report(log)
     asks_vllm = isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)
-    if wrong := problems(report, needed, vllm=asks_vllm, hint=cluster.hint):
+    if wrong := problems(report, needed, vllm=asks_vllm):
         raise Problems(
             [replace(problem, file=f"{cluster.address}, {problem.file}") for problem in wrong]
         )
