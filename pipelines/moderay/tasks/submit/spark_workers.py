@@ -106,14 +106,17 @@ def _assert_equipped(spark: SparkSession) -> None:
     """Raises `UserError` where an executor lacks Ray or moderay, or has others than the driver."""
 
     # A function within this one, so that it goes there by its code, not by its module's name.
-    def versions(_: int) -> tuple[dict[str, str], bool]:
+    def versions(_: int) -> tuple[dict[str, str | None], bool]:
+        import importlib.metadata  # noqa: PLC0415
         import shutil  # noqa: PLC0415
 
-        import moderay  # noqa: PLC0415
-        import ray  # noqa: PLC0415
+        def version(name: str) -> str | None:
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                return None
 
-        there = {"Ray": str(ray.__version__), "moderay": str(moderay.__version__)}
-        return there, shutil.which("ray") is not None
+        return {name: version(name) for name in ("ray", "moderay")}, bool(shutil.which("ray"))
 
     try:
         there, on_path = spark.sparkContext.parallelize([0], 1).map(versions).collect()[0]
@@ -122,8 +125,9 @@ def _assert_equipped(spark: SparkSession) -> None:
     for name, version in versions(0)[0].items():
         if there[name] != version:
             raise UserError(
-                f"Spark's executors have {name} {there[name]}, and the driver has {version}: "
-                "install the same on all of them"
+                f"Spark's executors have {name} {there[name] or 'not at all'}, and the driver has "
+                f"{version}: install the same on every node, or name the Python that has it "
+                "(spark.pyspark.python)"
             )
     if not on_path:
         raise UserError(
