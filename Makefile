@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test: what one runs while working.  check, test-all: what CI runs.  coverage: which lines the tests run.  bench: speed beside the bare engine, and much else.  bench-full: every figure of speed in an hour, into tests/benchmarks/BENCHMARKS.md.  gpu: ten minutes on a GPU.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test: what one runs while working.  check, test-all, test-spark: what CI runs.  coverage: which lines the tests run.  bench: speed beside the bare engine, and much else.  bench-full: every figure of speed in an hour, into tests/benchmarks/BENCHMARKS.md.  gpu: ten minutes on a GPU.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo browser test test-all coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo browser test test-all test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -40,6 +40,12 @@ test: install
 
 test-all: install
 	$(RUN) -m $(PYTEST)
+
+# On a Spark cluster of two executors on this machine, one test after the other. Where there is no Java, and it may be
+# installed, it is; else these tests are skipped, and say so.
+test-spark: install
+	@.ci/java
+	$(RUN) -m pytest tests/spark
 
 # Lines that `make test-all` runs; MARK="not slow": those that `make test` does.
 MARK ?=

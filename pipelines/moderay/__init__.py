@@ -115,6 +115,8 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """Load a name of `__all__` when it is used first."""
+        if name == "spark":  # a room of its own, which is loaded when it is used first
+            return importlib.import_module("moderay.spark")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name == "__version__":

@@ -1221,7 +1221,8 @@ def label(
         ...
         moderay.core.errors.Problems: label: content: no column 'txt'...
     """
-    from moderay.tasks.embed import embedded_job, label_dataset
+    from moderay.tasks.embed import label_dataset
+    from moderay.tasks.embedded_job import embedded_job
 
     return label_dataset(ds, *embedded_job(content, policies, model, settings))
 

@@ -19,7 +19,7 @@ from moderay.engines.harmony.vocabulary import CALL, RETURN
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.judges.build import fitted
 from moderay.judges.reason import Reason
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 # What the pipeline adds to learn P on the way: not of a bare engine.
 OURS = ("scheduler_cls", "logits_processors", "worker_extension_cls")

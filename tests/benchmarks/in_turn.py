@@ -39,7 +39,7 @@ from moderay.engines.host import EngineHost
 from moderay.judges.cascade import Cascade
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 UNIT, IN_FLIGHT = 64, 6
 # Rows of a chunk for each request in a batch: what is lost while a batch fills and drains, which a

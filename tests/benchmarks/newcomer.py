@@ -23,7 +23,7 @@ from support.documents import blocks, commands
 from support.project import ROOT
 
 from moderay.config.job import Model
-from moderay.tasks.embed import embedded_job
+from moderay.tasks.embedded_job import embedded_job
 from moderay.tasks.workbench.rows import data_rows
 from moderay.tasks.workbench.trial import Trial
 from moderay.tasks.workbench.workbench import opened

@@ -47,7 +47,7 @@ from moderay.engines.scripted import Script, ScriptedSpec
 from moderay.judges.cascade import Cascade
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 UNIT, SHARD_ROWS, IN_FLIGHT = 512, 25_000, 6
 ROUNDS = 3

@@ -125,7 +125,7 @@ def left(folder: str, shards: int, units: int) -> tuple[float, float]:
     from moderay.labels.unit_file import unit_bytes
     from moderay.pipeline.check import Checked
     from moderay.pipeline.plan import make_plan, shard_key
-    from moderay.tasks.embed import job_cascades
+    from moderay.tasks.embedded_job import job_cascades
 
     job = Job.model_validate(
         {

@@ -71,7 +71,7 @@ async def bare(job_file: Path) -> None:
     from moderay.engines.vllm.engine import VllmEngine, VllmSpec, _quiet
     from moderay.judges.build import fitted
     from moderay.judges.reason import Reason
-    from moderay.tasks.embed import job_cascades
+    from moderay.tasks.embedded_job import job_cascades
 
     job, policies = load_job(job_file)
     cascades = job_cascades(job, policies)

@@ -33,7 +33,7 @@ from moderay.engines.harmony.prompt import instructions
 from moderay.engines.harmony.vocabulary import HarmonyVocabulary
 from moderay.engines.tiny.corpus import DEMO, example
 from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 from moderay.tasks.quick_look import judge_here
 
 # What the checkpoint writes: a label alone.

@@ -10,7 +10,7 @@ from support.workbenches import policy_folder, save
 
 from moderay.config.job import Model
 from moderay.config.policy import load_golden
-from moderay.tasks.embed import embedded_job
+from moderay.tasks.embedded_job import embedded_job
 from moderay.tasks.workbench.rows import DataRows, text_row
 from moderay.tasks.workbench.trial import Trial
 from moderay.tasks.workbench.workbench import opened

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from moderay.config.job import Job, Model
-from moderay.tasks.embed import embedded_job
+from moderay.tasks.embedded_job import embedded_job
 from moderay.tasks.workbench.rows import DataRows, text_row
 from moderay.tasks.workbench.trial import Trial
 from moderay.tasks.workbench.workbench import Workbench, opened

@@ -113,7 +113,7 @@ async def _label_here(
     batches: Iterator[list[bytes]],
     show: Callable[[int, bytes, dict[str, Any]], None],
 ) -> bool:
-    from moderay.tasks.embed import embedded_job
+    from moderay.tasks.embedded_job import embedded_job
     from moderay.tasks.workbench.labels import label_texts
     from moderay.tasks.workbench.workbench import opened
 

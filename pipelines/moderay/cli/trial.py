@@ -75,7 +75,7 @@ def try_(
     spec = chosen_model(model, effort)
     # At once: what comes next takes seconds.
     warn(f"loading {spec.source} ...")
-    from moderay.tasks.embed import embedded_job
+    from moderay.tasks.embedded_job import embedded_job
     from moderay.tasks.workbench.rows import DataRows, data_rows, text_row
 
     if data is None and (column or where):

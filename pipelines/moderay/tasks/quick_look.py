@@ -18,7 +18,7 @@ from moderay.judges.cascade import Cascade
 from moderay.pipeline.check import Checked
 from moderay.pipeline.stages.judge_unit import judge_unit
 from moderay.pipeline.stages.spans import read_span, spans
-from moderay.tasks.embed import add_verdicts
+from moderay.tasks.embedded_job import add_verdicts
 
 
 def judge_first_rows(checked: Checked, count: int, excerpt: int) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from moderay.engines.host import EngineHost
 from moderay.engines.scripted import Script, ScriptedEngine, ScriptedSpec
 from moderay.pipeline.stages.judge_unit import judge_unit, questions
 from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 
 def test_engine_time_is_starting_idle_or_working_and_adds_up() -> None:

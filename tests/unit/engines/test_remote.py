@@ -35,7 +35,7 @@ from moderay.labels.overruling import redecide
 from moderay.pipeline.check import check
 from moderay.pipeline.stages.judge_unit import judge_unit
 from moderay.pipeline.stages.prepare import POSITION, prepared
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 SPAM = load_policy(ROOT / "policies/spam")
 VOCABULARY = HarmonyVocabulary()

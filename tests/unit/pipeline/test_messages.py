@@ -38,7 +38,7 @@ from moderay.pipeline.stages.prepare import (
     under_all,
     with_known,
 )
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 
 ranges = st.tuples(st.integers(0, 10**12), st.integers(0, 10**12))
 counts = st.dictionaries(st.text(max_size=5), st.integers(0, 10**12), max_size=3)

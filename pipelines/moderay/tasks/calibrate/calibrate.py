@@ -34,7 +34,8 @@ from moderay.tasks.calibrate.screen_training import (
     cross_fitted_screen,
 )
 from moderay.tasks.calibrate.truth import Labelled, from_labels, from_people
-from moderay.tasks.embed import job_cascades, label_dataset
+from moderay.tasks.embed import label_dataset
+from moderay.tasks.embedded_job import job_cascades
 
 # Contents of either kind that glance is asked about at most: the promise needs some dozens of
 # violations, and the share that is settled an estimate.

@@ -27,7 +27,7 @@ from moderay.tasks.diff.records import DiffRecord, LeftOut, Seeds
 from moderay.tasks.diff.repeats import floor, seeds, text_of
 from moderay.tasks.diff.result import Comparison
 from moderay.tasks.diff.sample import SampledRows, sampled_job, sampled_rows
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 from moderay.tasks.quick_look import judge_each
 
 _SCHEMA = flips_schema([CONTENT])

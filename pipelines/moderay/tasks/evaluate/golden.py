@@ -16,7 +16,7 @@ from moderay.config.policy import GoldenCase, Policy
 from moderay.core.errors import Problem, Problems
 from moderay.core.verdicts import decision_type
 from moderay.corpus.golden import golden_content
-from moderay.tasks.embed import embedded_job
+from moderay.tasks.embedded_job import embedded_job
 from moderay.tasks.evaluate.disagreements import SCHEMA, Worst, wrong_record
 from moderay.tasks.evaluate.evaluation import Evaluation, PolicyEvaluation
 from moderay.tasks.evaluate.judged import JudgedRows, judged_rows

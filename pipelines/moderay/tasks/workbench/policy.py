@@ -18,7 +18,7 @@ from moderay.corpus.where import File
 from moderay.judges.cascade import Cascade
 from moderay.judges.rules_file import FILE as RULES
 from moderay.judges.rules_file import check_rules
-from moderay.tasks.embed import job_cascades
+from moderay.tasks.embedded_job import job_cascades
 from moderay.tasks.workbench.rows import TrialRow, golden_rows
 
 GOLDEN = "golden.jsonl"

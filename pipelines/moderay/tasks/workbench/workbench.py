@@ -26,7 +26,7 @@ from moderay.judges.cascade import Cascade
 from moderay.labels.decisions import decide
 from moderay.pipeline.stages.judge_unit import settled_unit
 from moderay.pipeline.stages.prepare import POSITION, open_rows, prepared, with_known
-from moderay.tasks.embed import add_verdicts
+from moderay.tasks.embedded_job import add_verdicts
 from moderay.tasks.workbench.engine_process import EngineGoneError, EngineProcess, has_text
 from moderay.tasks.workbench.messages import StartEngine
 from moderay.tasks.workbench.rows import TrialRow

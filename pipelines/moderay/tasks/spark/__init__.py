@@ -1,0 +1,1 @@
+"""Judging inside Spark: a DataFrame in, the same with verdicts out."""
