@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at Spark and at signals.
 WATCH_S = 0.5
+# Seconds for what a run has written before it ended; what it started may hold its output open.
+LAST_LINES_S = 5.0
 
 _GO_ON = "what is complete is saved, and the same command goes on from there"
 _HINT = "install what moderay needs for the Python of Spark's executors"
@@ -82,7 +85,11 @@ def run_on_spark(
                 if variable not in _GATEWAY
             }
             show(found(name, _preflight(job, shipment, needed, name, environment)))
-            return _run(job, options, environment, show, spark, signals)
+            with _driver([str(job), *options], environment, show) as driver:
+                status = _waited(driver, spark, signals)
+    if status < 0:
+        raise TryAgainError(f"the run was killed by signal {-status}: {_GO_ON}")
+    return status
 
 
 def _preflight(
@@ -101,26 +108,16 @@ def _preflight(
     return report.ready
 
 
-def _run(
-    job: Path,
-    options: Sequence[str],
-    environment: Mapping[str, str],
-    show: Callable[[str], None],
-    spark: SparkSession,
-    signals: Signals,
-) -> int:
-    """`moderay run` on the Ray that an environment names.
+@contextmanager
+def _driver(
+    arguments: Sequence[str], environment: Mapping[str, str], show: Callable[[str], None]
+) -> Iterator[subprocess.Popen[str]]:
+    """`moderay run` in a process of its own, which has ended at the end of this.
 
-    A signal ends it in good order, a second one at once.
-
-    Raises:
-        TryAgainError: Spark has ended meanwhile, or the run was killed.
-        StoppedError: By a second signal.
+    In a session of its own too: Ctrl-C in a terminal would reach it twice.
     """
-    signals.raises = False
-    # In a session of its own: Ctrl-C in a terminal would reach it twice.
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moderay", "run", str(job), *options],
+        [sys.executable, "-m", "moderay", "run", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -130,14 +127,11 @@ def _run(
     reader = threading.Thread(target=_show_lines, args=(driver, show), daemon=True)
     reader.start()
     try:
-        status = _waited(driver, spark, signals)
+        yield driver
     finally:
         driver.kill()
         driver.wait()
-    reader.join()
-    if status < 0:
-        raise TryAgainError(f"the run was killed by signal {-status}: {_GO_ON}")
-    return status
+        reader.join(LAST_LINES_S)
 
 
 def _show_lines(driver: subprocess.Popen[str], show: Callable[[str], None]) -> None:
@@ -147,7 +141,13 @@ def _show_lines(driver: subprocess.Popen[str], show: Callable[[str], None]) -> N
 
 
 def _waited(driver: subprocess.Popen[str], spark: SparkSession, signals: Signals) -> int:
-    """A run's exit status, once it has one."""
+    """A run's exit status; a signal ends it in good order, a second one at once.
+
+    Raises:
+        TryAgainError: Spark has ended meanwhile.
+        StoppedError: By a second signal.
+    """
+    signals.raises = False
     is_ending = False
     while (status := driver.poll()) is None:
         if is_stopped(spark):
