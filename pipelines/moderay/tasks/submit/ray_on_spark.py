@@ -223,6 +223,10 @@ def _not_started(error: Exception) -> ModerayError:
         return UserError(f"Ray cannot be started on this Spark: {first_line(error)}")
     if type(error).__module__.startswith(("pyspark", "py4j")):
         return executor_error(error)
+    if "head node failed" in str(error):
+        return TryAgainError(
+            "Ray's head did not come up beside Spark's driver in time: is this machine overloaded?"
+        )
     return TryAgainError(f"Ray could not be started on Spark: {first_line(cause)}")
 
 

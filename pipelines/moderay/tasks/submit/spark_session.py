@@ -27,8 +27,7 @@ MASTER_S = 5.0
 MASTERS = ("spark://", "yarn", "local-cluster[")
 
 _HOW = (
-    "`spark-submit --master URL $(which moderay) submit JOB --spark`, or spark.master in "
-    "spark-defaults.conf"
+    'PYSPARK_SUBMIT_ARGS="--master URL pyspark-shell", or with spark.master in spark-defaults.conf'
 )
 
 
