@@ -196,4 +196,4 @@ except moderay.UserError as error:
         text=True,
         timeout=120,
     )
-    assert "told: label: df cannot be looked at: its Spark session has ended" in done.stdout
+    assert "told: label: the Spark session of df has ended" in done.stdout

@@ -68,24 +68,26 @@ def _assert_frame(df: object) -> None:
 
     if not isinstance(df, DataFrame):
         raise Problems([wrong(f"df: a DataFrame of Spark is wanted, not {type(df).__name__}")])
+    context = getattr(df.sparkSession, "_sc", None)  # Spark Connect has none
+    if context is not None and context._jsc is None:
+        raise UserError("label: the Spark session of df has ended; make it anew, in one that runs")
 
 
 def _asked(question: Callable[[], T]) -> T:
     """What Spark answers.
 
     Raises:
-        UserError: It does not answer any more, or cannot.
+        UserError: It does not answer any more, or refuses.
     """
     from py4j.protocol import Py4JError  # noqa: PLC0415  late: an extra
     from pyspark.errors import PySparkException  # noqa: PLC0415  late: an extra, and slow
 
     try:
         return question()
-    except (PySparkException, Py4JError, OSError, AttributeError) as error:
-        # After spark.stop() its objects are None.
+    except (PySparkException, Py4JError, OSError) as error:
         raise UserError(
-            f"label: df cannot be looked at: its Spark session has ended, or Spark refuses "
-            f"({first_line(error)}); make it anew from a session that runs"
+            f"label: Spark does not say what df is ({first_line(error)}); make it anew, in a "
+            "session that runs"
         ) from error
 
 
