@@ -1,7 +1,7 @@
 """Spark: a DataFrame with verdict columns, judged on executors; and whole jobs on them."""
 
-# Imports inside functions: what one needs is loaded when it is called.
-# ruff: noqa: PLC0415
+# Imports inside functions: what one needs is loaded when it is called. Many arguments: keywords.
+# ruff: noqa: PLC0415, PLR0913
 
 from __future__ import annotations
 
@@ -94,8 +94,10 @@ def run(
         TryAgainError: Spark does not answer, has no room, or ends while the job runs.
 
     Example:
-        >>> moderay.spark.run("job.yaml", workers=8)  # doctest: +SKIP
-        0
+        >>> moderay.spark.run("gone.yaml", workers=8)
+        Traceback (most recent call last):
+        ...
+        moderay.core.errors.Problems: gone.yaml: no such file
     """
     from moderay.tasks.submit.spark import run_on_spark
 

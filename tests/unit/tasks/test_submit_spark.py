@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
+import inspect
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +16,8 @@ import pyspark
 import pytest
 from support.ray_cluster import free_port
 
+import moderay
+import moderay.spark
 from moderay.core.errors import Problems, StoppedError, TryAgainError, UserError
 from moderay.tasks.submit import spark_session, spark_workers
 from moderay.tasks.submit.ray_on_spark import Signals
@@ -174,6 +178,15 @@ def test_signals_are_counted_and_raised_where_nothing_else_ends_the_work() -> No
             os.kill(os.getpid(), signal.SIGINT)
         assert caught.value.exit_status == 3
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_example_of_run_does_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(moderay.spark.run) or ""
+    example = doctest.DocTestParser().get_doctest(text, {"moderay": moderay}, "run", None, None)
+    wrong: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=wrong.append)
+    assert example.examples and not wrong, "".join(wrong)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Spark's pages show.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import secrets
@@ -32,6 +33,11 @@ from moderay.tasks.submit.spark_workers import RayWorkers, executor_error
 HEAD_END_S = 30.0
 # Variables that would lead Ray to another cluster, or show it another token.
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
+
+# Ray's own that tell on the terminal what goes as it should.
+_CHATTY = ("ray.util.spark", "ray._private.worker")
+# Warns of each worker that ends, and sets its level again and again.
+_JOB_SERVER = "ray.autoscaler._private.spark.spark_job_server"
 
 _base_hook: Any = (
     DefaultDatabricksRayOnSparkStartHook if is_in_databricks_runtime() else RayOnSparkStartHook
@@ -76,6 +82,13 @@ class Signals:
         self._name = signal.Signals(number).name
         if self.raises:
             self.check()
+
+
+class _Nowhere(io.TextIOBase):
+    """Takes what the head prints; never closed, since a thread of Ray's goes on writing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 class _Start:
@@ -143,7 +156,8 @@ def ray_on_spark(workers: RayWorkers, signals: Signals) -> Iterator[dict[str, st
             yield {**nodes, "RAY_ADDRESS": _start.handle.address}
         finally:
             signals.raises = False
-            _take_down(_start.handle)
+            with redirect_stdout(_Nowhere()):
+                _take_down(_start.handle)
             _start = None
 
 
@@ -189,10 +203,11 @@ def _reread() -> None:
 
 def _set_up(workers: RayWorkers, signals: Signals) -> None:
     """Raises `ModerayError`."""
-    for chatty in ("ray", "ray.util.spark"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger(_JOB_SERVER).disabled = True
     try:
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with redirect_stdout(_Nowhere()):
             ray.util.spark.setup_ray_cluster(
                 max_worker_nodes=workers.count,
                 num_cpus_worker_node=workers.cpus,

@@ -22,7 +22,7 @@ from moderay.tasks.submit.ray_on_spark import Signals, ray_on_spark
 from moderay.tasks.submit.readiness import Needs, needs, problems, read_report
 from moderay.tasks.submit.spark_session import is_stopped, spark_session
 from moderay.tasks.submit.spark_workers import ray_workers
-from moderay.tasks.submit.submit import found
+from moderay.tasks.submit.submit import PREFLIGHT_S, found
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -97,7 +97,19 @@ def _preflight(
 ) -> Mapping[str, Any]:
     """What the cluster says of itself and of the job. Raises `Problems`, `TryAgainError`."""
     command = [sys.executable, "-m", "moderay.tasks.submit.preflight", str(job), *needed.names]
-    asked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PREFLIGHT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise TryAgainError(
+            f"{name} has not checked the job within {PREFLIGHT_S:.0f} s: is the driver overloaded?"
+        ) from None
     report = read_report(asked.stdout)
     asks_vllm = isinstance(engine_spec(shipment.job, gpus=0), VllmSpec)
     if wrong := problems(report, needed, asks_vllm, _HINT):
@@ -136,8 +148,13 @@ def _driver(
 
 def _show_lines(driver: subprocess.Popen[str], show: Callable[[str], None]) -> None:
     assert driver.stdout is not None
-    for line in driver.stdout:
-        show(line.rstrip("\n"))
+    try:
+        for line in driver.stdout:
+            show(line.rstrip("\n"))
+    finally:
+        # A run whose lines nobody takes would stand still.
+        for _ in driver.stdout:
+            pass
 
 
 def _waited(driver: subprocess.Popen[str], spark: SparkSession, signals: Signals) -> int:

@@ -40,9 +40,13 @@ def spark_session() -> Iterator[SparkSession]:
         TryAgainError: Its master does not answer.
     """
     _assert_pyspark()
-    from pyspark.sql import SparkSession  # noqa: PLC0415  an extra
+    from pyspark import SparkContext  # noqa: PLC0415  an extra
+    from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    if (active := SparkSession.getActiveSession()) is not None:
+    active = SparkSession.getActiveSession()
+    # A thread may have none of its own where another has one.
+    if active is not None or SparkContext._active_spark_context is not None:
+        active = active or SparkSession.builder.getOrCreate()
         assert_master(_master_of(active))
         yield active
         return
@@ -115,7 +119,9 @@ def _started() -> SparkSession:
     assert master is not None
     _await_master(master)
     try:
-        return SparkSession.builder.appName("moderay").getOrCreate()
+        # A bar for each task that holds a Ray worker would stand still until the job ends.
+        progress = ("spark.ui.showConsoleProgress", "false")
+        return SparkSession.builder.appName("moderay").config(*progress).getOrCreate()
     except Exception as error:
         # Py4J's, which says in many lines what the JVM says in one.
         raise TryAgainError(
