@@ -20,6 +20,7 @@ from contextlib import contextmanager, redirect_stdout
 from types import FrameType
 from typing import Any
 
+import ray
 import ray.util.spark
 from ray import _raylet
 from ray.util.spark.databricks_hook import DefaultDatabricksRayOnSparkStartHook
@@ -31,6 +32,7 @@ from moderay.tasks.submit.spark_workers import RayWorkers, executor_error
 
 # Seconds that Ray's head has to end, once it is told to.
 HEAD_END_S = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Variables that would lead Ray to another cluster, or show it another token.
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
 
@@ -66,15 +68,20 @@ class Signals:
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Until the end, signals come here; not to PySpark, which would end Ray's workers."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.take()
         try:
             yield
         finally:
-            for number, handler in before.items():
+            self._set(before)
+
+    def take(self) -> None:
+        """Have them come here again: `ray.util.spark` takes SIGTERM, and ends its Ray on it."""
+        self._set(dict.fromkeys(_SIGNALS, self._on_signal))
+
+    def _set(self, handlers: Mapping[signal.Signals, Any]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -148,11 +155,17 @@ def ray_on_spark(workers: RayWorkers, signals: Signals) -> Iterator[dict[str, st
         StoppedError: By a signal, before it was there.
     """
     global _start  # noqa: PLW0603  a hook has no other way to it
+    if ray.is_initialized() or ray.util.spark.cluster_init._active_ray_cluster is not None:
+        raise UserError(
+            "this process is connected to a Ray: ray.shutdown(), or, where it is on Spark, "
+            "ray.util.spark.shutdown_ray_cluster() ends that"
+        )
     nodes = _node_environment(secrets.token_hex(32), workers)
     with _ray_environment(nodes):
         _start = _Start(signals, nodes)
         try:
             _set_up(workers, signals)
+            signals.take()
             yield {**nodes, "RAY_ADDRESS": _start.handle.address}
         finally:
             signals.raises = False
