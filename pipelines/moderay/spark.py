@@ -1,7 +1,7 @@
-"""Labelling inside Spark: a DataFrame with verdict columns, judged on executors."""
+"""Spark: a DataFrame with verdict columns, judged on executors; and whole jobs on them."""
 
-# Imports inside the function: what it needs is loaded when it is called.
-# ruff: noqa: PLC0415
+# Imports inside functions: what one needs is loaded when it is called. Many arguments: keywords.
+# ruff: noqa: PLC0415, PLR0913
 
 from __future__ import annotations
 
@@ -57,3 +57,55 @@ def label(
 
     output = settings.pop("output", None)
     return label_frame(df, *embedded_job(content, policies, model, settings, output=output))
+
+
+def run(
+    job: str | os.PathLike[str],
+    sets: Sequence[str] = (),
+    *,
+    workers: int | None = None,
+    replace: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    strict: bool = False,
+) -> int:
+    """Run a job on Spark's executors, as `moderay submit --spark` does, and wait for its end.
+
+    A Ray is started on them and taken down with the run. The active Spark session is used and
+    stays; without one, one is started as `spark-submit` configures it. What the run tells is
+    printed.
+
+    Args:
+        job: the job file.
+        sets: `key=value`, as of `--set` on the command line.
+        workers: executors that take part; by default all that Spark has.
+        replace: as of `moderay run`.
+        retry_failed: as of `moderay run`.
+        prune: as of `moderay run`.
+        strict: as of `moderay run`.
+
+    Returns:
+        The run's exit status: 0 done, 1 finished with rows or shards missed, 2 change something,
+        3 run it again: it goes on from what is saved.
+
+    Raises:
+        Problems: with everything wrong in the job, or on the executors.
+        UserError: Spark is not there, or Ray cannot run on it.
+        TryAgainError: Spark does not answer, has no room, or ends while the job runs.
+
+    Example:
+        >>> moderay.spark.run("gone.yaml", workers=8)
+        Traceback (most recent call last):
+        ...
+        moderay.core.errors.Problems: gone.yaml: no such file
+    """
+    from moderay.tasks.submit.spark import run_on_spark
+
+    flags = {
+        "--replace": replace,
+        "--retry-failed": retry_failed,
+        "--prune": prune,
+        "--strict": strict,
+    }
+    options = [flag for flag, is_set in flags.items() if is_set]
+    return run_on_spark(os.fspath(job), sets, options, workers)

@@ -21,7 +21,6 @@ from moderay.cli.console import (
     warn,
 )
 from moderay.core.errors import UserError
-from moderay.core.wording import counted
 
 if TYPE_CHECKING:
     from moderay.tasks.submit.cluster import Cluster
@@ -37,6 +36,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="As submit named it.", 
 
 
 def submit(
+    context: typer.Context,
     job: JobFile,
     address: Annotated[str | None, _DASHBOARD] = None,
     sets: Sets = None,
@@ -77,6 +77,22 @@ def submit(
         str | None,
         typer.Option("--image", help="With --kuberay: the image, instead of the cluster file's."),
     ] = None,
+    spark: Annotated[
+        bool,
+        typer.Option(
+            "--spark",
+            help="Run it on Spark's executors, on a Ray that is started there and ends with it.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            metavar="N",
+            help="With --spark: how many executors. Default: as many as Spark has.",
+        ),
+    ] = None,
 ) -> None:
     """Check a job here and on a Ray cluster, ship what it names, and queue it.
 
@@ -89,6 +105,14 @@ def submit(
         "--strict": strict,
     }
     options = [flag for flag, is_set in flags.items() if is_set]
+    source = context.get_parameter_source("address")
+    # A variable may well name a Ray that other commands are for.
+    is_address_given = source is not None and source.name == "COMMANDLINE"
+    if spark and (kuberay or is_address_given):
+        raise UserError(
+            "--spark starts a Ray of its own on Spark's executors: leave --address and --kuberay "
+            "out"
+        )
     if kuberay:
         if wait:
             raise UserError(
@@ -98,13 +122,27 @@ def submit(
         print(_manifests(job, sets or [], options, cron, cluster_file, image), end="")
     elif cron or cluster_file or image:
         raise UserError("--cron, --cluster and --image belong to --kuberay")
+    elif spark:
+        _run_on_spark(job, sets or [], options, workers)
+    elif workers is not None:
+        raise UserError("--workers belongs to --spark")
     elif address is None:
         raise UserError(
             "--address is missing: the URL of the cluster's dashboard, such as http://HEAD:8265, "
-            "or RAY_API_SERVER_ADDRESS; or give --kuberay"
+            "or RAY_API_SERVER_ADDRESS; or give --kuberay or --spark"
         )
     else:
         _queue(job, sets or [], options, address, wait)
+
+
+def _run_on_spark(job: Path, sets: list[str], options: list[str], workers: int | None) -> None:
+    """Run a job on Spark, and end with its exit status."""
+    from moderay.tasks.submit.spark import run_on_spark
+
+    status = run_on_spark(
+        job, sets, options, workers, lambda line: out.print(printable(line), soft_wrap=True)
+    )
+    raise typer.Exit(status)
 
 
 def _manifests(
@@ -128,16 +166,12 @@ def _manifests(
 def _queue(job: Path, sets: list[str], options: list[str], address: str, wait: bool) -> None:
     """Submit a job to a cluster that runs."""
     from moderay.tasks.submit.cluster import connect
+    from moderay.tasks.submit.submit import found
     from moderay.tasks.submit.submit import submit as submit_job
 
     cluster = connect(address)
     job_id, ready = submit_job(cluster, job, sets, options)
-    out.print(
-        f"{cluster.address}: {counted(ready['nodes'], 'node')}, "
-        f"{counted(ready['engines'], 'engine')}; {counted(ready['shards'], 'shard')}, "
-        f"{counted(ready['rows'], 'row')}",
-        soft_wrap=True,
-    )
+    out.print(found(cluster.address, ready), soft_wrap=True)
     out.print(
         f"submitted: {job_id}; moderay status | logs | stop {job_id} --address {cluster.address}",
         soft_wrap=True,

