@@ -272,7 +272,5 @@ def _described(job: Job, shard: Shard, footer: Footer, schema: pa.Schema) -> Sha
         content_bytes=footer.content_bytes,
         conversation=is_conversation(content),
         partitions=tuple(partitions),
-        schema=shard.schema
-        if shard.schema is not None
-        else shard.format.explicit_schema(schema),
+        schema=shard.schema if shard.schema is not None else shard.format.explicit_schema(schema),
     )
