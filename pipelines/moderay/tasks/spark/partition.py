@@ -99,7 +99,7 @@ class _Partition:
         try:
             for batch in batches:
                 table = pa.Table.from_batches([batch]).rename_columns(list(self._recipe.columns))
-                for rows in units(table, self._recipe.job.unit.rows, self._recipe.job.unit.bytes):
+                for rows in units(table, self._recipe.job.unit.most, self._recipe.job.unit.bytes):
                     self._ahead.append(self._unit(rows))
                     while self._ahead and (self._is_full or self._ahead[0].judged.done()):
                         yield from self._ended(self._ahead.popleft())
