@@ -22,7 +22,7 @@ from moderay.tasks.filter.filter import filter_labels
 from moderay.tasks.filter.request import FilterRequest
 from moderay.tasks.tables.label_table import update_table
 
-FILES, ROWS = 24, 40
+FILES, ROWS = 8, 40
 KEEP, BAD = "NOT spam.violates", "claim your prize"
 # What a process of its own does, which is killed.
 FILTER = """
@@ -57,7 +57,7 @@ def test_killed_filters_of_a_table_on_s3_go_on_where_they_stopped(
     ):
         in_place = target == table
         folder = out if in_place else f"{target}/_filter"
-        for markers in (3, 12):
+        for markers in (2, 4):
             killed_at(markers, [bucket, out, "yes" if in_place else "no"], folder, s3)
             assert version(target, options) == first
         request = FilterRequest(KEEP, out, {}, in_place=in_place)
@@ -99,6 +99,6 @@ def killed_at(markers: int, argv: list[str], folder: str, env: Mapping[str, Any]
         if len(fs.find(f"{path}/_moderay/shards")) >= markers:
             break
         assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+        time.sleep(0.5)  # the server does one thing at a time
     process.send_signal(signal.SIGKILL)
     process.wait()
