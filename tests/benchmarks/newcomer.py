@@ -58,6 +58,7 @@ def followed(folder: Path, file: str) -> Iterator[tuple[str, float, int]]:
             cwd=folder,
             env=environment,
             text=True,
+            errors="replace",  # the page looks into a file, which may be no text
             capture_output=True,
             check=False,
         )

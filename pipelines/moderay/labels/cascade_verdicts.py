@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from moderay.core.verdicts import HUMAN, trace
+from moderay.core.verdicts import HUMAN, judged_field
 
 OVERRULED = "overruled"
 # Of a decision, and of what was overruled; beside `decided_by`.
@@ -41,17 +41,12 @@ def of_cascade(decisions: pa.StructArray) -> pa.StructArray:
     Returns:
         The same rows with these fields, and a trace of `decided_by` alone.
     """
-    decided_by = trace(decisions, "decided_by")
     names = [field.name for field in decisions.type if field.name in _FIELDS]
-    columns = [decisions.field(name) for name in names]
-    if decisions.type.field("trace").type.get_field_index(OVERRULED) >= 0:
-        by_person = pc.fill_null(pc.equal(decided_by, HUMAN), False)
-        before = trace(decisions, OVERRULED)  # of which a field is null where it is null itself
-        columns = [
-            pc.if_else(by_person, pc.struct_field(before, name), column)
-            for name, column in zip(names, columns, strict=True)
-        ]
-        decided_by = pc.if_else(by_person, pc.struct_field(before, "decided_by"), decided_by)
+    decided_by = judged_field(decisions, "decided_by")
+    # Where a person alone was asked, the judged fields are the person's.
+    judged = pc.fill_null(pc.not_equal(decided_by, HUMAN), True)
+    columns = [pc.if_else(judged, judged_field(decisions, name), None) for name in names]
+    decided_by = pc.if_else(judged, decided_by, None)
     nested = pa.StructArray.from_arrays([decided_by], names=["decided_by"])
     return pa.StructArray.from_arrays([*columns, nested], names=[*names, "trace"])
 

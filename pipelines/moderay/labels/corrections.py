@@ -44,13 +44,11 @@ class ReviewedPolicy:
 
 def reviewed_policies(manifest: Manifest) -> dict[str, ReviewedPolicy]:
     """The policies of an output, by id; one that no model was asked about is left out."""
-    found = {}
-    for name, policy in manifest.policies.items():
-        asked = [judge for judge in policy.cascade if judge.policy is not None and judge.labels]
-        if asked:
-            labels = dict(asked[-1].labels or {})
-            found[name] = ReviewedPolicy(policy_hash(asked[-1].policy or "", labels), labels)
-    return found
+    return {
+        name: ReviewedPolicy(policy_hash(policy.text, policy.sides), policy.sides)
+        for name, policy in manifest.policies.items()
+        if policy.text is not None
+    }
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,28 @@ class PolicyRecord(RecordPart):
     label_titles: dict[str, str] = {}
     """For people, by label; empty where nothing says what a label means."""
 
+    @property
+    def asked(self) -> JudgeRecord | None:
+        """The last judge that a model is asked for; None where there is none."""
+        return next((judge for judge in reversed(self.cascade) if judge.policy), None)
+
+    @property
+    def text(self) -> str | None:
+        """The policy as the model reads it; None where no model is asked."""
+        return None if self.asked is None else self.asked.policy
+
+    @property
+    def sides(self) -> dict[str, bool]:
+        """Whether each label violates, mildest first; nothing where no judge says it."""
+        return dict(next((judge.labels for judge in reversed(self.cascade) if judge.labels), {}))
+
     def rule(self, policy: str) -> DecisionRule:
         """How its verdicts were decided.
 
         Args:
             policy: Its id.
         """
-        labels = dict(self.cascade[-1].labels or {})
+        labels = self.sides
         made = None if self.calibration is None else self.calibration.calibration
         return DecisionRule(policy, tuple(labels), tuple(labels.values()), self.threshold, made)
 

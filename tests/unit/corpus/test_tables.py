@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.types import LongType
 from support.tables import (
     add_delete_manifest,
     delta_table,
@@ -29,6 +30,7 @@ from moderay.config.job import Job
 from moderay.config.paths import beside
 from moderay.core.errors import ModerayError, TryAgainError, UserError
 from moderay.corpus.formats import format_of
+from moderay.corpus.formats.table_schema import fitted
 from moderay.corpus.scan import Scan, scan
 from moderay.corpus.shard import Shard
 from moderay.corpus.tables.delta_store import storage_options
@@ -147,6 +149,42 @@ def test_columns_that_were_added_later_are_null_before(tmp_path: Path) -> None:
     delta_table(tmp_path, more, schema_mode="merge")
     rows = sorted(all_rows(scanned(url)), key=lambda row: row["id"])
     assert [row["lang"] for row in rows] == [None, None, None, "en"]
+
+
+def test_nested_columns(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}], None]
+    kind = pa.large_list(pa.struct([("role", pa.string()), ("content", pa.large_string())]))
+    pairs = pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))
+    table = pa.table({"text": pa.array(turns, kind), "pairs": pairs})
+    found = scanned(delta_table(tmp_path / "posts", table))
+    assert not found.problems and all(shard.conversation for shard in found.shards)
+    assert [row["text"] for row in all_rows(found)] == turns
+    properties = iceberg_catalog(tmp_path / "lake")
+    iceberg_table(properties, table)
+    found = scanned("iceberg://lake/db/posts", **lake(properties))
+    # pyiceberg writes no list as an empty one.
+    assert not found.problems and [row["text"] for row in all_rows(found)] == [turns[0], []]
+
+
+def test_iceberg_partitions_and_wider_types(tmp_path: Path) -> None:
+    properties = iceberg_catalog(tmp_path)
+    days = pa.array([dt.date(2026, 1, 1), None], pa.date32())
+    small = pa.table({"text": ["a", "b"], "day": days, "n": pa.array([1, 2], pa.int32())})
+    table = iceberg_table(properties, small.slice(0, 0))
+    with table.update_spec() as spec:
+        spec.add_identity("day")
+    table.append(small)
+    with table.update_schema() as schema:
+        schema.update_column("n", LongType())
+    found = scanned("iceberg://lake/db/posts", **lake(properties))
+    assert found.columns.field("n").type == pa.int64()
+    assert sorted(all_rows(found), key=lambda row: row["n"]) == small.to_pylist()
+    # As of files that another engine has added, which may lack the column.
+    for shard in found.shards:
+        assert shard.schema is not None
+        empty = pa.table({"text": ["a"]})
+        [row] = fitted(empty, shard.schema, ["day", "n"]).to_pylist()
+        assert row == {"day": dt.date(2026, 1, 1) if "2026" in shard.name else None, "n": None}
 
 
 def test_versions_of_a_delta_table(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def with_value(field: pa.Field, value: Any) -> pa.Field:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return field.with_metadata({_VALUE: base64.b64encode(sink.getvalue().to_pybytes())})
+    value_of = {_VALUE: base64.b64encode(sink.getvalue().to_pybytes())}
+    return field.with_metadata({**(field.metadata or {}), **value_of})
 
 
 def is_valued(field: pa.Field) -> bool:
@@ -81,7 +82,7 @@ def misfits(file: pa.Schema, table: pa.Schema) -> Iterator[str]:
             yield f"it has two columns {field.name!r}"
         elif found:
             yield from _misfit(file.field(found[0]), field)
-        elif _id(field) is not None and _VALUE not in field.metadata:
+        elif _id(field) is not None:
             yield from _unlike(file, field)
 
 
@@ -98,7 +99,7 @@ def _unlike(file: pa.Schema, field: pa.Field) -> Iterator[str]:
     ids = {_id(own): own.name for own in file}
     if (other := ids.get(_id(field))) is not None:
         yield f"its column {other!r} is {field.name!r} in the table"
-    elif set(ids) == {None}:
+    elif set(ids) == {None} and _VALUE not in field.metadata:
         yield f"it has no field ids and no column {field.name!r}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -55,17 +55,17 @@ def delta_snapshot(
     delta_table = _library()
     with delta_errors(url):
         opened = delta_table(uri, storage_options=options)
+        if isinstance(version, datetime):
+            asked = version
+            version = _version_at(asked, opened.version(), lambda at: _written(uri, at, storage))
+            if version < 0:
+                raise UserError(f"{url} has no version of {_iso(asked)}, as far as its log tells")
         if version is not None:
             _travel(opened, version, url)
         _assert_readable(opened, url)
         files = pa.table(opened.get_add_actions()).to_pylist()
         schema = table_schema(pa.schema(opened.schema().to_arrow()))
     written = _written(uri, opened.version(), storage)
-    if isinstance(version, datetime) and (written is None or written > version):
-        raise UserError(
-            f"{url} has no version of {_iso(version)}: its oldest, {opened.version()}, is of "
-            f"{_iso(written) or 'a time that its log does not tell'}"
-        )
     at = TableVersion(url, opened.version(), _iso(written))
     return Snapshot(
         at,
@@ -92,13 +92,13 @@ def _library() -> type[DeltaTable]:
     return DeltaTable
 
 
-def _travel(opened: DeltaTable, version: int | datetime, url: str) -> None:
-    """Go to a version, or to the last one that was there at a time."""
+def _travel(opened: DeltaTable, version: int, url: str) -> None:
+    """Go to a version."""
     from deltalake.exceptions import DeltaError  # noqa: PLC0415  an extra
 
     latest = opened.version()
     # deltalake counts up to a number that is too high, commit by commit.
-    if isinstance(version, int) and not 0 <= version <= latest:
+    if not 0 <= version <= latest:
         raise UserError(
             f"{url} has no version {version}: input.version may be 0 to {latest}, as far as its "
             "log goes back"
@@ -110,6 +110,24 @@ def _travel(opened: DeltaTable, version: int | datetime, url: str) -> None:
             f"{url}: version {version} is not in its log any more ({_reason(error)}): name a "
             "later input.version"
         ) from None
+
+
+def _version_at(time: datetime, latest: int, written: Callable[[int], datetime | None]) -> int:
+    """The last version that was written by a time; -1 where the log knows of none.
+
+    By what the commits say. deltalake goes by the times of their files, which a copy has anew.
+
+    Args:
+        time: The time.
+        latest: The latest version.
+        written: When a version was written; None of those that are in the log no more.
+    """
+    below, above = -1, latest + 1
+    while above - below > 1:
+        middle = (below + above) // 2
+        at = written(middle)
+        below, above = (middle, above) if at is None or at <= time else (below, middle)
+    return below if below < 0 or written(below) is not None else -1
 
 
 def _written(folder: str, version: int, storage: Mapping[str, Any]) -> datetime | None:

@@ -11,7 +11,6 @@ from moderay.corpus.golden import golden_content
 from moderay.engines.harmony.prompt import instructions
 from moderay.labels.corrections import ReviewedPolicy
 from moderay.labels.manifest_record import PolicyRecord
-from moderay.tasks.explain.labels import label_sides, policy_text
 from moderay.tasks.explain.records import GoldenPart, GoldenSetPart
 from moderay.tasks.policy.likeness import alike
 
@@ -36,9 +35,7 @@ class PolicyFolder:
     def is_of(self, record: PolicyRecord) -> bool:
         """Whether the folder holds the text and the labels that this policy was judged by."""
         now = ReviewedPolicy.of(self.policy)
-        return (
-            policy_text(record) == instructions(self.policy) and label_sides(record) == now.labels
-        )
+        return record.text == instructions(self.policy) and record.sides == now.labels
 
     def said_of(self, record: PolicyRecord, contents: Sequence[str | None]) -> list[GoldenSetPart]:
         """What it says of each content.

@@ -53,9 +53,8 @@ def taught_policies(manifest: Manifest, url: str, asked: tuple[str, ...]) -> lis
     for name, policy in manifest.policies.items():
         if asked and name not in asked:
             continue
-        judge = next((each for each in reversed(policy.cascade) if each.policy), None)
-        if judge is not None:
-            found.append(_taught(name, judge))
+        if policy.asked is not None:
+            found.append(_taught(name, policy.asked))
         elif name in asked:
             raise UserError(f"--policy {name}: no model was asked about it, so none can be taught")
     if not found:

@@ -136,7 +136,7 @@ def _policy(name: str, policy: PolicyRecord) -> Iterator[str]:
         f"`{name}`, version {policy.version}, threshold {policy.threshold:g} on P(violates); "
         f"judges: {judges}; key `{policy.cascade_key}`.\n"
     )
-    text = (policy.cascade[-1].policy or "").replace("```", "'''")
+    text = (policy.text or "").replace("```", "'''")
     yield f"```markdown\n{text}\n```\n"
 
 

@@ -107,7 +107,7 @@ def policy_section(
     return PolicySection(
         id=name,
         record=record,
-        text=record.cascade[-1].policy or "" if record.cascade else "",
+        text=record.text or "",
         counts=counts,
         share=counts.flagged / counts.ok if counts.ok else None,
         low=low,
@@ -132,8 +132,7 @@ def policy_section(
 
 
 def _labels(record: PolicyRecord, counts: PolicyCounts) -> list[LabelLine]:
-    told = record.cascade[-1].labels if record.cascade else None
-    violates = dict(told or {})
+    violates = record.sides
     names = [*violates, *sorted(set(counts.labels) - set(violates))]
     lines = []
     for name in names:

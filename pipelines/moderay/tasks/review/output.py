@@ -107,22 +107,21 @@ def review_policies(manifest: Manifest) -> dict[str, ReviewPolicy]:
 
 
 def _policy(name: str, record: PolicyRecord) -> ReviewPolicy | None:
-    asked = [judge for judge in record.cascade if judge.policy is not None and judge.labels]
-    if not asked:
+    asked, text = record.asked, record.text
+    if asked is None or text is None:
         return None
-    text, sides = asked[-1].policy or "", dict(asked[-1].labels or {})
     labels = {
         label: Label(violates=violates, title=record.label_titles.get(label, ""))
-        for label, violates in sides.items()
+        for label, violates in record.sides.items()
     }
     return ReviewPolicy(
         name,
         record.title,
         record.version,
-        _written(text, labels, asked[-1].answer),
+        _written(text, labels, asked.answer),
         labels,
         record.threshold,
-        policy_hash(text, sides),
+        policy_hash(text, record.sides),
     )
 
 
