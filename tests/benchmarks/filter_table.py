@@ -9,34 +9,18 @@ import json
 import tempfile
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
-from support.project import ROOT
-from support.published import KEY, policy_record
+from support.table_labels import label_table, labels_of_table
 
-from moderay.config.policy import load_policy
-from moderay.core.storage import size_and_version
-from moderay.core.verdicts import Status, Verdict, unit_schema, verdict_array
-from moderay.corpus.content import content_hashes
-from moderay.corpus.shard import Shard
-from moderay.labels.layout import Layout, decision_hash
-from moderay.labels.lease import Lease
-from moderay.labels.manifest_record import Manifest, ModelRecord, RunRecord, Selection
-from moderay.labels.manifest_store import append_manifest
-from moderay.labels.shard_writer import Publication, publish
-from moderay.labels.unit_file import unit_bytes
-from moderay.pipeline.manifest import OutputTotal, recounted
+from moderay.labels.layout import Layout
 from moderay.tasks.filter.filter import filter_labels
-from moderay.tasks.filter.request import FilterRequest, Labels, read_labels
-from moderay.tasks.tables.delta_commit import open_table, table_files
+from moderay.tasks.filter.request import FilterRequest
 
-SPAM = load_policy(ROOT / "policies" / "spam")
 KEEP = "NOT spam.violates"
 # Rows of which one violates; and what they say.
 EACH, BAD = 50, "claim your prize"
@@ -62,68 +46,6 @@ def ten_versions(table: str, rows: int) -> None:
         predicate=f"id >= {part} AND id < {2 * part} AND id % 1009 = 0",
     )
     opened.optimize.compact(partition_filters=[("day", "=", "2026-11-01")])
-
-
-def labelled(folder: Path, table: str) -> Labels:
-    """Labels of the table's files, by the words in their texts."""
-    layout, source = Layout(str(folder / "out")), Path(table)
-    columns = pa.schema([("id", pa.int64())])
-    decision = decision_hash([SPAM.rule], columns)
-    total = OutputTotal()
-    files = table_files(open_table(table, {}))
-    with Lease(layout) as lease:
-        for name in files:
-            texts = pq.read_table(source / name, columns=["text"], partitioning=None)["text"].cast(
-                pa.string()
-            )
-            stamp = size_and_version(layout.fs, str(source / name))
-            assert stamp is not None
-            shard = Shard(str(source / name), name, *stamp, row_groups=(len(texts),))
-            units = (0, len(texts))
-            layout.write(layout.unit(name, units, KEY), unit_bytes(_unit(texts), units))
-            work = Publication(
-                layout,
-                shard,
-                KEY,
-                KEY,
-                decision,
-                {"spam": {"reason": KEY}},
-                (SPAM.rule,),
-                columns,
-                "all",
-                lease.run,
-                {},
-            )
-            total.add(publish(work, [units], ()))
-    run = RunRecord(
-        run=0, status="finished", started="2026-11-20", model=ModelRecord(source="tiny")
-    )
-    manifest = Manifest(
-        name="benchmark",
-        complete=True,
-        input_shards=len(files),
-        cascade_key=KEY,
-        selection=Selection(content="text", where=None, sample=None),
-        policies={"spam": policy_record(SPAM)},
-        runs=(run,),
-    )
-    append_manifest(layout, lambda _: recounted(manifest, total, {}))
-    return replace(read_labels(layout.url, {}), table=table)
-
-
-def _unit(texts: pa.ChunkedArray) -> pa.Table:
-    rest = [0.0] * (len(SPAM.label_names) - 2)
-    kinds = [
-        verdict_array(
-            [Verdict(Status.OK, [1.0 - bad, *rest, bad], answer="SP0", decided_by="reason")], 0
-        )
-        for bad in (0.0, 1.0)
-    ]
-    is_bad = pc.match_substring(texts, BAD).combine_chunks()
-    verdicts = pa.concat_arrays(kinds).take(is_bad.cast(pa.int8()))
-    hashes = pa.array(content_hashes(pa.table({"text": texts}), "text"), pa.string())
-    row = pa.array(range(len(texts)), pa.int64())
-    return pa.Table.from_arrays([row, hashes, verdicts], schema=unit_schema(["spam"]))
 
 
 class Reader(threading.Thread):
@@ -152,7 +74,9 @@ def main() -> None:
         ten_versions(table, rows)
         version = DeltaTable(table).version()
         before = pl.scan_delta(table).collect().sort("id")
-        labels = labelled(folder, table)
+        layout = Layout(str(folder / "out"))
+        label_table(layout, table, BAD)
+        labels = labels_of_table(layout, table)
         began = time.monotonic()
         filter_labels(labels, FilterRequest(KEEP, str(folder / "clean"), {}), {})
         in_folder = time.monotonic() - began
