@@ -146,4 +146,6 @@ def test_server_out_of_order_is_asked_again_and_one_that_is_gone_is_named(
     assert not web.failing[503]
     sections["input"]["path"] = f"http://{web.host}/none.parquet"
     result = cli("check", job(**sections))
-    assert result.returncode == 2 and "no Parquet, Arrow, JSON lines or CSV files at" in result.stderr
+    assert (
+        result.returncode == 2 and "no Parquet, Arrow, JSON lines or CSV files at" in result.stderr
+    )
