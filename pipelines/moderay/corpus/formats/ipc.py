@@ -40,9 +40,8 @@ class ArrowIpc:
 
     @staticmethod
     def common(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-        """Each file's own; a type that no label file can have is a `NoType`."""
-        known = {schema: _carriable(schema) for schema in dict.fromkeys(schemas)}
-        return [known[schema] for schema in schemas]
+        """Each file's own."""
+        return list(schemas)
 
     @staticmethod
     def explicit_schema(schema: pa.Schema) -> pa.Schema | None:
@@ -55,9 +54,11 @@ class ArrowIpc:
             rows = tuple(block.rows for block in file.batches)
             if sum(rows) > 2**62:
                 raise UnreadableError(f"its record batches claim {sum(rows):,} rows")
-            metadata = (file.schema.metadata or {}) | {_INDEX: file.index.packed()}
+            with file.blamed():  # also for names that are no text
+                schema = _carriable(file.schema)
+            metadata = (schema.metadata or {}) | {_INDEX: file.index.packed()}
             size = file.content_bytes(content)
-            return Footer(file.schema.with_metadata(metadata), rows, size)
+            return Footer(schema.with_metadata(metadata), rows, size)
 
     def names(self, fs: Any, path: str) -> list[str]:
         """Of the file's schema."""
@@ -99,6 +100,7 @@ def _opened(
 
 
 def _carriable(schema: pa.Schema) -> pa.Schema:
+    """A schema in which a type that no label file can have is a `NoType`."""
     with suppress(pa.ArrowException):
         _write_empty(schema)
         return schema
