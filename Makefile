@@ -18,7 +18,7 @@ export HF_HUB_OFFLINE := 1
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo browser test test-all test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo packages test test-all test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -27,10 +27,12 @@ demo: install
 	.venv/bin/moderay run jobs/demo.yaml --limit 6 --show
 	@echo "Open demo/labels/_moderay/report.html in a browser; and demo/labels with what reads Parquet, as docs/output.md shows"
 
-# Pages are tested in Debian's Chromium; where it is not installed, and may be, this does. Without it these tests are
-# skipped, and say so.
-browser:
-	@.ci/browser
+# Debian's packages that tests use: Chromium for pages, Prometheus for the dashboard's queries, Java for Spark. Where one
+# is not installed, and may be, this does; without it these tests are skipped, and say so.
+packages:
+	@[ -n "$$MODERAY_CHROMIUM" ] || .ci/debian chromium chromium "tests of pages"
+	@.ci/debian promtool prometheus "tests of the dashboard"
+	@.ci/debian java openjdk-17-jre-headless "tests over Spark"
 
 # Three at a time, each file in one process: most tests wait, for processes to start and for stores that fail.
 PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -41,10 +43,8 @@ test: install
 test-all: install
 	$(RUN) -m $(PYTEST)
 
-# On a Spark cluster of two executors on this machine, one test after the other. Where there is no Java, and it may be
-# installed, it is; else these tests are skipped, and say so.
+# On a Spark cluster of two executors on this machine, one test after the other.
 test-spark: install
-	@.ci/java
 	$(RUN) -m pytest tests/spark
 
 # Lines that `make test-all` runs; MARK="not slow": those that `make test` does.

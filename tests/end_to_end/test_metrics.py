@@ -181,7 +181,7 @@ def test_every_metric_that_a_panel_names_was_exported_by_a_run(ran: Ran) -> None
         assert named and named <= {name for name, _, _ in ran.samples}, query
 
 
-@pytest.mark.skipif(not HAS_PROMETHEUS, reason="Prometheus is not installed: .ci/prometheus does")
+@pytest.mark.skipif(not HAS_PROMETHEUS, reason="Prometheus is not installed: make packages does")
 def test_every_query_of_a_panel_gives_a_series_of_a_run_and_every_rule_is_one(ran: Ran) -> None:
     assert len(ran.asked) >= 20
     empty = [

@@ -18,7 +18,7 @@ MASTER = "local-cluster[2,1,4096]"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without Java nothing here can run."""
     if shutil.which("java") is None:
-        reason = "Spark needs Java: .ci/java installs it"
+        reason = "Spark needs Java: make packages installs it"
         for item in items:
             item.add_marker(pytest.mark.skip(reason=reason))
 
