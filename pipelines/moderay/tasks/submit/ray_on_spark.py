@@ -32,6 +32,8 @@ from moderay.tasks.submit.spark_workers import RayWorkers, executor_error
 
 # Seconds that Ray's head has to end, once it is told to.
 HEAD_END_S = 30.0
+# Minutes for which a worker may have nothing to do: longer than any job.
+IDLE_MIN = 60.0 * 24 * 365
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Variables that would lead Ray to another cluster, or show it another token.
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN_PATH")
@@ -228,6 +230,8 @@ def _set_up(workers: RayWorkers, signals: Signals) -> None:
                 num_cpus_head_node=0,
                 num_gpus_head_node=0,
                 head_node_options={"include_dashboard": False},
+                # An executor is the session's, idle or not: to give it up makes nothing free.
+                autoscale_idle_timeout_minutes=IDLE_MIN,
             )
     except StoppedError:
         raise
