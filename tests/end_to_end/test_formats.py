@@ -237,3 +237,5 @@ def test_text_is_labelled_and_filtered_by_line_or_by_file(job, cli, tmp_path: Pa
     name = "day=1/b.txt.gz"
     assert get(tmp_path / "files/removed" / name) == b"visit\nmy shop\n"
     assert get(tmp_path / "files/held/a.txt") == b"".join(lines)
+    result = cli("filter", job(**sections, filter={"keep": KEEP, "out": "more"}), "--verdicts")
+    assert result.returncode == 2 and "a row has no place for verdicts" in result.stderr

@@ -319,6 +319,11 @@ def filter_rule(labels: Labels, request: FilterRequest, storage: Mapping[str, An
     if labels.unselected and request.unselected is None:
         what, hint = _UNDECIDED
         problems.append(Problem("unselected", None, f"{labels.unselected:,} {what}", hint))
+    if request.verdicts and any(marker.whole for marker in labels.markers.values()):
+        message = "a text file that is a row has no place for verdicts"
+        problems.append(
+            Problem("verdicts", None, message, "leave --verdicts out: labels have them")
+        )
     if problems:
         raise Problems(problems)
     decided = labels.unselected and request.unselected
