@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from support.executors import spark_home
 from support.outputs import compared, labels, manifest_of
 from support.project import environment
 from support.ray_on_spark import Below, start_patiently
@@ -53,7 +54,11 @@ def write(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Write:
         own = {
             "input": {"path": str(corpus), "content": "text"},
             "output": {"path": str(tmp_path / out), "reasoning": "all"},
-            "model": {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 2}},
+            "model": {
+                "source": "scripted:script.yaml",
+                "engine": {"max_num_seqs": 2},
+                "replicas": 2,
+            },
             "unit": {"rows": 5},
             "limits": {"grace_s": 6},
         }
@@ -143,10 +148,22 @@ def test_job_that_cannot_run_there_is_refused_and_leaves_nothing(
     assert not (tmp_path / "out").exists() and spark.range(3).count() == 3
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> str:
+    """A Spark of its own, which needs no other session beside it."""
+    folder = tmp_path / "spark-home"
+    folder.mkdir()
+    return str(spark_home(folder))
+
+
 @contextmanager
 def _command(file: Path, log: Path, home: str) -> Iterator[subprocess.Popen[bytes]]:
     """`moderay submit --spark` as a person calls it, in a process with a JVM of its own."""
-    env = environment() | {"PYSPARK_SUBMIT_ARGS": MASTER, "SPARK_HOME": home}
+    env = environment() | {
+        "PYSPARK_SUBMIT_ARGS": MASTER,
+        "SPARK_HOME": home,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
     command = [sys.executable, "-c", MODERAY, "submit", str(file), "--spark"]
     with log.open("wb") as into:
         process = subprocess.Popen(command, stdout=into, stderr=subprocess.STDOUT, env=env)
@@ -158,12 +175,12 @@ def _command(file: Path, log: Path, home: str) -> Iterator[subprocess.Popen[byte
 
 
 def test_tiny_on_spark_gives_the_labels_of_a_run(
-    spark: SparkSession, write: Write, tmp_path: Path, cli: Callable[..., Any]
+    home: str, write: Write, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     file = write("out", model={"source": "tiny"}, unit={"rows": 35})
     with (
-        _command(file, log, os.environ["SPARK_HOME"]) as process,
+        _command(file, log, home) as process,
         Below(process.pid, spark=True) as below,
     ):
         assert process.wait(400) == 0, log.read_text()
@@ -173,11 +190,11 @@ def test_tiny_on_spark_gives_the_labels_of_a_run(
 
 
 def test_driver_that_is_killed_leaves_nothing_for_long(
-    spark: SparkSession, write: Write, tmp_path: Path
+    home: str, write: Write, tmp_path: Path
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with (
-        _command(write("out", 4.0), log, os.environ["SPARK_HOME"]) as process,
+        _command(write("out", 4.0), log, home) as process,
         Below(process.pid, spark=True) as below,
     ):
         while _saved(out) == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import socket
@@ -54,7 +55,11 @@ def spark_session() -> Iterator[SparkSession]:
     try:
         yield spark
     finally:
-        spark.stop()
+        try:
+            spark.stop()
+        except Exception as error:
+            # Its JVM has gone, of which no class of errors tells: a signal reaches a whole group.
+            logging.getLogger(__name__).info("Spark had ended: %s", reason(error))
 
 
 def _assert_pyspark() -> None:
@@ -160,11 +165,11 @@ def _await_master(master: str) -> None:
 def reason(error: BaseException) -> str:
     """What Spark says in one line: the JVM's own exception behind that of Py4J."""
     java: Any = getattr(error, "java_exception", None)
-    if java is not None:
-        while (cause := java.getCause()) is not None:
-            java = cause
-        return str(java.toString()).strip().splitlines()[0]
-    return first_line(error)
+    if java is None:
+        return first_line(error)
+    while (cause := java.getCause()) is not None:
+        java = cause
+    return str(java.toString()).strip().splitlines()[0]
 
 
 def is_stopped(spark: SparkSession) -> bool:
