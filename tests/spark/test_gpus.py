@@ -73,8 +73,8 @@ def test_engine_sees_the_gpu_of_its_task_and_no_other(tmp_path: Path) -> None:
     )
     assert "labels: ['SP4']" in done.stdout, done.stderr
     assert "refused: label: an engine takes 2 GPU(s) for itself, and Spark gives" in done.stdout
-    [log] = (tmp_path / "home" / "work").glob("*/*/stderr")
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    logs = [log.read_text() for log in (tmp_path / "home" / "work").glob("*/*/stderr")]
+    lines = [json.loads(line) for log in logs for line in log.splitlines() if line[:1] == "{"]
     engines = [line for line in lines if line["event"] == "worker has an engine"]
-    assert sorted(line["gpus"] for line in engines) == ["4", "5"]
+    assert sorted(line["gpus"] for line in engines) == ["4", "5"], logs
     assert len({line["process"] for line in engines}) == 2

@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(table, folder / "in" / "a.parquet")
     write_job(
         folder,
-        SCRIPT | {"log": "asked.log", "delay": {"mean_s": 0.002}},
+        SCRIPT | {"log": str(folder / "asked.log"), "delay": {"mean_s": 0.002}},
         policies=POLICIES,
         **SETTINGS,
     )
@@ -117,6 +117,7 @@ def test_contents_of_a_partition_are_asked_once_and_rows_keep_their_order(
     rows = labelled(partitions=1).collect()
     assert [row["id"] for row in rows] == list(range(ROWS))
     once = asked(corpus) - before
+    assert once > 0
     copies = [row for row in rows if row["spam"]["trace"]["origin"] == "duplicate"]
     assert len(copies) > 100 and not any(row["spam"]["trace"]["prompt_tokens"] for row in copies)
     # The same contents, each once: no fewer answers are given.
@@ -148,7 +149,7 @@ def test_executor_that_is_killed_half_way_costs_nothing_but_time(
     spark: SparkSession, labelled: Labelled, by_a_run: list[dict[str, Any]], corpus: Path
 ) -> None:
     script = yaml.safe_load((corpus / "script.yaml").read_text())
-    script |= {"delay": {"mean_s": 0.2}, "log": "slow.log"}
+    script |= {"delay": {"mean_s": 0.2}, "log": str(corpus / "slow.log")}
     (corpus / "slow.yaml").write_text(yaml.safe_dump(script))
     df = labelled(partitions=4, model=f"scripted:{corpus}/slow.yaml", unit={"rows": 4})
     killed: list[int] = []
@@ -174,7 +175,7 @@ def test_engine_that_cannot_live_fails_its_task_with_a_sentence_and_the_next_has
 ) -> None:
     luck = corpus / "bad-luck"
     script = yaml.safe_load((corpus / "script.yaml").read_text())
-    script["rules"].insert(0, {"content": ".", "fail": "dead", "while": "bad-luck"})
+    script["rules"].insert(0, {"content": ".", "fail": "dead", "while": str(luck)})
     (corpus / "unlucky.yaml").write_text(yaml.safe_dump(script))
     df = labelled(model=f"scripted:{corpus}/unlucky.yaml")
     luck.touch()

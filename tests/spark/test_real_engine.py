@@ -40,7 +40,9 @@ def by_a_run(tmp_path_factory: pytest.TempPathFactory, cli: Any) -> Callable[[st
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "in").mkdir()
     texts = [f"{text} {number // 12}" for number, text in enumerate(MADE_UP * 10)]
-    pq.write_table(pa.table({"text": texts}), folder / "in" / "made-up.parquet")
+    pq.write_table(
+        pa.table({"text": pa.array(texts, pa.large_string())}), folder / "in" / "made-up.parquet"
+    )
     if tweets := sorted((SHARED / "tweets").glob("*.parquet")):
         some = pq.read_table(tweets[0], columns=["text"]).slice(0, TWEETS)
         pq.write_table(some, folder / "in" / "tweets.parquet")

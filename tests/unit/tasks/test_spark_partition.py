@@ -36,7 +36,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def made(folder: Path, script: dict[str, Any] | None = None, **settings: Any) -> Recipe:
     """The recipe for a column of texts, whose engine writes a byte for each answer."""
-    (folder / "script.yaml").write_text(yaml.safe_dump({**SCRIPT, "log": "log", **(script or {})}))
+    (folder / "script.yaml").write_text(
+        yaml.safe_dump({**SCRIPT, "log": str(folder / "log"), **(script or {})})
+    )
     job, policies = embedded_job("text", POLICIES, f"scripted:{folder}/script.yaml", settings)
     return recipe(job, policies, ["n", "text"])
 
@@ -66,7 +68,7 @@ def test_contents_that_come_again_in_a_partition_are_asked_once(folder: Path) ->
     assert {v["trace"]["origin"] for v in spam[5::5]} == {"duplicate"}
     once = answers(folder)
     list(label_partition(batches(texts[:4], 64), made(folder, unit={"rows": 7})))
-    assert answers(folder) - once == once
+    assert answers(folder) == 2 * once > 0
 
 
 def test_rule_that_holds_for_one_copy_only_settles_that_one(
