@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from support.executors import spark_home
 from support.project import environment
 
-MASTER = "local[2]"
+MASTER = "local-cluster[2,1,4096]"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
