@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
+from support.executors import executor_processes
 
 
 def test_executors_are_processes_of_their_own_with_this_package(spark: SparkSession) -> None:
@@ -21,6 +22,7 @@ def test_executors_are_processes_of_their_own_with_this_package(spark: SparkSess
 
     rows = spark.range(2, numPartitions=2).mapInArrow(seen, "pid long, file string").collect()
     assert len({row.pid for row in rows}) == 2
+    assert len(executor_processes()) == 2
     import moderay
 
     assert {row.file for row in rows} == {moderay.__file__}

@@ -181,13 +181,13 @@ def test_engine_that_cannot_live_fails_its_task_with_a_sentence_and_the_next_has
     luck.touch()
 
     def mend() -> None:
-        while count(spark, "engine died") < 10:
-            time.sleep(0.1)
+        while count(spark, "engine ended") == before:
+            time.sleep(0.02)
         luck.unlink()
 
+    before = count(spark, "engine ended")
     mender = threading.Thread(target=mend)
     mender.start()
-    before = count(spark, "engine ended")
     rows = rows_of(df)
     mender.join()
     assert_same(rows, by_a_run)
@@ -210,5 +210,7 @@ def test_example_of_the_function_does_what_it_shows(
     names = {"spark": spark, "moderay": moderay}
     [example] = doctest.DocTestFinder(recurse=False).find(moderay.spark.label, "label", globs=names)
     wrong: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=wrong.append)
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(
+        example, out=wrong.append
+    )
     assert not wrong, "".join(wrong)
