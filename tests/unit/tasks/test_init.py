@@ -132,14 +132,14 @@ def test_refusals_say_what_to_do_and_leave_nothing(
     several = parquet("tweets.parquet", {**columns, "escape": ["\x1b[31m red " * 9] * 20})
     parquet("two/a.parquet", columns)
     parquet("two/b.parquet", columns)
-    Path("notes.txt").write_text("no table")
+    Path("notes.md").write_text("no table")
     messages = []
     for arguments in (
         ["new", "--data", several],
         ["new", "--data", several, "--content", "txt"],
         ["new", "--data", parquet("numbers.parquet", {"n": [1]})],
         ["two"],
-        ["notes.txt", "--data", several, "--content", "text"],
+        ["notes.md", "--data", several, "--content", "text"],
         ["two", "--data", "two", "--content", "text"],
     ):
         result = cli("init", *arguments)
@@ -147,7 +147,7 @@ def test_refusals_say_what_to_do_and_leave_nothing(
         messages.append(result.stderr)
     golden("init-refused", plain("".join(messages), tmp_path))
     # Which formats there are is told elsewhere.
-    for name in ("notes.txt", "none.parquet"):
+    for name in ("notes.md", "none.parquet"):
         result = cli("init", "new", "--data", name, "--content", "text")
         assert (result.returncode, result.stdout) == (2, "") and name in result.stderr
         assert ".jsonl.gz" in result.stderr or "a glob such as" in result.stderr

@@ -116,6 +116,7 @@ class Explainer:
                 carried={name: values[number] for name, values in columns.items()},
                 source=marker.source,
                 identity=marker.identity,
+                whole=marker.whole,
                 input_rows=marker.input_rows,
                 label_file=marker.label_file,
                 published_by=marker.run,

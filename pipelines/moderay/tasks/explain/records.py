@@ -255,6 +255,8 @@ class RowPart(RecordPart):
     """URL of the input file."""
     identity: tuple[str, int, str]
     """Of the input file when it was judged: name, bytes, and its etag or time."""
+    whole: bool = False
+    """Whether the input file is one row, and not a row a line (`input.text: file`)."""
     input_rows: int
     """Rows of the input file."""
     label_file: WrittenFile
