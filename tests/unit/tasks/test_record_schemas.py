@@ -81,6 +81,7 @@ from moderay.tasks.export.records import ExportedPolicy, SftRecord, SideCounts
 from moderay.tasks.filter.records import FilterCard, FilterRows, RuleRecord
 from moderay.tasks.prevalence.estimate import estimate
 from moderay.tasks.record_schemas import RECORDS, record_schemas, write_schemas
+from moderay.tasks.tables.label_table import LabelTableRecord
 from moderay.tasks.tune.records import (
     CascadeRecord,
     CertifyRecord,
@@ -366,6 +367,7 @@ FILES: dict[str, Record] = {
             )
         },
     ),
+    "label-table": LabelTableRecord(table="delta", listing="ab", table_version=3),
     "review": Review(
         id="0" * 32,
         session="0" * 16,
