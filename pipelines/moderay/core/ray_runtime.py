@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -107,7 +107,7 @@ def start_ray() -> str:
 
 def _size() -> str:
     """How much a cluster has, for people."""
-    gpus, cpus = resources()
+    gpus, cpus, _ = resources()
     nodes = sum(node["Alive"] for node in ray.nodes())
     machines = [counted(nodes, "node")] if nodes > 1 else []
     gpu = counted(gpus, "GPU") if gpus else "no GPU"
@@ -168,10 +168,21 @@ def _not_started(address: str, error: Exception) -> ModerayError:
     )
 
 
-def resources() -> tuple[int, float]:
-    """GPUs and cores of the cluster."""
+class Resources(NamedTuple):
+    """What a cluster has, as Ray counts it: GPUs, cores, and cores of its largest node."""
+
+    gpus: int
+    cpus: float
+    node_cpus: float
+
+
+def resources() -> Resources:
+    """Of the cluster that this process is connected to."""
     available = ray.cluster_resources()
-    return int(available.get("GPU", 0)), float(available.get("CPU", 0))
+    of_nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return Resources(
+        int(available.get("GPU", 0)), float(available.get("CPU", 0)), max(of_nodes, default=0.0)
+    )
 
 
 def this_node() -> NodeAffinitySchedulingStrategy:

@@ -27,7 +27,7 @@ from moderay.core.errors import StoppedError
 from moderay.core.events import event, of_run
 from moderay.core.ray_logs import told_with_logs
 from moderay.core.ray_loss import ray_errors
-from moderay.core.ray_runtime import coming_ray, resources, start_ray, starts_its_own
+from moderay.core.ray_runtime import Resources, coming_ray, resources, start_ray, starts_its_own
 from moderay.core.storage import plain_errors, remove, shown
 from moderay.core.wording import counted
 from moderay.corpus.content import template_columns
@@ -364,14 +364,12 @@ def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
         if which := start_ray():
             progress.note(which)
         ray_loss.assert_there()
-    gpus, cpus = resources() if needs_ray else (0, 0.0)
+    has = resources() if needs_ray else Resources(0, 0.0, 0.0)
     unit, why = unit_size.chosen(checked.job.unit, earlier_manifests(checked, plan))
     if why and plan.rows_left:
         progress.note(why)
     engines = (
-        hosted(checked.job, checked.cascades, gpus, cpus, unit)
-        if needs_ray and needs_engine
-        else None
+        hosted(checked.job, checked.cascades, has, unit) if needs_ray and needs_engine else None
     )
     return _Run(
         checked,
@@ -380,9 +378,9 @@ def _begun(  # noqa: PLR0913, PLR0917  # all that a run is made of
         worked,
         progress,
         engines,
-        gpus,
+        has.gpus,
         Tracker(plan.todo),
-        Publisher(checked, plan, lease.run, publishing_tasks(cpus)),
+        Publisher(checked, plan, lease.run, publishing_tasks(has.cpus)),
         gate,
         unit,
     )

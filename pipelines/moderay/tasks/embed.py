@@ -39,7 +39,7 @@ def label_dataset(ds: ray.data.Dataset, job: Job, policies: Sequence[Policy]) ->
         raise Problems(problems)
     made = job_cascades(job, policies)
     start_ray()
-    engines = hosted(job, made, *resources())
+    engines = hosted(job, made, resources())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's, of arguments that it will rename
         return ds.map_batches(

@@ -11,6 +11,7 @@ from support.mistakes import GPT_OSS_20B, model, project
 from support.outputs import plain
 
 from moderay.core.errors import Problems, UserError
+from moderay.core.ray_runtime import Resources
 from moderay.engines.vllm.gpu_profiles import GIB, Gpu
 from moderay.pipeline import flow, hosting
 from moderay.pipeline.check import check
@@ -66,9 +67,9 @@ def test_engine_of_more_gpus_than_there_are_is_refused(
     checked = check(large, ["model.engine.tensor_parallel_size=2"])
     assert "an engine of 2 GPUs is asked for, and this machine has 1" in str(checked.elsewhere[0])
     with pytest.raises(UserError, match="asks for 2 GPUs an engine, and the cluster has 1"):
-        hosted(checked.job, checked.cascades, 1, 8)
+        hosted(checked.job, checked.cascades, Resources(1, 8, 8))
     with pytest.raises(UserError, match="needs a GPU of 15 GiB or more, and the Ray that"):
-        hosted(check(large).job, checked.cascades, 0, 8)
+        hosted(check(large).job, checked.cascades, Resources(0, 8, 8))
 
 
 def test_check_notes_it_and_names_the_cluster_that_is_looked_at(
@@ -96,3 +97,12 @@ def test_small_models_and_scripts_need_none(
     assert not check(job(model={"source": "tiny"})).elsewhere
     served = {"endpoint": "http://127.0.0.1:9/v1", "name": "x"}
     assert not check(job(model=served)).elsewhere
+
+
+def test_reading_finds_room_beside_an_engine_on_small_nodes(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(monkeypatch, [L4])
+    checked = check(large)
+    for node, cores in ((1, 0.5), (2, 1.0), (64, 1.0)):
+        assert hosted(checked.job, checked.cascades, Resources(1, 64, node)).read_cpus == cores

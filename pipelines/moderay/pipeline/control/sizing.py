@@ -11,6 +11,7 @@ from ray.data import ActorPoolStrategy
 
 from moderay.config.job import Job, Replicas, UnitSize
 from moderay.core.errors import UserError
+from moderay.core.ray_runtime import Resources
 from moderay.engines.base import EngineSpec
 from moderay.engines.from_job import engine_spec
 from moderay.engines.vllm.engine import VllmSpec
@@ -94,7 +95,7 @@ class Engines:
 
 
 def hosted(
-    job: Job, cascades: Sequence[Cascade], gpus: int, cpus: float, unit: UnitSize | None = None
+    job: Job, cascades: Sequence[Cascade], has: Resources, unit: UnitSize | None = None
 ) -> Engines:
     """The job's engines on a cluster, each with so many units that it never waits for one.
 
@@ -104,13 +105,13 @@ def hosted(
     Args:
         job: The job.
         cascades: One for each policy.
-        gpus: Of the cluster.
-        cpus: Cores of the cluster.
+        has: What the cluster has.
         unit: How large units are; None is as the job says.
 
     Raises:
         UserError: The cluster is too small.
     """
+    gpus, cpus, node_cpus = has
     spec = fitted(engine_spec(job, gpus), cascades)
     if isinstance(spec, VllmSpec) and not gpus and (size := model_size(spec.source)) is not None:
         raise UserError(f"{needs_gpu(size)}, and the Ray that it would run on has none")
@@ -129,7 +130,8 @@ def hosted(
             f"model.replicas asks for {fewest} engines of {spec.gpus} GPUs, but the cluster has "
             f"{gpus} GPUs"
         )
-    read_cpus = min(READ_CPUS, cpus / 2)
+    # A task finds room on one node, beside an engine where that is small.
+    read_cpus = min(READ_CPUS, node_cpus / 2)
     if (needed := fewest * ENGINE_CPUS + read_cpus) > cpus:
         raise UserError(
             f"model.replicas asks for {fewest} engines, which with reading take {needed:g} "

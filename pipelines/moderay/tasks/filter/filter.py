@@ -333,7 +333,7 @@ def _in_tasks(works: Sequence[Sifting]) -> Iterator[tuple[str, str | None]]:
     task = ray.remote(num_cpus=1)(_in_worker)
     left = iter(works)
     names: dict[Any, str] = {}
-    most = 2 * math.ceil(resources()[1])
+    most = 2 * math.ceil(resources().cpus)
     try:
         while True:
             with told_with_logs(), ray_loss.ray_errors():

@@ -132,7 +132,7 @@ def _ready(job: str, nodes: Sequence[Node]) -> dict[str, Any]:
     from moderay.pipeline.control.sizing import hosted
 
     checked = check(job)
-    engines = hosted(checked.job, checked.cascades, *resources())
+    engines = hosted(checked.job, checked.cascades, resources())
     if unreached := _unreached(checked, nodes):
         raise Problems(unreached)
     return {
