@@ -57,20 +57,27 @@ class Below:
 
     def _note(self, process: psutil.Process) -> None:
         with suppress(psutil.Error):
-            words = process.cmdline()
-            line = " ".join(words)
-            self.command_lines.add(line)
-            is_spark = "pyspark" in line or "java" in (words or [""])[0] or "spark-class" in line
-            if process not in self._before and (self._spark or not is_spark):
+            self.command_lines.add(" ".join(process.cmdline()))
+            if process not in self._before:
                 self._seen.add(process)
+
+    def _counts(self, process: psutil.Process) -> bool:
+        """Whether it runs and is to end: a process may have become Spark's since it was forked."""
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        words = process.cmdline()
+        line = " ".join(words)
+        is_spark = "pyspark" in line or "java" in (words or [""])[0] or "spark-class" in line
+        return self._spark or not is_spark
 
     def alive(self) -> list[psutil.Process]:
         """Those that still run."""
-        return [
-            process
-            for process in self._seen
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
+        alive = []
+        for process in self._seen:
+            with suppress(psutil.NoSuchProcess):
+                if self._counts(process):
+                    alive.append(process)
+        return alive
 
     def count(self) -> int:
         """How many there have been."""
@@ -79,14 +86,8 @@ class Below:
     def seconds_to_end(self, limit: float) -> float:
         """How long the last of them goes on. Raises `AssertionError` beyond a limit."""
         began = time.monotonic()
-        while alive := self._named_alive():
+        while alive := self.alive():
             seconds = time.monotonic() - began
             assert seconds < limit, alive
             time.sleep(LOOK_S)
         return time.monotonic() - began
-
-    def _named_alive(self) -> list[str]:
-        names = []
-        with suppress(psutil.Error):
-            names = [f"{process.pid} {process.name()}" for process in self.alive()]
-        return names
