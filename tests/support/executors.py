@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 def spark_home(folder: Path) -> Path:
     """Spark as pip has installed it, in a folder of ours: a local cluster writes below its home."""
     for part in Path(pyspark.__path__[0]).iterdir():
-        if part.name != "work":  # of clusters that somebody started without such a folder
+        if part.name != "work":  # another cluster's
             (folder / part.name).symlink_to(part)
     return folder
 
