@@ -24,7 +24,7 @@ from support.scripted import SCRIPT
 from moderay.core.errors import Problems
 from moderay.tasks.submit.spark import run_on_spark
 
-# Seconds within which everything that was started has ended: Spark keeps an idle worker for a minute.
+# Seconds within which all that was started has ended: Spark keeps an idle worker for a minute.
 DOWN_S = 180.0
 MASTER = "--master local-cluster[2,1,4096] --conf spark.ui.enabled=false pyspark-shell"
 # `moderay`, on a machine that may be busy.
