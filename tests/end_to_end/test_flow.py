@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.corpora import as_lines
 from support.outputs import compared, labels, manifest_of, plain, verdicts_of
-from support.project import ROOT
+from support.project import ROOT, kill_all
 from support.scripted import SCRIPT
 
 from moderay import run
@@ -335,10 +334,8 @@ def test_killed_driver_is_resumed_with_another_unit_size(
         and time.monotonic() < deadline
     ):
         time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    kill_all(driver)
     assert len(labels(tmp_path / "out")) < 3
-    time.sleep(3)
     # What a worker was writing as it died with its driver lies there for an hour.
     torn = set((tmp_path / "out/_moderay/tmp").glob("*"))
     assert cli("run", file, "--set", "unit.rows=7").returncode == 0

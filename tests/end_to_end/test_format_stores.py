@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.corpora import get, put
 from support.outputs import compared
+from support.project import kill_all
 from support.scripted import write_job
 
 from moderay.core.storage import filesystem
@@ -83,9 +84,7 @@ def test_every_format_from_store_to_store_is_resumed_and_filtered(
     deadline = time.monotonic() + 180
     while _units(fs, path) < saved and time.monotonic() < deadline:
         time.sleep(0.5)
-    driver.kill()
-    driver.wait()
-    time.sleep(3)  # Ray ends its engines, which go on until then
+    kill_all(driver)
     assert _units(fs, path) == saved
     asked = _asked(tmp_path)
     hold.unlink()

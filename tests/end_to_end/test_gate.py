@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +162,19 @@ def stuck(tmp_path: Path) -> tuple[Path, Path]:
     return write_job(tmp_path, {**SCRIPT, "rules": rules}, **sections), hold
 
 
-@contextmanager
-def once_spam_is_judged(folder: Path, act: Callable[[], object]) -> Iterator[None]:
+def once_spam_is_judged(folder: Path, act: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something as soon as the golden set of spam is, while that of ads still hangs."""
+    return once(lambda: bool(list(folder.glob("out/_moderay/gate/spam/*.arrow"))), act)
+
+
+@contextmanager
+def once(is_so: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as something is so, in a thread of its own."""
     is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.wait(0.2):
-            if list(folder.glob("out/_moderay/gate/spam/*.arrow")):
+            if is_so():
                 act()
                 return
 
@@ -208,6 +213,21 @@ def test_run_that_is_stopped_before_the_gate_opens_keeps_what_was_judged(
     hold.unlink()
     outcome = moderay.run(file)
     assert outcome.manifest.complete and spent(tmp_path / "out")[1] == REQUESTS * (41 + 2 * 80)
+
+
+@pytest.mark.slow
+def test_run_that_is_stopped_before_anything_has_come_back_ends_what_hangs(tmp_path: Path) -> None:
+    write_corpus(tmp_path, ["it sticks"])
+    hold = tmp_path / "hold"
+    hold.touch()
+    rules = [{"content": "sticks", "fail": "hang", "while": str(hold)}]
+    file = write_job(tmp_path, {**SCRIPT, "rules": rules})
+    with (
+        once(lambda: bool(judging()), lambda: os.kill(os.getpid(), signal.SIGINT)),
+        pytest.raises(StoppedError),
+    ):
+        moderay.run(file, ["limits.grace_s=1"])
+    assert psutil.wait_procs(judging(), timeout=60)[1] == []
 
 
 @pytest.mark.slow

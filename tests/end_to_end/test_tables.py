@@ -25,6 +25,7 @@ from benchmarks.tables import (
     rows_of,
 )
 from support.outputs import labels, manifest_of
+from support.project import kill_all
 
 from moderay import run
 from moderay.labels.layout import Layout
@@ -156,9 +157,7 @@ def test_a_table_from_s3_to_s3_killed_and_resumed(
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = folder / "log"
     _wait(lambda: log.stat().st_size > 400 * ANSWERS, driver)
-    driver.kill()
-    driver.wait()
-    time.sleep(3)  # what a dead driver leaves behind ends by itself
+    kill_all(driver)
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"] and rows() == 1200

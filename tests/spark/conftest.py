@@ -33,6 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "JAVA_HOME": str(Path(java).resolve().parents[1]),
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": environment()["PYTHONPATH"],
+        "PATH": environment()["PATH"],
         "SPARK_LOCAL_IP": "127.0.0.1",
     }
     with pytest.MonkeyPatch.context() as patch:

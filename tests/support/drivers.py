@@ -82,7 +82,8 @@ def _begun(
     gate: None,
 ) -> Any:
     publisher = InlinePublisher(checked, plan, held.run)
-    return flow._Run(checked, plan, held, worked, progress, None, 0, Tracker(plan.todo), publisher)
+    tracker, unit = Tracker(plan.todo), checked.job.unit
+    return flow._Run(checked, plan, held, worked, progress, None, 0, tracker, publisher, gate, unit)
 
 
 def _judge(paid: Counter[tuple[str, Range]], run: Any) -> tuple[BoardState, None]:

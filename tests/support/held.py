@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from support.outputs import compared, labels
+from support.project import kill_all
 from support.scripted import write_job
 
 # Rows of each shard, of a unit, and the row at which a held run waits.
@@ -73,10 +74,7 @@ class Held:
 
     def killed(self) -> None:
         """A run that saved all units but one of each shard, and was killed."""
-        driver = self.started()
-        driver.kill()
-        driver.communicate()
-        time.sleep(3)  # Ray ends its engines, which go on until then
+        kill_all(self.started())
         self.hold.unlink()
 
     def assert_whole(self) -> None:

@@ -1,13 +1,40 @@
 """Where the project lies, the corpora beside it, and how its programs are started."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 
+# How long Ray's processes may take to notice that their driver is dead.
+ENDED_S = 60
+
 
 def environment() -> dict[str, str]:
-    """For a process that imports the package and what the tests share, wherever it is started."""
-    paths = [str(ROOT / "pipelines"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    """For a process that imports the package and what the tests share, and finds the programs that
+    are installed with them, wherever it is started.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": _before("PYTHONPATH", ROOT / "pipelines", ROOT / "tests"),
+        "PATH": _before("PATH", Path(sys.executable).parent),
+    }
+
+
+def _before(variable: str, *folders: Path) -> str:
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get(variable)]))
+
+
+def kill_all(driver: subprocess.Popen[Any]) -> None:
+    """Kill a driver, and wait until what it had started has ended by itself: until then its engines
+    go on.
+    """
+    below = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.communicate()
+    assert psutil.wait_procs(below, timeout=ENDED_S)[1] == []

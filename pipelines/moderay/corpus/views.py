@@ -1,6 +1,7 @@
-"""Arrow's views of strings and bytes as plain ones: many of its functions do not know them.
+"""Arrow's types as plain ones.
 
-In a Parquet file both are the same.
+Many of its functions do not know views of strings and bytes, which are the same as plain ones in a
+Parquet file. And of dictionaries with few indices, two may not fit into one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """A type with plain strings and bytes in the place of views, at any depth."""
+    """A type with plain strings and bytes in the place of views, at any depth.
+
+    Dictionaries get indices of 32 bits at least: pieces of a file may each have another one, and
+    all of them stand in one column of a label file.
+    """
+    if pa.types.is_dictionary(kind):
+        return _with_room(kind)
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(plain_type(field.type)) for field in kind])
     if pa.types.is_map(kind):
@@ -24,13 +31,19 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return _PLAIN.get(kind, kind)
 
 
+def _with_room(kind: pa.DictionaryType) -> pa.DictionaryType:
+    if kind.index_type.bit_width >= 32:
+        return kind
+    return pa.dictionary(pa.int32(), kind.value_type, kind.ordered)
+
+
 def _plain_item(kind: pa.DataType) -> pa.Field:
     field = kind.value_field
     return field.with_type(plain_type(field.type))
 
 
 def without_views(table: pa.Table) -> pa.Table:
-    """A table with plain strings and bytes; itself where it has no others."""
+    """A table of plain types; itself where it has no others."""
     schema = pa.schema([field.with_type(plain_type(field.type)) for field in table.schema])
     return table if schema.equals(table.schema) else table.cast(schema)
 
@@ -62,7 +75,8 @@ def rows_at(table: pa.Table, rows: np.ndarray) -> pa.Table:
         return table
     try:
         return table.take(pa.array(rows, pa.int64()))
-    except pa.ArrowNotImplementedError:  # of views, which a copy of a file keeps
+    # Of views, and dictionaries that do not fit into one, which a copy of a file keeps.
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
         parts = [table.slice(run[0], len(run)) for run in runs]
         return pa.concat_tables(parts) if parts else table.slice(0, 0)

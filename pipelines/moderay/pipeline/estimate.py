@@ -17,7 +17,7 @@ from moderay.judges.reason import Reason
 from moderay.labels.manifest_record import Manifest, RunRecord
 from moderay.pipeline.check import Checked
 from moderay.pipeline.control.unit_size import chosen
-from moderay.pipeline.plan import Plan
+from moderay.pipeline.plan import Plan, earlier_manifests
 from moderay.pipeline.sample import SampleCounts, read_sample
 
 
@@ -311,12 +311,6 @@ def known_rate(earlier: Sequence[EarlierRuns]) -> float | None:
 def _earlier_runs(checked: Checked, plan: Plan) -> list[EarlierRuns]:
     """Of this output, then of those that are reused."""
     return [earlier_runs(manifest) for manifest in earlier_manifests(checked, plan)]
-
-
-def earlier_manifests(checked: Checked, plan: Plan) -> list[Manifest]:
-    """Of this output, where there is one, then of those that are reused."""
-    own = [plan.manifest] if plan.manifest else []
-    return [*own, *(output.manifest for output in checked.reused)]
 
 
 def earlier_runs(manifest: Manifest) -> EarlierRuns:

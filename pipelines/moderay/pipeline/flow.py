@@ -8,13 +8,12 @@ published (a task) -> manifest
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 import warnings
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import ray
@@ -52,7 +51,7 @@ from moderay.labels.manifest_store import append_manifest
 from moderay.labels.reviews import ReviewStore
 from moderay.pipeline import manifest as manifests
 from moderay.pipeline.check import Checked
-from moderay.pipeline.control import unit_size
+from moderay.pipeline.control import executions, unit_size
 from moderay.pipeline.control.board import BoardState, start_board
 from moderay.pipeline.control.gatekeeper import start_gatekeeper
 from moderay.pipeline.control.incoming import Incoming, Quiet
@@ -67,12 +66,11 @@ from moderay.pipeline.control.sizing import (
 )
 from moderay.pipeline.control.tracker import Tracker
 from moderay.pipeline.control.watch import Action, Watch
-from moderay.pipeline.estimate import earlier_manifests
 from moderay.pipeline.golden import Gate
 from moderay.pipeline.messages.spans import Reading, span_table
 from moderay.pipeline.messages.units import UnitDone, units_done
 from moderay.pipeline.outcome import Outcome, RunOptions
-from moderay.pipeline.plan import Plan, assert_same_cascade, make_plan
+from moderay.pipeline.plan import Plan, assert_same_cascade, earlier_manifests, make_plan
 from moderay.pipeline.stages.batches import Together, read_together
 from moderay.pipeline.stages.judge_actor import Judge
 from moderay.pipeline.stages.publish_tasks import Publisher
@@ -221,8 +219,8 @@ class _Run:
     gpus: int
     tracker: Tracker
     publisher: Publisher
-    gate: Gate | None = None
-    unit: UnitSize = field(default_factory=UnitSize)
+    gate: Gate | None
+    unit: UnitSize
 
     @property
     def is_outstanding(self) -> bool:
@@ -513,7 +511,7 @@ def _watched(
     watch = Watch()
     seen = BoardState()
     board, gatekeeper = context.board, context.gate
-    with Incoming(_units(stream), partial(_abandon, stream)) as incoming:
+    with Incoming(_units(stream), partial(executions.end, stream)) as incoming:
         while True:
             run.lease.assert_held()
             ray_loss.assert_there()
@@ -609,7 +607,7 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return read.map_batches(
+        judged = read.map_batches(
             Judge,
             fn_constructor_args=(context, loading.for_workers(), _needs_engine(run, loading)),
             # A message is a row; for actors with GPUs, Ray Data takes no other size than a number.
@@ -617,6 +615,7 @@ def _stream(context: RunContext, loading: Loading, run: _Run, engines: Engines) 
             batch_format="pyarrow",
             **engines.options(units, engines.messages),
         )
+    return executions.noted(judged)
 
 
 def _readings(run: _Run, context: RunContext) -> list[Reading]:
@@ -626,12 +625,12 @@ def _readings(run: _Run, context: RunContext) -> list[Reading]:
         for work in run.plan.todo
         for span in spans(work.shard, work.missing, context.job.unit)
     ]
-    behind = itertools.accumulate(reading.span.units for reading in reversed(wanted[1:]))
-    counts = [0, *behind]
-    return [
-        replace(reading, behind=count)
-        for reading, count in zip(wanted, reversed(counts[: len(wanted)]), strict=True)
-    ]
+    behind = 0
+    readings = []
+    for reading in reversed(wanted):
+        readings.append(replace(reading, behind=behind))
+        behind += reading.span.units
+    return readings[::-1]
 
 
 def _units(stream: Dataset) -> Generator[list[UnitDone], None, None]:
@@ -640,15 +639,6 @@ def _units(stream: Dataset) -> Generator[list[UnitDone], None, None]:
     ) as batches:
         for batch in batches:
             yield units_done(batch)
-
-
-def _abandon(stream: Dataset) -> None:
-    """End a stream from which nothing comes: else its actors live on, and what hangs in them.
-
-    Ray Data says which executor it is once a first unit has come; before, it cannot be ended.
-    """
-    if (executor := stream._current_executor) is not None:
-        executor.shutdown(force=True)
 
 
 def _needs_engine(run: _Run, loading: Loading) -> bool:

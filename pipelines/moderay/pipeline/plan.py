@@ -174,6 +174,12 @@ class Plan:
         )
 
 
+def earlier_manifests(checked: Checked, plan: Plan) -> list[Manifest]:
+    """Of this output, where there is one, then of those that are reused."""
+    own = [plan.manifest] if plan.manifest else []
+    return [*own, *(output.manifest for output in checked.reused)]
+
+
 def make_plan(checked: Checked, replace: bool = False, retry_failed: bool = False) -> Plan:
     """List the output and subtract.
 

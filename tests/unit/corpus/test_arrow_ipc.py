@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.project import ROOT
+from support.project import ROOT, environment
 
 from moderay.core.errors import Problems
 from moderay.core.storage import FileState, filesystem, version
 from moderay.corpus.content import contents
 from moderay.corpus.formats import UnreadableError, format_of, ipc_checks, ipc_file
-from moderay.corpus.views import without_views
+from moderay.corpus.views import rows_at, without_views
 from moderay.pipeline.check import check
 
 MIB = 2**20
@@ -99,6 +99,32 @@ def test_dictionaries_that_grow_or_are_replaced_are_those_of_their_batch(hostile
     assert [piece["text"].to_pylist() for piece in read(hostile, "text")] == [
         table["text"].to_pylist() for table in grown
     ]
+
+
+def test_dictionaries_of_which_two_do_not_fit_into_one_are_carried_and_copied(
+    hostile: Path, tmp_path: Path
+) -> None:
+    names = [[f"{batch}-{number}" for number in range(100)] for batch in range(3)]
+    every = [name for batch in names for name in batch]
+    indices = pa.array(range(100), pa.int8())
+    batches = [
+        pa.table({"c": pa.DictionaryArray.from_arrays(indices, words), "n": indices})
+        for words in names
+    ]
+    write(hostile, *batches, stream=True)
+    carried = pa.concat_tables(map(without_views, read(hostile, "c"))).combine_chunks()
+    assert carried["c"].to_pylist() == every
+    out = tmp_path / "kept.arrow"
+    with format_of(hostile.name).verbatim(*filesystem(str(hostile))) as source:
+        part = source.part(out, [])
+        for _, rows in source.batches():
+            even = rows_at(rows, np.arange(0, len(rows), 2))
+            part.add(even, [], np.zeros(len(even), bool))
+        part.close()
+    with pa.ipc.open_stream(str(out)) as kept:
+        assert kept.schema == batches[0].schema
+        texts = [text for batch in kept for text in batch.column("c").to_pylist()]
+    assert texts == every[::2]
 
 
 def test_text_that_is_no_utf8_is_a_row_without_content(hostile: Path) -> None:
@@ -230,6 +256,7 @@ def test_mutated_files_are_left_out_or_read_alike_in_every_way(tmp_path: Path) -
         capture_output=True,
         text=True,
         timeout=120,
+        env=environment(),
     )
     assert result.returncode == 0, result.stderr[-3000:]
     outcomes = json.loads(result.stdout)

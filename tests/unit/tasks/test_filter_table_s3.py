@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from support.project import environment
 from support.table_labels import label_table, labels_of_table
 
 from moderay.core.storage import filesystem
@@ -91,7 +91,7 @@ def killed_at(markers: int, argv: list[str], folder: str, env: Mapping[str, Any]
         [sys.executable, "-c", FILTER, *argv],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, **env},
+        env={**environment(), **env},
     )
     fs, path = filesystem(folder)
     while True:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyspark
 import pytest
+from support.project import environment
 from support.ray_cluster import free_port
 
 import moderay
@@ -124,6 +125,7 @@ class FakeSpark:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", environment()["PATH"])
     monkeypatch.setattr(spark_workers, "EXECUTORS_S", 0.3)
     monkeypatch.setattr(spark_workers, "SETTLED_S", 0.0)
     monkeypatch.setattr(spark_workers, "LOOK_S", 0.01)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,46 @@ class Part(Protocol):
 
     def close(self, always: bool = False) -> None:
         """Finish the file. Without rows there is none, unless `always`."""
+
+
+class GatheredPart:
+    """A `Part` that writes `BATCH_BYTES` at once, however few rows of each batch come here."""
+
+    def __init__(self, schema: pa.Schema, begin: Callable[[], Any]) -> None:
+        """As yet without a file.
+
+        Args:
+            schema: Of the rows, with the further columns.
+            begin: Makes the file, and gives its writer.
+        """
+        self._schema = schema
+        self._begin = begin
+        self._writer: Any = None
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0  # of what waits
+
+    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
+        """As `Part.add`."""
+        if len(rows):
+            self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
+            self._bytes += self._waiting[-1].nbytes
+            if self._bytes >= BATCH_BYTES:
+                self._flush()
+
+    def close(self, always: bool = False) -> None:
+        """As `Part.close`."""
+        if self._waiting or always:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        self._writer = self._writer or self._begin()
+        self._writer.write_table(
+            pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
+        )
+        self._waiting = []
+        self._bytes = 0
 
 
 class Verbatim(Protocol):

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moderay.core.storage import FileState
-from moderay.corpus.formats.base import BATCH_BYTES, Footer, UnreadableError, joined
+from moderay.corpus.formats.base import Footer, GatheredPart, UnreadableError, joined
 from moderay.corpus.formats.ipc_file import PIECE_ROWS, IpcFile
 from moderay.corpus.formats.ipc_index import IpcIndex
 from moderay.corpus.formats.json_types import NoType
@@ -132,46 +131,30 @@ class _BatchRows:
             yield start, table
             start += len(table)
 
-    def part(self, file: Path, more: Sequence[pa.Field]) -> _BatchPart:
+    def part(self, file: Path, more: Sequence[pa.Field]) -> GatheredPart:
         own = self._file.schema
         schema = pa.schema([*own, *more], metadata=own.metadata)
-        return _BatchPart(file, schema, self._file)
+        return GatheredPart(schema, lambda: _Batches(file, schema, self._file))
 
 
-class _BatchPart:
-    """Record batches of `BATCH_BYTES`, however few rows of each come here."""
+class _Batches:
+    """A writer of record batches, each of all rows that come at once."""
 
     def __init__(self, file: Path, schema: pa.Schema, like: IpcFile) -> None:
-        self._file = file
-        self._schema = schema
-        self._like = like
-        self._writer: Any = None
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0  # of what waits
+        is_stream = like.index.is_stream
+        # In a file with a footer a dictionary may grow, and no other come in its place.
+        options = pa.ipc.IpcWriteOptions(
+            compression=like.codec(), emit_dictionary_deltas=not is_stream
+        )
+        new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
+        self._writer = new(str(file), schema, options=options)
 
-    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
+    def write_table(self, rows: pa.Table) -> None:
+        # Where dictionaries do not fit into one, in the batches that came.
+        with suppress(pa.ArrowInvalid):
+            rows = rows.combine_chunks()
         if len(rows):
-            self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
-            self._bytes += self._waiting[-1].nbytes
-            if self._bytes >= BATCH_BYTES:
-                self._flush()
+            self._writer.write_table(rows)
 
-    def close(self, always: bool = False) -> None:
-        if self._waiting or always:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if self._writer is None:
-            is_stream = self._like.index.is_stream
-            # In a file with a footer a dictionary may grow, and no other come in its place.
-            options = pa.ipc.IpcWriteOptions(
-                compression=self._like.codec(), emit_dictionary_deltas=not is_stream
-            )
-            new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
-            self._writer = new(str(self._file), self._schema, options=options)
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
-        self._waiting = []
-        self._bytes = 0
+    def close(self) -> None:
+        self._writer.close()

@@ -64,10 +64,14 @@ def cut(table: pa.Table, rows: int) -> Iterator[pa.Table]:
 
 def _bytes(table: pa.Table) -> int:
     """As `bytes_of`; of views their texts, and not all that these lie among."""
-    viewed = [field.name for field in table.schema if plain_type(field.type) != field.type]
-    if not viewed:
-        return bytes_of(table)
-    numbers = [i for i, field in enumerate(table.schema) if plain_type(field.type) != field.type]
-    others = [i for i in range(table.num_columns) if i not in numbers]
-    views = sum(view_bytes(chunk) for i in numbers for chunk in table.column(i).chunks)
-    return views + bytes_of(table.select(others))
+    has_views = [_has_views(field.type) for field in table.schema]
+    views = sum(
+        view_bytes(chunk)
+        for column, is_viewed in zip(table.columns, has_views, strict=True)
+        for chunk in (column.chunks if is_viewed else ())
+    )
+    return views + bytes_of(table.select([i for i, has in enumerate(has_views) if not has]))
+
+
+def _has_views(kind: pa.DataType) -> bool:
+    return bool(plain_type(kind) != kind and not pa.types.is_dictionary(kind))

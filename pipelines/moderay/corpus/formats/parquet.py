@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moderay.core.storage import FileState, RemoteFile
-from moderay.corpus.formats.base import BATCH_BYTES, Footer
+from moderay.corpus.formats.base import Footer, GatheredPart
 from moderay.corpus.formats.parquet_file import PIECE_ROWS, BoundedFile, bounded_batches
 from moderay.corpus.formats.parquet_footer import read_footer
 from moderay.corpus.formats.table_schema import fitted, plain_fields
@@ -99,10 +98,12 @@ class _GroupRows:
             table = self._table
             yield start, rows if table is None else fitted(rows, table, table.names)
 
-    def part(self, file: Path, more: Sequence[pa.Field]) -> _GroupPart:
+    def part(self, file: Path, more: Sequence[pa.Field]) -> GatheredPart:
         own = self._file.schema_arrow if self._table is None else plain_fields(self._table)
         schema = pa.schema([*own, *more], metadata=own.metadata)
-        return _GroupPart(file, schema, self._codec)
+        return GatheredPart(
+            schema, lambda: pq.ParquetWriter(file, schema, compression=self._codec())
+        )
 
     def _codec(self) -> str:
         """How the file is compressed, as the writer names it; of one that was read from."""
@@ -110,38 +111,3 @@ class _GroupRows:
         first = next((group for group in groups if group.num_rows), None)
         codec = first.column(0).compression if first is not None else "SNAPPY"
         return {"UNCOMPRESSED": "NONE", "LZ4_RAW": "LZ4"}.get(codec, codec)
-
-
-class _GroupPart:
-    """Row groups of `BATCH_BYTES`, however few rows of each batch come here."""
-
-    def __init__(self, file: Path, schema: pa.Schema, codec: Callable[[], str]) -> None:
-        self._file = file
-        self._schema = schema
-        self._codec = codec
-        self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0  # of what waits
-
-    def add(self, rows: pa.Table, more: list[pa.Array], doubtful: np.ndarray) -> None:
-        if len(rows):
-            self._waiting.append(pa.Table.from_arrays([*rows.columns, *more], schema=self._schema))
-            self._bytes += self._waiting[-1].nbytes
-            if self._bytes >= BATCH_BYTES:
-                self._flush()
-
-    def close(self, always: bool = False) -> None:
-        if self._waiting or always:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        self._writer = self._writer or pq.ParquetWriter(
-            self._file, self._schema, compression=self._codec()
-        )
-        self._writer.write_table(
-            pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table()
-        )
-        self._waiting = []
-        self._bytes = 0

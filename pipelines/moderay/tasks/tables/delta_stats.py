@@ -19,9 +19,10 @@ def file_stats(file: pq.FileMetaData) -> dict[str, Any]:
     smallest: dict[str, Any] = {}
     largest: dict[str, Any] = {}
     nulls: dict[str, int] = {}
+    whole = set(file.schema.to_arrow_schema().names)
     for number in range(file.num_columns):
         name = file.schema.column(number).path
-        if name not in file.schema.to_arrow_schema().names:  # a part of a nested one
+        if name not in whole:  # a part of a nested one
             continue
         parts = [
             file.row_group(group).column(number).statistics for group in range(file.num_row_groups)
