@@ -217,13 +217,13 @@ def test_run_that_is_stopped_before_the_gate_opens_keeps_what_was_judged(
 
 @pytest.mark.slow
 def test_run_that_is_stopped_before_anything_has_come_back_ends_what_hangs(tmp_path: Path) -> None:
-    write_corpus(tmp_path, ["it sticks"])
-    hold = tmp_path / "hold"
+    write_corpus(tmp_path, ["calm", "it sticks"])
+    hold, answered = tmp_path / "hold", tmp_path / "answered"
     hold.touch()
     rules = [{"content": "sticks", "fail": "hang", "while": str(hold)}]
-    file = write_job(tmp_path, {**SCRIPT, "rules": rules})
+    file = write_job(tmp_path, {**SCRIPT, "rules": rules, "log": str(answered)})
     with (
-        once(lambda: bool(judging()), lambda: os.kill(os.getpid(), signal.SIGINT)),
+        once(answered.exists, lambda: os.kill(os.getpid(), signal.SIGINT)),
         pytest.raises(StoppedError),
     ):
         moderay.run(file, ["limits.grace_s=1"])
