@@ -100,12 +100,7 @@ def run(
         moderay.core.errors.Problems: gone.yaml: no such file
     """
     from moderay.tasks.submit.spark import run_on_spark
+    from moderay.tasks.submit.submit import run_options
 
-    flags = {
-        "--replace": replace,
-        "--retry-failed": retry_failed,
-        "--prune": prune,
-        "--strict": strict,
-    }
-    options = [flag for flag, is_set in flags.items() if is_set]
+    options = run_options(replace=replace, retry_failed=retry_failed, prune=prune, strict=strict)
     return run_on_spark(os.fspath(job), sets, options, workers)

@@ -98,13 +98,9 @@ def submit(
 
     Example: moderay submit job.yaml --address http://HEAD:8265 --wait
     """
-    flags = {
-        "--replace": replace,
-        "--retry-failed": retry_failed,
-        "--prune": prune,
-        "--strict": strict,
-    }
-    options = [flag for flag, is_set in flags.items() if is_set]
+    from moderay.tasks.submit.submit import run_options
+
+    options = run_options(replace=replace, retry_failed=retry_failed, prune=prune, strict=strict)
     source = context.get_parameter_source("address")
     # A variable may well name a Ray that other commands are for.
     is_address_given = source is not None and source.name == "COMMANDLINE"

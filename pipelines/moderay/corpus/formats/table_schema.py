@@ -52,7 +52,7 @@ def _plain_value(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def table_schema(schema: pa.Schema) -> pa.Schema:
+def plainest_schema(schema: pa.Schema) -> pa.Schema:
     """A table's schema with the plainest types that hold the same."""
     return pa.schema(
         [pa.field(field.name, plainest(field.type), metadata=field.metadata) for field in schema]

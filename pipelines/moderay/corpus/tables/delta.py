@@ -14,8 +14,8 @@ import pyarrow as pa
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.redaction import shown
 from moderay.core.storage import filesystem, plain_errors, read
-from moderay.corpus.formats.table_schema import table_schema
-from moderay.corpus.tables.delta_store import storage_options
+from moderay.corpus.formats.table_schema import plainest_schema
+from moderay.corpus.tables.delta_store import library, storage_options
 from moderay.corpus.tables.location import DELTA, TableUrl
 from moderay.corpus.tables.snapshot import DataFile, Snapshot, TableVersion, below, decoded
 
@@ -49,10 +49,8 @@ def delta_snapshot(
         TryAgainError: The store does not answer.
     """
     url = shown(DELTA + table.url)
-    if "%" in table.url:
-        raise UserError(f"{url}: deltalake opens no table with a % in its path: move it")
     uri, options = storage_options(table.url, storage)
-    delta_table = _library()
+    delta_table = library()
     with delta_errors(url):
         opened = delta_table(uri, storage_options=options)
         if isinstance(version, datetime):
@@ -64,7 +62,7 @@ def delta_snapshot(
             _travel(opened, version, url)
         _assert_readable(opened, url)
         files = pa.table(opened.get_add_actions()).to_pylist()
-        schema = table_schema(pa.schema(opened.schema().to_arrow()))
+        schema = plainest_schema(pa.schema(opened.schema().to_arrow()))
     written = _written(uri, opened.version(), storage)
     at = TableVersion(url, opened.version(), _iso(written))
     return Snapshot(
@@ -79,17 +77,6 @@ def delta_snapshot(
             for file in files
         ),
     )
-
-
-def _library() -> type[DeltaTable]:
-    try:
-        from deltalake import DeltaTable  # noqa: PLC0415  an extra
-    except ImportError:
-        raise UserError(
-            "delta:// needs the package deltalake: pip install 'moderay[delta]', also on the "
-            "cluster"
-        ) from None
-    return DeltaTable
 
 
 def _travel(opened: DeltaTable, version: int, url: str) -> None:

@@ -1,14 +1,17 @@
-"""The job's `storage:` as deltalake wants it, which has file systems of its own."""
+"""deltalake, and the job's `storage:` as it wants it, which has file systems of its own."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moderay.core.errors import UserError
 from moderay.core.redaction import shown
 from moderay.core.storage import store_options
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 # By protocol: an option of fsspec's file system, and what object_store calls it.
 _S3 = {
@@ -51,6 +54,22 @@ _TUNING = {
 }
 
 
+def library() -> type[DeltaTable]:
+    """The table of deltalake.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        from deltalake import DeltaTable  # noqa: PLC0415  an extra
+    except ImportError:
+        raise UserError(
+            "delta:// needs the package deltalake: pip install 'moderay[delta]', also on the "
+            "cluster"
+        ) from None
+    return DeltaTable
+
+
 def storage_options(url: str, job_storage: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
     """What deltalake opens a table with: `DeltaTable(uri, storage_options=options)`.
 
@@ -64,8 +83,10 @@ def storage_options(url: str, job_storage: Mapping[str, Any]) -> tuple[str, dict
         The table's URI, and options of object_store.
 
     Raises:
-        UserError: deltalake does not know this store, or an option of it.
+        UserError: deltalake does not know this store, or an option of it, or opens no such path.
     """
+    if "%" in url:
+        raise UserError(f"{shown(url)}: deltalake opens no table with a % in its path: move it")
     protocol, is_remote, path = url.partition("://")
     if not is_remote:
         return os.path.abspath(url), {}

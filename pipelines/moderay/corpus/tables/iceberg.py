@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import store_options
-from moderay.corpus.formats.table_schema import table_schema
+from moderay.corpus.formats.table_schema import plainest_schema
 from moderay.corpus.tables.location import ICEBERG, TableUrl
 from moderay.corpus.tables.snapshot import DataFile, Snapshot, TableVersion, below
 
@@ -83,7 +83,7 @@ def iceberg_snapshot(
         # A state of before has the columns of then.
         is_old = snapshot is not None and version is not None
         scan = opened.scan(snapshot_id=snapshot.snapshot_id if snapshot and is_old else None)
-        schema = table_schema(scan.projection().as_arrow())
+        schema = plainest_schema(scan.projection().as_arrow())
         folder = _folder(opened, url)
         if snapshot is None:
             return Snapshot(TableVersion(url, None), folder, schema, ())

@@ -31,7 +31,7 @@ from moderay.tasks.tables.delta_commit import (
     table_files,
     widen,
 )
-from moderay.tasks.tables.delta_schema import table_schema, united
+from moderay.tasks.tables.delta_schema import delta_schema, united
 from moderay.tasks.tables.delta_stats import file_stats
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _written(table: KeptTable, files: Sequence[KeptFile]) -> Iterator[tuple[Tabl
     paths = [f"{root}/{file.name}" for file in files]
     for file, (path, (size, stats, schema)) in zip(files, each_file(paths, look), strict=True):
         added = TableFile(file.name, size, file.rows, now, stats=stats)
-        yield added, table_schema(schema, path)
+        yield added, delta_schema(schema, path)
 
 
 def _partitions(

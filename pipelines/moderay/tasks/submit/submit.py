@@ -44,6 +44,11 @@ _OTHER_PYTHON = re.compile(
 )
 
 
+def run_options(**flags: bool) -> list[str]:
+    """Options of `moderay run`: `run_options(retry_failed=True)` is `["--retry-failed"]`."""
+    return [f"--{name.replace('_', '-')}" for name, is_set in flags.items() if is_set]
+
+
 def submit(
     cluster: Cluster, file: str | Path, sets: Sequence[str] = (), options: Sequence[str] = ()
 ) -> tuple[str, Mapping[str, Any]]:

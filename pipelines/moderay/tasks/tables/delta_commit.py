@@ -16,8 +16,8 @@ import pyarrow as pa
 from moderay.core.errors import TryAgainError, UserError, first_line
 from moderay.core.storage import plain_errors, shown
 from moderay.corpus.tables.delta import delta_errors as plain_delta_errors
-from moderay.corpus.tables.delta_store import storage_options
-from moderay.tasks.tables.delta_schema import table_schema, united
+from moderay.corpus.tables.delta_store import library, storage_options
+from moderay.tasks.tables.delta_schema import delta_schema, united
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -73,12 +73,9 @@ def delta_errors(url: str) -> Iterator[None]:
         ConflictError: Somebody else was faster.
         TryAgainError: The store does not answer.
     """
-    try:
-        from deltalake.exceptions import CommitFailedError  # noqa: PLC0415  an extra
-    except ImportError:
-        raise UserError(
-            f"{shown(url)}: Delta tables need deltalake: pip install 'moderay[delta]'"
-        ) from None
+    library()
+    from deltalake.exceptions import CommitFailedError  # noqa: PLC0415  an extra
+
     with plain_errors(url), plain_delta_errors(shown(url)):
         try:
             yield
@@ -101,26 +98,15 @@ def open_table(url: str, storage: Mapping[str, Any], version: int | None = None)
         UserError, TryAgainError: As `delta_errors` has it.
     """
     with delta_errors(url):
-        from deltalake import DeltaTable  # noqa: PLC0415  an extra
-
-        uri, options = _place(url, storage)
-        return DeltaTable(uri, version, storage_options=options)
-
-
-def _place(url: str, storage: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """What deltalake opens a table with."""
-    if "%" in url:
-        raise UserError(f"{shown(url)}: deltalake opens no table with a % in its path: move it")
-    return storage_options(url, storage)
+        uri, options = storage_options(url, storage)
+        return library()(uri, version, storage_options=options)
 
 
 def is_table(url: str, storage: Mapping[str, Any]) -> bool:
     """Whether there is a Delta table in a folder."""
     with delta_errors(url):
-        from deltalake import DeltaTable  # noqa: PLC0415  an extra
-
-        uri, options = _place(url, storage)
-        return DeltaTable.is_deltatable(uri, storage_options=options)
+        uri, options = storage_options(url, storage)
+        return library().is_deltatable(uri, storage_options=options)
 
 
 def assert_changeable(table: DeltaTable, url: str) -> None:
@@ -216,7 +202,7 @@ def widen(table: DeltaTable, url: str, schema: pa.Schema) -> pa.Schema:
     Args:
         table: Which.
         url: Of its folder.
-        schema: As `table_schema` gives it.
+        schema: As `delta_schema` gives it.
 
     Returns:
         The table's schema then.
@@ -227,7 +213,7 @@ def widen(table: DeltaTable, url: str, schema: pa.Schema) -> pa.Schema:
     """
     before = pa.schema(table.schema().to_arrow())
     keys = set(table.metadata().partition_columns)
-    own = table_schema(pa.schema([field for field in before if field.name not in keys]), url)
+    own = delta_schema(pa.schema([field for field in before if field.name not in keys]), url)
     after = united([own, pa.schema([field for field in schema if field.name not in keys])], url)
     wider = [
         field
@@ -310,7 +296,7 @@ def create_table(
             create_table_with_add_actions,
         )
 
-        uri, options = _place(url, storage)
+        uri, options = storage_options(url, storage)
         create_table_with_add_actions(
             uri,
             Schema.from_arrow(change.schema),

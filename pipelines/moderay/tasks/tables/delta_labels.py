@@ -28,7 +28,7 @@ from moderay.tasks.tables.delta_commit import (
     table_files,
     widen,
 )
-from moderay.tasks.tables.delta_schema import table_schema
+from moderay.tasks.tables.delta_schema import delta_schema
 from moderay.tasks.tables.label_files import LabelFiles
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class DeltaLabels:
             UserError: It cannot.
         """
         url, storage = self._layout.url, self._layout.options
-        table_schema(columns, url)
+        delta_schema(columns, url)
         if is_table(url, storage):
             assert_changeable(open_table(url, storage), url)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from moderay.core.errors import UserError
 from moderay.core.storage import shown
+from moderay.corpus.formats.table_schema import plainest
 
 # By Arrow type: what a reader of the table takes such a column for.
 _WIDER = {
@@ -16,10 +17,6 @@ _WIDER = {
     pa.uint16(): pa.int32(),
     pa.uint32(): pa.int64(),
     pa.date64(): pa.date32(),
-    pa.large_string(): pa.string(),
-    pa.string_view(): pa.string(),
-    pa.large_binary(): pa.binary(),
-    pa.binary_view(): pa.binary(),
 }
 
 
@@ -27,7 +24,7 @@ class NoDeltaTypeError(UserError):
     """A column is of a type that Delta tables do not have."""
 
 
-def table_schema(schema: pa.Schema, where: str) -> pa.Schema:
+def delta_schema(schema: pa.Schema, where: str) -> pa.Schema:
     """What a Delta table calls the columns of a Parquet file, all of which may be null.
 
     Args:
@@ -57,12 +54,9 @@ def table_schema(schema: pa.Schema, where: str) -> pa.Schema:
 
 def _table_type(kind: pa.DataType) -> pa.DataType:
     """Raises ArrowTypeError where there is none."""
+    kind = plainest(kind)
     if pa.types.is_nested(kind):
         return _nested_type(kind)
-    if pa.types.is_dictionary(kind):
-        return _table_type(kind.value_type)
-    if pa.types.is_timestamp(kind):
-        return pa.timestamp("us", None if kind.tz is None else "UTC")
     if pa.types.is_fixed_size_binary(kind):
         return pa.binary()
     wider = _WIDER.get(kind, kind)

@@ -13,7 +13,7 @@ from moderay.core.storage import is_local, plain_errors
 from moderay.corpus.tables.iceberg import iceberg_errors, open_catalog
 from moderay.corpus.tables.location import ICEBERG, TableUrl
 from moderay.tasks.tables.delta_commit import TableFile
-from moderay.tasks.tables.delta_schema import table_schema
+from moderay.tasks.tables.delta_schema import delta_schema
 from moderay.tasks.tables.label_files import LabelFiles
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class IcebergLabels:
         Raises:
             UserError: It cannot.
         """
-        table_schema(columns, self.url)
+        delta_schema(columns, self.url)
         self.version()
 
     def version(self) -> int | None:

@@ -16,7 +16,7 @@ from moderay.labels.layout import Layout, MarkerName, list_state, read_markers
 from moderay.labels.manifest_store import read_manifest
 from moderay.labels.reader import hive_values
 from moderay.tasks.tables.delta_commit import TableFile
-from moderay.tasks.tables.delta_schema import table_schema, united
+from moderay.tasks.tables.delta_schema import delta_schema, united
 
 # The value that stands in a folder's name for none.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -118,6 +118,6 @@ def _schema(layout: Layout, shard: str) -> pa.Schema:
     path = layout.label(shard)
     try:
         with plain_errors(path), BoundedFile(layout.fs, path) as file:
-            return table_schema(todays_schema(file.schema_arrow), path)
+            return delta_schema(todays_schema(file.schema_arrow), path)
     except UnreadableError as error:
         raise UserError(f"{shown(path)} cannot be read: {first_line(error)}") from error
