@@ -178,7 +178,7 @@ def test_tiny_on_spark_gives_the_labels_of_a_run(
     home: str, write: Write, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    file = write("out", model={"source": "tiny"}, unit={"rows": 35})
+    file = write("out", model={"source": "tiny", "replicas": 2}, unit={"rows": 35})
     with (
         _command(file, log, home) as process,
         Below(process.pid, spark=True) as below,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -386,6 +388,17 @@ def test_an_iceberg_table_that_is_not_there(
     told(lambda: scanned("iceberg://lake/db/posts", **lake(rest)), TryAgainError)
     Path(table.metadata_location.removeprefix("file://")).unlink()
     assert "is gone" in told(lambda: scanned("iceberg://lake/db/posts", **lake(properties)))
+
+
+def test_a_catalog_that_somebody_else_has_locked(tmp_path: Path) -> None:
+    properties = iceberg_catalog(tmp_path)
+    iceberg_table(properties, POSTS)
+    impatient = {**properties, "uri": f"{properties['uri']}?timeout=0"}
+    with closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        found = told(lambda: scanned("iceberg://lake/db/posts", **lake(impatient)), TryAgainError)
+    assert "the catalog or the store does not answer" in found and "locked" in found
+    assert scanned("iceberg://lake/db/posts", **lake(impatient)).rows == 3
 
 
 def test_an_iceberg_table_whose_files_lie_elsewhere(tmp_path: Path) -> None:

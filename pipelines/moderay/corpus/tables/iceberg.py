@@ -110,7 +110,7 @@ def open_catalog(name: str, storage: Mapping[str, Any]) -> Catalog:
 
     own = {str(key): str(value) for key, value in storage.get(CATALOGS, {}).get(name, {}).items()}
     given = {**(Config().get_catalog_config(name) or {}), **own}
-    place = str(given.get("uri", ""))
+    place = str(given.get("uri", "")).partition("?")[0]
     if place.startswith(_SQLITE) and not os.path.exists(place.removeprefix(_SQLITE)):
         # SQLite would make it.
         raise UserError(f"iceberg://{name}: its catalog {place} is not there")
