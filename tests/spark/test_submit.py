@@ -181,7 +181,7 @@ def test_tiny_on_spark_gives_the_labels_of_a_run(
     file = write("out", model={"source": "tiny", "replicas": 2}, unit={"rows": 35})
     with (
         _command(file, log, home) as process,
-        Below(process.pid, spark=True) as below,
+        Below(process.pid, whole=True) as below,
     ):
         assert process.wait(400) == 0, log.read_text()
         below.seconds_to_end(DOWN_S)
@@ -195,7 +195,7 @@ def test_driver_that_is_killed_leaves_nothing_for_long(
     out, log = tmp_path / "out", tmp_path / "log"
     with (
         _command(write("out", 4.0), log, home) as process,
-        Below(process.pid, spark=True) as below,
+        Below(process.pid, whole=True) as below,
     ):
         while _saved(out) == 0:
             assert process.poll() is None, log.read_text()

@@ -11,6 +11,8 @@ from typing import Self
 import psutil
 from ray.util.spark import cluster_init, utils
 
+from support.project import is_agent
+
 # Seconds that Ray's head may take; `ray.util.spark` gives it 20, used or not, and fails.
 HEAD_S = 120
 LOOK_S = 0.3
@@ -24,13 +26,13 @@ def start_patiently() -> None:
 
 
 class Below:
-    """Every process that has run below another since this was begun, Spark's own apart."""
+    """Every process that has run below another since this was begun and is to end with its work."""
 
-    def __init__(self, pid: int, spark: bool = False) -> None:
-        """`spark`: whether Spark's are of them."""
+    def __init__(self, pid: int, whole: bool = False) -> None:
+        """`whole`: with Spark's own and Ray's agents, which go on for a minute after their node."""
         self.command_lines: set[str] = set()
         self._top = psutil.Process(pid)
-        self._spark = spark
+        self._whole = whole
         self._before = set(self._top.children(recursive=True))
         self._seen: set[psutil.Process] = set()
         self._end = threading.Event()
@@ -68,7 +70,7 @@ class Below:
         words = process.cmdline()
         line = " ".join(words)
         is_spark = "pyspark" in line or "java" in (words or [""])[0] or "spark-class" in line
-        return self._spark or not is_spark
+        return self._whole or not (is_spark or is_agent(process))
 
     def alive(self) -> list[psutil.Process]:
         """Those that still run."""
