@@ -28,6 +28,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["RAY_ADDRESS"] = "local"
 # Ray's own 15 leaves its workers a thirtieth of a core beside another test that is busy.
 os.environ.setdefault("RAY_worker_niceness", "5")
+# Threads of an engine wait for each other at every step, and beside other tests each wait is long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How wide the tables are that a terminal is shown.
 os.environ["COLUMNS"] = "200"
 
