@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.corpora import get, put
+from support.held import PATIENT
 from support.outputs import compared
 from support.project import kill_all
 from support.scripted import write_job
@@ -73,6 +74,7 @@ def test_every_format_from_store_to_store_is_resumed_and_filtered(
         input={"path": f"{bucket}/in", "content": "text", "text": "lines"},
         output={"path": f"{bucket}/out"},
         unit={"rows": UNIT},
+        limits=PATIENT,
         filter={"keep": "NOT spam.violates", "out": f"{bucket}/clean"},
     )
     driver = subprocess.Popen(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from support.gates import cases, write_policy
+from support.held import PATIENT
 from support.outputs import labels, manifest_of, verdicts_of
 from support.scripted import SCRIPT, write_job
 
@@ -159,7 +160,7 @@ def stuck(tmp_path: Path) -> tuple[Path, Path]:
     hold.touch()
     rules = [{"content": "sticks", "fail": "hang", "while": str(hold)}, *SCRIPT["rules"]]
     sections = {"policies": ["spam", "ads"], "gate": {"golden": {"recall": 0.5}}}
-    return write_job(tmp_path, {**SCRIPT, "rules": rules}, **sections), hold
+    return write_job(tmp_path, {**SCRIPT, "rules": rules}, **sections, limits=PATIENT), hold
 
 
 def once_spam_is_judged(folder: Path, act: Callable[[], object]) -> AbstractContextManager[None]:

@@ -16,6 +16,8 @@ from support.scripted import write_job
 
 # Rows of each shard, of a unit, and the row at which a held run waits.
 ROWS, UNIT, WAITING = 50, 10, 45
+# A row that waits is not given up by the run before the test goes on, on a machine that is busy.
+PATIENT = {"request_s": 900}
 # Answers that the scripted engine gives for a row: reasoning, then the answer.
 ANSWERS = 2
 
@@ -43,7 +45,8 @@ class Held:
             ],
             "log": str(self._log),
         }
-        self.job = write_job(folder, script, **{"unit": {"rows": UNIT}, **sections})
+        own = {"unit": {"rows": UNIT}, "limits": PATIENT}
+        self.job = write_job(folder, script, **own | sections)
 
     def asked(self) -> int:
         """Rows that the engine has answered so far."""
