@@ -522,23 +522,24 @@ ODD = (
 
 
 @pytest.mark.slow
-def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
-    held = Held(tmp_path, ODD)
+@pytest.mark.parametrize("names", [ODD[:3], ODD[3:6], ODD[6:]], ids=["a", "b", "c"])
+def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli, names) -> None:  # type: ignore[no-untyped-def]
+    held = Held(tmp_path, names)
     held.killed()
     saved = held.asked()
-    assert len(held.units()) == len(ODD) * 4
+    assert len(held.units()) == len(names) * 4
     result = cli("run", held.job)
     assert result.returncode == 0, result.stderr
     held.assert_whole()
-    assert held.asked() - saved == len(ODD) * UNIT
-    assert f"nothing to do: {len(ODD)} shards" in cli("run", held.job).stdout
+    assert held.asked() - saved == len(names) * UNIT
+    assert f"nothing to do: {len(names)} shards" in cli("run", held.job).stdout
     result = cli("verify", held.out)
     assert result.returncode == 0 and result.stderr == "", result.stderr
-    assert f"{len(ODD)} of {len(ODD)} shards published" in cli("status", held.out).stdout
+    assert f"{len(names)} of {len(names)} shards published" in cli("status", held.out).stdout
     result = cli("filter", "--labels", held.out, "--keep", "NOT flagged", "--out", tmp_path / "f")
     assert result.returncode == 0, result.stderr
-    assert len(labels(tmp_path / "f/kept")) == len(ODD)
-    assert sum(len(table) for table in labels(tmp_path / "f/kept").values()) == len(ODD) * 17
+    assert len(labels(tmp_path / "f/kept")) == len(names)
+    assert sum(len(table) for table in labels(tmp_path / "f/kept").values()) == len(names) * 17
 
 
 @pytest.mark.slow
