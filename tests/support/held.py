@@ -45,7 +45,7 @@ class Held:
             ],
             "log": str(self._log),
         }
-        own = {"unit": {"rows": UNIT}, "limits": PATIENT}
+        own: dict[str, Any] = {"unit": {"rows": UNIT}}
         self.job = write_job(folder, script, **own | sections)
 
     def asked(self) -> int:
