@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import ray
 from support.gates import cases, write_policy
 from support.held import PATIENT
 from support.outputs import labels, manifest_of, verdicts_of
+from support.project import judging
 from support.scripted import SCRIPT, write_job
 
 import moderay
@@ -186,15 +187,6 @@ def once(is_so: Callable[[], bool], act: Callable[[], object]) -> Iterator[None]
     finally:
         is_over.set()
         watcher.join()
-
-
-def judging() -> list[psutil.Process]:
-    raylet = psutil.Process(ray.get(ray.remote(lambda: os.getppid()).remote()))
-    found = []
-    for process in raylet.children():
-        with suppress(psutil.NoSuchProcess):  # it has just ended
-            found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()) else []
-    return found
 
 
 @pytest.mark.slow

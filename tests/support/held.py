@@ -45,7 +45,7 @@ class Held:
             ],
             "log": str(self._log),
         }
-        own: dict[str, Any] = {"unit": {"rows": UNIT}}
+        own: dict[str, Any] = {"unit": {"rows": UNIT}, "limits": PATIENT}
         self.job = write_job(folder, script, **own | sections)
 
     def asked(self) -> int:
@@ -57,7 +57,7 @@ class Held:
         return sorted((self.out / "_moderay/units").rglob("*.arrow"))
 
     def started(self, *args: str) -> subprocess.Popen[str]:
-        """A driver that waits in each shard, with all else saved."""
+        """A driver that waits for one row in each shard, with all others answered."""
         self.hold.touch()
         driver = subprocess.Popen(
             [sys.executable, "-m", "moderay", "run", str(self.job), *args],
@@ -66,8 +66,13 @@ class Held:
             text=True,
         )
         saved = len(self.names) * (ROWS // UNIT - 1)
+        answered = len(self.names) * (ROWS - 1)
+
+        def waits() -> bool:
+            return len(self.units()) >= saved and self.asked() >= answered
+
         try:
-            wait_for(lambda: len(self.units()) >= saved or driver.poll() is not None)
+            wait_for(lambda: waits() or driver.poll() is not None)
             assert driver.poll() is None, "it ended"
         except AssertionError as error:
             driver.kill()  # a test that fails leaves nothing at work

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,20 @@ def _before(variable: str, *folders: Path) -> str:
 
 
 def kill_all(driver: subprocess.Popen[Any]) -> None:
-    """Kill a driver, and wait until what it had started has ended by itself: until then its engines
-    go on.
-    """
-    below = psutil.Process(driver.pid).children(recursive=True)
-    working = [process for process in below if not is_agent(process)]
+    """Kill a driver, and wait until its engines have ended by themselves: until then they go on."""
+    engines = judging()
     driver.kill()
     driver.communicate()
-    assert psutil.wait_procs(working, timeout=ENDED_S)[1] == []
+    assert psutil.wait_procs(engines, timeout=ENDED_S)[1] == []
+
+
+def judging() -> list[psutil.Process]:
+    """Processes that judge rows, in the Ray of the tests or in one that a driver began."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()[:1]) else []
+    return found
 
 
 def is_agent(process: psutil.Process) -> bool:
