@@ -46,11 +46,3 @@ def judging() -> list[psutil.Process]:
         with suppress(psutil.Error):  # it has just ended
             found += [process] if "MapBatches(Judge)" in " ".join(process.cmdline()[:1]) else []
     return found
-
-
-def is_agent(process: psutil.Process) -> bool:
-    """Whether a process is one of Ray's that do no work and go on for a minute after their node."""
-    try:
-        return any("Agent" in word for word in process.cmdline()[:1])
-    except psutil.Error:  # it has just ended
-        return False

@@ -11,8 +11,6 @@ from typing import Self
 import psutil
 from ray.util.spark import cluster_init, utils
 
-from support.project import is_agent
-
 # Seconds that Ray's head may take; `ray.util.spark` gives it 20, used or not, and fails.
 HEAD_S = 120
 LOOK_S = 0.3
@@ -23,6 +21,14 @@ def start_patiently() -> None:
     cluster_init._RAY_HEAD_STARTUP_TIMEOUT = 0
     cluster_init.is_port_in_use = lambda host, port: utils._wait_service_up(host, port, HEAD_S)
     cluster_init._RAY_WORKER_NODE_STARTUP_INTERVAL = 1
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    """Whether a process is one of Ray's that do no work and go on for a minute after their node."""
+    try:
+        return any("Agent" in word for word in process.cmdline()[:1])
+    except psutil.Error:  # it has just ended
+        return False
 
 
 class Below:
@@ -70,7 +76,7 @@ class Below:
         words = process.cmdline()
         line = " ".join(words)
         is_spark = "pyspark" in line or "java" in (words or [""])[0] or "spark-class" in line
-        return self._whole or not (is_spark or is_agent(process))
+        return self._whole or not (is_spark or _is_agent(process))
 
     def alive(self) -> list[psutil.Process]:
         """Those that still run."""
