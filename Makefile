@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 # to PyTorch's own CPU index.
 TORCH_INDEX ?=
 PINS := infra/requirements-cpu.txt
+# Nothing is compiled beforehand: most of what these packages hold is never imported.
+PIP := pip install --quiet --no-deps --no-compile
 TORCH := torch==2.13.0+cpu
 STAMP := .venv/.installed-$(shell cat $(PINS) pyproject.toml | cksum | cut -d' ' -f1)
 RUN := .venv/bin/python
@@ -132,9 +134,9 @@ install: $(STAMP)
 $(STAMP):
 	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' || { echo "Python 3.11 or later with venv is needed: make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --no-deps $(TORCH) || $(RUN) -m pip install --quiet --no-deps $(TORCH) --index-url $(TORCH_INDEX)
-	$(RUN) -m pip install --quiet --no-deps -r $(PINS)
-	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(RUN) -m $(PIP) $(TORCH) || $(RUN) -m $(PIP) $(TORCH) --index-url $(TORCH_INDEX)
+	$(RUN) -m $(PIP) -r $(PINS)
+	$(RUN) -m $(PIP) --no-build-isolation -e .
 	rm -f .venv/.installed-*
 	touch $@
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import workload
 from benchmarks.gpu_engine import HEADER, Asked, Trial
-from benchmarks.p_classes import CLASSES
+from benchmarks.p_ways import CLASSES
 
 V1 = {"VLLM_USE_V2_MODEL_RUNNER": "0"}
 # To P, beside the bare engine.

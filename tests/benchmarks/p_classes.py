@@ -11,17 +11,9 @@ from typing import Any
 
 import torch
 
-from moderay.engines.vllm.engine import NOTING
-from moderay.engines.vllm.label_logits import NotingScheduler
+from benchmarks.p_ways import AFTER
+from moderay.engines.vllm.noting import NotingScheduler
 
-# Of vLLM's engine: what the ways D and G need. G's scheduler is below D's, so that one engine can
-# be asked in both ways.
-CLASSES: dict[str, Any] = {
-    **NOTING,
-    "scheduler_cls": "benchmarks.p_classes.LabelStepScheduler",
-}
-# Of `SamplingParams.extra_args`: the ids behind which the label comes.
-AFTER = "benchmark_after"
 # A scale of 2^-7 for each 32 weights, as MXFP4 writes it.
 SCALE = 120
 

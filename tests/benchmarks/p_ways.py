@@ -23,8 +23,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.p_classes import AFTER
 from moderay.engines.vllm import label_logits
+from moderay.engines.vllm.engine import NOTING
+
+# Of vLLM's engine: what the ways D and G need. G's scheduler is below D's, so that one engine can
+# be asked in both ways.
+CLASSES: dict[str, Any] = {
+    **NOTING,
+    "scheduler_cls": "benchmarks.p_classes.LabelStepScheduler",
+}
+# Of `SamplingParams.extra_args`: the ids behind which the label comes.
+AFTER = "benchmark_after"
 
 WAYS = ("bare", "A", "B", "C", "D", "G")
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from benchmarks import gpu, gpu_engine, p_classes, p_ways
+from benchmarks import gpu, gpu_engine, p_ways
 from benchmarks.gpu_engine import HEADER, Found, Started, Trial
 from benchmarks.gpu_plan import SCALES, Plan
 from benchmarks.p_ways import Answered, Prompt, Ways
@@ -64,8 +64,8 @@ class Model:
                 for label, p in zip(LABELS, (0.25, 0.75), strict=True)
             }
             steps = [step] * len(said)
-            if params.extra_args and p_classes.AFTER in params.extra_args:
-                after = params.extra_args[p_classes.AFTER]
+            if params.extra_args and p_ways.AFTER in params.extra_args:
+                after = params.extra_args[p_ways.AFTER]
                 steps = [step] if said[PLACE - len(after) : PLACE] == after else []
         out = SimpleNamespace(token_ids=said, logprobs=steps)
         yield SimpleNamespace(outputs=[out], kv_transfer_params=None)
@@ -111,8 +111,10 @@ def test_furthest_p_counts_only_where_the_text_is_the_same() -> None:
 
 
 def test_scheduler_of_way_d_hands_on_the_labels_step_alone() -> None:
+    from benchmarks import p_classes  # late: vLLM takes seconds, and each process collects all
+
     def request(output: list[int], after: list[int] | None) -> Any:
-        args = None if after is None else {p_classes.AFTER: after}
+        args = None if after is None else {p_ways.AFTER: after}
         return SimpleNamespace(
             sampling_params=SimpleNamespace(extra_args=args), output_token_ids=output
         )
@@ -137,6 +139,7 @@ def test_scheduler_of_way_d_hands_on_the_labels_step_alone() -> None:
 
 def test_random_experts_are_filled_and_nothing_else_is() -> None:
     import torch
+    from benchmarks import p_classes
 
     experts = torch.nn.Module()
     for name, kind in (("w13_weight", torch.uint8), ("w13_weight_scale", torch.uint8)):

@@ -25,8 +25,10 @@ def kinds(kind: type[ModerayError] = ModerayError) -> list[type[ModerayError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in kinds(child))]
 
 
+# Not what runs when it is imported, and not what imports torch or vLLM, which takes seconds.
+ASIDE = ("__main__", "preflight", "noting")
 for _module in pkgutil.walk_packages(moderay.__path__, "moderay."):
-    if not _module.name.endswith(("__main__", "preflight")) and ".tiny." not in _module.name:
+    if not _module.name.endswith(ASIDE) and ".tiny." not in _module.name:
         importlib.import_module(_module.name)
 
 

@@ -6,39 +6,55 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from vllm import SamplingParams
-from vllm.v1.sample.logits_processor.interface import BatchUpdate, MoveDirectionality
 
 from moderay.engines.base import Completion, Request
-from moderay.engines.vllm.label_logits import NOTE, LabelLogits, disagreement, noted, wanted
+from moderay.engines.vllm.label_logits import NOTE, disagreement, noted, wanted
 
-SWAP, ONE_WAY = MoveDirectionality.SWAP, MoveDirectionality.UNIDIRECTIONAL
+# Where it is needed: vLLM takes seconds to import, and each process of pytest collects all tests.
+if TYPE_CHECKING:
+    import torch
+    from vllm import SamplingParams
+    from vllm.v1.sample.logits_processor.interface import BatchUpdate
+
+    from moderay.engines.vllm.noting import LabelLogits
 
 
 def asking(after: tuple[int, ...] = (8, 9)) -> SamplingParams:
+    from vllm import SamplingParams
+
     return SamplingParams(extra_args=wanted(after, (1, 3)))
 
 
 def batch(added=(), removed=(), moved=()) -> BatchUpdate:  # type: ignore[no-untyped-def]
+    from vllm.v1.sample.logits_processor.interface import BatchUpdate
+
     return BatchUpdate(batch_size=4, removed=removed, added=added, moved=moved)
 
 
 def logits() -> torch.Tensor:
     """Row r has 10 r + t at token t."""
+    import torch
+
     return torch.arange(4)[:, None] * 10.0 + torch.arange(5)
 
 
 @pytest.fixture
 def processor() -> LabelLogits:
+    import torch
+
+    from moderay.engines.vllm.noting import LabelLogits
+
     return LabelLogits(None, torch.device("cpu"), False)
 
 
 def test_logits_are_noted_at_the_last_place_that_is_due_and_none_is_changed(
     processor: LabelLogits,
 ) -> None:
+    import torch
+
     params, generated = asking(), [8, 9]
     processor.update_state(batch(added=[(2, params, None, generated)]))
     before = logits()
@@ -52,11 +68,15 @@ def test_logits_are_noted_at_the_last_place_that_is_due_and_none_is_changed(
 
 
 def test_requests_are_followed_through_the_batch(processor: LabelLogits) -> None:
+    from vllm import SamplingParams
+    from vllm.v1.sample.logits_processor.interface import MoveDirectionality
+
+    swap, one_way = MoveDirectionality.SWAP, MoveDirectionality.UNIDIRECTIONAL
     first, second, plain = asking(), asking((7,)), SamplingParams()
     processor.update_state(
         batch(added=[(0, first, None, [8, 9]), (1, second, None, [7]), (2, plain, None, [8, 9])])
     )
-    processor.update_state(batch(moved=[(0, 1, SWAP), (1, 3, ONE_WAY)]))
+    processor.update_state(batch(moved=[(0, 1, swap), (1, 3, one_way)]))
     processor.apply(logits())
     assert noted(first.extra_args)[1] == [31.0, 33.0]
     assert noted(second.extra_args)[1] == [1.0, 3.0]

@@ -30,7 +30,7 @@ from moderay.engines.base import (
     RequestFailedError,
 )
 from moderay.engines.harmony.vocabulary import CALL, RETURN, START, vocabulary
-from moderay.engines.vllm import capacity, engine_process, gpu_profiles
+from moderay.engines.vllm import capacity, engine_process, gpu_profiles, label_logits
 from moderay.engines.vllm.gpu_profiles import Gpu
 
 # Set before vllm is imported: no telemetry, and no log line per engine start in the user's
@@ -60,8 +60,8 @@ _IMPORTING = threading.Lock()
 # Hands back the logits of a label's tokens with the answer: for the V1 runner in the engine's own
 # process, which is what a CPU has. A GPU's runner has no way back for them.
 NOTING = {
-    "scheduler_cls": "moderay.engines.vllm.label_logits.NotingScheduler",
-    "logits_processors": ["moderay.engines.vllm.label_logits:LabelLogits"],
+    "scheduler_cls": "moderay.engines.vllm.noting.NotingScheduler",
+    "logits_processors": ["moderay.engines.vllm.noting:LabelLogits"],
 }
 
 # Kinds of sampling parameters that are kept: some for each policy.
@@ -306,14 +306,11 @@ class VllmEngine:
         """Takes over `llm`, an `AsyncLLM`; `source`: the model's, for its vocabulary."""
         from vllm.v1.engine import exceptions  # noqa: PLC0415  late: it takes seconds
 
-        from moderay.engines.vllm import label_logits  # noqa: PLC0415  late: it needs vllm
-
         self._llm = llm
         self._vocab = vocabulary(source)
         self._stop = [self._vocab.control[RETURN], self._vocab.control[CALL]]
         self._dead = exceptions.EngineDeadError
         self._number = itertools.count()
-        self._label_logits = label_logits
         self._shared_sampling = lru_cache(SHARED_SAMPLING)(self._new_sampling)
         self.probability_by = SECOND_REQUEST
 
@@ -329,7 +326,7 @@ class VllmEngine:
         exact = str(self._llm.model_config.dtype) == "torch.float32"
         prompt = [self._vocab.control[START], *self._vocab.encode("assistant")]
         try:
-            reason = await self._label_logits.disagreement(self.generate, prompt, exact)
+            reason = await label_logits.disagreement(self.generate, prompt, exact)
         except RequestFailedError as error:
             reason = f"a known prompt fails ({error})"
         if reason is not None:
@@ -380,7 +377,7 @@ class VllmEngine:
             SamplingParams,
         )
 
-        in_passing = self._label_logits.wanted(kind.after, kind.score) if kind.after else None
+        in_passing = label_logits.wanted(kind.after, kind.score) if kind.after else None
         return SamplingParams(
             max_tokens=kind.max_tokens,
             temperature=kind.temperature,
@@ -397,7 +394,7 @@ class VllmEngine:
     def _scored(self, request: Request, output: Any) -> tuple[int, dict[int, float]]:
         """Which generated token is scored, and its scores."""
         if request.after:
-            place, logits = self._label_logits.noted(output.kv_transfer_params)
+            place, logits = label_logits.noted(output.kv_transfer_params)
             return place, dict(zip(request.score, logits, strict=False))
         if not request.score:
             return 0, {}
