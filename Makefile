@@ -45,9 +45,9 @@ test: install
 test-all: install
 	$(RUN) -m $(PYTEST)
 
-# On a Spark cluster of two executors on this machine, one test after the other.
+# On Spark clusters of two executors on this machine, each process of tests with its own.
 test-spark: install
-	$(RUN) -m pytest tests/spark
+	$(RUN) -m $(PYTEST) tests/spark
 
 # Lines that `make test-all` runs; MARK="not slow": those that `make test` does.
 MARK ?=

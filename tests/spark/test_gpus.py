@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import yaml
-from support.executors import spark_home
+from support.executors import SHORT_LIVED, spark_home
 from support.project import ROOT, environment
 from support.scripted import SCRIPT
 
 CODE = """
-import os, sys
+import json, os, sys
 import moderay, moderay.spark
 from pyspark.sql import SparkSession
 
@@ -27,6 +27,7 @@ gpus = {
     "spark.worker.resource.gpu.discoveryScript": f"{folder}/found",
     "spark.executor.resource.gpu.amount": "2",
     "spark.task.resource.gpu.amount": amount,
+    **json.loads(os.environ["SHORT_LIVED"]),
 }
 builder = SparkSession.builder.master("local-cluster[1,2,2048]")
 for name, value in gpus.items():
@@ -63,6 +64,7 @@ def test_engine_sees_the_gpu_of_its_task_and_no_other(tmp_path: Path) -> None:
         "JAVA_HOME": str(Path(java).resolve().parents[1]),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
+        "SHORT_LIVED": json.dumps(SHORT_LIVED),
     }
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(tmp_path), str(ROOT / "policies" / "spam"), "1"],

@@ -18,6 +18,8 @@ from support.scripted import write_job
 
 import moderay.spark
 
+pytestmark = pytest.mark.slow
+
 # Texts that tiny never saw make it write as long as it may.
 CASCADE = [{"rules": {}}, {"reason": {"budget": 48}}]
 POLICIES = [str(ROOT / "policies" / "spam")]

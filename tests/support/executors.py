@@ -11,6 +11,10 @@ import psutil
 import pyspark
 from pyspark.sql import SparkSession
 
+# Of Java's processes, all of which end soon: nothing is compiled for a long life.
+_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SHORT_LIVED = {"spark.driver.extraJavaOptions": _JAVA, "spark.executor.extraJavaOptions": _JAVA}
+
 
 def spark_home(folder: Path) -> Path:
     """Spark as pip has installed it, in a folder of ours: a local cluster writes below its home."""

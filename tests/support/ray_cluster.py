@@ -16,8 +16,9 @@ from ray.cluster_utils import Cluster
 # Ray gives a node up that does not answer within 30 s; a busy machine takes longer now and then.
 ATTEMPTS = 3
 # Workers that have imported everything wait for the next run: by default Ray ends them after a
-# second, and a run would spend a quarter of its time on starting others.
-KEPT_WORKERS = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 600_000}
+# second, and a run would spend a quarter of its time on starting others. Not for longer, since one
+# that waits takes a hundredth of a core, and starting it takes less than two seconds of one.
+KEPT_WORKERS = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 150_000}
 
 
 def started_ray() -> Cluster:

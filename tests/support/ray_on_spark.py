@@ -1,19 +1,30 @@
-"""A Ray on Spark in tests: it is started patiently, and what runs below a process is watched."""
+"""Jobs on a Ray on Spark in tests: it is started patiently, what runs below a process is watched,
+and labels are compared with those of a run.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 from ray.util.spark import cluster_init, utils
 
+from support.outputs import compared, labels, manifest_of
+
 # Seconds that Ray's head may take; `ray.util.spark` gives it 20, used or not, and fails.
 HEAD_S = 120
 LOOK_S = 0.3
+# Seconds within which all that was started has ended: Spark keeps an idle worker for a minute.
+DOWN_S = 180.0
+
+# Write a job that puts its labels into a folder; further arguments are sections of it.
+Write = Callable[..., Path]
 
 
 def start_patiently() -> None:
@@ -99,3 +110,20 @@ class Below:
             assert seconds < limit, alive
             time.sleep(LOOK_S)
         return time.monotonic() - began
+
+
+def saved(out: Path) -> int:
+    """Units of a run that are saved and not yet published."""
+    return len(list((out / "_moderay").rglob("*.parquet")))
+
+
+def assert_labels_of_a_run(there: Path, file: Path, here: Path, cli: Callable[..., Any]) -> None:
+    """What a job has written on Spark is what a run of it writes on this machine."""
+    run = cli("run", file, "--set", f"output.path={here}", RAY_ADDRESS="local")
+    assert run.returncode == 0, run.stderr
+    actual, expected = labels(there), labels(here)
+    assert actual.keys() == expected.keys() and expected
+    for shard, table in expected.items():
+        assert compared(actual[shard], "spam") == compared(table, "spam"), shard
+    keys = {manifest_of(folder)["cascade_key"] for folder in (there, here)}
+    assert len(keys) == 1
