@@ -45,12 +45,14 @@ test: install
 test-all: install
 	$(RUN) -m $(PYTEST)
 
+# MARK="not slow": without what takes many seconds.
+MARK ?=
+
 # On Spark clusters of two executors on this machine, each process of tests with its own.
 test-spark: install
-	$(RUN) -m $(PYTEST) tests/spark
+	$(RUN) -m $(PYTEST) tests/spark -m "$(MARK)"
 
-# Lines that `make test-all` runs; MARK="not slow": those that `make test` does.
-MARK ?=
+# Lines that `make test-all` runs; with MARK="not slow" those that `make test` does.
 coverage: export PYTHONPATH := $(CURDIR)/tests
 coverage: install
 	rm -rf .coverage

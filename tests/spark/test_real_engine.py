@@ -18,8 +18,6 @@ from support.scripted import write_job
 
 import moderay.spark
 
-pytestmark = pytest.mark.slow
-
 # Texts that tiny never saw make it write as long as it may.
 CASCADE = [{"rules": {}}, {"reason": {"budget": 48}}]
 POLICIES = [str(ROOT / "policies" / "spam")]
@@ -88,6 +86,7 @@ def test_verdicts_are_those_of_a_run_row_by_row(
     assert count(spark, "engine started") >= 1
 
 
+@pytest.mark.slow
 def test_idle_worker_is_ended_by_spark_and_its_engine_with_it(
     spark: SparkSession, by_a_run: Callable[[str], pa.Table]
 ) -> None:
