@@ -90,6 +90,35 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def submitted(job: Callable[..., Path], corpus: Path) -> Callable[..., Path]:
+    """A job for a cluster, of some seconds: both engines take two requests at a time. Its paths
+    mean the same everywhere.
+    """
+
+    def write(out: Path, delay: float = 0.0, **sections: Any) -> Path:
+        # How long answers take is no part of what they are: a job goes on under another delay.
+        script = {
+            "default": SCRIPT["default"],
+            "rules": SCRIPT["rules"][:2],
+            "delay": {"mean_s": delay},
+        }
+        own = {
+            "input": {"path": str(corpus), "content": "text"},
+            "output": {"path": str(out), "reasoning": "all"},
+            "model": {
+                "source": "scripted:script.yaml",
+                "engine": {"max_num_seqs": 2},
+                "replicas": 2,
+            },
+            "unit": {"rows": 5},
+            "limits": {"grace_s": 6},
+        }
+        return job(script, **own | sections)
+
+    return write
+
+
+@pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """Three shards of 35 rows, one of them in a hive folder."""
     folder = tmp_path / "in"

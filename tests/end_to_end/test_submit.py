@@ -17,13 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import requests
 from support.outputs import compared, labels, manifest_of, plain
-from support.scripted import SCRIPT
 
 from moderay.core.errors import ModerayError
 from moderay.tasks.submit.cluster import connect
@@ -220,35 +218,6 @@ def watch(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Watch]]:
     for one in started:
         one.process.kill()
         one.process.wait()
-
-
-@pytest.fixture
-def submitted(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A job for a cluster, of some seconds: both engines take two requests at a time."""
-
-    def write(out: Path, delay: float, **sections: Any) -> Path:
-        # How long answers take is no part of what they are: a job goes on under another delay.
-        values = {
-            "input": {"path": str(corpus), "content": "text"},
-            "output": {"path": str(out), "reasoning": "all"},
-            "model": {
-                "source": "scripted:script.yaml",
-                "engine": {"max_num_seqs": 2},
-                "replicas": 2,
-            },
-            "unit": {"rows": 5},
-            "limits": {"grace_s": 6},
-        }
-        return job(
-            {
-                "default": SCRIPT["default"],
-                "rules": SCRIPT["rules"][:2],
-                "delay": {"mean_s": delay},
-            },
-            **values | sections,
-        )
-
-    return write
 
 
 def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(

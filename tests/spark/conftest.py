@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 from support.executors import SHORT_LIVED, spark_home
 from support.project import environment
-from support.ray_on_spark import Write
-from support.scripted import SCRIPT
 
 MASTER = "local-cluster[2,1,4096]"
 
@@ -58,29 +55,3 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         session.sparkContext.setLogLevel("ERROR")
         yield session
         session.stop()
-
-
-@pytest.fixture
-def write(job: Callable[..., Path], corpus: Path, tmp_path: Path) -> Write:
-    """A job whose paths mean the same everywhere, with answers that take their time."""
-
-    def write(out: str, delay: float = 0.0, **sections: Any) -> Path:
-        script = {
-            "default": SCRIPT["default"],
-            "rules": SCRIPT["rules"][:2],
-            "delay": {"mean_s": delay},
-        }
-        own = {
-            "input": {"path": str(corpus), "content": "text"},
-            "output": {"path": str(tmp_path / out), "reasoning": "all"},
-            "model": {
-                "source": "scripted:script.yaml",
-                "engine": {"max_num_seqs": 2},
-                "replicas": 2,
-            },
-            "unit": {"rows": 5},
-            "limits": {"grace_s": 6},
-        }
-        return job(script, **own | sections)
-
-    return write

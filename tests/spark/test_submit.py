@@ -17,7 +17,6 @@ from support.outputs import manifest_of
 from support.ray_on_spark import (
     DOWN_S,
     Below,
-    Write,
     assert_labels_of_a_run,
     saved,
     start_patiently,
@@ -55,7 +54,7 @@ def _signal_oncesaved(out: Path, number: int) -> Iterator[None]:
 
 
 def test_job_is_stopped_by_sigterm_and_goes_on_to_the_labels_of_a_run(
-    spark: SparkSession, write: Write, tmp_path: Path, cli: Callable[..., Any]
+    spark: SparkSession, submitted: Callable[..., Path], tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     out, before = tmp_path / "out", dict(os.environ)
     lines: list[str] = []
@@ -67,14 +66,14 @@ def test_job_is_stopped_by_sigterm_and_goes_on_to_the_labels_of_a_run(
 
     with Below(os.getpid()) as below:
         with _signal_oncesaved(out, signal.SIGTERM):
-            assert run_on_spark(write("out", 4.0), show=show) == 3, lines
+            assert run_on_spark(submitted(out, 4.0), show=show) == 3, lines
         assert below.count() > 10
         below.seconds_to_end(DOWN_S)
     assert any("stopped by SIGTERM" in line for line in lines), lines
     assert manifest_of(out)["runs"][-1]["status"] == "stopped"
     assert dict(os.environ) == before and spark.range(3).count() == 3
 
-    file = write("out")
+    file = submitted(out)
     with Below(os.getpid()) as below:
         assert run_on_spark(file, show=show) == 0, lines
         below.seconds_to_end(DOWN_S)
@@ -89,9 +88,9 @@ def test_job_is_stopped_by_sigterm_and_goes_on_to_the_labels_of_a_run(
 
 
 def test_job_that_cannot_run_there_is_refused_and_leaves_nothing(
-    spark: SparkSession, write: Write, tmp_path: Path
+    spark: SparkSession, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
-    file = write("out", input={"path": "/nowhere/corpus", "content": "text"})
+    file = submitted(tmp_path / "out", input={"path": "/nowhere/corpus", "content": "text"})
     with Below(os.getpid()) as below:
         with pytest.raises(Problems, match="/nowhere/corpus"):
             run_on_spark(file, show=lambda _: None)

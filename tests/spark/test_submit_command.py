@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.executors import SHORT_LIVED, spark_home
 from support.project import environment
-from support.ray_on_spark import DOWN_S, Below, Write, assert_labels_of_a_run, saved
+from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run, saved
 
 pytestmark = pytest.mark.slow
 
@@ -59,10 +59,10 @@ def _command(file: Path, log: Path, home: str) -> Iterator[subprocess.Popen[byte
 
 
 def test_tiny_on_spark_gives_the_labels_of_a_run(
-    home: str, write: Write, tmp_path: Path, cli: Callable[..., Any]
+    home: str, submitted: Callable[..., Path], tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
-    file = write("out", model={"source": "tiny", "replicas": 2}, unit={"rows": 35})
+    file = submitted(out, model={"source": "tiny", "replicas": 2}, unit={"rows": 35})
     with (
         _command(file, log, home) as process,
         Below(process.pid, whole=True) as below,
@@ -75,11 +75,11 @@ def test_tiny_on_spark_gives_the_labels_of_a_run(
 
 
 def test_driver_that_is_killed_leaves_nothing_for_long(
-    home: str, write: Write, tmp_path: Path
+    home: str, submitted: Callable[..., Path], tmp_path: Path
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with (
-        _command(write("out", 4.0), log, home) as process,
+        _command(submitted(out, 4.0), log, home) as process,
         Below(process.pid, whole=True) as below,
     ):
         while saved(out) == 0:

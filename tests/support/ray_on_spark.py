@@ -23,9 +23,6 @@ LOOK_S = 0.3
 # Seconds within which all that was started has ended: Spark keeps an idle worker for a minute.
 DOWN_S = 180.0
 
-# Write a job that puts its labels into a folder; further arguments are sections of it.
-Write = Callable[..., Path]
-
 
 def start_patiently() -> None:
     """A busy machine takes longer than Ray gives its head, and an idle one need not wait."""
