@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from support.outputs import compared, labels, manifest_of, plain
+from support.outputs import compared, labels, manifest_of, plain, saved
 
 from moderay.core.errors import ModerayError
 from moderay.tasks.submit.cluster import connect
@@ -227,7 +227,7 @@ def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
     file = submitted(out, 4.0)  # two minutes and more, if nobody stops it
     address = ("--address", cluster.url)
     first = watch("submit", file, "--wait")
-    first.until(lambda: _saved(out) > 1)
+    first.until(lambda: saved(out) > 1)
     looking = watch("logs", first.id, "--follow")
     refused = cli("submit", file, *address, **cluster.env)
     golden("submit-running", _plain(refused.stderr, cluster, tmp_path, first.id))
@@ -247,11 +247,11 @@ def test_job_on_a_cluster_is_watched_stopped_resumed_and_survives_a_killed_node(
         and 0 < manifest["runs"][-1]["judged"] < 105
     )
 
-    before = _saved(out) + len(labels(out)) * 7
+    before = saved(out) + len(labels(out)) * 7
     submitted(out, 0.3)
     second = watch("submit", file, "--wait")
     second.until(
-        lambda: _saved(out) + len(labels(out)) * 7 > before and any(map(_engines, cluster.workers))
+        lambda: saved(out) + len(labels(out)) * 7 > before and any(map(_engines, cluster.workers))
     )
     next(worker for worker in cluster.workers if _engines(worker)).raylet().kill()
     assert second.process.wait(120) == 0, second.said
@@ -372,10 +372,6 @@ def test_cluster_that_does_not_let_one_in_is_told_in_one_sentence(
         "submit-no-cluster",
         re.sub(r"127\.0\.0\.1:\d+", "<address>", _plain("".join(said), cluster, tmp_path)),
     )
-
-
-def _saved(out: Path) -> int:
-    return len(list((out / "_moderay/units").rglob("*.arrow")))
 
 
 def _engines(node: Node) -> list[psutil.Process]:

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from support.outputs import manifest_of
+from support.outputs import manifest_of, saved
 from support.ray_on_spark import (
     DOWN_S,
     Below,
     assert_labels_of_a_run,
-    saved,
     start_patiently,
 )
 

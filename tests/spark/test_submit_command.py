@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from support.executors import SHORT_LIVED, spark_home
+from support.outputs import saved
 from support.project import environment
-from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run, saved
+from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run
 
 pytestmark = pytest.mark.slow
 

@@ -44,6 +44,11 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return content
 
 
+def saved(folder: Path) -> int:
+    """Units of an output that are saved and not yet published."""
+    return len(list((folder / "_moderay/units").rglob("*.arrow")))
+
+
 def verdicts_of(table: pa.Table, policy: str) -> list[dict[str, Any]]:
     """A policy's verdicts, each with the fields of its trace beside the others."""
     return [flat(decision) for decision in table.column(policy).to_pylist()]

@@ -109,11 +109,6 @@ class Below:
         return time.monotonic() - began
 
 
-def saved(out: Path) -> int:
-    """Units of a run that are saved and not yet published."""
-    return len(list((out / "_moderay").rglob("*.parquet")))
-
-
 def assert_labels_of_a_run(there: Path, file: Path, here: Path, cli: Callable[..., Any]) -> None:
     """What a job has written on Spark is what a run of it writes on this machine."""
     run = cli("run", file, "--set", f"output.path={here}", RAY_ADDRESS="local")
