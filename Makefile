@@ -4,8 +4,7 @@ PYTHON ?= python3.11
 # to PyTorch's own CPU index.
 TORCH_INDEX ?=
 PINS := infra/requirements-cpu.txt
-# Nothing is compiled beforehand: most of what these packages hold is never imported.
-PIP := pip install --quiet --no-deps --no-compile
+PIP := pip install --quiet --no-deps
 TORCH := torch==2.13.0+cpu
 STAMP := .venv/.installed-$(shell cat $(PINS) pyproject.toml | cksum | cut -d' ' -f1)
 RUN := .venv/bin/python
@@ -16,6 +15,10 @@ export VLLM_NO_USAGE_STATS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export DO_NOT_TRACK := 1
 export HF_HUB_OFFLINE := 1
+
+# What is imported is compiled once, where the environment forbids that as well: each of a run's processes would compile
+# moderay again, for most of a second.
+export PYTHONDONTWRITEBYTECODE :=
 
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
