@@ -14,12 +14,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 from support.outputs import manifest_of, saved
-from support.ray_on_spark import (
-    DOWN_S,
-    Below,
-    assert_labels_of_a_run,
-    start_patiently,
-)
+from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run, start_patiently
 
 from moderay.core.errors import Problems
 from moderay.tasks.submit.spark import run_on_spark
@@ -33,7 +28,7 @@ def _patient() -> None:
 
 
 @contextmanager
-def _signal_oncesaved(out: Path, number: int) -> Iterator[None]:
+def _signal_once_saved(out: Path, number: int) -> Iterator[None]:
     """Send this process a signal once a unit is saved."""
 
     def wait() -> None:
@@ -64,7 +59,7 @@ def test_job_is_stopped_by_sigterm_and_goes_on_to_the_labels_of_a_run(
         tokens.add(os.environ.get("RAY_AUTH_TOKEN", ""))
 
     with Below(os.getpid()) as below:
-        with _signal_oncesaved(out, signal.SIGTERM):
+        with _signal_once_saved(out, signal.SIGTERM):
             assert run_on_spark(submitted(out, 4.0), show=show) == 3, lines
         assert below.count() > 10
         below.seconds_to_end(DOWN_S)
