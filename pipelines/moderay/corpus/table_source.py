@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow as pa
 from moderay.config.job import Job
 from moderay.core.errors import UserError
 from moderay.core.storage import (
+    Listing,
     canonical,
     filesystem,
     is_local,
@@ -23,13 +23,13 @@ from moderay.corpus.formats import label_file
 from moderay.corpus.formats.table_schema import with_value
 from moderay.corpus.shard import Shard
 from moderay.corpus.source import UNKNOWN, Source
-from moderay.corpus.tables.delta import delta_snapshot
+from moderay.corpus.tables.delta import LOG, delta_snapshot
 from moderay.corpus.tables.iceberg import iceberg_snapshot
 from moderay.corpus.tables.location import TableUrl
 from moderay.corpus.tables.snapshot import DataFile, Snapshot
 
 # Folders of a table that hold no rows of it, and may hold more files than those that do.
-_NOT_ROWS = {"delta": ("_delta_log", "_change_data"), "iceberg": ("metadata",)}
+_NOT_ROWS = {"delta": (LOG, "_change_data"), "iceberg": ("metadata",)}
 
 
 def table_source(url: str, table: TableUrl, job: Job) -> Source:
@@ -48,13 +48,13 @@ def table_source(url: str, table: TableUrl, job: Job) -> Source:
     snapshot = find(table, job.input.version, job.storage)
     fs, root = filesystem(snapshot.folder, job.storage)
     with plain_errors(snapshot.folder):
-        there = list_folder(fs, root, lambda name: name not in _NOT_ROWS[table.kind]).files
-    _assert_there(snapshot, root, there)
+        listing = list_folder(fs, root, lambda name: name not in _NOT_ROWS[table.kind])
+    _assert_there(snapshot, root, listing)
     schemas = _Schemas(snapshot.schema)
     shards = []
     for file in snapshot.files:
         path = f"{root}/{file.path}"
-        info = there[path]
+        info = listing.files[path]
         shards.append(
             Shard(
                 url=listed_url(fs, path, snapshot.folder),
@@ -71,13 +71,20 @@ def table_source(url: str, table: TableUrl, job: Job) -> Source:
     return Source(url, tuple(shards), {}, (), (_canonical(fs, root),), real, snapshot.version)
 
 
-def _assert_there(snapshot: Snapshot, root: str, there: Container[str]) -> None:
-    gone = [file.path for file in snapshot.files if f"{root}/{file.path}" not in there]
+def _assert_there(snapshot: Snapshot, root: str, listing: Listing) -> None:
+    paths = [f"{root}/{file.path}" for file in snapshot.files]
+    gone = [path for path in paths if path not in listing.files]
+    for folder, why in listing.lost.items():
+        if any(path.startswith(f"{folder}/") for path in gone):
+            raise UserError(
+                f"{snapshot.version}: its folder {folder.removeprefix(f'{root}/')} cannot be "
+                f"looked into ({why}): whoever runs this has to be let in"
+            )
     if gone:
         raise UserError(
-            f"{snapshot.version}: {len(gone):,} of its {len(snapshot.files):,} files are gone, "
-            f"such as {gone[0]}: they were vacuumed or expired; name another input.version, or "
-            "repair the table"
+            f"{snapshot.version}: {len(gone):,} of its {len(paths):,} files are gone, such as "
+            f"{gone[0].removeprefix(f'{root}/')}: they were vacuumed or expired; name another "
+            "input.version, or repair the table"
         )
 
 

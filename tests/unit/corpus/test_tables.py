@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.types import LongType
+from support.project import AS_ANYBODY
 from support.tables import (
     add_delete_manifest,
     delta_table,
@@ -399,6 +401,47 @@ def test_a_catalog_that_somebody_else_has_locked(tmp_path: Path) -> None:
         found = told(lambda: scanned("iceberg://lake/db/posts", **lake(impatient)), TryAgainError)
     assert "the catalog or the store does not answer" in found and "locked" in found
     assert scanned("iceberg://lake/db/posts", **lake(impatient)).rows == 3
+
+
+# Each job's input, looked at; what is said of those that are refused.
+LOOK = """
+import sys
+from moderay.config.job import Job
+from moderay.core.errors import UserError
+from moderay.corpus.scan import scan
+for text in sys.argv[1:]:
+    try:
+        scan(Job.model_validate_json(text), [])
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_tables_that_this_user_may_not_read(tmp_path: Path) -> None:
+    for name in ("closed", "log", "part"):
+        delta_table(tmp_path / name, POSTS, partition_by=["id"])
+    properties = iceberg_catalog(tmp_path)
+    table = iceberg_table(properties, POSTS)
+    for place in ("closed", "log/_delta_log", "part/id=2", "catalog.db"):
+        (tmp_path / place).chmod(0)
+    jobs = [job(f"delta://{tmp_path}/{name}") for name in ("closed", "log", "part")]
+    jobs.append(job("iceberg://lake/db/posts", **lake(properties)))
+    texts = [each.model_dump_json(exclude_unset=True) for each in jobs]
+    said = look(texts)
+    (tmp_path / "catalog.db").chmod(0o600)
+    Path(table.metadata_location.removeprefix("file://")).chmod(0)
+    said += look(texts[-1:])
+    closed, log, part, catalog, metadata = said
+    assert "closed: access denied (" in closed and "log: access denied (" in log
+    assert "its folder id=2 cannot be looked into (permission denied)" in part
+    assert "catalog.db: access denied; whoever runs this has to be let in" in catalog
+    assert "iceberg://lake/db/posts: access denied (" in metadata
+
+
+def look(jobs: list[str]) -> list[str]:
+    """What somebody without root's rights is told of the input of jobs, a line each."""
+    command = [*AS_ANYBODY, sys.executable, "-c", LOOK, *jobs]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def test_an_iceberg_table_whose_files_lie_elsewhere(tmp_path: Path) -> None:

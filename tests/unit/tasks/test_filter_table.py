@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.transaction import AddAction, create_table_with_add_actions
-from support.project import ROOT
+from support.project import AS_ANYBODY, ROOT
 from support.published import published_output
 
 from moderay.config.policy import load_policy
@@ -111,6 +113,33 @@ def test_in_place_is_what_a_folder_keeps_and_earlier_readers_are_left_alone(
     with pytest.raises(UserError, match=r"2 files of the table are not labelled, such as day="):
         kept(labels, FilterRequest(KEEP, str(tmp_path / "gone"), {}, in_place=True))
     assert DeltaTable(source).version() == 1
+
+
+# Filters labels of a table in place, and says what it is told.
+IN_PLACE = """
+import sys
+from dataclasses import replace
+from moderay.core.errors import UserError
+from moderay.tasks.filter.filter import filter_labels
+from moderay.tasks.filter.request import FilterRequest, read_labels
+folder, table, keep, out = sys.argv[1:]
+labels = replace(read_labels(folder, {}), table=table)
+try:
+    filter_labels(labels, FilterRequest(keep, out, {}, in_place=True), {})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_table_whose_log_may_not_be_written(labels: Labels, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    before = sorted(source.rglob("*"))
+    (source / "_delta_log").chmod(0o555)
+    what = [labels.layout.url, str(source), KEEP, str(tmp_path / "gone")]
+    command = [*AS_ANYBODY, sys.executable, "-c", IN_PLACE, *what]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "_delta_log cannot be written: you have no right to" in said
+    assert sorted(source.rglob("*")) == before and not (tmp_path / "gone").exists()
 
 
 def test_a_table_of_kept_rows_has_the_partitions_and_columns_of_its_source(

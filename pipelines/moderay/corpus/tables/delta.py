@@ -22,6 +22,8 @@ from moderay.corpus.tables.snapshot import DataFile, Snapshot, TableVersion, bel
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+# A table's folder of commits.
+LOG = "_delta_log"
 # What a reader has to know of the tables that are read here, beside plain ones.
 _FEATURES = {
     *("timestampNtz", "deletionVectors", "v2Checkpoint", "vacuumProtocolCheck", "columnMapping"),
@@ -29,7 +31,9 @@ _FEATURES = {
 _NEWEST = 3
 # What terminals show in colours, and the numbered stack of a Rust error.
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|↳|<\?xml[\s\S]*|\n\s+\d+: [\s\S]*")
-_REFUSED = re.compile(r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch")
+_REFUSED = re.compile(
+    r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|Permission denied"
+)
 _ABSENT = re.compile(r"\b404\b|NoSuchBucket|does not exist|No files in log segment")
 _NEWER = re.compile(r"Unsupported|Invalid protocol|[Ff]eature")
 
@@ -124,7 +128,7 @@ def _written(folder: str, version: int, storage: Mapping[str, Any]) -> datetime 
     """
     fs, root = filesystem(folder, storage)
     with plain_errors(folder):
-        commit = read(fs, f"{root}/_delta_log/{version:020}.json")
+        commit = read(fs, f"{root}/{LOG}/{version:020}.json")
     actions = map(json.loads, (commit or b"").splitlines())
     infos = (action["commitInfo"] for action in actions if "commitInfo" in action)
     info: dict[str, Any] = next(infos, {})
@@ -193,8 +197,8 @@ def delta_errors(url: str) -> Iterator[None]:
             raise UserError(f"{url}: no Delta table is there ({reason})") from None
         if _REFUSED.search(str(error)):
             raise UserError(
-                f"{url}: access denied ({reason}); check storage: and the store's environment "
-                "variables"
+                f"{url}: access denied ({reason}); check storage:, the store's environment "
+                "variables, and who may read its files"
             ) from None
         if isinstance(error, OSError):
             raise TryAgainError(f"{url}: the storage does not answer ({reason})") from None

@@ -97,7 +97,7 @@ def open_catalog(name: str, storage: Mapping[str, Any]) -> Catalog:
     """A catalog of pyiceberg's configuration, or of `storage.catalogs`.
 
     Raises:
-        UserError: pyiceberg is not installed, or the catalog is a file that is not there.
+        UserError: pyiceberg is not installed, or the catalog is a file that cannot be read.
         ValueError: pyiceberg does not know the catalog.
     """
     try:
@@ -111,11 +111,21 @@ def open_catalog(name: str, storage: Mapping[str, Any]) -> Catalog:
     own = {str(key): str(value) for key, value in storage.get(CATALOGS, {}).get(name, {}).items()}
     given = {**(Config().get_catalog_config(name) or {}), **own}
     place = str(given.get("uri", "")).partition("?")[0]
-    if place.startswith(_SQLITE) and not os.path.exists(place.removeprefix(_SQLITE)):
-        # SQLite would make it.
-        raise UserError(f"iceberg://{name}: its catalog {place} is not there")
+    if place.startswith(_SQLITE):
+        _assert_readable(place.removeprefix(_SQLITE), name)
     # A reader makes no tables in a catalog's database.
     return load_catalog(name, **{**_s3_properties(storage), "init_catalog_tables": "false", **own})
+
+
+def _assert_readable(database: str, name: str) -> None:
+    """Assert that a catalog's database can be read: SQLite would make one, or not say why."""
+    if not os.path.exists(database):
+        raise UserError(f"iceberg://{name}: its catalog {database} is not there")
+    if not os.access(database, os.R_OK):
+        raise UserError(
+            f"iceberg://{name}: its catalog {database}: access denied; whoever runs this has to be "
+            "let in"
+        )
 
 
 def _s3_properties(storage: Mapping[str, Any]) -> dict[str, str]:

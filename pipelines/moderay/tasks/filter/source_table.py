@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from moderay.core.errors import UserError
-from moderay.core.storage import listed_file, shown
+from moderay.core.storage import assert_writable, listed_file, shown
 from moderay.core.wording import are, counted
+from moderay.corpus.tables.delta import LOG
 from moderay.corpus.tables.location import parse
 from moderay.labels.layout import Layout
 from moderay.labels.records import ShardMarker
@@ -109,7 +110,7 @@ def assert_in_place(request: FilterRequest, labels: Labels, source: SourceTable 
         source: The table.
 
     Raises:
-        UserError: They may not, or rows of it are not judged.
+        UserError: They may not, rows of it are not judged, or the table cannot be written.
     """
     if source is None:
         raise UserError(
@@ -135,3 +136,4 @@ def assert_in_place(request: FilterRequest, labels: Labels, source: SourceTable 
             f"{shown(url)}: {counted(len(left), 'file')} of the table {are(len(left))} not "
             f"labelled, such as {left[0]}: run the job to its end first"
         )
+    assert_writable(url, source.layout.options, LOG)
