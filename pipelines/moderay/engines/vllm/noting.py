@@ -42,11 +42,20 @@ class _Watched(NamedTuple):
         return generated[-1:] == after[-1:] and generated[-len(after) :] == after
 
 
+def _allow_amx() -> None:
+    """Ask Linux for the tiles of AMX, where a CPU has it: who uses them unasked dies by SIGILL.
+
+    The attention of vLLM 0.32 does, and leaves the asking to oneDNN, which not every model uses.
+    """
+    torch.cpu._init_amx()
+
+
 class LabelLogits(LogitsProcessor):  # type: ignore[misc]  # vllm is not typed
     """Notes logits, and changes none."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         """Of an empty batch."""
+        _allow_amx()
         self._watched: dict[int, _Watched] = {}
 
     @classmethod
