@@ -11,6 +11,7 @@ import importlib
 import itertools
 import logging
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -224,7 +225,7 @@ class VllmSpec:
                 await engine.choose_probability()
             except EngineDeadError as error:
                 raise UserError(
-                    f"model {self.source!r} cannot be started: the engine died of a known prompt "
+                    f"model {self.source!r} cannot be started: the engine died of its first prompt "
                     f"({error})"
                 ) from error
         return engine
@@ -348,7 +349,7 @@ class VllmEngine:
             ):
                 last = part
         except self._dead as error:
-            raise EngineDeadError(str(error) or "the engine's process ended") from error
+            raise EngineDeadError(self._end()) from error
         except ValueError as error:
             raise RequestFailedError(str(error).splitlines()[0]) from error
         if last is None or not last.finished:
@@ -356,6 +357,17 @@ class VllmEngine:
         place, logprobs = self._scored(request, last)
         tokens = list(last.outputs[0].token_ids)
         return Completion(tokens, logprobs, last.num_cached_tokens or 0, place)
+
+    def _end(self) -> str:
+        """How the engine's process ended, as far as that is known."""
+        manager = self._llm.engine_core.resources.engine_manager
+        codes = [] if manager is None else manager.finished_procs().values()
+        for code in codes:
+            if code < 0:
+                said = signal.strsignal(-code)
+                memory = ", as where memory runs out" if -code == signal.SIGKILL else ""
+                return f"its process was ended by signal {-code}: {said}{memory}"
+        return "its process ended; vLLM's own error lies in its actor's log, below Ray's session"
 
     def _sampling(self, request: Request) -> Any:
         """A request's `SamplingParams`: all but the seed is shared, since making them is slow."""
