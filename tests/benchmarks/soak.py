@@ -110,7 +110,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, help="of each world, so many at most")
     options = parser.parse_args()
     with_mounts()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ends in (signal.SIGTERM, signal.SIGINT):  # which a shell has ignored in the background
+        signal.signal(ends, signal.default_int_handler)
     tally, violations = Tally(), list[str]()
     began = time.monotonic()
     until = began + 60 * options.minutes

@@ -122,6 +122,7 @@ def test_each_judge_settles_what_it_is_sure_of_and_passes_on_the_rest(ran, tmp_p
     assert judges["glance"].share == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_long_stretches_that_no_engine_is_asked_for_stand_in_their_place(
     ran, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -291,6 +292,7 @@ def test_a_new_judge_before_the_reasoner_leaves_what_the_reasoner_said(ran, tmp_
     )
 
 
+@pytest.mark.slow
 def test_a_broken_file_of_a_reused_output_costs_work_and_is_named(ran, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"quiet {i}" for i in range(10)])
     write(tmp_path, [f"other {i}" for i in range(10)], "b.parquet")
@@ -319,6 +321,7 @@ def test_glances_are_reused_outside_todays_band_only(ran, tmp_path: Path) -> Non
     ] == 10 * (GLANCE + REASON)
 
 
+@pytest.mark.slow
 def test_one_more_policy_asks_for_itself_alone(ran, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"prize {i}" for i in range(25)])
     ran("before")
@@ -328,6 +331,7 @@ def test_one_more_policy_asks_for_itself_alone(ran, tmp_path: Path) -> None:  # 
     assert answers == 25 * REASON and outcome.manifest.counts["spam"].reused == 25
 
 
+@pytest.mark.slow
 def test_plan_tells_what_the_run_then_does(ran, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "spam/rules.yaml").write_text(RULES)
     texts = [f"{('quiet', 'prize', 'casino')[i % 3]} {i % 60}" for i in range(120)]

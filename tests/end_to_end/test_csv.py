@@ -81,6 +81,7 @@ def chat_job(job, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
     return written_job
 
 
+@pytest.mark.slow
 def test_chats_of_any_dialect_are_selected_judged_and_judged_on(
     chat_job: Path, cli, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

@@ -24,6 +24,7 @@ def in_folder(tmp_path: Path, kind: str) -> None:
         pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in/a.parquet")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["no files", "only a mark", "a header", "no rows"])
 def test_night_without_rows_ends_with_0_and_says_so(job, cli, tmp_path: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
     in_folder(tmp_path, kind)

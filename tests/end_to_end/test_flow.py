@@ -63,6 +63,7 @@ def test_probabilities_come_from_the_label_tokens_and_labels_from_the_side(
     )
 
 
+@pytest.mark.slow
 def test_rationales_of_flagged_rows_alone_and_a_lowered_threshold_says_which_are_not_there(
     job, corpus: Path, tmp_path: Path, cli
 ) -> None:
@@ -269,6 +270,7 @@ def test_output_of_another_cascade_is_refused_and_replaced_when_asked(
     assert "nothing to do" in cli("run", file).stdout
 
 
+@pytest.mark.slow
 def test_output_of_another_input_is_refused_and_a_changed_file_is_not(
     job, corpus: Path, tmp_path: Path, cli, golden
 ) -> None:

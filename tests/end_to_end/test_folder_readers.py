@@ -15,6 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 from support.held import ROWS, Held
 
+pytestmark = pytest.mark.slow
+
 FLAT = ("a.parquet", "b.parquet")
 HIVE = ("day=1/a.parquet", "day=2/a.parquet")
 
@@ -106,7 +108,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, cli) -> dict[str, Path]:  
         with_arrow,
         with_duckdb,
         with_datasets,
-        pytest.param(with_spark, marks=[pytest.mark.slow, NEEDS_JAVA]),
+        pytest.param(with_spark, marks=NEEDS_JAVA),
     ],
 )
 @pytest.mark.parametrize("kind", ["flat", "hive", "busy"])

@@ -118,6 +118,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["jsonl", "jsonl.gz", "ndjson.zst"])
 def test_hostile_lines_cost_their_rows_and_not_their_file(
     job, cli, tmp_path: Path, end: str
@@ -172,6 +173,7 @@ def test_more_lines_that_are_no_objects_than_max_failed_end_the_run(
     }
 
 
+@pytest.mark.slow
 def test_csv_is_labelled_and_filtered_record_by_record(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     records = {
         "kept": [b'1,"hello, ""you""\nand you"\r\n', b"4,hello\r\n"],
@@ -202,6 +204,7 @@ def test_csv_is_labelled_and_filtered_record_by_record(job, cli, tmp_path: Path)
     assert held[1:3] == records["held"][:2] and held[3].startswith(b"6,,")
 
 
+@pytest.mark.slow
 def test_text_is_labelled_and_filtered_by_line_or_by_file(job, cli, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     lines = [b"hello\r\n", b"claim your prize\r\n", b"\r\n", b"caf\xe9\r\n", b"a quiet day"]
     put(tmp_path, "a.txt", b"".join(lines))

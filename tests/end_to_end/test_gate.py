@@ -67,6 +67,7 @@ def published(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in files)
 
 
+@pytest.mark.slow
 def test_gate_fails_is_resumed_without_paying_and_opens_for_a_mended_policy(
     tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -27,6 +27,8 @@ from moderay.pipeline.stages import publish_tasks
 from moderay.pipeline.stages.read_task import read_task
 from moderay.tasks.filter.shard import Sifting, sift
 
+pytestmark = pytest.mark.slow
+
 SLOW = {**SCRIPT, "delay": {"mean_s": 0.2, "sigma": 0}}
 
 
@@ -53,7 +55,6 @@ def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.slow
 def test_file_that_is_swapped_while_it_is_read_and_moved_back_is_left_out(
     job, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
@@ -113,7 +114,6 @@ def test_file_that_claims_a_trillion_rows_is_left_out_and_named(job, tmp_path: P
         assert "a.parquet cannot be read: row group 0 ends after 300 rows, and" in result.stderr
 
 
-@pytest.mark.slow
 def test_file_whose_reader_dies_each_time_is_left_out_and_named(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
@@ -134,7 +134,6 @@ def test_file_whose_reader_dies_each_time_is_left_out_and_named(
     assert run(job()).exit_status == 0
 
 
-@pytest.mark.slow
 def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
@@ -155,7 +154,6 @@ def test_file_whose_publishing_dies_each_time_is_left_out_and_named(
     assert run(job()).exit_status == 0
 
 
-@pytest.mark.slow
 def test_file_whose_filtering_dies_each_time_is_left_out_and_named(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

@@ -28,6 +28,7 @@ def test_a_run_that_is_well_says_nothing(
     assert json.loads(cli("run", file, "-q", "--json").stdout)["new"]["rows"] == 105
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_all_the_same(
     job: Callable[..., Path], corpus: Path, cli: Cli, tmp_path: Path
 ) -> None:

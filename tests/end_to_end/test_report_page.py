@@ -61,6 +61,7 @@ def decided(output: Path, threshold: float) -> int:
     )
 
 
+@pytest.mark.slow
 def test_threshold_moves_by_edges_and_counts_what_redeciding_writes(
     seen: Seen, output: Path
 ) -> None:

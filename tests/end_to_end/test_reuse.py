@@ -128,6 +128,7 @@ def test_wider_where_and_sample_pay_for_what_is_new(paid, tmp_path: Path) -> Non
     assert 20 <= len(spam(tmp_path)) <= 60
 
 
+@pytest.mark.slow
 def test_another_policy_pays_for_itself_alone(paid, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write(tmp_path, [f"prize {i}" for i in range(30)])
     paid()

@@ -83,6 +83,7 @@ def spam(output: Path, name: str) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_correction_of_night_one_holds_on_night_three_without_a_request(
     night, cli, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

@@ -18,6 +18,8 @@ from support.project import ROOT
 from moderay.core.storage import filesystem
 from moderay.labels.layout import slot
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("a.parquet", "b.parquet", "day=2/c.parquet")
 
 
@@ -70,7 +72,6 @@ def repaired(held: Held, cli) -> int:  # type: ignore[no-untyped-def]
     return held.asked() - before
 
 
-@pytest.mark.slow
 def test_killed_run_is_finished_and_nothing_is_paid_twice(killed: Held, cli) -> None:  # type: ignore[no-untyped-def]
     before = killed.asked()
     assert cli("run", killed.job).returncode == 0
@@ -363,7 +364,6 @@ def test_repaired_manifest_counts_what_the_input_has(tmp_path: Path, cli) -> Non
     assert manifest["input_rows"] == 50 and manifest["counts"]["spam"]["ok"] == 50
 
 
-@pytest.mark.slow
 def test_output_that_is_in_part_of_earlier_policies_is_repaired(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     assert cli("run", held.job).returncode == 0
@@ -445,7 +445,6 @@ def test_output_under_a_prefix_of_a_store_is_verified_and_repaired(
     assert cli("verify", bucket).returncode == 2
 
 
-@pytest.mark.slow
 def test_output_that_is_deleted_during_a_run_ends_it_in_a_sentence(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     driver = held.started()
@@ -461,7 +460,6 @@ def test_output_that_is_deleted_during_a_run_ends_it_in_a_sentence(tmp_path: Pat
     assert cli("verify", held.out).returncode == 0
 
 
-@pytest.mark.slow
 def test_output_by_another_url_is_the_same_output(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, NAMES)
     (tmp_path / "link").symlink_to(held.out, target_is_directory=True)
@@ -492,7 +490,6 @@ def read_only(folder: Path, *command: object) -> subprocess.CompletedProcess[str
     return subprocess.run([*UNSHARE, "sh", "-c", script], capture_output=True, text=True)
 
 
-@pytest.mark.slow
 def test_output_that_may_only_be_read_is_read(night: Held, finished: Held) -> None:
     if "mount" in (result := read_only(finished.out, "--help")).stderr:
         pytest.skip(f"this user may not mount a folder: {result.stderr}")
@@ -521,7 +518,6 @@ ODD = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("names", [ODD[:3], ODD[3:6], ODD[6:]], ids=["a", "b", "c"])
 def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli, names) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, names)
@@ -542,7 +538,6 @@ def test_odd_names_are_labelled_once_and_stay_so(tmp_path: Path, cli, names) -> 
     assert sum(len(table) for table in labels(tmp_path / "f/kept").values()) == len(names) * 17
 
 
-@pytest.mark.slow
 def test_odd_names_are_relabelled_repaired_and_pruned(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     held = Held(tmp_path, ODD)
     assert cli("run", held.job).returncode == 0
@@ -566,7 +561,6 @@ def test_odd_names_are_relabelled_repaired_and_pruned(tmp_path: Path, cli) -> No
     assert len(list((held.out / "_moderay/shards").rglob("*.json"))) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("days", [1, -1])
 def test_claim_of_a_machine_whose_clock_is_off_is_over_in_time(
     killed: Held, cli, monkeypatch: pytest.MonkeyPatch, days: int

@@ -41,6 +41,7 @@ def made(kind: str, folder: Path) -> Changing:
     return IcebergTables(folder / "catalog", f"file://{folder}/warehouse", {})
 
 
+@pytest.mark.slow
 def test_nights_of_a_delta_table(tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     """After appending, and after compaction with an update and a delete; filtered and explained."""
     folder, table = tmp_path / "job", DeltaTables(f"{tmp_path}/posts")

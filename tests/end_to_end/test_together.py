@@ -32,6 +32,7 @@ def shards(folder: Path, count: int, rows: int = 3) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_small_shards_are_read_together_and_one_that_cannot_be_read_fails_alone(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

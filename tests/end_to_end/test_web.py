@@ -39,6 +39,7 @@ def flagged(folder: Path, name: str = "a.parquet") -> int:
     return sum(bool(flag) for flag in labels(folder)[name].column("flagged").to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("says", [("etag", "time"), ("time",), ()])
 def test_new_content_of_the_same_size_is_judged(
     says: tuple[str, ...], job, corpus: Path, tmp_path: Path, web: Web, cli
@@ -71,6 +72,7 @@ def test_folder_of_the_web_is_read_by_its_page_of_links(job, tmp_path: Path, web
         assert f"ok: {3 if path.endswith('/') else 2} shards" in result.stdout
 
 
+@pytest.mark.slow
 def test_password_of_the_input_is_nowhere(job, tmp_path: Path, web: Web, cli) -> None:
     web.user = f"lektorin:{PASSWORD}"
     url = f"http://lektorin:hunt%40r%2Fzwei@{web.host}/a.parquet"

@@ -262,6 +262,7 @@ def test_job_made_in_python_is_the_job_of_the_file(labelled: None) -> None:
     assert (outcome.exit_status, outcome.worked) == (0, False)
 
 
+@pytest.mark.slow
 def test_run_ends_with_a_report_unless_the_job_says_none(labelled: None, tmp_path: Path) -> None:
     report = Path("labels/_moderay/report.html")
     assert "600" in report.read_text("utf-8")

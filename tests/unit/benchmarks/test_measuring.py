@@ -249,6 +249,7 @@ def test_bare_engine_gets_the_pipelines_arguments_without_what_is_for_p(tmp_path
     assert not {"scheduler_cls", "logits_processors"} & arguments.keys()
 
 
+@pytest.mark.slow
 def test_random_model_has_the_published_shapes_and_no_weights(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
     from transformers import GptOssConfig

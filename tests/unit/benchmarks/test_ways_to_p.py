@@ -76,6 +76,7 @@ def answered(way: str, prompt: Prompt, after: list[int]) -> tuple[Answered, Mode
     return asyncio.run(Ways(model, stop=[4]).answer(way, prompt, 0, after)), model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "requests"), [("A", 2), ("B", 1), ("C", 2), ("D", 1)], ids=["A", "B", "C", "D"]
 )

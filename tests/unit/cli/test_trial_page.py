@@ -126,6 +126,7 @@ def test_rows_that_are_asked_again_say_so_and_keep_their_labels(
     with_page(tmp_path, use, rules=[hang, {"content": "prize", **answer}])
 
 
+@pytest.mark.slow
 def test_key_a_asks_for_the_label_and_adds_the_case(tmp_path: Path, policy: Path) -> None:
     async def use(page: TrialPage, pilot: Pilot[Any]) -> None:
         before = (policy / "golden.jsonl").read_text()

@@ -410,6 +410,7 @@ def shown(values: pl.Series) -> list[str]:
     return [repr(value) for value in values.to_list()]
 
 
+@pytest.mark.slow
 @given(conditions(3), st.permutations(range(len(TABLE))))
 @settings(deadline=None, max_examples=200)
 def test_value_for_a_row_does_not_depend_on_the_rows_beside_it(sql: str, order: list[int]) -> None:

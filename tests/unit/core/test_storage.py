@@ -10,6 +10,7 @@ import pytest
 from moderay.core.storage import create, files_below, filesystem
 
 
+@pytest.mark.slow
 def test_of_several_writers_one_creates(bucket: str, tmp_path: Path) -> None:
     for url in (bucket, str(tmp_path)):
         fs, path = filesystem(url)

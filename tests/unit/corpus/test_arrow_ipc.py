@@ -249,6 +249,7 @@ def test_label_rows_are_those_of_parquet(job: Callable[..., Path], hostile: Path
     assert actual.columns.names == ["text", "day"]
 
 
+@pytest.mark.slow
 def test_mutated_files_are_left_out_or_read_alike_in_every_way(tmp_path: Path) -> None:
     script = ROOT / "tests/support/ipc_mutation.py"
     result = subprocess.run(

@@ -254,6 +254,7 @@ def test_filter_keeps_records_as_they_were(tmp_path: Path, end: str, newline: by
 TOKENS = [b'"', b",", b"\n", b"\r\n", b"\r", b"a", b'""', b"\xef\xbb\xbf", b"\0", b"\xff", b"x,y\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [csv_records.RECORD_BYTES, 16])
 def test_any_bytes_are_rows_that_do_not_hang_on_where_pieces_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int

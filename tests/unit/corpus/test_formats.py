@@ -240,6 +240,7 @@ def test_store_that_fails_is_no_unreadable_file(
         check(job())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file_and_a_long_line_is_read(
     job: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,7 @@ def test_lines_that_are_no_objects_end_a_run_with_more_than_max_failed_of_all_ro
     assert stop.value.exit_status == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_mutated_file_is_left_out_and_named_or_each_row_is_its_line(
     job: Callable[..., Path], tmp_path: Path, end: str

@@ -344,6 +344,7 @@ def test_same_files_on_s3_are_the_same_shards(
     )
 
 
+@pytest.mark.slow
 def test_s3_errors_are_one_sentence(
     job, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from moderay.engines import checkpoint
 from moderay.engines.harmony.vocabulary import CONTROL_TOKENS, vocabulary
@@ -29,6 +30,7 @@ def trained(folder: Path) -> list[float]:
     return losses
 
 
+@pytest.mark.slow
 def test_training_script_learns_in_a_few_steps_and_is_repeatable(tmp_path: Path) -> None:
     first, second = (trained(tmp_path / name) for name in "ab")
     assert first == second

@@ -96,6 +96,7 @@ def test_units_that_are_saved_are_paid_for(key: str, job: Job, corpus: Path) -> 
     assert "reuse" not in str(caught.value) and "--replace" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_labels_whose_files_are_gone_are_in_nobodys_way(
     job: Job, corpus: Path, tmp_path: Path, joined_ray: None
 ) -> None:
@@ -121,6 +122,7 @@ def pasted(text: str) -> list[list[str]]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [False, True])
 def test_commands_of_the_message_work_when_they_are_pasted(
     odd: bool, job: Job, corpus: Path, tmp_path: Path, cli: Any, joined_ray: None
@@ -148,6 +150,7 @@ def test_commands_of_the_message_work_when_they_are_pasted(
     assert "nothing to do" in cli(*over[1:]).stdout
 
 
+@pytest.mark.slow
 def test_plan_over_another_cascade_shows_the_cost_and_that_run_is_refused(
     job: Job, corpus: Path, tmp_path: Path, cli: Any, golden: Any, joined_ray: None
 ) -> None:

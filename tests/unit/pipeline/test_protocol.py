@@ -58,6 +58,7 @@ def test_every_short_schedule_from_each_write_of_a_run(small: Checked, written: 
     assert count >= 6
 
 
+@pytest.mark.slow
 def test_driver_that_sleeps_before_any_write_and_wakes_when_another_is_through(
     small: Checked,
 ) -> None:

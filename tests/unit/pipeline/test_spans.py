@@ -12,6 +12,7 @@ from moderay.pipeline import check
 from moderay.pipeline.stages import spans
 
 
+@pytest.mark.slow
 def test_a_million_rows_in_one_row_group_are_read_once(
     job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def eighty(monkeypatch: pytest.MonkeyPatch) -> Console:
     return made
 
 
+@pytest.mark.slow
 def test_judge_without_errors_is_right_in_every_cell_and_what_is_not_there_is_named(
     tmp_path: Path, cli: Cli, joined_ray: None, eighty: Console, golden: Callable[[str, str], None]
 ) -> None:
@@ -214,6 +215,7 @@ def test_judge_without_errors_is_right_in_every_cell_and_what_is_not_there_is_na
     golden("eval-summary", plain("\n".join(lines) + "\n", tmp_path))
 
 
+@pytest.mark.slow
 def test_errors_that_are_planted_are_found_in_every_cell(
     tmp_path: Path, cli: Cli, joined_ray: None
 ) -> None:

@@ -97,6 +97,7 @@ def decide(layout: Layout, *thresholds: str) -> Any:
     return moderay.decide(layout.url, thresholds)
 
 
+@pytest.mark.slow
 def test_answers_hold_in_every_shard_and_only_those_that_change_are_written(
     output: Layout, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_answers_hold_in_every_shard_and_only_those_that_change_are_written(
     assert clean.card.rows.removed == counts["flagged"] and clean.card.run.run == 0
 
 
+@pytest.mark.slow
 def test_copy_of_an_output_in_a_bucket_is_decided(output: Layout, bucket: str) -> None:
     keep_alone(output)
     say(output, "SP4", hash_of(output, "a.parquet", 0))

@@ -258,6 +258,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory, joined_ray: None) -> Nights
     return Nights(folder / "first", folder / "second", job)
 
 
+@pytest.mark.slow
 def test_every_verdict_of_an_output_is_explained(nights: Nights) -> None:
     folders = policy_folders([ROOT / "policies/spam"])
     explainer = Explainer(open_output(str(nights.second), {}), folders)

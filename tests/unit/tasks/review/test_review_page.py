@@ -62,6 +62,7 @@ def answer(page: Page, key: str) -> None:
     expect(page.locator("body")).not_to_have_attribute("aria-busy", "true")
 
 
+@pytest.mark.slow
 def test_a_sitting_from_the_first_key_to_the_last_through_a_reload_and_a_kill(
     tmp_path: Path, browser: Browser, cache: None
 ) -> None:
