@@ -176,8 +176,8 @@ class EngineHost:
                     answer = await ask(engine)
                     self._search = self._search.answered()
                     return answer
-            except EngineDeadError:
-                await self._bury(engine)
+            except EngineDeadError as error:
+                await self._bury(engine, str(error))
                 raise
             finally:
                 _decrement(self._held, row)
@@ -225,7 +225,7 @@ class EngineHost:
         self._started(seconds, engine.probability_by)
         return engine
 
-    async def _bury(self, engine: Counted) -> None:
+    async def _bury(self, engine: Counted, reason: str) -> None:
         """Once for each death, whoever of those in flight is first to see it."""
         if engine is not self._engine:
             return
@@ -237,6 +237,7 @@ class EngineHost:
             "engine died",
             logging.WARNING,
             deaths=self.restarts,
+            reason=reason,
             rows_held=len(self._held),
             rows_given_up=len(self._search.poison),
         )
