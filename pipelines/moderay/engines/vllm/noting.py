@@ -45,7 +45,7 @@ class _Watched(NamedTuple):
 def _allow_amx() -> None:
     """Ask Linux for the tiles of AMX, where a CPU has it: who uses them unasked dies by SIGILL.
 
-    The attention of vLLM 0.32 does, and leaves the asking to oneDNN, which not every model uses.
+    The attention of vLLM 0.32 does, and leaves the asking to oneDNN, whose turn may come later.
     """
     torch.cpu._init_amx()
 
