@@ -68,7 +68,8 @@ def test_units_that_a_lost_actor_had_saved_are_not_judged_again(
             done = super()._saved(unit, judged)
             with saved.open("a") as file:
                 file.write(f"{unit.rows[0]}\n")
-            if len(saved.read_text().split()) == 40 and not lost.exists():
+            # At least: threads save side by side, and may write their lines before either counts.
+            if len(saved.read_text().split()) >= 40 and not lost.exists():
                 lost.touch()
                 os._exit(1)
             return done

@@ -20,6 +20,15 @@ ATTEMPTS = 3
 # that waits takes a hundredth of a core, and starting it takes less than two seconds of one.
 KEPT_WORKERS = {"num_workers_soft_limit": 8, "idle_worker_killing_time_threshold_ms": 150_000}
 
+HEAD = {
+    "num_cpus": 2,
+    "include_dashboard": False,
+    # What would print workers' logs, and add nodes, takes a twentieth of two cores, for nobody.
+    "include_log_monitor": False,
+    "no_monitor": True,
+    "_system_config": KEPT_WORKERS,
+}
+
 
 def started_ray() -> Cluster:
     """A Ray of two CPUs, without a dashboard.
@@ -29,8 +38,7 @@ def started_ray() -> Cluster:
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            head = {"num_cpus": 2, "include_dashboard": False, "_system_config": KEPT_WORKERS}
-            return Cluster(initialize_head=True, head_node_args=head)
+            return Cluster(initialize_head=True, head_node_args=dict(HEAD))
         except Exception as error:
             if attempt == ATTEMPTS or "timed out during startup" not in str(error):
                 raise
