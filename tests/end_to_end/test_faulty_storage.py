@@ -119,6 +119,7 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_label_files_are_written_again_and_filtered_through_a_store_that_fails(
     job, bucket: str, tmp_path: Path, proxy, cli
 ) -> None:  # type: ignore[no-untyped-def]
@@ -145,6 +146,7 @@ def test_label_files_are_written_again_and_filtered_through_a_store_that_fails(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     job, bucket: str, tmp_path: Path, proxy, cli, s3
 ) -> None:  # type: ignore[no-untyped-def]

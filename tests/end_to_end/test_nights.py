@@ -10,6 +10,7 @@ from support.project import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_seven_nights_from_s3_to_s3(
     tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, cli, golden
 ) -> None:  # type: ignore[no-untyped-def]

@@ -225,6 +225,7 @@ def test_rehearsal_asks_in_every_way_that_a_gpu_is_asked_in(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_gpu_benchmark_rehearsed_on_the_cpu_reports_every_way(tmp_path: Path) -> None:
     """Small shapes of the same model; the rest of the script is what a GPU runs."""
     out = tmp_path / "gpu.json"

@@ -143,12 +143,14 @@ def test_console_block_holds_where_output_and_status_are_as_shown(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_readme_does_what_it_shows(demo: Session) -> None:
     assert manifest_file(demo.folder / "demo" / "labels").exists()
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
     rows = re.findall(
@@ -166,6 +168,7 @@ def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_verdict_of_the_demo_is_explained(demo: Session) -> None:
     jobs = ["spam", "harassment", "private_data"]
@@ -186,6 +189,7 @@ def test_every_verdict_of_the_demo_is_explained(demo: Session) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", HEAVY, ids=name_of)
 def test_console_blocks_do_what_they_show_after_the_demo(file: Path, demo: Session) -> None:

@@ -152,6 +152,7 @@ def _covered(cell: Cell) -> Iterator[tuple[str, int, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_interval_covers_less_than_it_says() -> None:
     cells = [*_binary(), *_graded(), *_people(), *_versions(), *_scores()]
     rows = [row for cell in cells for row in _covered(cell)]

@@ -98,6 +98,7 @@ def test_sampled_schedules_in_a_folder(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @settings(max_examples=15)
 @given(schedule=schedules, parts=st.sampled_from([1, 2]))
 def test_sampled_schedules_on_s3(
