@@ -2,12 +2,10 @@
 
 import os
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.patience import within
 from support.project import ROOT
 
 from moderay.config.bounded_yaml import DEEPEST, LONGEST_NUMBER, MOST_NODES
@@ -61,13 +59,6 @@ HOSTILE = {
     "no keys": ("- a\n- b\n", "keys and values"),
     "nothing": ("", "keys and values"),
 }
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    assert time.perf_counter() - began < seconds
 
 
 @pytest.mark.parametrize("name", HOSTILE)

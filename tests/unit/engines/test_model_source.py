@@ -11,25 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.checkpoints import weights
+from support.patience import within
 
 from moderay.core.storage import filesystem
 from moderay.engines import checkpoint
 from moderay.engines.model_source import LONGEST_CONFIG, SourceReport, inspect_source
 
 CONFIG = json.loads((checkpoint.TINY_FOLDER / "config.json").read_text())
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    assert time.perf_counter() - began < seconds
 
 
 @pytest.fixture
