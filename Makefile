@@ -1,4 +1,4 @@
-# demo: label a demo corpus.  test: what one runs while working.  check: style and types.  test-all: every test, of which CI leaves out the longest.  test-spark: on a Spark cluster of this machine.  coverage: which lines the tests run.  bench: speed beside the bare engine, and much else.  bench-full: every figure of speed in an hour, into tests/benchmarks/BENCHMARKS.md.  gpu: ten minutes on a GPU.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
+# demo: label a demo corpus.  test: what one runs while working.  check: style and types.  test-all: every test; on a slow machine CI leaves out the longest.  test-spark: on a Spark cluster of this machine.  coverage: which lines the tests run.  bench: speed beside the bare engine, and much else.  bench-full: every figure of speed in an hour, into tests/benchmarks/BENCHMARKS.md.  gpu: ten minutes on a GPU.  chaos: a soak of MINUTES from a SEED.  kills: drivers, actors, nodes and engines killed.  parts: many drivers.  protocol: two drivers, step by step.  fuzz: mutated files.  newcomer: the first hour, timed.  served: vLLM's own server.  scale: memory.  train: make the tiny checkpoint again.
 PYTHON ?= python3.11
 # Where torch's CPU build comes from when the plain install does not find it: on a machine with full network, set this
 # to PyTorch's own CPU index.
@@ -45,7 +45,7 @@ PYTEST := pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: install
 	$(RUN) -m $(PYTEST) -m "not slow"
 
-# MARK="not long": without what takes minutes on a slow machine; "not slow": nor many seconds.
+# MARK="not long": without what takes minutes on a slow machine; "not slow": nor many seconds; "long": only that.
 MARK ?=
 
 test-all: install

@@ -20,6 +20,8 @@ from moderay.core.storage import RemoteFile, files_below, filesystem, get
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease, is_held
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
 ROWS, SHARDS = 120, 4
 
 
@@ -77,7 +79,6 @@ def parquet_below(url: str) -> dict[str, pa.Table]:
     }
 
 
-@pytest.mark.slow
 def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     job, bucket: str, tmp_path: Path, proxy, cli
 ) -> None:  # type: ignore[no-untyped-def]
@@ -118,8 +119,6 @@ def test_five_percent_of_calls_failing_in_six_ways_cost_time_and_nothing_else(
     assert sum(count for kind, count in faults.items() if kind != "calls") >= 5, faults
 
 
-@pytest.mark.slow
-@pytest.mark.long
 def test_label_files_are_written_again_and_filtered_through_a_store_that_fails(
     job, bucket: str, tmp_path: Path, proxy, cli
 ) -> None:  # type: ignore[no-untyped-def]
@@ -145,8 +144,6 @@ def test_label_files_are_written_again_and_filtered_through_a_store_that_fails(
         assert store[name].select(["text"]).equals(table.select(["text"])), name
 
 
-@pytest.mark.slow
-@pytest.mark.long
 def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     job, bucket: str, tmp_path: Path, proxy, cli, s3
 ) -> None:  # type: ignore[no-untyped-def]
@@ -181,7 +178,6 @@ def test_failures_that_last_end_their_shards_and_the_next_run_goes_on(
     ).stat().st_size - before == 2 * 2 * ROWS  # shard 3 was judged and saved already
 
 
-@pytest.mark.slow
 def test_shard_whose_end_cannot_be_read_is_left_out_and_named(job, bucket: str, proxy, cli) -> None:  # type: ignore[no-untyped-def]
     result = cli(
         "check",
@@ -195,7 +191,6 @@ def test_shard_whose_end_cannot_be_read_is_left_out_and_named(job, bucket: str, 
     ), result.stderr
 
 
-@pytest.mark.slow
 def test_lease_is_taken_over_what_comes_back_of_it(
     s3: dict[str, str], proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]

@@ -30,6 +30,7 @@ def _may_mount() -> bool:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(not _may_mount(), reason="this user may not mount a file system"),
 ]
 
@@ -96,7 +97,6 @@ def test_run_on_a_disk_that_is_full_says_so_and_goes_on_when_there_is_room(
     assert sum(len(table) for table in labels(tmp_path / "kept").values()) == large
 
 
-@pytest.mark.long
 def test_scratch_disk_that_is_full_is_named_and_not_the_output(
     large: int, job: Callable[..., Path], shell: Callable[..., str], tmp_path: Path
 ) -> None:

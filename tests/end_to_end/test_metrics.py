@@ -81,7 +81,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     pq.write_table(pa.table({"text": texts}), folder / "in/a.parquet")
     script = SCRIPT | {
         "rules": [*SCRIPT["rules"], {"content": "deadly", "fail": "dead"}],
-        "delay": {"mean_s": 0.2},
+        # So that the run lasts: on a busy machine the agent takes seconds over an answer.
+        "delay": {"mean_s": 0.8},
     }  # type: ignore[misc]
     model = {"source": "scripted:script.yaml", "engine": {"max_num_seqs": 16}}
     write_job(folder, script, name="dialled", model=model, unit={"rows": 10})
@@ -124,6 +125,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             time.sleep(0.5)
             seen |= {str(sample[:2]): sample for sample in _scraped(port)}
         assert driver.returncode == 0, driver.communicate()[1].decode()
+        for _ in range(10):  # what a process says last is exported after its end
+            time.sleep(0.5)
+            seen |= {str(sample[:2]): sample for sample in _scraped(port)}
         if server is not None:
             asked = {query: server.series(query, begun, time.time()) for query in queries()}
             rules = [rule for group in server.get("rules")["groups"] for rule in group["rules"]]

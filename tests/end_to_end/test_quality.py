@@ -16,7 +16,7 @@ from support.project import ROOT
 
 from moderay.engines.tiny import demo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 FOLDERS = {name: ROOT / "policies" / name for name in demo.POLICIES}
@@ -54,7 +54,6 @@ def job(folder: Path, policies: tuple[str, ...], data: str = "some", **sections:
     return file
 
 
-@pytest.mark.long
 def test_golden_sets_are_judged_and_every_case_is_counted(cli: Cli) -> None:
     result = cli("eval", *FOLDERS.values(), "--model", "tiny", "--json")
     assert result.returncode == 0, result.stderr
@@ -62,7 +61,6 @@ def test_golden_sets_are_judged_and_every_case_is_counted(cli: Cli) -> None:
     assert {name: sum(map(sum, each["confusion"])) for name, each in found.items()} == CASES
 
 
-@pytest.mark.long
 def test_gate_is_failed_then_passed_without_paying_for_golden_cases_again(
     folder: Path, cli: Cli
 ) -> None:

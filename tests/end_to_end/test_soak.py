@@ -12,7 +12,7 @@ import pytest
 from support.project import environment
 from support.soak_plan import world_plan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def test_plan_of_a_seed_is_the_same_each_time() -> None:
     assert world_plan(3, 1) == world_plan(3, 1) != world_plan(4, 1)
 
 
-@pytest.mark.long
 def test_episode_of_faults_ends_with_the_labels_of_the_truth(started) -> None:  # type: ignore[no-untyped-def]
     soak = started("--seed=0", "--world=0", "--episodes=1")
     printed, _ = soak.communicate(timeout=300)
@@ -51,7 +50,6 @@ def test_episode_of_faults_ends_with_the_labels_of_the_truth(started) -> None:  
     assert "1 episodes in " in printed and "0 violations" in printed, printed
 
 
-@pytest.mark.long
 def test_soak_that_is_interrupted_leaves_no_process_behind(started) -> None:  # type: ignore[no-untyped-def]
     soak = started("--seed=0")
     assert soak.stdout is not None

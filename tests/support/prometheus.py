@@ -1,4 +1,4 @@
-"""Debian's Prometheus, which scrapes one port of loopback every second."""
+"""Debian's Prometheus, which scrapes one port of loopback every two seconds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prometheus(folder: Path, target: int, rules: Path) -> Iterator[Prometheus]:
         rules: A file of rules.
     """
     config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
         "rule_files": [str(rules)],
         "scrape_configs": [
             {"job_name": "ray", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
