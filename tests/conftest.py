@@ -174,6 +174,7 @@ def cli() -> Cli:
     """`moderay` in this process; where environment variables are given it is a process of its own,
     as a person's is.
     """
+    from moderay.cli import console
     from moderay.cli.app import main
 
     def call(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -185,6 +186,8 @@ def cli() -> Cli:
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", command[2:])
+            # On a busy machine everything is slow enough to be told of.
+            patch.setattr(console, "SLOW_S", 60.0)
             with pytest.raises(SystemExit) as end:
                 main()
         # Which an error leaves disabled, since with it a process ends.
