@@ -28,14 +28,14 @@ def test_engines_grow_to_the_most_while_there_is_work_and_end_before_the_last_ro
     script = {
         "default": SCRIPT["default"],
         "rules": [{"content": "slow", "fail": "hang"}],
-        "delay": {"mean_s": 0.3},
+        "delay": {"mean_s": 1.5},
     }
     model = {
         "source": "scripted:script.yaml",
         "engine": {"max_num_seqs": 16},
         "replicas": {"min": 1, "max": most},
     }
-    file = job(script, model=model, limits={"request_s": 5})
+    file = job(script, model=model, limits={"request_s": 10})
     seen: list[int] = []
     with nodes() as cluster:
         run = subprocess.Popen(
