@@ -40,10 +40,16 @@ settings.load_profile("moderay")
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest is begun first, so that two processes end together: the documents, which
-    one process follows from the first command to the last, then files with slow tests.
+    """What is marked `long` is `slow` as well.
+
+    What takes longest is begun first, so that two processes end together: the documents, which one
+    process follows from the first command to the last, then files with slow tests.
     """
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     documents = ROOT / "tests" / "unit" / "documents"
     items.sort(key=lambda item: (item.path not in slow, documents not in item.path.parents))

@@ -9,7 +9,7 @@ from support.outputs import labels, manifest_of, verdicts_of
 
 from moderay.engines.remote.access import KEY
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 def test_run_against_an_endpoint_that_fails_now_and_then_is_complete_and_keeps_the_key_to_itself(

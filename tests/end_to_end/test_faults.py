@@ -29,7 +29,6 @@ def test_run_whose_engine_always_dies_ends_with_one_sentence(job, corpus: Path, 
     )
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_actors_that_die_again_and_again_end_the_run(job, tmp_path: Path, cli) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "in").mkdir()

@@ -20,7 +20,7 @@ from moderay.core.storage import RemoteFile, files_below, filesystem, get
 from moderay.labels.layout import Layout
 from moderay.labels.lease import Lease, is_held
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 ROWS, SHARDS = 120, 4
 

@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import SparkSession
 from support.held import ROWS, Held
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 FLAT = ("a.parquet", "b.parquet")
 HIVE = ("day=1/a.parquet", "day=2/a.parquet")

@@ -29,7 +29,6 @@ def _may_mount() -> bool:
 
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.long,
     pytest.mark.skipif(not _may_mount(), reason="this user may not mount a file system"),
 ]

@@ -27,7 +27,7 @@ from moderay.pipeline.stages import publish_tasks
 from moderay.pipeline.stages.read_task import read_task
 from moderay.tasks.filter.shard import Sifting, sift
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 SLOW = {**SCRIPT, "delay": {"mean_s": 0.2, "sigma": 0}}
 

@@ -9,7 +9,6 @@ from benchmarks.nights import ANSWERS, CHANGED, DATES, KILLED, MORE, SEQS, TOUCH
 from support.project import ROOT
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_seven_nights_from_s3_to_s3(
     tmp_path: Path, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch, cli, golden

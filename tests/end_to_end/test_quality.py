@@ -16,7 +16,7 @@ from support.project import ROOT
 
 from moderay.engines.tiny import demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 FOLDERS = {name: ROOT / "policies" / name for name in demo.POLICIES}

@@ -18,7 +18,7 @@ import pytest
 from support.outputs import labels
 from support.ray_cluster import ForeignRay, child, foreign_ray, free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 ANSWER = {"answer": '{"label": "SP0", "rationale": "Nothing."}', "reasoning": "Nothing."}

@@ -16,7 +16,7 @@ import pytest
 from support.endpoint import NAME, Endpoint, served_beside
 from support.webserver import Web, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 PLANTED = {
     "AWS_SESSION_TOKEN": "planted-session-token",

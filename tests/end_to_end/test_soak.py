@@ -12,7 +12,7 @@ import pytest
 from support.project import environment
 from support.soak_plan import world_plan
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

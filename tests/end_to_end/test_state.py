@@ -18,7 +18,7 @@ from support.project import ROOT
 from moderay.core.storage import filesystem
 from moderay.labels.layout import slot
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 NAMES = ("a.parquet", "b.parquet", "day=2/c.parquet")
 

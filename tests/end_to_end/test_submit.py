@@ -26,7 +26,7 @@ from support.outputs import compared, labels, manifest_of, plain, saved
 from moderay.core.errors import ModerayError
 from moderay.tasks.submit.cluster import connect
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -19,7 +19,7 @@ from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run, start_pa
 from moderay.core.errors import Problems
 from moderay.tasks.submit.spark import run_on_spark
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(autouse=True)

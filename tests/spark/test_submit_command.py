@@ -16,7 +16,7 @@ from support.outputs import saved
 from support.project import environment
 from support.ray_on_spark import DOWN_S, Below, assert_labels_of_a_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 SETTINGS = {"spark.ui.enabled": "false", **SHORT_LIVED}
 ARGUMENTS = " ".join(

@@ -224,7 +224,6 @@ def test_rehearsal_asks_in_every_way_that_a_gpu_is_asked_in(tmp_path: Path) -> N
     assert gpu_ways == cpu_ways >= {"bare", "A", "B", "C", "D"}
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_gpu_benchmark_rehearsed_on_the_cpu_reports_every_way(tmp_path: Path) -> None:
     """Small shapes of the same model; the rest of the script is what a GPU runs."""

@@ -142,14 +142,12 @@ def test_console_block_holds_where_output_and_status_are_as_shown(
         session.follow(file)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_readme_does_what_it_shows(demo: Session) -> None:
     assert manifest_file(demo.folder / "demo" / "labels").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
@@ -167,7 +165,6 @@ def test_rows_that_the_readme_shows_came_out_of_the_demo(demo: Session) -> None:
         assert verdict.field("violates").all(), content
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_verdict_of_the_demo_is_explained(demo: Session) -> None:
@@ -188,7 +185,6 @@ def test_every_verdict_of_the_demo_is_explained(demo: Session) -> None:
     assert verdicts == explainer.output.manifest.rows * len(jobs)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("file", HEAVY, ids=name_of)

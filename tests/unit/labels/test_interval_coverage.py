@@ -151,7 +151,6 @@ def _covered(cell: Cell) -> Iterator[tuple[str, int, int]]:
         yield f"{title}: {name}", inside, len(defined)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_no_interval_covers_less_than_it_says() -> None:
     cells = [*_binary(), *_graded(), *_people(), *_versions(), *_scores()]

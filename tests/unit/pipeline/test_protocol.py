@@ -97,7 +97,6 @@ def test_sampled_schedules_in_a_folder(
     Drivers.played(larger, str(tmp_path_factory.getbasetemp()), schedule, parts=parts)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @settings(max_examples=15)
 @given(schedule=schedules, parts=st.sampled_from([1, 2]))

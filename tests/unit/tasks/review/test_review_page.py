@@ -158,7 +158,6 @@ def test_contents_are_text_whatever_they_hold(
     assert {review.assisted for review in kept(folder)} == {True}
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_two_reviewers_at_once_and_ten_kills_lose_and_double_no_answer(
     tmp_path: Path, browser: Browser, cache: None
