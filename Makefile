@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo packages test test-all test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo packages test test-all test-again test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -50,6 +50,11 @@ MARK ?=
 
 test-all: install
 	$(RUN) -m $(PYTEST) -m "$(MARK)"
+
+# Those that have just failed, one after the other: a fault fails again, what missed its moment beside two others passes.
+# Without any (no test was run at all), it fails.
+test-again: install
+	$(RUN) -m pytest --last-failed --last-failed-no-failures none $(TESTS) -m "$(MARK)"
 
 # On Spark clusters of two executors on this machine, each process of tests with its own.
 test-spark: install
