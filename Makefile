@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # glibc would hand each large tensor back to the kernel and fetch it anew: without this a training step takes twice as long.
 KEEP_MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
 
-.PHONY: demo packages test test-all test-again test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
+.PHONY: demo packages test test-all test-spark coverage check bench bench-full bench-peers gpu chaos kills parts protocol fuzz newcomer served scale train install clean
 
 demo: install
 	rm -rf demo/corpus demo/labels
@@ -47,18 +47,18 @@ test: install
 
 # MARK="not long": without what takes minutes on a slow machine; "not slow": nor many seconds; "long": only that.
 MARK ?=
+# AGAIN=1: tests that fail are asked once more, one after the other: a fault fails again, what missed its moment beside
+# two others passes. Not where pytest ended before all were run, with a status above 1.
+AGAIN ?=
+ONCE_MORE = || { [ $$? -eq 1 ] && $(RUN) -m pytest --last-failed --last-failed-no-failures none $(1) -m "$(MARK)"; }
+TESTED = $(RUN) -m $(PYTEST) $(1) -m "$(MARK)" $(if $(AGAIN),$(ONCE_MORE))
 
 test-all: install
-	$(RUN) -m $(PYTEST) -m "$(MARK)"
-
-# Those that have just failed, one after the other: a fault fails again, what missed its moment beside two others passes.
-# Without any (no test was run at all), it fails.
-test-again: install
-	$(RUN) -m pytest --last-failed --last-failed-no-failures none $(TESTS) -m "$(MARK)"
+	$(call TESTED)
 
 # On Spark clusters of two executors on this machine, each process of tests with its own.
 test-spark: install
-	$(RUN) -m $(PYTEST) tests/spark -m "$(MARK)"
+	$(call TESTED,tests/spark)
 
 # Lines that `make test-all` runs; with MARK="not slow" those that `make test` does.
 coverage: export PYTHONPATH := $(CURDIR)/tests
